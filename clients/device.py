@@ -1,0 +1,422 @@
+"""The asyncio device: keeps one session up, empties the outbox into it. Shell of `session`."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+from msgspec import UNSET
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.http11 import Response
+from websockets.typing import Subprotocol
+
+from clients.backoff import BackoffSettings, ReconnectPolicy
+from clients.credentials import CredentialProvider, expires_at, static_credential
+from clients.errors import CredentialRefused, DeviceError, OutboxError, Rejected, Unreachable
+from clients.outbox import Entry, Outbox
+from clients.session import ClientSession, ProtocolViolation
+from gateway.session import frames
+from gateway.session.grammar import is_message_type, is_timestamp
+
+_log = logging.getLogger("tidegate.device")
+
+_FRAME_BYTES_MAX: Final = 65_536
+_COMMANDS_MAX: Final = 1_000
+_RENEW_SHARE: Final = (0.7, 0.9)
+_HELLO_TIMEOUT_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command for this device, its data decoded."""
+
+    id: str
+    type: str
+    data: Any
+
+
+class Device:
+    """A device: `async with Device(url, credential, outbox=path) as device: ...`.
+
+    The connection is kept up in the background; sending never waits for it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credential: str | CredentialProvider,
+        *,
+        outbox: Path | str,
+        on_ack: Callable[[int], None] | None = None,
+        on_reject: Callable[[frames.Reject], None] | None = None,
+        backoff: BackoffSettings | None = None,
+        rng: random.Random | None = None,
+        open_timeout_s: float = 20.0,
+        ping_interval_s: float = 30.0,
+        message_bytes_max: int = 65_536,
+    ) -> None:
+        """
+        Args:
+            url: `ws://` or `wss://` address of the gateway's device endpoint.
+            credential: a JWT, or a provider that can renew it.
+            outbox: file of the outbox; one process at a time.
+            on_ack: called with each acknowledged seq (everything up to it is stored).
+            on_reject: called for a message that went to the dead letters.
+            backoff: times of reconnecting.
+            rng: source of jitter.
+            open_timeout_s: how long connecting may take.
+            ping_interval_s: how often a silent connection is probed from this side.
+            message_bytes_max: largest encoded `data` until the gateway names its own limit.
+        """
+        self._url = url
+        self._provider = (
+            static_credential(credential) if isinstance(credential, str) else credential
+        )
+        self._outbox_path = outbox
+        self._on_ack = on_ack
+        self._on_reject = on_reject
+        self._rng = rng if rng is not None else random.Random()
+        self._policy = ReconnectPolicy(backoff or BackoffSettings(), self._rng)
+        self._open_timeout_s = open_timeout_s
+        self._ping_interval_s = ping_interval_s
+        self._message_bytes_max = message_bytes_max
+        # One thread owns the database; the loop never waits for the disk.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tidegate-outbox")
+        self._outbox: Outbox | None = None
+        self._runner: asyncio.Task[None] | None = None
+        self._appender: asyncio.Task[None] | None = None
+        self._appends: list[tuple[Entry, asyncio.Future[int]]] = []
+        self._last_seq = 0
+        self._acked = 0
+        self._changed = asyncio.Event()
+        self._progress = asyncio.Condition()
+        self._commands: asyncio.Queue[Command] = asyncio.Queue(_COMMANDS_MAX)
+        self._answers: list[bytes] = []
+        self._token: str | None = None
+        self.connected = asyncio.Event()
+        """Set while a session is established."""
+        self.failure: DeviceError | None = None
+        """Why the device has given up connecting, if it has."""
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._outbox = outbox = await self._in_thread(Outbox, self._outbox_path)
+        except OutboxError:
+            self._thread.shutdown(wait=False)
+            raise
+        oldest, _age_ms = await self._in_thread(outbox.oldest)
+        self._last_seq = outbox.next_seq - 1
+        self._acked = oldest - 1
+        self._runner = asyncio.create_task(self._run(), name="tidegate-device")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in (self._runner, self._appender):
+            if task is not None:
+                if task is self._runner:
+                    task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        assert self._outbox is not None
+        await self._in_thread(self._outbox.close)
+        self._thread.shutdown()
+
+    async def send(self, message_type: str, data: Any, *, time: str | None = None) -> int:
+        """Queue a message durably.
+
+        Args:
+            message_type: one to eight tokens `[A-Za-z0-9_-]{1,64}` joined by dots.
+            data: any value with a JSON form.
+            time: when it happened, RFC 3339; the gateway's clock at receipt without.
+
+        Returns:
+            Its seq, once it is on disk. It will be stored exactly once, whatever happens to this
+            process.
+
+        Raises:
+            Rejected: it cannot be sent as it is.
+            OutboxError: the disk refused.
+        """
+        if not is_message_type(message_type):
+            raise Rejected(f"type {message_type!r} is not one to eight tokens joined by dots")
+        if time is not None and not is_timestamp(time):
+            raise Rejected(f"time {time!r} is not an RFC 3339 date-time with offset")
+        try:
+            encoded = frames.encode_data(data)
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise Rejected(f"data has no JSON form: {exc}") from None
+        if len(encoded) > self._message_bytes_max:
+            raise Rejected(f"data is {len(encoded)} bytes, over {self._message_bytes_max}")
+        stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._appends.append((Entry(message_type, encoded, time), stored))
+        if self._appender is None or self._appender.done():
+            self._appender = asyncio.create_task(self._append(), name="tidegate-append")
+        return await stored
+
+    async def flush(self) -> None:
+        """Wait until everything sent so far is acknowledged.
+
+        Raises:
+            DeviceError: the device has given up connecting; the messages stay in the outbox.
+        """
+        wanted = self._last_seq
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._acked >= wanted or self.failure is not None)
+        if self._acked < wanted and self.failure is not None:
+            raise self.failure
+
+    async def commands(self) -> AsyncIterator[Command]:
+        """Commands as they come, for ever. Answer each with `answer`."""
+        while True:
+            yield await self._commands.get()
+
+    async def answer(self, command_id: str, *, ok: bool, data: Any = None) -> None:
+        """Answer a command. Best effort: lost if the connection is.
+
+        Raises:
+            Rejected: `data` has no JSON form.
+        """
+        try:
+            raw = msgspec.Raw(frames.encode_data(data))
+        except (TypeError, ValueError) as exc:
+            raise Rejected(f"data has no JSON form: {exc}") from None
+        self._answers.append(frames.encode_named("result", frames.Result(command_id, ok, raw)))
+        self._changed.set()
+
+    @property
+    def pending(self) -> int:
+        """Messages sent and not yet acknowledged."""
+        return self._last_seq - self._acked
+
+    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    async def _append(self) -> None:
+        """Group commit: whatever was sent while the last commit ran shares the next one's sync."""
+        assert self._outbox is not None
+        while self._appends:
+            taken, self._appends = self._appends, []
+            try:
+                seqs = await self._in_thread(self._outbox.append, [entry for entry, _ in taken])
+            except OutboxError as exc:
+                for _entry, stored in taken:
+                    if not stored.done():
+                        stored.set_exception(exc)
+                continue
+            self._last_seq = seqs[-1]
+            for (_entry, stored), seq in zip(taken, seqs, strict=True):
+                if not stored.done():
+                    stored.set_result(seq)
+            self._changed.set()
+
+    # Connecting
+
+    async def _run(self) -> None:
+        try:
+            self._token = await self._provider(None)
+            while True:
+                await asyncio.sleep(self._policy.next_delay_ms() / 1000)
+                await self._attempt()
+        except DeviceError as exc:
+            _log.error("giving up: %s", exc)  # the message is whole
+            self.failure = exc
+            async with self._progress:
+                self._progress.notify_all()
+
+    async def _attempt(self) -> None:
+        headers = {"Authorization": f"Bearer {self._token}"}
+        if self._policy.ticket is not None:
+            headers[frames.TICKET_HEADER] = self._policy.ticket
+        try:
+            connection = await connect(
+                self._url,
+                subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
+                additional_headers=headers,
+                user_agent_header=None,
+                compression=None,
+                proxy=None,
+                open_timeout=self._open_timeout_s,
+                ping_interval=self._ping_interval_s,
+                ping_timeout=self._ping_interval_s,
+                max_size=_FRAME_BYTES_MAX * 16,
+            ).__aenter__()
+        except InvalidStatus as exc:
+            await self._on_refused(exc.response)
+        except (OSError, TimeoutError, InvalidHandshake) as exc:
+            _log.info("cannot connect: %s", exc)
+            self._policy.failed()
+        else:
+            await self._on_connected(connection)
+
+    async def _on_refused(self, response: Response) -> None:
+        body = _json_object(bytes(response.body or b""))
+        error = body.get("error", f"HTTP {response.status_code}")
+        if response.status_code in (401, 403):
+            why = str(body.get("detail") or error)
+            self._token = await self._provider(why)
+        elif response.status_code in (429, 503):
+            retry_ms = _retry_ms(response)
+            ticket = response.headers.get(frames.TICKET_HEADER)
+            _log.info("refused (%s), retry in %s ms", body.get("reason", error), retry_ms)
+            self._policy.refused(retry_ms, ticket)
+        elif response.status_code in (400, 404, 426):
+            raise Unreachable(f"{self._url}: {error}: {body.get('detail', '')}")
+        else:
+            self._policy.failed()
+
+    async def _on_connected(self, connection: ClientConnection) -> None:
+        self._policy.opened()
+        began = time.monotonic()
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            session = await self._greet(connection)
+            self.connected.set()
+            tasks = [
+                asyncio.create_task(self._receive(connection, session), name="tidegate-receive"),
+                asyncio.create_task(self._send(connection, session), name="tidegate-send"),
+                asyncio.create_task(self._renew(connection), name="tidegate-renew"),
+            ]
+            done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                await task
+        except ConnectionClosed as exc:
+            await self._on_closed(exc)
+        except (ProtocolViolation, TimeoutError) as exc:
+            _log.warning("session ended: %s", exc)
+        finally:
+            self.connected.clear()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._policy.closed((time.monotonic() - began) * 1000)
+            await connection.close()
+
+    async def _greet(self, connection: ClientConnection) -> ClientSession:
+        assert self._outbox is not None
+        oldest, age_ms = await self._in_thread(self._outbox.oldest)
+        # What was acknowledged may not be deleted yet.
+        session = ClientSession(self._outbox.id, max(oldest, self._acked + 1), age_ms)
+        await connection.send(session.hello(), text=True)
+        async with asyncio.timeout(_HELLO_TIMEOUT_S):
+            await self._hear(session, await connection.recv(decode=False))
+        if session.welcome is None:
+            raise ProtocolViolation("no welcome")
+        self._message_bytes_max = session.welcome.max_message_bytes
+        return session
+
+    async def _receive(self, connection: ClientConnection, session: ClientSession) -> None:
+        while True:
+            await self._hear(session, await connection.recv(decode=False))
+
+    async def _hear(self, session: ClientSession, text: bytes | str) -> None:
+        assert isinstance(text, bytes)
+        frame = session.receive(text)
+        if session.acked > self._acked:
+            await self._on_acked(session.acked)
+        if frame.welcome is not UNSET:
+            self._policy.told_first_retry(frame.welcome.first_retry_ms)
+        if frame.notice is not UNSET:
+            self._policy.told_first_retry(frame.notice.first_retry_ms)
+        if frame.reject is not UNSET and self._on_reject is not None:
+            self._on_reject(frame.reject)
+        if frame.goaway is not UNSET:
+            self._policy.sent_away(frame.goaway.retry_ms, frame.goaway.ticket or None)
+        if frame.command is not UNSET:
+            command = frame.command
+            data = json.loads(bytes(command.data))
+            with contextlib.suppress(asyncio.QueueFull):  # unread commands are not kept for ever
+                self._commands.put_nowait(Command(command.id, command.type, data))
+        self._changed.set()
+
+    async def _on_acked(self, seq: int) -> None:
+        assert self._outbox is not None
+        self._acked = seq
+        async with self._progress:
+            self._progress.notify_all()
+        if self._on_ack is not None:
+            self._on_ack(seq)
+        await self._in_thread(self._outbox.settle, seq)
+
+    async def _send(self, connection: ClientConnection, session: ClientSession) -> None:
+        assert self._outbox is not None
+        while True:
+            self._changed.clear()
+            answers, self._answers = self._answers, []
+            for answer in answers:
+                await connection.send(answer, text=True)
+            if session.window and session.sent < self._last_seq:
+                batch = await self._in_thread(
+                    lambda: self._read(session.sent, min(session.window, 1_000))
+                )
+                if batch:
+                    await connection.send(session.messages(batch), text=True)
+                    continue
+            await self._changed.wait()
+
+    def _read(self, after: int, messages_max: int) -> list[frames.Message]:
+        assert self._outbox is not None
+        return self._outbox.read(after, messages_max=messages_max, bytes_max=_FRAME_BYTES_MAX)
+
+    async def _renew(self, connection: ClientConnection) -> None:
+        """Present a fresh credential on the open connection before the old one expires."""
+        while True:
+            token = self._token
+            end = expires_at(token) if token is not None else None
+            if end is None:
+                return
+            # At random within its last third: a fleet's credentials must not be renewed at once.
+            await asyncio.sleep(max(1.0, (end - time.time()) * self._rng.uniform(*_RENEW_SHARE)))
+            fresh = await self._provider(None)
+            if fresh != token:
+                self._token = fresh
+                await connection.send(frames.encode_credential(fresh), text=True)
+
+    async def _on_closed(self, exc: ConnectionClosed) -> None:
+        code = exc.rcvd.code if exc.rcvd is not None else 1006
+        reason = exc.rcvd.reason if exc.rcvd is not None else "connection lost"
+        _log.info("closed: %d %s", code, reason)
+        if code in (frames.CLOSE_CREDENTIAL, frames.CLOSE_REVOKED):
+            self._token = await self._provider(reason)
+        elif code == frames.CLOSE_TRY_AGAIN_LATER:
+            hint = _json_object(reason.encode())
+            retry_ms = hint.get("retry_ms")
+            self._policy.refused(
+                retry_ms if isinstance(retry_ms, int) else None, hint.get("ticket") or None
+            )
+        elif code != frames.CLOSE_GOING_AWAY and exc.rcvd is not None:
+            # Offence or takeover: coming straight back would do it again.
+            self._policy.failed()
+
+
+def _json_object(text: bytes) -> dict[str, Any]:
+    try:
+        document = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _retry_ms(response: Response) -> int | None:
+    exact = response.headers.get(frames.RETRY_AFTER_MS_HEADER)
+    if exact is not None and exact.isdecimal():
+        return int(exact)
+    seconds = response.headers.get("Retry-After")
+    return int(seconds) * 1000 if seconds is not None and seconds.isdecimal() else None
+
+
+__all__ = ["Command", "CredentialRefused", "Device"]

@@ -1,0 +1,1 @@
+"""Pure: who may connect. Credentials today; nothing here does I/O."""

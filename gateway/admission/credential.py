@@ -1,0 +1,205 @@
+"""Device credentials: JWTs (RFC 7519), verified against an allow-list after RFC 8725.
+
+Verifying a signature costs tens of microseconds and a storm presents each credential twice, so
+verified credentials are remembered, bounded in number and by their own expiry.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jwt
+from jwt.types import Options
+
+from gateway.admission.errors import CredentialError
+from gateway.admission.keys import KeySet
+
+TOKEN_BYTES_MAX: Final = 4_096
+KID_CHARS_MAX: Final = 256
+
+# Headers by which a token would choose its own key or change what is signed. None is ever honoured;
+# refusing them loudly finds the misconfigured issuer before an attacker does.
+_FORBIDDEN_HEADERS: Final = ("crit", "jku", "jwk", "x5u", "x5c", "b64", "zip", "enc")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a verified credential speaks for. `expires_at` is Unix time in seconds."""
+
+    device: str
+    tenant: str
+    group: str
+    urgent: bool
+    jti: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialPolicy:
+    """What the operator accepts. `audience` and `issuer` None accept any or none."""
+
+    algorithms: tuple[str, ...]
+    audience: str | None
+    issuer: str | None
+    leeway_s: float
+
+
+class CredentialVerifier:
+    """Turns a JWT into an `Identity`, or says why not."""
+
+    def __init__(
+        self,
+        keys: KeySet,
+        policy: CredentialPolicy,
+        *,
+        clock: Callable[[], float],
+        is_token: Callable[[str], bool],
+        cache_entries_max: int,
+    ) -> None:
+        """
+        Args:
+            keys: verification keys; replace with `rotate`.
+            policy: algorithms, audience, issuer, leeway.
+            clock: Unix time in seconds.
+            is_token: the grammar of device ids, tenants and groups.
+            cache_entries_max: verified credentials remembered, least recently used first out.
+        """
+        self._keys = keys
+        self._policy = policy
+        self._clock = clock
+        self._is_token = is_token
+        self._cache: OrderedDict[bytes, Identity] = OrderedDict()
+        self._cache_entries_max = cache_entries_max
+        self.verifications = 0
+        self.cache_hits = 0
+
+    def rotate(self, keys: KeySet) -> None:
+        """Replace the keys. Remembered credentials are forgotten: their key may be gone."""
+        self._keys = keys
+        self._cache.clear()
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    def verify(self, token: str) -> Identity:
+        """The identity `token` proves.
+
+        Raises:
+            CredentialError: with a reason: missing, malformed, algorithm, header, key, signature,
+                expired, not_yet, audience, issuer, claims.
+        """
+        if not token:
+            raise CredentialError("missing")
+        if len(token) > TOKEN_BYTES_MAX or not token.isascii():
+            raise CredentialError("malformed", f"over {TOKEN_BYTES_MAX} bytes or not ASCII")
+        # A digest, so that the cache costs the same for any token and holds no credential.
+        digest = hashlib.blake2s(token.encode(), digest_size=16).digest()
+        identity = self._cache.get(digest)
+        now = self._clock()
+        if identity is not None:
+            if identity.expires_at + self._policy.leeway_s <= now:
+                del self._cache[digest]
+                raise CredentialError("expired")
+            self._cache.move_to_end(digest)
+            self.cache_hits += 1
+            return identity
+        self.verifications += 1
+        identity = self._identity(self._claims(token), now)
+        self._cache[digest] = identity
+        if len(self._cache) > self._cache_entries_max:
+            self._cache.popitem(last=False)
+        return identity
+
+    def _claims(self, token: str) -> Mapping[str, Any]:
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            raise CredentialError("malformed") from None
+        algorithm = header.get("alg")
+        if algorithm not in self._policy.algorithms:
+            raise CredentialError("algorithm", "not on the allow-list")
+        for name in _FORBIDDEN_HEADERS:
+            if name in header:
+                raise CredentialError("header", f"{name} is not accepted")
+        kid = header.get("kid")
+        if kid is not None and (not isinstance(kid, str) or len(kid) > KID_CHARS_MAX):
+            raise CredentialError("key", "kid is no short string")
+        key = self._keys.find(kid, algorithm)
+        if key is None:
+            raise CredentialError("key", "no such key for that algorithm")
+        policy = self._policy
+        try:
+            claims: Mapping[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                audience=policy.audience,
+                issuer=policy.issuer,
+                options=_options(policy),
+            )
+        except jwt.InvalidSignatureError:
+            raise CredentialError("signature") from None
+        except jwt.InvalidAudienceError:
+            raise CredentialError("audience") from None
+        except jwt.InvalidIssuerError:
+            raise CredentialError("issuer") from None
+        except jwt.MissingRequiredClaimError as exc:
+            claim = {"aud": "audience", "iss": "issuer"}.get(exc.claim, "claims")
+            raise CredentialError(claim, f"{exc.claim} is missing") from None
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+            raise CredentialError("malformed") from None
+        return claims
+
+    def _identity(self, claims: Mapping[str, Any], now: float) -> Identity:
+        leeway_s = self._policy.leeway_s
+        expires_at = _numeric_date(claims, "exp")
+        if expires_at + leeway_s <= now:
+            raise CredentialError("expired")
+        if "nbf" in claims and _numeric_date(claims, "nbf") - leeway_s > now:
+            raise CredentialError("not_yet")
+        urgency = claims.get("class", "normal")
+        if urgency not in ("urgent", "normal"):
+            raise CredentialError("claims", "class is neither urgent nor normal")
+        jti = claims.get("jti", "")
+        if not isinstance(jti, str) or len(jti) > KID_CHARS_MAX:
+            raise CredentialError("claims", "jti is no short string")
+        return Identity(
+            device=self._name(claims, "sub", None),
+            tenant=self._name(claims, "tenant", "default"),
+            group=self._name(claims, "group", "default"),
+            urgent=urgency == "urgent",
+            jti=jti,
+            expires_at=expires_at,
+        )
+
+    def _name(self, claims: Mapping[str, Any], claim: str, default: str | None) -> str:
+        name = claims.get(claim, default)
+        if not isinstance(name, str) or not self._is_token(name):
+            raise CredentialError("claims", f"{claim} must match [A-Za-z0-9_-]{{1,64}}")
+        return name
+
+
+def _options(policy: CredentialPolicy) -> Options:
+    return {
+        # Times are checked here, against the injected clock.
+        "verify_exp": False,
+        "verify_nbf": False,
+        "verify_iat": False,
+        "verify_aud": policy.audience is not None,
+        "require": ["exp", "sub"],
+    }
+
+
+_UNIX_TIME_MAX: Final = 253_402_300_799  # year 9999: keeps timers and arithmetic finite
+
+
+def _numeric_date(claims: Mapping[str, Any], claim: str) -> float:
+    value = claims[claim]
+    # bool is an int to Python and no time to anybody else.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise CredentialError("claims", f"{claim} is no number")
+    if not 0 <= value <= _UNIX_TIME_MAX:
+        raise CredentialError("claims", f"{claim} is out of range")
+    return float(value)

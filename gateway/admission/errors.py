@@ -1,0 +1,22 @@
+"""Why a connection is not admitted, or a credential not believed.
+
+AdmissionError
+ +-- CredentialError   the JWT is missing, malformed, expired, wrongly signed or for somebody else
+ +-- KeySetError       the operator's JWKS cannot be used
+"""
+
+
+class AdmissionError(Exception):
+    """Base of this room's errors."""
+
+
+class CredentialError(AdmissionError):
+    """The credential is refused. `reason` is one of a fixed set, safe as a metric label."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+class KeySetError(AdmissionError):
+    """The JWKS document is broken or holds no usable key."""

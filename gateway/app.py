@@ -1,0 +1,591 @@
+"""The composition root: builds every part from the settings, starts and stops them in order.
+
+Start: ops page, keys, NATS, streams, and only then the devices' listener. Stop is the reverse, with
+NATS last, so that whatever was taken from a device is stored and acknowledged before it goes.
+"""
+
+import asyncio
+import contextlib
+import random
+import secrets
+import signal
+import ssl
+import time
+from collections.abc import Coroutine
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any, Final
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.typing import Subprotocol
+
+from gateway import development
+from gateway.admission.credential import CredentialPolicy, CredentialVerifier
+from gateway.edge.connection import ConnectionContext, ConnectionLimits, WebSocketConnection
+from gateway.edge.device import DeviceContext, DeviceHandler
+from gateway.edge.errors import TlsError
+from gateway.edge.fleet import Fleet
+from gateway.edge.gate import DeviceGate
+from gateway.edge.key_source import KeySource
+from gateway.edge.listener import Listener
+from gateway.edge.ops import OpsListener, OpsSources
+from gateway.edge.outlet import Outlet, OutletOwner
+from gateway.edge.tls import Certificate
+from gateway.edge.wheel import TimingWheel
+from gateway.session import frames
+from gateway.session.grammar import is_token
+from gateway.session.machine import SessionLimits
+from gateway.settings import Retention, Settings
+from gateway.stream.commands import CommandInlet
+from gateway.stream.durability import Durability, probe_durability
+from gateway.stream.encoding import DEADLETTERS, EVENTS, Envelope, SourceHeaders
+from gateway.stream.lane import Pending
+from gateway.stream.nats_link import NatsAddress, NatsLink
+from gateway.stream.nats_server import EmbeddedServer
+from gateway.stream.outlet import SessionOutlet
+from gateway.stream.provision import (
+    StreamSettings,
+    choose_strategy,
+    provision,
+    server_version,
+    stream_configs,
+)
+from gateway.stream.publisher import Publisher, PublishLimits
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.traces import make_sampler
+
+_log = structlog.get_logger(__name__)
+
+_DRAIN_PER_DEVICE_S: Final = 0.005
+_PROVISION_ATTEMPTS: Final = 20
+_CLOSING_S: Final = 1.0
+
+
+class Gateway:
+    """One gateway process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._rng = random.Random()
+        self._node = secrets.token_hex(4)
+        self._started_at = time.time()
+        self._state = "starting"
+        self._durability: Durability = "unverified"
+        self._server_version = ""
+        self._certificate: Certificate | None = None
+        self._verifier: CredentialVerifier | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._server: EmbeddedServer | None = None
+        self._link: NatsLink | None = None
+        self._listener: Listener | None = None
+        self._gate: DeviceGate | None = None
+        self._wheel: TimingWheel | None = None
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self.port = 0
+        self.ops_port = 0
+        self.metrics = Metrics()
+        session = settings.session
+        self._fleet: Fleet[DeviceHandler] = Fleet(
+            first_retry_ms_min=session.first_retry_min_ms, refusals_per_s=session.refusals_per_s
+        )
+        self._commands = CommandInlet(self._deliver)
+        self._sample = make_sampler(settings.trace.sample_ratio, self._rng)
+        publish = settings.publish
+        self._publisher = Publisher(
+            PublishLimits(
+                lanes=publish.lanes,
+                batch_messages_max=publish.batch_messages,
+                batch_bytes_max=publish.batch_bytes,
+                pending_messages_max=publish.pending_messages,
+                pending_bytes_max=publish.pending_bytes,
+                ack_timeout_s=publish.ack_timeout_ms / 1000,
+                retry_s=publish.retry_ms / 1000,
+                retry_max_s=publish.retry_max_ms / 1000,
+                linger_s=publish.linger_ms / 1000,
+            ),
+            node=self._node,
+            observer=self.metrics,
+            rng=self._rng,
+            dispose=_dead_letter_of,
+        )
+        self._ops = OpsListener(OpsSources(self.metrics.exposition, self.not_ready, self.status))
+        self._register_gauges()
+
+    # Running
+
+    @property
+    def data_dir(self) -> Path:
+        return self._settings.nats.data_dir
+
+    async def run(self, *, on_ready: Any = None) -> None:
+        """Serve until a signal, then stop in order.
+
+        Args:
+            on_ready: called once devices can connect.
+
+        Raises:
+            Exception: whatever kept the gateway from starting or running.
+        """
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.request_stop)
+        loop.add_signal_handler(signal.SIGINT, self.request_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        stopped = asyncio.create_task(self._stop.wait(), name="stop-requested")
+        try:
+            starting = asyncio.create_task(self.start(), name="start")
+            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await starting
+                return
+            await starting
+            if on_ready is not None:
+                on_ready(self)
+            await asyncio.wait({stopped, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in self._tasks:
+                if task.done():
+                    await task  # its failure is ours
+        finally:
+            stopped.cancel()
+            await self.stop()
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def request_stop(self) -> None:
+        """Stop in order; a second request stops at once."""
+        if self._stop.is_set():
+            _log.warning("stopping_now")
+            self._stop_now.set()
+        self._stop.set()
+
+    async def start(self) -> None:
+        """Start everything; returns when devices can connect."""
+        settings = self._settings
+        self.ops_port = await self._ops.start(settings.ops.host, settings.ops.port)
+        if settings.tls.cert_file is not None and settings.tls.key_file is not None:
+            self._certificate = Certificate(settings.tls.cert_file, settings.tls.key_file)
+        await self._start_verifier()
+        await self._start_stream()
+        await self._start_listener()
+        self._state = "serving"
+        _log.info(
+            "serving",
+            node=self._node,
+            port=self.port,
+            ops_port=self.ops_port,
+            nats_server=self._server_version,
+            strategy=self._publisher.strategy.value,
+            durability=self._durability,
+        )
+
+    async def stop(self) -> None:
+        """Stop in order: no new devices, lanes flushed, devices told, NATS last."""
+        if self._state == "serving":
+            self._state = "draining"
+            if self._gate is not None:
+                self._gate.draining = True
+            drain = asyncio.create_task(self._drain(), name="drain")
+            now = asyncio.create_task(self._stop_now.wait(), name="stop-now")
+            await asyncio.wait({drain, now}, return_when=asyncio.FIRST_COMPLETED)
+            now.cancel()
+            if not drain.done():
+                drain.cancel()
+            try:
+                await drain
+            except asyncio.CancelledError:
+                _log.warning("drain_cut_short", unsettled=self._publisher.pending_messages)
+        self._state = "stopped"
+        if self._listener is not None:
+            await self._listener.stop()
+        if self._gate is not None:
+            self._gate.abort_all()
+        if self._wheel is not None:
+            self._wheel.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._publisher.close()
+        if self._link is not None:
+            await self._link.stop()
+        await self._ops.stop()
+        if self._server is not None:
+            await self._server.stop()
+        _log.info("stopped", node=self._node)
+
+    # What the ops page says
+
+    def not_ready(self) -> str | None:
+        """Why no device should be sent here, or None."""
+        if self._state != "serving":
+            return self._state
+        return self._publisher.trouble
+
+    def status(self) -> dict[str, Any]:
+        """The state of the node in a page."""
+        settings, publisher, link = self._settings, self._publisher, self._link
+        return {
+            "version": package_version("tidegate"),
+            "node": self._node,
+            "state": self._state,
+            "not_ready": self.not_ready(),
+            "uptime_s": round(time.time() - self._started_at, 1),
+            "devices": len(self._fleet),
+            "connections": len(self._gate) if self._gate is not None else 0,
+            "first_retry_ms": self._fleet.first_retry_ms,
+            "pending": {
+                "messages": publisher.pending_messages,
+                "bytes": publisher.pending_bytes,
+            },
+            "stream": {
+                "connected": link is not None and link.client is not None,
+                "last_error": link.last_error if link is not None and not link.client else None,
+                "server_version": self._server_version,
+                "embedded": self._server is not None,
+                "strategy": publisher.strategy.value,
+                "durability": self._durability,
+                "durability_wanted": settings.stream.durability,
+                "replicas": settings.stream.replicas,
+            },
+            "credentials": {
+                "cached": len(self._verifier) if self._verifier is not None else 0,
+                "development_key": self._uses_development_key,
+            },
+        }
+
+    def _register_gauges(self) -> None:
+        publisher, gauge = self._publisher, self.metrics.gauge
+        gauge("tidegate_devices", "Devices with a session.", lambda: len(self._fleet))
+        gauge(
+            "tidegate_connections",
+            "Connections, admitted or on their way.",
+            lambda: len(self._gate) if self._gate is not None else 0,
+        )
+        gauge(
+            "tidegate_pending_messages",
+            "Messages received and not yet settled.",
+            lambda: publisher.pending_messages,
+        )
+        gauge("tidegate_pending_bytes", "Bytes of those messages.", lambda: publisher.pending_bytes)
+        gauge(
+            "tidegate_ready",
+            "1 if devices should be sent here.",
+            lambda: int(self.not_ready() is None),
+        )
+        gauge(
+            "tidegate_durability_fsync",
+            "1 if an acknowledgement is known to mean synced to disk.",
+            lambda: int(self._durability == "fsync"),
+        )
+        gauge(
+            "tidegate_credential_verifications_total",
+            "Signatures checked.",
+            lambda: self._verifier.verifications if self._verifier is not None else 0,
+        )
+        gauge(
+            "tidegate_credential_cache_hits_total",
+            "Credentials recognised without checking their signature.",
+            lambda: self._verifier.cache_hits if self._verifier is not None else 0,
+        )
+        gauge(
+            "tidegate_first_retry_ms",
+            "Over how long the fleet spreads its first knock, in milliseconds.",
+            lambda: self._fleet.first_retry_ms,
+        )
+
+    # Starting
+
+    @property
+    def _uses_development_key(self) -> bool:
+        credentials = self._settings.credentials
+        return credentials.jwks_file is None and credentials.jwks_url is None
+
+    async def _start_verifier(self) -> None:
+        credentials = self._settings.credentials
+        file = credentials.jwks_file
+        if self._uses_development_key:
+            file = development.ensure_key(self._settings.nats.data_dir)
+            _log.warning(
+                "development_key", file=str(file), hint="set credentials.jwks_file or _url"
+            )
+        self._key_source = KeySource(
+            file=file,
+            url=credentials.jwks_url,
+            algorithms=credentials.algorithms,
+            refresh_s=credentials.jwks_refresh_ms / 1000,
+            rng=self._rng,
+        )
+        keys = await self._key_source.load()
+        verifier = CredentialVerifier(
+            keys,
+            CredentialPolicy(
+                algorithms=credentials.algorithms,
+                audience=credentials.audience,
+                issuer=credentials.issuer,
+                leeway_s=credentials.leeway_ms / 1000,
+            ),
+            clock=time.time,
+            is_token=is_token,
+            cache_entries_max=credentials.cache_entries,
+        )
+        self._verifier = verifier
+        self._spawn(self._key_source.keep_fresh(verifier.rotate), "jwks")
+
+    async def _start_stream(self) -> None:
+        settings = self._settings
+        nats_settings, stream = settings.nats, settings.stream
+        fsync = stream.durability == "fsync"
+        if nats_settings.urls:
+            urls = nats_settings.urls
+        else:
+            self._server = EmbeddedServer(
+                nats_settings.data_dir,
+                fsync=fsync,
+                port=nats_settings.embedded_port,
+                rng=self._rng,
+                on_restart=self.metrics.server_restarted,
+            )
+            self._tasks.append(await self._server.start())
+            urls = (self._server.url,)
+        self._link = NatsLink(
+            NatsAddress(
+                urls=urls,
+                user=nats_settings.user,
+                password=_reveal(nats_settings.password),
+                token=_reveal(nats_settings.token),
+                credentials_file=_text(nats_settings.credentials_file),
+                tls=self._nats_tls(),
+                connect_timeout_s=nats_settings.connect_timeout_ms / 1000,
+                reconnect_wait_s=nats_settings.reconnect_wait_ms / 1000,
+                reconnect_wait_max_s=nats_settings.reconnect_wait_max_ms / 1000,
+            ),
+            name=f"tidegate-{self._node}",
+            on_up=self._on_nats_up,
+            on_ready=self._publisher.on_ready,
+            on_down=self._publisher.on_down,
+            rng=self._rng,
+        )
+        self._publisher.attach(self._link)
+        link_task = self._link.start()
+        self._tasks.append(link_task)
+        await self._provision(self._link, link_task)
+        if fsync and self._durability != "fsync":
+            _log.warning(
+                "durability_weaker_than_wanted",
+                wanted="fsync",
+                real=self._durability,
+                hint="set sync_interval: always on the servers, and nats.monitoring_url",
+            )
+
+    async def _provision(self, link: NatsLink, link_task: asyncio.Task[None]) -> None:
+        """Create or check the streams; a server that just started may need a moment for it."""
+        stream = self._settings.stream
+
+        def wanted(retention: Retention) -> StreamSettings:
+            return StreamSettings(
+                replicas=stream.replicas,
+                max_age_s=retention.max_age_s,
+                max_bytes=retention.max_bytes,
+                duplicate_window_s=stream.duplicate_window_s,
+                deny_delete=stream.deny_delete,
+                deny_purge=stream.deny_purge,
+            )
+
+        streams = {EVENTS: wanted(stream.events), DEADLETTERS: wanted(stream.deadletters)}
+        for attempt in range(1, _PROVISION_ATTEMPTS + 1):
+            connecting = asyncio.create_task(link.wait_up(), name="nats-connecting")
+            await asyncio.wait({connecting, link_task}, return_when=asyncio.FIRST_COMPLETED)
+            if link_task.done():
+                connecting.cancel()
+                await link_task
+            client = await connecting
+            try:
+                created = await provision(client, stream_configs(streams, server_version(client)))
+            except (nats.errors.Error, TimeoutError) as exc:
+                if attempt == _PROVISION_ATTEMPTS:
+                    raise
+                _log.warning("provision_repeated", error=str(exc), attempt=attempt)
+                await asyncio.sleep(self._rng.uniform(0.1, 1.0))
+            else:
+                _log.info("streams_ready", created=created)
+                return
+
+    async def _on_nats_up(self, client: Client) -> None:
+        """On every fresh connection: the server may be another, of another version."""
+        stream = self._settings.stream
+        version = server_version(client)
+        self._server_version = ".".join(map(str, version))
+        self._publisher.strategy = choose_strategy(
+            version, fsync=stream.durability == "fsync", replicas=stream.replicas
+        )
+        if self._server is not None:
+            self._durability = stream.durability
+        else:
+            self._durability = await probe_durability(self._settings.nats.monitoring_url)
+        await self._publisher.on_up(client)
+        await self._commands.on_up(client)
+        self.metrics.reconnected()
+
+    async def _start_listener(self) -> None:
+        settings, loop = self._settings, asyncio.get_running_loop()
+        limits, keepalive = settings.limits, settings.keepalive
+        assert self._verifier is not None
+        self._wheel = TimingWheel(loop)
+        device_context = DeviceContext(
+            limits=SessionLimits(
+                message_bytes_max=limits.message_bytes,
+                json_depth_max=limits.json_depth,
+                messages_per_frame_max=limits.messages_per_frame,
+                credit_initial=settings.session.credit_initial,
+                credit_max=settings.session.credit_max,
+            ),
+            verifier=self._verifier,
+            fleet=self._fleet,
+            open_outlet=self._open_outlet,
+            on_result=self._commands.on_result,
+            observer=self.metrics,
+            rng=self._rng,
+            loop=loop,
+            hello_timeout_s=limits.hello_timeout_ms / 1000,
+            credential_leeway_s=settings.credentials.leeway_ms / 1000,
+            keepalive_ms=keepalive.interval_ms,
+        )
+        gate = self._gate = DeviceGate(
+            device_context, connections_max=settings.server.connections_max
+        )
+        connection_context = ConnectionContext(
+            limits=ConnectionLimits(
+                head_bytes_max=limits.head_bytes,
+                head_timeout_s=limits.head_timeout_ms / 1000,
+                frame_bytes_max=limits.frame_bytes,
+                fragments_max=limits.fragments,
+                write_buffer_bytes_max=limits.write_buffer_bytes,
+                slow_reader_timeout_s=limits.slow_reader_timeout_ms / 1000,
+                close_timeout_s=limits.close_timeout_ms / 1000,
+                keepalive_interval_s=keepalive.interval_ms / 1000,
+                keepalive_timeout_s=keepalive.timeout_ms / 1000,
+            ),
+            wheel=self._wheel,
+            observer=self.metrics,
+            rng=self._rng,
+            loop=loop,
+            subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
+            extensions=self._extensions(),
+        )
+        self._listener = Listener(
+            lambda: WebSocketConnection(connection_context, gate),
+            accept_budget=settings.server.accept_budget,
+            backlog=settings.server.backlog,
+            tls=lambda: self._certificate.context if self._certificate is not None else None,
+            tls_handshake_timeout_s=settings.tls.handshake_timeout_ms / 1000,
+            observer=self.metrics,
+        )
+        self.port = await self._listener.start(settings.server.host, settings.server.port)
+
+    def _extensions(self) -> list[ServerPerMessageDeflateFactory] | None:
+        compression = self._settings.compression
+        if not compression.enabled:
+            return None
+        # Both windows bounded: what a connection may cost is the operator's choice, not the peer's.
+        return [
+            ServerPerMessageDeflateFactory(
+                server_max_window_bits=compression.window_bits,
+                client_max_window_bits=compression.window_bits,
+                require_client_max_window_bits=True,
+                compress_settings={"memLevel": compression.memory_level},
+            )
+        ]
+
+    def _nats_tls(self) -> ssl.SSLContext | None:
+        settings = self._settings.nats
+        if settings.tls_ca_file is None and settings.tls_cert_file is None:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=_text(settings.tls_ca_file))
+            if settings.tls_cert_file is not None:
+                context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+        except (OSError, ssl.SSLError) as exc:
+            raise TlsError(f"nats.tls_*: {exc}") from exc
+        return context
+
+    def _open_outlet(self, tenant: str, device: str, outbox: str, owner: OutletOwner) -> Outlet:
+        return SessionOutlet(
+            self._publisher,
+            self._sample,
+            tenant=tenant,
+            device=device,
+            outbox=outbox,
+            owner=owner,
+        )
+
+    def _deliver(self, tenant: str, device: str, command: frames.Command) -> bool:
+        handler = self._fleet.find(tenant, device)
+        return handler is not None and handler.command(command)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    # Reloading and stopping
+
+    def _reload(self) -> None:
+        """SIGHUP: certificate and keys from disk again; broken ones leave the old in force."""
+        if self._certificate is not None:
+            try:
+                self._certificate.reload()
+            except TlsError as exc:
+                _log.error("certificate_reload_failed", error=str(exc))  # whole
+            else:
+                _log.info("certificate_reloaded")
+        if self._verifier is not None:
+            self._tasks.append(
+                asyncio.create_task(
+                    self._key_source.refresh(self._verifier.rotate), name="jwks-reload"
+                )
+            )
+
+    async def _drain(self) -> None:
+        """Each device in its turn: hold it, settle what it sent, send it elsewhere."""
+        settings, gate = self._settings.drain, self._gate
+        assert gate is not None
+        devices = list(self._fleet)
+        self._rng.shuffle(devices)
+        spread_s = min(settings.spread_ms / 1000, len(devices) * _DRAIN_PER_DEVICE_S)
+        _log.info("draining", devices=len(devices), spread_s=round(spread_s, 3))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for place, device in enumerate(devices):
+            delay_s = began + spread_s * place / len(devices) - loop.time()
+            if delay_s > 0:
+                await asyncio.sleep(delay_s)
+            device.leave("drain", self._rng.randrange(self._fleet.first_retry_ms + 1))
+        try:
+            await asyncio.wait_for(self._publisher.drain(), settings.flush_timeout_ms / 1000)
+        except TimeoutError:
+            _log.error("flush_timeout", unsettled=self._publisher.pending_messages)
+        # Let the closing handshakes finish; whoever does not answer is dropped by `stop`.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(gate.empty.wait(), _CLOSING_S)
+
+
+def _dead_letter_of(item: Pending, reason: str) -> Envelope:
+    """The dead letter of a message that the stream will never take."""
+    _events, tenant, device = item.envelope.subject.decode().split(".")[:3]
+    ids = dict(
+        line.split(":", 1) for line in item.envelope.headers.decode().split("\r\n") if ":" in line
+    )
+    outbox = ids["ce-id"].split(":", 1)[0]
+    headers = SourceHeaders(tenant, device, outbox)
+    detail = "refused by the stream"
+    return headers.dead_letter(item.seq, reason, detail, ids["ce-time"], item.envelope.payload)
+
+
+def _reveal(secret: Any) -> str | None:
+    return secret.get_secret_value() if secret is not None else None
+
+
+def _text(path: Any) -> str | None:
+    return str(path) if path is not None else None

@@ -1,0 +1,331 @@
+"""The command `tidegate`."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+try:
+    import nats.errors
+    import typer
+    import uvloop
+except ModuleNotFoundError as missing:  # a plain install is the client alone
+    sys.exit(f"tidegate: {missing.name} is missing: pip install 'tidegate[gateway]'")
+
+from clients import BackoffSettings, Device, DeviceError, Rejected
+from clients.credentials import static_credential
+from gateway import development
+from gateway.admission.errors import AdmissionError
+from gateway.app import Gateway
+from gateway.edge.errors import EdgeError
+from gateway.session.grammar import is_message_type, is_token
+from gateway.settings import Settings, SettingsError, load_settings
+from gateway.stream import nats_server
+from gateway.stream.errors import StreamError
+from gateway.stream.replay import ReplayFilter, replay
+from gateway.telemetry.logs import configure_logs
+
+app: Final = typer.Typer(
+    name="tidegate",
+    help="WebSocket gateway for device fleets, in front of NATS JetStream.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file.", dir_okay=False)]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where the embedded NATS and keys are.")
+]
+
+
+def main() -> None:
+    """Entry point of the `tidegate` command."""
+    app()
+
+
+@app.command()
+def serve(
+    config: Config = None,
+    port: Annotated[int | None, typer.Option(help="Devices' port; 0 for a free one.")] = None,
+    ops_port: Annotated[int | None, typer.Option(help="Ops port; 0 for a free one.")] = None,
+    nats_url: Annotated[
+        list[str] | None, typer.Option(help="NATS server of yours; may be repeated.")
+    ] = None,
+    data_dir: DataDir = None,
+    hint: Annotated[bool, typer.Option(help="Print how to connect a device.")] = False,
+) -> None:
+    """Run the gateway, with an embedded NATS server unless --nats-url is given."""
+    settings = _settings(
+        config,
+        {
+            "server.port": port,
+            "ops.port": ops_port,
+            "nats.urls": tuple(nats_url) if nats_url else None,
+            "nats.data_dir": data_dir,
+        },
+    )
+    configure_logs(settings.log.level, settings.log.format)
+
+    async def run() -> None:
+        gateway = Gateway(settings)
+        await gateway.run(on_ready=_print_hint if hint else None)
+
+    try:
+        uvloop.run(run())
+    except (SettingsError, AdmissionError, EdgeError, StreamError, nats.errors.Error) as exc:
+        _fail(str(exc))
+    except OSError as exc:
+        _fail(f"cannot listen or connect: {exc}")
+
+
+@app.command()
+def token(
+    device: Annotated[str, typer.Argument(help="Device id, the `sub` of the credential.")],
+    data_dir: DataDir = None,
+    tenant: Annotated[str, typer.Option(help="Tenant.")] = "default",
+    group: Annotated[str, typer.Option(help="Site or depot.")] = "default",
+    urgent: Annotated[bool, typer.Option(help="First in a storm.")] = False,
+    hours: Annotated[float, typer.Option(help="Until it expires.", min=0.001)] = 24.0,
+) -> None:
+    """Mint a development credential for DEVICE."""
+    for name, value in (("DEVICE", device), ("--tenant", tenant), ("--group", group)):
+        if not is_token(value):
+            _fail(f"{name} must match [A-Za-z0-9_-]{{1,64}}")
+    claims = {"tenant": tenant, "group": group, "class": "urgent" if urgent else "normal"}
+    directory = _settings(None, {"nats.data_dir": data_dir}).nats.data_dir
+    lifetime_s = max(1, int(hours * 3600))
+    typer.echo(development.mint(directory, device, lifetime_s=lifetime_s, claims=claims))
+
+
+@app.command()
+def device(
+    device: Annotated[str, typer.Argument(help="Device id.")],
+    url: Annotated[str, typer.Option(help="Gateway.")] = "ws://127.0.0.1:8080/v1/device",
+    credential: Annotated[
+        str | None, typer.Option("--credential", help="JWT; a development one without.")
+    ] = None,
+    outbox: Annotated[
+        Path | None, typer.Option(help="Outbox file; DEVICE.outbox in the data directory without.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Be a device: a JSON line on stdin is a message, acks and commands come out.
+
+    A line is {"type":"battery.low","data":{...}}, or {"result":{"id":"..","ok":true,"data":..}} to
+    answer a command. Ends when stdin has ended and everything is acknowledged.
+    """
+    if not is_token(device):
+        _fail("DEVICE must match [A-Za-z0-9_-]{1,64}")
+    directory = _settings(None, {"nats.data_dir": data_dir}).nats.data_dir
+    if credential is None:
+        credential = development.mint(directory, device, lifetime_s=86_400, claims={})
+    directory.mkdir(parents=True, exist_ok=True)
+    path = outbox if outbox is not None else directory / f"{device}.outbox"
+    try:
+        asyncio.run(_be_device(url, credential, path))
+    except DeviceError as exc:
+        _fail(str(exc))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def tail(
+    device: Annotated[str | None, typer.Option(help="Only this device.")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="Only this message type.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Replay from then: 10m, 2h, 1d ago, `all`, or an RFC 3339 time."),
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant.")] = None,
+    dead_letters: Annotated[bool, typer.Option(help="The dead letters instead.")] = False,
+    follow: Annotated[bool, typer.Option(help="Go on with what comes; else stop.")] = True,
+    config: Config = None,
+    nats_url: Annotated[list[str] | None, typer.Option(help="NATS server of yours.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Follow what is stored, or replay it, one JSON line a message."""
+    for name, value in (("--device", device), ("--tenant", tenant)):
+        if value is not None and not is_token(value):
+            _fail(f"{name} must match [A-Za-z0-9_-]{{1,64}}")
+    if type_ is not None and not is_message_type(type_):
+        _fail("--type is one to eight tokens [A-Za-z0-9_-]{1,64} joined by dots")
+    begin = _since(since)
+    wanted = ReplayFilter(
+        tenant=tenant,
+        device=device,
+        message_type=type_,
+        since=begin,
+        new_only=since is None and follow,
+        dead_letters=dead_letters,
+    )
+    urls = tuple(nats_url) if nats_url else None
+    settings = _settings(config, {"nats.urls": urls, "nats.data_dir": data_dir})
+    try:
+        asyncio.run(_tail(settings, wanted, follow))
+    except (nats.errors.Error, OSError) as exc:
+        _fail(f"NATS: {exc or type(exc).__name__}")
+    except (KeyboardInterrupt, BrokenPipeError):
+        sys.exit(130)
+
+
+@app.command()
+def check_config(config: Config = None) -> None:
+    """Check the settings of a file and the environment, and show what is in force."""
+    settings = _settings(config, {})
+    typer.echo(settings.model_dump_json(indent=2))
+
+
+def _settings(config: Path | None, overrides: dict[str, Any]) -> Settings:
+    try:
+        return load_settings(config, overrides=overrides)
+    except SettingsError as exc:
+        _fail(str(exc))
+        raise  # never reached; _fail exits
+
+
+def _fail(message: str) -> None:
+    for line in message.splitlines():
+        typer.echo(f"tidegate: {line}", err=True)
+    raise typer.Exit(1)
+
+
+def _print_hint(gateway: Gateway) -> None:
+    """How to connect a device, ready to paste."""
+    program = f"{Path(sys.argv[0]).parent}/tidegate" if "/" in sys.argv[0] else "tidegate"
+    with contextlib.suppress(ValueError):
+        program = str(Path(program).resolve().relative_to(Path.cwd()))
+    directory = gateway.data_dir
+    data_dir = "" if directory == Path(".tidegate") else f" --data-dir {directory}"
+    message = '{"type":"battery.low","data":{"soc":7}}'
+    typer.echo(
+        f"\nTidegate serves devices on port {gateway.port}; "
+        f"metrics: http://127.0.0.1:{gateway.ops_port}/metrics\n"
+        f"Connect a device (paste into another terminal):\n\n"
+        f"  echo '{message}' | {program} device veh-1 "
+        f"--url ws://127.0.0.1:{gateway.port}/v1/device{data_dir}\n\n"
+        f"Read back what is stored:\n\n"
+        f"  {program} tail --since all --no-follow{data_dir}\n"
+    )
+
+
+def _since(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    if text == "all":
+        return None
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    if text[-1:] in units and text[:-1].isdecimal():
+        return datetime.now(UTC) - timedelta(seconds=int(text[:-1]) * units[text[-1]])
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        _fail(f"--since {text!r}: neither 10m, 2h, 1d, `all` nor an RFC 3339 time")
+        raise
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+async def _tail(settings: Settings, wanted: ReplayFilter, follow: bool) -> None:
+    options: dict[str, Any] = {}
+    if settings.nats.urls:
+        urls = list(settings.nats.urls)
+        if settings.nats.user is not None and settings.nats.password is not None:
+            options["user"] = settings.nats.user
+            options["password"] = settings.nats.password.get_secret_value()
+        if settings.nats.token is not None:
+            options["token"] = settings.nats.token.get_secret_value()
+        if settings.nats.credentials_file is not None:
+            options["user_credentials"] = str(settings.nats.credentials_file)
+    else:
+        file = nats_server.url_file(settings.nats.data_dir)
+        if not file.exists():
+            _fail(f"no embedded NATS runs on {settings.nats.data_dir}; start the gateway first")
+        urls = [file.read_text().strip()]
+
+    async def quiet(_error: Exception) -> None:
+        """The command's own error says it."""
+
+    client = await nats.connect(
+        urls, name="tidegate-tail", max_reconnect_attempts=3, error_cb=quiet, **options
+    )
+    try:
+        async for line in replay(client, wanted, follow=follow):
+            sys.stdout.buffer.write(line + b"\n")
+            sys.stdout.buffer.flush()
+    finally:
+        await client.close()
+
+
+async def _be_device(url: str, credential: str, outbox: Path) -> None:
+    def show(**line: Any) -> None:
+        sys.stdout.write(json.dumps(line, separators=(",", ":")) + "\n")
+        sys.stdout.flush()
+
+    stdin = asyncio.StreamReader(limit=2**22)
+    loop = asyncio.get_running_loop()
+    transport, _protocol = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin
+    )
+    loop.add_signal_handler(signal.SIGTERM, transport.close)
+    async with Device(
+        url,
+        static_credential(credential),
+        outbox=outbox,
+        on_ack=lambda seq: show(ack=seq),
+        on_reject=lambda reject: show(
+            reject={"seq": reject.seq, "error": reject.error, "detail": reject.detail}
+        ),
+        # A person waits: spread over a tenth of a second, not over a fleet's first knock.
+        backoff=BackoffSettings(first_retry_ms=100),
+    ) as connected:
+        commands = asyncio.create_task(_show_commands(connected, show), name="commands")
+        try:
+            while line := await stdin.readline():
+                await _send_line(connected, line, show)
+            await connected.flush()
+        finally:
+            commands.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await commands
+            transport.close()
+
+
+def _line_object(line: bytes) -> dict[str, Any]:
+    """A line of stdin.
+
+    Raises:
+        ValueError: no JSON object, or with members that mean nothing.
+    """
+    document = json.loads(line)
+    if not isinstance(document, dict):
+        raise ValueError("a line is a JSON object")  # noqa: TRY004  # one error for a bad line
+    unknown = document.keys() - {"type", "data", "time", "result"}
+    if unknown:
+        raise ValueError(f"unknown members: {', '.join(sorted(unknown))}")
+    return document
+
+
+async def _show_commands(connected: Device, show: Any) -> None:
+    async for command in connected.commands():
+        show(command={"id": command.id, "type": command.type, "data": command.data})
+
+
+async def _send_line(connected: Device, line: bytes, show: Any) -> None:
+    if not line.strip():
+        return
+    try:
+        document = _line_object(line)
+        if "result" in document:
+            result = document["result"]
+            await connected.answer(result["id"], ok=bool(result["ok"]), data=result.get("data"))
+            return
+        seq = await connected.send(document["type"], document["data"], time=document.get("time"))
+    except (ValueError, TypeError, KeyError, Rejected) as exc:
+        show(error=f"{type(exc).__name__}: {exc}")
+    else:
+        show(queued=seq)

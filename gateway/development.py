@@ -1,0 +1,65 @@
+"""The development key: what signs credentials until an operator configures a JWKS.
+
+Random, made on first use, readable by its owner only, kept in the data directory. `tidegate token`
+signs with it; the gateway says at start that it believes it.
+"""
+
+import json
+import os
+import secrets
+import time
+from base64 import urlsafe_b64encode
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+
+KEY_ID: Final = "development"
+ALGORITHM: Final = "HS256"
+
+
+def key_file(data_dir: Path) -> Path:
+    return data_dir / "development-jwks.json"
+
+
+def ensure_key(data_dir: Path) -> Path:
+    """The development JWKS of `data_dir`, made if it is not there yet."""
+    path = key_file(data_dir)
+    if not path.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        secret = urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+        key = {"kty": "oct", "kid": KEY_ID, "alg": ALGORITHM, "use": "sig", "k": secret}
+        # Written aside and linked: of two processes that start at once, one makes the key.
+        aside = path.with_suffix(f".{os.getpid()}")
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({"keys": [key]}, file)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            pass
+        finally:
+            aside.unlink()
+    return path
+
+
+def mint(data_dir: Path, device: str, *, lifetime_s: int, claims: dict[str, Any]) -> str:
+    """A credential for `device`, signed with the development key.
+
+    Args:
+        data_dir: where the key is.
+        device: the `sub` claim.
+        lifetime_s: seconds until it expires.
+        claims: further claims (tenant, group, class, aud, iss).
+    """
+    jwks = json.loads(ensure_key(data_dir).read_text())
+    now = int(time.time())
+    payload = {
+        "sub": device,
+        "iat": now,
+        "exp": now + lifetime_s,
+        "jti": secrets.token_hex(8),
+        **claims,
+    }
+    key = jwt.PyJWK(jwks["keys"][0])
+    return jwt.encode(payload, key, algorithm=ALGORITHM, headers={"kid": KEY_ID})

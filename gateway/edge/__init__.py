@@ -1,0 +1,1 @@
+"""I/O: sockets of devices and of operators."""

@@ -1,0 +1,535 @@
+"""One WebSocket connection: the `websockets` Sans-I/O core driven by an asyncio protocol.
+
+      HEAD ------------> OPEN ------------> CLOSING ------------> CLOSED
+       |   admitted        |   close sent      |   peer closed       ^
+       |   refused         |                   |   or close timeout  |
+       +-------------------+-------------------+---------------------+
+
+This is the production framing path; the conformance suite runs it with an echo handler. It knows
+frames, limits, keepalive and buffers, and nothing of devices: a `Gate` decides who comes in, and a
+`Handler` is told what was said.
+"""
+
+import asyncio
+import enum
+import http
+import logging
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import OPEN, Event
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from gateway.edge.errors import Refusal
+from gateway.edge.observer import EdgeObserver
+from gateway.edge.refusal import render_refusal
+from gateway.edge.wheel import TimingWheel
+from gateway.session.errors import close_reason
+
+_HEAD_END: Final = b"\r\n\r\n"
+_INTERNAL_ERROR: Final = 1011
+
+# One logger for all connections, quiet: the library logs two lines a connection at INFO, which in a
+# storm is a storm of its own.
+_websockets_log = logging.getLogger("tidegate.websockets")
+_websockets_log.setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Bounds of one connection. Sizes in bytes, times in seconds."""
+
+    head_bytes_max: int = 8_192
+    head_timeout_s: float = 5.0
+    frame_bytes_max: int = 262_144
+    fragments_max: int = 64
+    write_buffer_bytes_max: int = 262_144
+    slow_reader_timeout_s: float = 10.0
+    close_timeout_s: float = 5.0
+    keepalive_interval_s: float = 30.0
+    keepalive_timeout_s: float = 20.0
+
+
+class Handler(Protocol):
+    """Who talks on an open connection."""
+
+    deadline: float
+    """Loop time at which `on_deadline` is wanted; infinity for never. Set before `touch`."""
+
+    def opened(self, connection: "WebSocketConnection") -> None:
+        """The handshake is done."""
+
+    def received_text(self, text: bytes) -> None:
+        """A whole text message, valid UTF-8."""
+
+    def received_binary(self, data: bytes) -> None:
+        """A whole binary message."""
+
+    def on_deadline(self, now: float) -> None:
+        """The deadline passed."""
+
+    def on_keepalive(self) -> None:
+        """A ping is about to be sent: the moment for news that can wait."""
+
+    def closed(self, cause: str) -> None:
+        """The connection is gone, or as good as. Called once."""
+
+
+class Gate(Protocol):
+    """Who may come in."""
+
+    def arrived(self, connection: "WebSocketConnection") -> None:
+        """A connection was made; nothing is known of it yet."""
+
+    def admit(self, request: Request, address: str) -> Handler:
+        """The handler of an admitted connection.
+
+        Raises:
+            Refusal: it is not admitted.
+        """
+
+    def left(self, connection: "WebSocketConnection") -> None:
+        """A connection is gone, admitted or not."""
+
+
+class Phase(enum.Enum):
+    HEAD = "head"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionContext:
+    """What all connections of a listener share."""
+
+    limits: ConnectionLimits
+    wheel: TimingWheel
+    observer: EdgeObserver
+    rng: random.Random
+    loop: asyncio.AbstractEventLoop
+    subprotocols: Sequence[Subprotocol] | None = None
+    extensions: Sequence[ServerPerMessageDeflateFactory] | None = None
+
+
+class WebSocketConnection(asyncio.Protocol):
+    """One connection, from accept to close."""
+
+    __slots__ = (
+        "_awaiting_pong",
+        "_cause",
+        "_context",
+        "_core",
+        "_due_at",
+        "_fragments",
+        "_fragments_text",
+        "_gate",
+        "_handler",
+        "_head",
+        "_heard",
+        "_opened_at",
+        "_paused_by",
+        "_phase",
+        "_transport",
+        "due_tick",
+    )
+
+    def __init__(self, context: ConnectionContext, gate: Gate) -> None:
+        self._context = context
+        self._gate = gate
+        self._phase = Phase.HEAD
+        self._head: bytearray | None = bytearray()
+        self._core: ServerProtocol | None = None
+        self._handler: Handler | None = None
+        self._transport: asyncio.Transport | None = None
+        self._fragments: list[bytes] | None = None
+        self._fragments_text = False
+        self._heard = True
+        self._awaiting_pong = False
+        self._paused_by = 0
+        self._due_at = math.inf
+        self._opened_at = 0.0
+        self._cause = ""
+        self.due_tick = -1
+
+    # What a handler may do.
+
+    @property
+    def is_open(self) -> bool:
+        return self._phase is Phase.OPEN
+
+    def send_text(self, text: bytes) -> None:
+        """Send a text message; nothing if the connection is no longer open."""
+        if self._phase is not Phase.OPEN:
+            return
+        core, transport = self._core, self._transport
+        assert core is not None
+        assert transport is not None
+        if core.extensions:
+            core.send_text(text)
+            self._flush()
+        else:
+            # What the core would write for an unmasked, unfragmented text frame (RFC 6455 5.2),
+            # without its objects: every ack of every device passes here.
+            size = len(text)
+            if size < 126:  # noqa: PLR2004  # RFC 6455 section 5.2
+                transport.write(b"\x81%c%b" % (size, text))
+            elif size < 65536:  # noqa: PLR2004  # as above
+                transport.write(b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), text))
+            else:
+                transport.write(b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), text))
+
+    def close(self, code: int, reason: str, cause: str) -> None:
+        """Start the closing handshake; `cause` is what metrics will say."""
+        if self._phase is not Phase.OPEN:
+            return
+        core = self._core
+        assert core is not None
+        self._cause = self._cause or cause
+        if core.state is OPEN:
+            core.send_close(code, reason)
+        self._begin_closing()
+        self._flush()
+
+    def fail(self, code: int, reason: str, cause: str) -> None:
+        """The peer broke a rule: say why, read nothing more (RFC 6455 section 7.1.7)."""
+        if self._phase is not Phase.OPEN:
+            return
+        core = self._core
+        assert core is not None
+        self._cause = self._cause or cause
+        if not core.eof_sent:
+            core.fail(code, reason)
+        self._begin_closing()
+        self._flush()
+
+    def abort(self, cause: str) -> None:
+        """Drop the connection at once."""
+        self._cause = self._cause or cause
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause_reading(self, reason: int) -> None:
+        """Read no more until `resume_reading`, so that TCP slows the peer down.
+
+        Args:
+            reason: one of PAUSED_BY_*; reading goes on when none is left.
+        """
+        if not self._paused_by and self._transport is not None:
+            self._transport.pause_reading()
+        self._paused_by |= reason
+
+    def resume_reading(self, reason: int) -> None:
+        if self._paused_by & reason:
+            self._paused_by &= ~reason
+            if not self._paused_by and self._transport is not None:
+                # What was sent meanwhile has not been heard yet.
+                self._heard = True
+                self._transport.resume_reading()
+
+    def touch(self) -> None:
+        """The handler's deadline has changed."""
+        self._arm()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        context = self._context
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=context.limits.write_buffer_bytes_max)
+        self._due_at = context.loop.time() + context.limits.head_timeout_s
+        self._arm()
+        self._gate.arrived(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is Phase.OPEN:
+            self._heard = True
+            core = self._core
+            assert core is not None
+            core.receive_data(data)
+            self._advance(core)
+        elif self._phase is Phase.HEAD:
+            self._read_head(data)
+        elif self._phase is Phase.CLOSING and self._core is not None:
+            self._core.receive_data(data)
+            self._core.events_received()
+            self._flush()
+
+    def eof_received(self) -> bool:
+        core = self._core
+        if core is not None:
+            core.receive_eof()
+            self._flush()
+        return False  # close our side too
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        was_open = self._phase in (Phase.OPEN, Phase.CLOSING) and self._handler is not None
+        if self._phase is Phase.HEAD and self._cause == "":
+            self._context.observer.refused("bad_request", "gone")
+        self._phase = Phase.CLOSED
+        self._context.wheel.cancel(self)
+        handler, self._handler = self._handler, None
+        self._core = None
+        self._head = None
+        self._fragments = None
+        self._transport = None
+        if was_open and handler is not None:
+            cause = self._cause or "lost"
+            self._context.observer.closed(cause, self._context.loop.time() - self._opened_at)
+            handler.closed(cause)
+        self._gate.left(self)
+
+    def pause_writing(self) -> None:
+        """The peer does not read: produce no more for it, and give it a while."""
+        self.pause_reading(PAUSED_BY_SLOW_READER)
+        self._due_at = self._context.loop.time() + self._context.limits.slow_reader_timeout_s
+        self._arm()
+
+    def resume_writing(self) -> None:
+        self.resume_reading(PAUSED_BY_SLOW_READER)
+        if self._phase is Phase.OPEN:
+            self._awaiting_pong = False
+            self._due_at = self._context.loop.time() + self._context.limits.keepalive_interval_s
+            self._arm()
+
+    # Deadline
+
+    def on_due(self, now: float) -> None:
+        """A deadline passed: of the head, the keepalive, the close, or the handler's own."""
+        handler = self._handler
+        if handler is not None and self._phase is Phase.OPEN and now >= handler.deadline:
+            handler.deadline = math.inf
+            handler.on_deadline(now)
+        if now >= self._due_at:
+            if self._phase is Phase.HEAD:
+                self._refuse(_bad_request("head_timeout", "the request head took too long"))
+            elif self._phase is Phase.CLOSING:
+                self.abort("close_timeout")
+            elif self._phase is Phase.OPEN:
+                self._keep_alive(now)
+        self._arm()
+
+    def _arm(self) -> None:
+        due_at = self._due_at
+        if self._handler is not None and self._handler.deadline < due_at:
+            due_at = self._handler.deadline
+        if due_at < math.inf and self._phase is not Phase.CLOSED:
+            self._context.wheel.schedule(self, due_at)
+
+    def _keep_alive(self, now: float) -> None:
+        limits = self._context.limits
+        if self._paused_by & PAUSED_BY_SLOW_READER:
+            self.abort("slow_reader")
+            return
+        if self._awaiting_pong and not self._heard and not self._paused_by:
+            self.abort("half_open")
+            return
+        if self._awaiting_pong:
+            self._awaiting_pong = False
+            self._due_at = now + max(0.0, limits.keepalive_interval_s - limits.keepalive_timeout_s)
+            return
+        self._awaiting_pong = True
+        self._heard = False
+        self._due_at = now + limits.keepalive_timeout_s
+        assert self._handler is not None
+        assert self._core is not None
+        self._handler.on_keepalive()
+        if self._phase is Phase.OPEN:
+            self._core.send_ping(b"")
+            self._flush()
+
+    # Opening handshake
+
+    def _read_head(self, data: bytes) -> None:
+        head = self._head
+        assert head is not None
+        searched = max(0, len(head) - 3)
+        head += data
+        end = head.find(_HEAD_END, searched)
+        limit = self._context.limits.head_bytes_max
+        if end < 0 and len(head) <= limit:
+            return
+        if end < 0 or end > limit:
+            self._refuse(_bad_request("head_size", f"the request head is over {limit} bytes"))
+            return
+        end += len(_HEAD_END)
+        self._head = None
+        self._handshake(bytes(head[:end]), bytes(head[end:]))
+
+    def _handshake(self, head: bytes, rest: bytes) -> None:
+        context = self._context
+        core = ServerProtocol(
+            subprotocols=context.subprotocols,
+            extensions=context.extensions,
+            max_size=context.limits.frame_bytes_max,
+            logger=_websockets_log,
+        )
+        core.receive_data(head)
+        events = core.events_received()
+        try:
+            if not events:
+                raise _refusal_of(core.handshake_exc)
+            request = cast("Request", events[0])
+            assert self._transport is not None
+            peer = self._transport.get_extra_info("peername")
+            handler = self._gate.admit(request, peer[0] if peer else "")
+            response = core.accept(request)
+            if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
+                raise _refusal_of(core.handshake_exc)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        core.send_response(response)
+        self._core = core
+        self._handler = handler
+        self._phase = Phase.OPEN
+        self._opened_at = context.loop.time()
+        # A random first phase, or every device of a storm would be pinged in the same instant.
+        interval_s = context.limits.keepalive_interval_s
+        self._due_at = self._opened_at + context.rng.uniform(0, interval_s)
+        self._flush()
+        context.observer.opened()
+        handler.opened(self)
+        self._arm()
+        if rest and self._phase is Phase.OPEN:
+            self.data_received(rest)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._cause = "refused"
+        self._head = None
+        self._phase = Phase.CLOSING
+        self._context.observer.refused(refusal.error, refusal.reason)
+        assert self._transport is not None
+        self._transport.write(render_refusal(refusal))
+        self._end_of_stream()
+        self._due_at = self._context.loop.time() + self._context.limits.close_timeout_s
+        self._arm()
+
+    # Frames
+
+    def _advance(self, core: ServerProtocol) -> None:
+        """Act on what the core has parsed, then write what it wants written."""
+        for event in core.events_received():
+            self._on_frame(event)
+            if self._phase is not Phase.OPEN:
+                break
+        if core.writes:
+            self._flush()
+        if core.parser_exc is not None or core.close_rcvd is not None:
+            self._on_core_closing(core)
+
+    def _on_frame(self, event: Event) -> None:
+        frame = cast("Frame", event)  # after the head, events are frames
+        opcode, data = frame.opcode, frame.data
+        if opcode is Opcode.TEXT:
+            if frame.fin:
+                self._deliver(bytes(data), text=True)
+            else:
+                self._fragments, self._fragments_text = [bytes(data)], True
+        elif opcode is Opcode.BINARY:
+            if frame.fin:
+                self._deliver(bytes(data), text=False)
+            else:
+                self._fragments, self._fragments_text = [bytes(data)], False
+        elif opcode is Opcode.CONT:
+            fragments = self._fragments
+            assert fragments is not None, "the core lets no continuation through without a start"
+            fragments.append(bytes(data))
+            if len(fragments) > self._context.limits.fragments_max:
+                limit = self._context.limits.fragments_max
+                reason = close_reason("fragments", f"over {limit} in one message")
+                self.fail(1008, reason, "fragments")
+            elif frame.fin:
+                self._fragments = None
+                self._deliver(b"".join(fragments), text=self._fragments_text)
+
+    def _deliver(self, data: bytes, *, text: bool) -> None:
+        handler = self._handler
+        assert handler is not None
+        if not text:
+            handler.received_binary(data)
+            return
+        if not data.isascii():
+            try:
+                data.decode()
+            except UnicodeDecodeError as exc:
+                reason = close_reason("utf8", f"invalid UTF-8 at byte {exc.start}")
+                self.fail(1007, reason, "utf8")
+                return
+        handler.received_text(data)
+
+    def _on_core_closing(self, core: ServerProtocol) -> None:
+        """The peer closed, or broke the framing and the core has failed the connection."""
+        if core.parser_exc is not None:
+            self._cause = self._cause or _FRAMING_CAUSES.get(
+                core.close_sent.code if core.close_sent is not None else 1006, "framing"
+            )
+        else:
+            self._cause = self._cause or "device"
+        if self._phase is Phase.OPEN:
+            self._begin_closing()
+
+    def _begin_closing(self) -> None:
+        self._phase = Phase.CLOSING
+        if self._paused_by:
+            self._paused_by = 0
+            if self._transport is not None:
+                self._transport.resume_reading()  # to see the peer's close
+        self._due_at = self._context.loop.time() + self._context.limits.close_timeout_s
+        self._arm()
+
+    def _flush(self) -> None:
+        transport, core = self._transport, self._core
+        if transport is None or core is None:
+            return
+        for data in core.data_to_send():
+            if data:
+                transport.write(data)
+            else:
+                self._end_of_stream()
+
+    def _end_of_stream(self) -> None:
+        """Half-close and let the peer finish.
+
+        Closing with unread input resets the connection, and the reset can overtake our reason.
+        """
+        transport = self._transport
+        assert transport is not None
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+
+
+PAUSED_BY_SLOW_READER: Final = 1
+PAUSED_BY_FULL_NODE: Final = 2
+PAUSED_BY_DRAIN: Final = 4
+
+_FRAMING_CAUSES: Final = {
+    1006: "lost",
+    1002: "framing",
+    1007: "utf8",
+    1009: "size",
+    1011: "internal",
+}
+
+
+def _refusal_of(error: Exception | None) -> Refusal:
+    """The contract's refusal for what the full parser found wrong with a handshake."""
+    name = type(error).__name__
+    detail = str(error)[:100]
+    if name in ("InvalidUpgrade", "InvalidMethod"):
+        status = http.HTTPStatus.UPGRADE_REQUIRED
+        return Refusal(status, "upgrade_required", detail=detail)
+    return _bad_request("handshake", detail)
+
+
+def _bad_request(reason: str, detail: str) -> Refusal:
+    return Refusal(http.HTTPStatus.BAD_REQUEST, "bad_request", reason=reason, detail=detail)

@@ -1,0 +1,279 @@
+"""A device on a connection: feeds the session, carries out what it decides. Shell of `session`."""
+
+import asyncio
+import math
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from msgspec import UNSET
+
+from gateway.admission.credential import CredentialVerifier, Identity
+from gateway.admission.errors import CredentialError
+from gateway.edge.connection import PAUSED_BY_DRAIN, PAUSED_BY_FULL_NODE, WebSocketConnection
+from gateway.edge.fleet import Fleet
+from gateway.edge.observer import EdgeObserver
+from gateway.edge.outlet import OpenOutlet, Outlet
+from gateway.session import frames
+from gateway.session.errors import (
+    CredentialExpired,
+    PolicyViolation,
+    SessionError,
+    TakenOver,
+    close_reason,
+)
+from gateway.session.machine import Session, SessionLimits, State, Storable
+
+_UNSUPPORTED_DATA: Final = 1003
+_NOTICE_CHANGE: Final = 0.25
+"""A change of first_retry_ms smaller than this share is not worth a frame to every device."""
+
+
+def rfc3339_now() -> str:
+    """The wall clock as RFC 3339 with microseconds."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds // 1000:06d}Z"
+
+
+CommandResult = Callable[[str, str, frames.Result], bool]
+"""Takes the result of a command of (tenant, device); False if nobody waits for it."""
+
+
+@dataclass(slots=True)
+class DeviceContext:
+    """What all devices of a node share. Times in seconds unless named otherwise."""
+
+    limits: SessionLimits
+    verifier: CredentialVerifier
+    fleet: "Fleet[DeviceHandler]"
+    open_outlet: OpenOutlet
+    on_result: CommandResult
+    observer: EdgeObserver
+    rng: random.Random
+    loop: asyncio.AbstractEventLoop
+    hello_timeout_s: float
+    credential_leeway_s: float
+    keepalive_ms: int
+    wall_clock: Callable[[], float] = time.time
+    known_types: set[str] = field(default_factory=set)
+
+
+class DeviceHandler:
+    """The session of one device on one connection."""
+
+    __slots__ = (
+        "_connection",
+        "_context",
+        "_expires_at",
+        "_first_retry_ms",
+        "_identity",
+        "_leaving",
+        "_outlet",
+        "_session",
+        "deadline",
+        "superseded",
+    )
+
+    def __init__(self, context: DeviceContext, identity: Identity) -> None:
+        self._context = context
+        self._identity = identity
+        self._session = Session(context.limits, context.known_types)
+        self._connection: WebSocketConnection | None = None
+        self._outlet: Outlet | None = None
+        self._expires_at = identity.expires_at
+        self._first_retry_ms = 0
+        self._leaving: frames.Goaway | None = None
+        self.deadline = math.inf
+        self.superseded = False
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Tenant and device."""
+        return self._identity.tenant, self._identity.device
+
+    @property
+    def unsettled(self) -> int:
+        """Messages received and not yet settled."""
+        return self._session.unsettled
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None and self._connection.is_open
+
+    # Handler of the connection
+
+    def opened(self, connection: WebSocketConnection) -> None:
+        self._connection = connection
+        self.deadline = self._context.loop.time() + self._context.hello_timeout_s
+
+    def received_text(self, text: bytes) -> None:
+        session = self._session
+        try:
+            received = session.receive(text)
+            if type(received) is list:
+                self._store(received, len(text))
+            elif isinstance(received, frames.Hello):
+                self._greet(received)
+            elif isinstance(received, frames.Result):
+                known = self._context.on_result(*self.key, received)
+                self._context.observer.commanded(
+                    "unknown" if not known else "ok" if received.ok else "failed"
+                )
+            else:
+                assert isinstance(received, str)
+                self._renew(received)
+        except SessionError as offence:
+            self.end(offence)
+
+    def received_binary(self, data: bytes) -> None:
+        del data
+        if self._connection is not None:
+            reason = '{"error":"binary","detail":"frames are JSON text"}'
+            self._connection.fail(_UNSUPPORTED_DATA, reason, "binary")
+
+    def on_deadline(self, now: float) -> None:
+        if self._session.state is State.GREETING:
+            self.end(PolicyViolation("hello", "no hello in time"))
+        elif self._expires_at <= self._context.wall_clock():
+            self.end(CredentialExpired("expired"))
+        else:
+            self._watch_expiry(now)
+
+    def on_keepalive(self) -> None:
+        first_retry_ms = self._context.fleet.first_retry_ms
+        told = self._first_retry_ms
+        if told and abs(first_retry_ms - told) > told * _NOTICE_CHANGE:
+            self._first_retry_ms = first_retry_ms
+            self._send("notice", frames.Notice(first_retry_ms))
+
+    def closed(self, cause: str) -> None:
+        del cause
+        self._session.end()
+        self._connection = None
+        if not self._session.unsettled:
+            self._context.fleet.remove(self)
+        # Else the entry stays until the last message is settled: a session that returns before
+        # that must find it, to mark what is still queued as its own to resend.
+
+    # Owner of messages in the lanes
+
+    def stored(self, seq: int) -> None:
+        session = self._session
+        session.settle(seq)
+        connection = self._connection
+        if connection is None:
+            if not session.unsettled:
+                self._context.fleet.remove(self)
+            return
+        ack = session.take_ack()
+        if ack is not None:
+            connection.send_text(ack)
+            self._context.observer.acknowledged()
+        if self._leaving is not None and not session.unsettled:
+            self._go_away()
+
+    def rejected(self, seq: int, error: str, detail: str) -> None:
+        self._send("reject", frames.Reject(seq, error, detail))
+
+    # What the node does with a device
+
+    def end(self, offence: SessionError) -> None:
+        """Close with the offence's code and reason."""
+        if self._connection is not None:
+            self._connection.fail(offence.close_code, offence.reason, offence.error)
+
+    def command(self, command: frames.Command) -> bool:
+        """Send a command; False if the session is not established."""
+        if not self.is_open or self._session.state is not State.ESTABLISHED:
+            return False
+        self._send("command", command)
+        self._context.observer.commanded("sent")
+        return True
+
+    def leave(self, reason: str, retry_ms: int) -> None:
+        """Read no more; once what was read is settled, send the device elsewhere and close."""
+        if self._connection is None or not self.is_open:
+            return
+        self._leaving = frames.Goaway(reason, retry_ms)
+        if self._session.unsettled:
+            self._send("hold", frames.Hold(reason))
+            self._connection.pause_reading(PAUSED_BY_DRAIN)
+        else:
+            self._go_away()
+
+    def _go_away(self) -> None:
+        assert self._leaving is not None
+        if self._connection is not None:
+            reason = self._leaving.reason
+            self._send("goaway", self._leaving)
+            self._connection.close(frames.CLOSE_GOING_AWAY, close_reason(reason), reason)
+
+    def _send(self, name: str, body: object) -> None:
+        if self._connection is not None:
+            self._connection.send_text(frames.encode_named(name, body))  # type: ignore[arg-type]  # Structs
+
+    def _greet(self, hello: frames.Hello) -> None:
+        context, connection = self._context, self._connection
+        assert connection is not None
+        older = context.fleet.add(self)
+        if older is not None:
+            older.superseded = True
+            older.end(TakenOver())
+        identity = self._identity
+        self._outlet = context.open_outlet(identity.tenant, identity.device, hello.outbox, self)
+        self._first_retry_ms = context.fleet.first_retry_ms
+        self._send(
+            "welcome",
+            frames.Welcome(
+                session=secrets.token_hex(8),
+                credit=self._session.credit,
+                max_message_bytes=context.limits.message_bytes_max,
+                resume=frames.Resume(hello.outbox, self._session.acked),
+                first_retry_ms=self._first_retry_ms,
+                keepalive_ms=context.keepalive_ms,
+            ),
+        )
+        self._watch_expiry(context.loop.time())
+
+    def _watch_expiry(self, now: float) -> None:
+        """Look again when the credential expires, or in a day: the wall clock may be set."""
+        wait_s = min(max(self._expires_at - self._context.wall_clock(), 0.0), 86_400.0)
+        # Within the leeway at random: credentials issued together must not end together.
+        self.deadline = (
+            now + wait_s + self._context.rng.uniform(0, self._context.credential_leeway_s)
+        )
+        if self._connection is not None:
+            self._connection.touch()
+
+    def _renew(self, token: str) -> None:
+        try:
+            identity = self._context.verifier.verify(token)
+        except CredentialError as exc:
+            raise CredentialExpired(str(exc)) from None
+        if (identity.tenant, identity.device) != self.key:
+            raise PolicyViolation("credential", "the credential is for another device")
+        self._identity = identity
+        self._expires_at = identity.expires_at
+        self._watch_expiry(self._context.loop.time())
+
+    def _store(self, messages: list[Storable], size: int) -> None:
+        outlet = self._outlet
+        assert outlet is not None
+        now = rfc3339_now()
+        for message in messages:
+            if isinstance(message, frames.Message):
+                stamp = now if message.time is UNSET else message.time
+                outlet.message(message.seq, message.type, stamp, bytes(message.data))
+            else:
+                outlet.dead_letter(message.seq, message.error, message.detail, now, message.raw)
+        self._context.observer.received(len(messages), size)
+        if outlet.full and self._connection is not None:
+            self._connection.pause_reading(PAUSED_BY_FULL_NODE)
+            outlet.when_drained(self._resume)
+
+    def _resume(self) -> None:
+        if self._connection is not None:
+            self._connection.resume_reading(PAUSED_BY_FULL_NODE)

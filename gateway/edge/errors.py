@@ -1,0 +1,49 @@
+"""Why the edge turns something away, or cannot serve.
+
+EdgeError
+ +-- Refusal       a handshake is answered with an HTTP error instead of an upgrade
+ +-- TlsError      certificate or key cannot be used
+ +-- KeyFetchError the JWKS could not be read or fetched
+"""
+
+from http import HTTPStatus
+
+
+class EdgeError(Exception):
+    """Base of this room's errors."""
+
+
+class Refusal(EdgeError):
+    """An HTTP answer to a handshake. `error` and `reason` are from the contract's table."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        error: str,
+        *,
+        detail: str = "",
+        reason: str = "",
+        retry_ms: int | None = None,
+    ) -> None:
+        """
+        Args:
+            status: HTTP status.
+            error: name of the refusal; also the metric label.
+            detail: what was wrong, for the developer of the client.
+            reason: of a 503: rate, overload, capacity or draining.
+            retry_ms: when to come back.
+        """
+        super().__init__(f"{status} {error} {detail}".rstrip())
+        self.status = status
+        self.error = error
+        self.detail = detail
+        self.reason = reason
+        self.retry_ms = retry_ms
+
+
+class TlsError(EdgeError):
+    """Certificate or key cannot be used."""
+
+
+class KeyFetchError(EdgeError):
+    """The JWKS could not be read or fetched."""

@@ -1,0 +1,62 @@
+"""The devices of this node: which session speaks for which device. The newest connection wins."""
+
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+
+class Member(Protocol):
+    @property
+    def key(self) -> tuple[str, str]:
+        """Tenant and device."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has a live connection."""
+
+
+M = TypeVar("M", bound=Member)
+
+
+class Fleet(Generic[M]):
+    """Sessions by device, and what their number means for the next storm."""
+
+    def __init__(self, *, first_retry_ms_min: int, refusals_per_s: int) -> None:
+        """
+        Args:
+            first_retry_ms_min: the least a device waits, at random, before its first reconnect.
+            refusals_per_s: knocks this node can refuse: a storm's first knock is spread so that
+                they can all be answered.
+        """
+        self._members: dict[tuple[str, str], M] = {}
+        self._first_retry_ms_min = first_retry_ms_min
+        self._refusals_per_s = refusals_per_s
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[M]:
+        return iter(list(self._members.values()))
+
+    @property
+    def first_retry_ms(self) -> int:
+        """Over how long a storm of the whole fleet spreads its first knock."""
+        return max(self._first_retry_ms_min, len(self._members) * 1000 // self._refusals_per_s)
+
+    def add(self, member: M) -> M | None:
+        """Let `member` speak for its device from now on.
+
+        Returns:
+            Who spoke for it until now, if anybody.
+        """
+        older = self._members.get(member.key)
+        self._members[member.key] = member
+        return older
+
+    def find(self, tenant: str, device: str) -> M | None:
+        """Who speaks for a device on this node."""
+        return self._members.get((tenant, device))
+
+    def remove(self, member: M) -> None:
+        """`member` speaks no more; nothing if somebody newer has taken its place."""
+        if self._members.get(member.key) is member:
+            del self._members[member.key]

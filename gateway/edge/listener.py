@@ -1,0 +1,143 @@
+"""Accepts connections with a budget, so that a storm never starves those already served.
+
+The loop's own server accepts until the backlog is empty before it returns to anybody else. Here
+each turn of the loop takes at most `accept_budget` connections; the rest wait in the backlog.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from gateway.edge.observer import EdgeObserver
+
+_log = structlog.get_logger(__name__)
+
+_OUT_OF_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_PAUSE_S: Final = 0.5
+
+
+class Listener:
+    """A listening socket and the connections on their way through TLS."""
+
+    def __init__(
+        self,
+        protocol_factory: Callable[[], asyncio.Protocol],
+        *,
+        accept_budget: int,
+        backlog: int,
+        tls: Callable[[], ssl.SSLContext | None],
+        tls_handshake_timeout_s: float,
+        observer: EdgeObserver,
+    ) -> None:
+        """
+        Args:
+            protocol_factory: makes the protocol of a new connection.
+            accept_budget: connections accepted a turn of the loop.
+            backlog: connections the kernel keeps waiting.
+            tls: the certificate in force now, or None for plain TCP.
+            tls_handshake_timeout_s: how long a TLS handshake may take.
+            observer: hooks for metrics.
+        """
+        self._protocol_factory = protocol_factory
+        self._accept_budget = accept_budget
+        self._backlog = backlog
+        self._tls = tls
+        self._tls_handshake_timeout_s = tls_handshake_timeout_s
+        self._observer = observer
+        self._sockets: list[socket.socket] = []
+        self._opening: set[asyncio.Task[None]] = set()
+        self._resume: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def start(self, host: str, port: int) -> int:
+        """Bind and accept.
+
+        Returns:
+            The port, chosen by the system if `port` is 0.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        infos = await self._loop.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _name, address in dict.fromkeys(infos):
+            listening = socket.socket(family, kind, protocol)
+            self._sockets.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.setblocking(False)
+            # All addresses of a host share the port the first one was given.
+            listening.bind((address[0], port, *address[2:]))
+            port = listening.getsockname()[1]
+            listening.listen(self._backlog)
+        self._listen()
+        return port
+
+    async def stop(self) -> None:
+        """Accept no more, and drop what has not finished its TLS handshake."""
+        if self._resume is not None:
+            self._resume.cancel()
+        for listening in self._sockets:
+            self._loop.remove_reader(listening)
+            listening.close()
+        self._sockets.clear()
+        opening = list(self._opening)
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
+
+    def _listen(self) -> None:
+        self._resume = None
+        for listening in self._sockets:
+            self._loop.add_reader(listening, self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(self._accept_budget):
+            try:
+                accepted, _address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as exc:
+                if exc.errno not in _OUT_OF_RESOURCES:
+                    raise
+                # Level-triggered: without a pause this would spin at 100 % CPU.
+                self._observer.accept_failed()
+                _log.error("accept_failed", error=str(exc), pause_s=_PAUSE_S)  # errno says it
+                for each in self._sockets:
+                    self._loop.remove_reader(each)
+                self._resume = self._loop.call_later(_PAUSE_S, self._listen)
+                return
+            self._observer.accepted()
+            accepted.setblocking(False)
+            with contextlib.suppress(OSError):
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = self._loop.create_task(self._open(accepted))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _open(self, accepted: socket.socket) -> None:
+        context = self._tls()
+        try:
+            if context is None:
+                await self._loop.connect_accepted_socket(self._protocol_factory, accepted)
+            else:
+                await self._loop.connect_accepted_socket(
+                    self._protocol_factory,
+                    accepted,
+                    ssl=context,
+                    ssl_handshake_timeout=self._tls_handshake_timeout_s,
+                )
+        except (OSError, asyncio.CancelledError) as exc:
+            # A handshake that failed or a peer that left: nobody to tell.
+            accepted.close()
+            self._observer.refused("tls" if context is not None else "bad_request", "gone")
+            if isinstance(exc, asyncio.CancelledError):
+                raise

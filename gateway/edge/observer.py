@@ -1,0 +1,59 @@
+"""Hooks for whoever watches the edge (metrics). Labels are from fixed sets, never from devices."""
+
+from typing import Protocol
+
+
+class EdgeObserver(Protocol):
+    """Called from the event loop; must return at once."""
+
+    def accepted(self) -> None:
+        """A TCP connection was accepted."""
+
+    def refused(self, error: str, reason: str) -> None:
+        """A handshake was refused; `reason` says more (of a 401: why)."""
+
+    def opened(self) -> None:
+        """A WebSocket session was opened."""
+
+    def closed(self, cause: str, seconds: float) -> None:
+        """It ended: `cause` is an offence, or device, lost, half_open, slow_reader, drain."""
+
+    def received(self, messages: int, size: int) -> None:
+        """A frame of messages came from a device; `size` in bytes."""
+
+    def acknowledged(self) -> None:
+        """An ack frame went to a device."""
+
+    def accept_failed(self) -> None:
+        """The system refused to accept (out of descriptors); accepting pauses."""
+
+    def commanded(self, outcome: str) -> None:
+        """A command was sent, or answered: sent, ok, failed, unknown."""
+
+
+class NullObserver:
+    """Watches nothing; for tests and tools."""
+
+    def accepted(self) -> None:
+        pass
+
+    def refused(self, error: str, reason: str) -> None:
+        pass
+
+    def opened(self) -> None:
+        pass
+
+    def closed(self, cause: str, seconds: float) -> None:
+        pass
+
+    def received(self, messages: int, size: int) -> None:
+        pass
+
+    def acknowledged(self) -> None:
+        pass
+
+    def accept_failed(self) -> None:
+        pass
+
+    def commanded(self, outcome: str) -> None:
+        pass

@@ -1,0 +1,74 @@
+"""Why a session ends. One class a cause; each knows its close code and its JSON reason.
+
+SessionError
+ +-- DataError           1007  not UTF-8, not JSON
+ +-- PolicyViolation     1008  a rule of the protocol: hello, gap, credit, frame, depth, fragments
+ +-- MessageTooBig       1009  a message or frame over its limit
+ +-- CredentialExpired   4401
+ +-- Revoked             4403
+ +-- TakenOver           4409
+"""
+
+import json
+from typing import ClassVar
+
+REASON_MAX_BYTES = 123
+"""RFC 6455 section 5.5: a control frame carries 125 bytes, two of which are the close code."""
+
+
+def close_reason(error: str, detail: str = "") -> str:
+    """The JSON close reason `{"error":..,"detail":..}`, its detail shortened to fit 123 bytes."""
+    reason = {"error": error, "detail": detail} if detail else {"error": error}
+    text = json.dumps(reason, separators=(",", ":"))
+    while detail and len(text) > REASON_MAX_BYTES:
+        detail = detail[: len(detail) - max(1, (len(text) - REASON_MAX_BYTES + 5) // 6)]
+        text = json.dumps({"error": error, "detail": detail}, separators=(",", ":"))
+    return text
+
+
+class SessionError(Exception):
+    """The session ends with `close_code`; `error` names the offence, `detail` shows the value."""
+
+    close_code: ClassVar[int]
+
+    def __init__(self, error: str, detail: str = "") -> None:
+        super().__init__(f"{error}: {detail}" if detail else error)
+        self.error = error
+        self.detail = detail
+
+    @property
+    def reason(self) -> str:
+        return close_reason(self.error, self.detail)
+
+
+class DataError(SessionError):
+    close_code = 1007
+
+
+class PolicyViolation(SessionError):
+    close_code = 1008
+
+
+class MessageTooBig(SessionError):
+    close_code = 1009
+
+
+class CredentialExpired(SessionError):
+    close_code = 4401
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__("credential", detail)
+
+
+class Revoked(SessionError):
+    close_code = 4403
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__("revoked", detail)
+
+
+class TakenOver(SessionError):
+    close_code = 4409
+
+    def __init__(self, detail: str = "a newer connection of this device") -> None:
+        super().__init__("taken_over", detail)

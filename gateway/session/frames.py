@@ -1,0 +1,296 @@
+"""Frames of the wire contract `tidegate.v1`: JSON objects in WebSocket text messages.
+
+The gateway decodes strictly (an unknown key is an offence, so a typo never turns into silence). The
+client decodes leniently (a newer gateway may say more than an older client knows).
+
+`data` is never parsed: it is carried as the bytes the device sent, so a number keeps the digits it
+came with. msgspec checks its syntax while it looks for its end; UTF-8 is checked here.
+"""
+
+import re
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+SUBPROTOCOL: Final = "tidegate.v1"
+BEARER_SUBPROTOCOL_PREFIX: Final = "bearer."
+PATH: Final = "/v1/device"
+TICKET_HEADER: Final = "Tidegate-Ticket"
+RETRY_AFTER_MS_HEADER: Final = "Tidegate-Retry-After-Ms"
+
+CLOSE_GOING_AWAY: Final = 1012
+CLOSE_TRY_AGAIN_LATER: Final = 1013
+CLOSE_CREDENTIAL: Final = 4401
+CLOSE_REVOKED: Final = 4403
+CLOSE_TAKEN_OVER: Final = 4409
+
+SEQ_MAX: Final = 2**53 - 1
+"""Largest `seq`: what every JSON implementation keeps exact (RFC 8259, section 6)."""
+
+Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
+
+
+class FrameError(ValueError):
+    """The bytes are no frame of the contract. `error` is the name used in close reasons."""
+
+    def __init__(self, error: str, detail: str) -> None:
+        super().__init__(f"{error}: {detail}")
+        self.error = error
+        self.detail = detail
+
+
+class Message(Struct, forbid_unknown_fields=True):
+    """A device's message, to be stored. `time` is RFC 3339, the gateway's clock without it."""
+
+    seq: Seq
+    type: str
+    data: Raw
+    time: str | UnsetType = UNSET
+
+
+class Hello(Struct, forbid_unknown_fields=True):
+    """First frame of a device: which outbox it sends from, and the oldest `seq` still unacked."""
+
+    outbox: str
+    oldest: Seq
+    age_ms: Annotated[int, Meta(ge=0)] = 0
+
+
+class Result(Struct, forbid_unknown_fields=True):
+    """A device's answer to a command."""
+
+    id: str
+    ok: bool
+    data: Raw | UnsetType = UNSET
+
+
+class DeviceFrame(Struct, forbid_unknown_fields=True):
+    """Any single frame a device may send: exactly one of its members, or a message's members."""
+
+    hello: Hello | UnsetType = UNSET
+    result: Result | UnsetType = UNSET
+    credential: str | UnsetType = UNSET
+    seq: Seq | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+    data: Raw | UnsetType = UNSET
+    time: str | UnsetType = UNSET
+
+
+class Unusable(Struct):
+    """A message in its place in the order, but not one that can be stored: a dead letter."""
+
+    seq: int
+    error: str
+    detail: str
+    raw: bytes
+
+
+Credential = Annotated[str, "a JWT offered in-band"]
+Decoded = Hello | Result | str | list[Message | Unusable]
+
+
+class _SeqOnly(Struct):
+    seq: Seq
+
+
+_decode_frame = msgspec.json.Decoder(DeviceFrame | list[Message]).decode
+_decode_raws = msgspec.json.Decoder(list[Raw]).decode
+_decode_message = msgspec.json.Decoder(Message).decode
+_decode_seq = msgspec.json.Decoder(_SeqOnly).decode
+
+
+def check_utf8(text: bytes) -> None:
+    """RFC 6455 section 8.1: a text message that is not UTF-8 fails the connection (1007).
+
+    Raises:
+        FrameError: naming the first bad byte.
+    """
+    if not text.isascii():
+        try:
+            text.decode()
+        except UnicodeDecodeError as exc:
+            raise FrameError("utf8", f"invalid UTF-8 at byte {exc.start}") from None
+
+
+def decode_device_frame(text: bytes) -> Decoded:
+    """Decode what a device sent.
+
+    Returns:
+        A `Hello`, a `Result`, a `str` (a fresh credential) or a list of messages. A message that
+        has its `seq` but is otherwise malformed comes back as `Unusable`: closing would make its
+        device, which must resend it, loop for ever on the same poison.
+
+    Raises:
+        FrameError: not UTF-8, not JSON, or no frame of the contract.
+    """
+    check_utf8(text)
+    try:
+        frame = _decode_frame(text)
+    except msgspec.ValidationError as exc:
+        return _salvage(text, str(exc))
+    except msgspec.DecodeError as exc:
+        raise FrameError("json", str(exc)) from None
+    except RecursionError:
+        raise FrameError("depth", "nested too deep to parse") from None
+    if type(frame) is list:
+        return frame
+    assert isinstance(frame, DeviceFrame)
+    if frame.seq is not UNSET:
+        if (
+            frame.type is UNSET
+            or frame.data is UNSET
+            or frame.hello is not UNSET
+            or frame.result is not UNSET
+            or frame.credential is not UNSET
+        ):
+            return _salvage(text, "a message has seq, type, data and optionally time")
+        return [Message(frame.seq, frame.type, frame.data, frame.time)]
+    named = [frame.hello, frame.result, frame.credential]
+    present = [member for member in named if member is not UNSET]
+    if len(present) != 1 or not (frame.type is frame.data is frame.time is UNSET):
+        raise FrameError("frame", "expected exactly one of hello, result, credential, or a message")
+    return present[0]
+
+
+def _salvage(text: bytes, problem: str) -> list[Message | Unusable]:
+    """Keep the order of a frame in which some message is malformed, if every `seq` can be read."""
+    try:
+        raws = _decode_raws(text) if text.lstrip()[:1] == b"[" else [Raw(text)]
+        return [_message_or_unusable(bytes(raw)) for raw in raws]
+    except (msgspec.DecodeError, RecursionError):
+        raise FrameError("frame", problem) from None
+
+
+def _message_or_unusable(raw: bytes) -> Message | Unusable:
+    try:
+        return _decode_message(raw)
+    except msgspec.ValidationError as exc:
+        return Unusable(_decode_seq(raw).seq, "schema", str(exc), raw)
+
+
+def raw_message(text: bytes, index: int) -> bytes:
+    """The bytes of message `index` as they stand in the (already decoded) frame `text`."""
+    return bytes(_decode_raws(text)[index]) if text.lstrip()[:1] == b"[" else text
+
+
+class Resume(Struct):
+    """Where the stream is: everything of `outbox` up to and including `seq` is settled."""
+
+    outbox: str
+    seq: int
+
+
+class Welcome(Struct, omit_defaults=True):
+    """First frame of the gateway. Times are milliseconds, sizes bytes, credit messages."""
+
+    session: str
+    credit: int
+    max_message_bytes: int
+    resume: Resume
+    first_retry_ms: int
+    keepalive_ms: int
+
+
+class Reject(Struct, omit_defaults=True):
+    seq: int
+    error: str
+    detail: str = ""
+
+
+class Hold(Struct):
+    reason: str
+
+
+class Goaway(Struct, omit_defaults=True):
+    reason: str
+    retry_ms: int
+    ticket: str = ""
+
+
+class Notice(Struct):
+    first_retry_ms: int
+
+
+class Command(Struct, omit_defaults=True):
+    id: str
+    type: str
+    data: Raw = Raw(b"null")  # Raw is immutable
+
+
+class ServerFrame(Struct):
+    """Any frame the gateway may send, as a client reads it. Unknown members are ignored."""
+
+    welcome: Welcome | UnsetType = UNSET
+    ack: int | UnsetType = UNSET
+    credit: int | UnsetType = UNSET
+    reject: Reject | UnsetType = UNSET
+    hold: Hold | UnsetType = UNSET
+    goaway: Goaway | UnsetType = UNSET
+    notice: Notice | UnsetType = UNSET
+    command: Command | UnsetType = UNSET
+
+
+_strings = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_not_brackets = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_innermost = re.compile(rb"\[\]|\{\}")
+
+_encode = msgspec.json.Encoder().encode
+_decode_server = msgspec.json.Decoder(ServerFrame).decode
+
+
+def decode_server_frame(text: bytes) -> ServerFrame:
+    """Decode what the gateway sent.
+
+    Raises:
+        FrameError: not JSON, or members of the wrong type.
+    """
+    try:
+        return _decode_server(text)
+    except msgspec.DecodeError as exc:
+        raise FrameError("frame", str(exc)) from None
+
+
+def encode_ack(seq: int, credit: int) -> bytes:
+    return b'{"ack":%d,"credit":%d}' % (seq, credit)
+
+
+def encode_named(name: str, body: Struct) -> bytes:
+    """A frame `{name: body}`: welcome, reject, hold, goaway, notice, command, hello, result."""
+    return _encode({name: body})
+
+
+def encode_credential(token: str) -> bytes:
+    return _encode({"credential": token})
+
+
+def encode_messages(messages: list[Message]) -> bytes:
+    """One message as an object, several as an array."""
+    return _encode(messages[0] if len(messages) == 1 else messages)
+
+
+def encode_data(data: Any) -> bytes:
+    """Encode an application's value as the bytes of `data`.
+
+    Raises:
+        TypeError: the value has no JSON form.
+    """
+    return _encode(data)
+
+
+def json_depth_exceeds(text: bytes, depth_max: int) -> bool:
+    """Whether JSON `text` (already known to be valid) nests deeper than `depth_max`.
+
+    Counts brackets first: nearly every message has fewer of them than the limit. Otherwise drops
+    strings and everything but brackets, then removes the innermost pairs once per allowed level,
+    all at the speed of bytes methods, so that 64 KiB of brackets do not stall the loop.
+    """
+    if text.count(b"{") + text.count(b"[") <= depth_max:
+        return False
+    brackets = _strings.sub(b"", text).translate(None, _not_brackets)
+    for _ in range(depth_max):
+        if not brackets:
+            return False
+        # One pass, both kinds: removing "[]" first would bare a "{}" within the same level.
+        brackets = _innermost.sub(b"", brackets)
+    return bool(brackets)

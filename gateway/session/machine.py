@@ -1,0 +1,200 @@
+"""The device session's state machine: every transition of a session is in this module.
+
+             hello                 close, offence, expiry, takeover
+  GREETING ---------> ESTABLISHED ---------------------------------> ENDED
+     |                                                                 ^
+     +-----------------------------------------------------------------+
+
+Rules:
+- The first frame is `hello`; it says where the device's outbox stands. It comes once.
+- `seq` rises by one from `hello.oldest`. A gap or a repeat is an offence: the transport is ordered,
+  so either is a broken client, and storing on would break the order we promise.
+- A message beyond the credit is an offence.
+- A message that has its place in the order but cannot be stored (its type, time, depth) is not an
+  offence: it is settled into the dead letters, or its device would resend it for ever.
+- Settling is in order: `settle(seq)` covers everything up to and including `seq`.
+
+No I/O, no clock of its own: the shell feeds frames and settlements and carries out what comes back.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec import UNSET
+
+from gateway.session import frames
+from gateway.session.credit import CreditWindow
+from gateway.session.errors import DataError, MessageTooBig, PolicyViolation
+from gateway.session.grammar import is_message_type, is_timestamp, is_token
+
+RESULT_ID_MAX_CHARS: Final = 64
+
+
+class State(enum.Enum):
+    GREETING = "greeting"
+    ESTABLISHED = "established"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """Bounds of one session. Sizes in bytes, credit in messages."""
+
+    message_bytes_max: int = 65_536
+    json_depth_max: int = 32
+    messages_per_frame_max: int = 1_000
+    credit_initial: int = 32
+    credit_max: int = 256
+
+
+Storable = frames.Message | frames.Unusable
+Received = list[Storable] | frames.Hello | frames.Result | str
+
+
+class Session:
+    """One device's session on one connection, from its opening handshake to its end."""
+
+    __slots__ = (
+        "_credit",
+        "_known_types",
+        "_limits",
+        "_next_seq",
+        "_unreported",
+        "outbox",
+        "state",
+    )
+
+    def __init__(self, limits: SessionLimits, known_types: set[str] | None = None) -> None:
+        """
+        Args:
+            limits: bounds, shared by all sessions of a node.
+            known_types: types already found well-formed, shared by all sessions of a node: a fleet
+                has few types and many messages. Bounded by `KNOWN_TYPES_MAX`.
+        """
+        self._limits = limits
+        self._known_types = known_types if known_types is not None else set()
+        self._credit = CreditWindow(initial=limits.credit_initial, maximum=limits.credit_max)
+        self._next_seq = 0
+        self._unreported = False
+        self.outbox = ""
+        self.state = State.GREETING
+
+    @property
+    def acked(self) -> int:
+        """The last settled seq."""
+        return self._credit.acked
+
+    @property
+    def credit(self) -> int:
+        """Messages the device may have unacknowledged."""
+        return self._credit.credit
+
+    @property
+    def unsettled(self) -> int:
+        """Messages received and not yet settled."""
+        if self.state is State.GREETING:
+            return 0
+        return self._next_seq - 1 - self._credit.acked
+
+    def receive(self, text: bytes) -> Received:
+        """Take one text message of the device.
+
+        Returns:
+            Messages to store in this order, or a hello, result or credential to act on.
+
+        Raises:
+            SessionError: the session must end with its close code and reason.
+        """
+        try:
+            received = frames.decode_device_frame(text)
+        except frames.FrameError as exc:
+            if exc.error in ("utf8", "json"):
+                raise DataError(exc.error, exc.detail) from None
+            raise PolicyViolation(exc.error, exc.detail) from None
+        if self.state is State.GREETING:
+            return self._greet(received)
+        if type(received) is list:
+            return self._admit(received, text)
+        if isinstance(received, frames.Hello):
+            raise PolicyViolation("hello", "hello comes once")
+        if isinstance(received, frames.Result) and len(received.id) > RESULT_ID_MAX_CHARS:
+            raise PolicyViolation("result", f"id is longer than {RESULT_ID_MAX_CHARS} characters")
+        return received
+
+    def settle(self, seq: int) -> None:
+        """Every message up to and including `seq` is in the stream or in the dead letters."""
+        if seq > self._credit.acked:
+            assert seq < self._next_seq, "settled what was never received"
+            self._credit.acknowledge(seq)
+            self._unreported = True
+
+    def take_ack(self) -> bytes | None:
+        """The `ack` frame that is due, if any was settled since the last."""
+        if not self._unreported:
+            return None
+        self._unreported = False
+        return frames.encode_ack(self._credit.acked, self._credit.credit)
+
+    def end(self) -> None:
+        self.state = State.ENDED
+
+    def _greet(self, received: frames.Decoded) -> frames.Hello:
+        if not isinstance(received, frames.Hello):
+            raise PolicyViolation("hello", "the first frame must be hello")
+        if not is_token(received.outbox):
+            raise PolicyViolation("hello", "outbox must match [A-Za-z0-9_-]{1,64}")
+        self.outbox = received.outbox
+        self._next_seq = received.oldest
+        self._credit.start(received.oldest - 1)
+        self.state = State.ESTABLISHED
+        return received
+
+    def _admit(self, messages: list[Storable], text: bytes) -> list[Storable]:
+        limits = self._limits
+        if len(messages) > limits.messages_per_frame_max:
+            raise PolicyViolation(
+                "frame", f"{len(messages)} messages, at most {limits.messages_per_frame_max}"
+            )
+        expected = self._next_seq
+        for index, message in enumerate(messages):
+            if message.seq != expected:
+                raise PolicyViolation("gap", f"expected seq {expected}, got {message.seq}")
+            expected += 1
+            if type(message) is frames.Message:
+                problem = self._problem(message)
+                if problem is not None:
+                    raw = frames.raw_message(text, index)
+                    messages[index] = frames.Unusable(message.seq, *problem, raw)
+            elif len(message.raw) > limits.message_bytes_max:  # type: ignore[union-attr]
+                raise self._too_big(message.seq)
+        if expected - 1 > self._credit.limit:
+            raise PolicyViolation(
+                "credit", f"seq {expected - 1} is beyond the credit, {self._credit.limit}"
+            )
+        self._next_seq = expected
+        return messages
+
+    def _problem(self, message: frames.Message) -> tuple[str, str] | None:
+        """Why `message` cannot be stored, as the `error` and `detail` of its reject."""
+        limits = self._limits
+        data = bytes(message.data)
+        if len(data) > limits.message_bytes_max:
+            raise self._too_big(message.seq)
+        if message.type not in self._known_types:
+            if not is_message_type(message.type):
+                return "type", "not one to eight tokens [A-Za-z0-9_-]{1,64} joined by dots"
+            if len(self._known_types) < KNOWN_TYPES_MAX:
+                self._known_types.add(message.type)
+        if message.time is not UNSET and not is_timestamp(message.time):
+            return "time", "not an RFC 3339 date-time with offset"
+        if frames.json_depth_exceeds(data, limits.json_depth_max):
+            return "depth", f"nested deeper than {limits.json_depth_max}"
+        return None
+
+    def _too_big(self, seq: int) -> MessageTooBig:
+        return MessageTooBig("size", f"seq {seq} is over {self._limits.message_bytes_max} bytes")
+
+
+KNOWN_TYPES_MAX: Final = 4_096
+"""Well-formed types remembered by a node. A device that invents types can fill it, no more."""

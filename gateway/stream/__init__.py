@@ -1,0 +1,1 @@
+"""I/O: everything between the gateway and NATS JetStream."""

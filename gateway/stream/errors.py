@@ -1,0 +1,23 @@
+"""What can go wrong between the gateway and JetStream.
+
+StreamError
+ +-- ServerError           the embedded nats-server did not start or stay up
+ +-- ConnectError          a setting of the NATS connection cannot be used
+ +-- IncompatibleStream    an existing stream differs from what the gateway promises
+"""
+
+
+class StreamError(Exception):
+    """Base of this room's errors."""
+
+
+class ServerError(StreamError):
+    """The embedded nats-server did not start or stay up."""
+
+
+class ConnectError(StreamError):
+    """A setting of the NATS connection cannot be used."""
+
+
+class IncompatibleStream(StreamError):
+    """An existing stream differs from what the gateway promises. The message says in what."""

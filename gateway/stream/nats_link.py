@@ -1,0 +1,207 @@
+"""The connection to NATS: kept up with jittered reconnects, handed to whoever publishes.
+
+nats-py can reconnect by itself, but waits a fixed time (so every gateway of a fleet returns in the
+same instant) and closes for good on an authorization error. Here each connection is a fresh client
+and the wait is full jitter, so a NATS restart is not a storm of our own making.
+"""
+
+import asyncio
+import contextlib
+import random
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from gateway.stream.errors import ConnectError
+
+_log = structlog.get_logger(__name__)
+
+_PING_INTERVAL_S: Final = 5
+_PINGS_OUTSTANDING_MAX: Final = 2  # a silent server is given up after 15 s
+
+
+@dataclass(frozen=True, slots=True)
+class NatsAddress:
+    """Where NATS is and how to sign in. Secrets are hidden from repr."""
+
+    urls: tuple[str, ...]
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    credentials_file: str | None = None
+    tls: ssl.SSLContext | None = None
+    connect_timeout_s: float = 5.0
+    reconnect_wait_s: float = 0.1
+    reconnect_wait_max_s: float = 5.0
+
+    def options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "user": self.user,
+            "password": self.password,
+            "token": self.token,
+            "user_credentials": self.credentials_file,
+            "tls": self.tls,
+        }
+        return {name: value for name, value in options.items() if value is not None}
+
+
+class NatsLink:
+    """One connection to NATS at a time, for ever, until `stop`."""
+
+    def __init__(
+        self,
+        address: NatsAddress,
+        *,
+        name: str,
+        on_up: Callable[[Client], Awaitable[None]],
+        on_ready: Callable[[], None],
+        on_down: Callable[[], None],
+        rng: random.Random,
+    ) -> None:
+        """
+        Args:
+            address: servers and sign-in.
+            name: how the server shows this connection.
+            on_up: subscribes what is needed on a fresh connection, before it is used.
+            on_ready: called once that connection is in use.
+            on_down: called once when that connection is lost.
+            rng: source of jitter.
+        """
+        self._address = address
+        self._name = name
+        self._on_up = on_up
+        self._on_ready = on_ready
+        self._on_down = on_down
+        self._rng = rng
+        self._client: Client | None = None
+        self._up = asyncio.Event()
+        self._stopping = False
+        self._known_urls: list[str] = list(address.urls)
+        self._task: asyncio.Task[None] | None = None
+        self.last_error = "not connected yet"
+
+    @property
+    def client(self) -> Client | None:
+        """The live client, or None while there is no connection."""
+        return self._client
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin connecting. The returned task fails if the connection can never work."""
+        self._task = asyncio.create_task(self._keep_up(), name="nats-link")
+        return self._task
+
+    async def wait_up(self) -> Client:
+        """Wait for a connection."""
+        await self._up.wait()
+        assert self._client is not None
+        return self._client
+
+    async def stop(self) -> None:
+        """Close the connection and connect no more."""
+        self._stopping = True
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.close()
+
+    def write(self, data: bytes) -> bool:
+        """Hand `data`, complete protocol commands, to the socket now; False without a connection.
+
+        nats-py's own `publish` takes one message, validates what is allow-listed already, and
+        leaves the bytes to a task that runs after the loop's turn: too dear per message, and too
+        late when a thousand sockets are ready in one turn. A batch is written here in one call.
+        """
+        client = self._client
+        if client is None or not client.is_connected:
+            return False
+        client._transport.write(data)  # type: ignore[union-attr]  # noqa: SLF001  # see above
+        return True
+
+    async def _keep_up(self) -> None:
+        failures = 0
+        while True:
+            lost = asyncio.Event()
+            client = await self._connect(lost)
+            if client is None:
+                failures += 1
+                address = self._address
+                ceiling = min(
+                    address.reconnect_wait_max_s,
+                    address.reconnect_wait_s * 2 ** min(failures, 16),
+                )
+                await asyncio.sleep(self._rng.uniform(0, ceiling))
+                continue
+            failures = 0
+            self._client = client
+            self._up.set()
+            _log.info("nats_connected", server=str(client.connected_server_version))
+            self._on_ready()
+            try:
+                await lost.wait()
+            finally:
+                self._up.clear()
+                if not self._stopping:
+                    self._client = None
+            self._remember_cluster(client)
+            self.last_error = "connection lost"
+            _log.warning("nats_connection_lost")
+            self._on_down()
+            await client.close()
+
+    async def _connect(self, lost: asyncio.Event) -> Client | None:
+        client = Client()
+
+        async def closed() -> None:
+            lost.set()
+
+        async def failed(error: Exception) -> None:
+            self.last_error = _describe(error)
+
+        urls = self._known_urls[:]
+        self._rng.shuffle(urls)
+        for url in urls:
+            try:
+                await client.connect(
+                    url,
+                    name=self._name,
+                    allow_reconnect=False,
+                    connect_timeout=self._address.connect_timeout_s,  # type: ignore[arg-type]  # a float works
+                    ping_interval=_PING_INTERVAL_S,
+                    max_outstanding_pings=_PINGS_OUTSTANDING_MAX,
+                    disconnected_cb=closed,
+                    closed_cb=closed,
+                    error_cb=failed,
+                    **self._address.options(),
+                )
+                await self._on_up(client)
+                await client.flush()
+            except (OSError, nats.errors.Error, TimeoutError) as exc:
+                self.last_error = _describe(exc)
+                await client.close()
+                client = Client()
+                lost.clear()
+            except (ValueError, TypeError) as exc:
+                raise ConnectError(f"NATS settings cannot be used: {exc}") from exc
+            else:
+                return client
+        _log.warning("nats_unreachable", error=self.last_error)
+        return None
+
+    def _remember_cluster(self, client: Client) -> None:
+        """Servers the cluster told us about are worth trying when the configured ones are gone."""
+        for server in client.discovered_servers:
+            url = server.geturl()
+            if url not in self._known_urls:
+                self._known_urls.append(url)
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

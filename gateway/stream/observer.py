@@ -1,0 +1,41 @@
+"""Hooks for whoever watches this room (metrics). The room calls them; it knows no library."""
+
+from typing import Protocol
+
+
+class StreamObserver(Protocol):
+    """Called from the event loop, at most a few times a batch. Times in seconds."""
+
+    def batch_settled(self, kind: str, messages: int, duplicates: int, seconds: float) -> None:
+        """A batch was answered: `kind` is single, atomic, fast or round."""
+
+    def batch_retried(self, reason: str, messages: int) -> None:
+        """A batch must be repeated; `reason` is one of lane.RETRY_REASONS."""
+
+    def dead_lettered(self, error: str) -> None:
+        """A message was stored in the dead letters."""
+
+    def server_restarted(self) -> None:
+        """The embedded nats-server died and was started again."""
+
+    def reconnected(self) -> None:
+        """The connection to NATS came back."""
+
+
+class NullObserver:
+    """Watches nothing; for tests and tools."""
+
+    def batch_settled(self, kind: str, messages: int, duplicates: int, seconds: float) -> None:
+        pass
+
+    def batch_retried(self, reason: str, messages: int) -> None:
+        pass
+
+    def dead_lettered(self, error: str) -> None:
+        pass
+
+    def server_restarted(self) -> None:
+        pass
+
+    def reconnected(self) -> None:
+        pass

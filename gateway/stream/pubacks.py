@@ -1,0 +1,91 @@
+"""What JetStream's answers mean. Pure: bytes of a reply in, a verdict out.
+
+Error codes are those of the server's `errors.json`. What is not known here is taken as "not now":
+repeating a message that can never be stored costs a hold that somebody sees; giving up one that
+could have been stored would lose it.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from gateway.stream.lane import Answer, Kind, Verdict
+
+
+class _ApiError(Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _PubAck(Struct):
+    stream: str = ""
+    seq: int = 0
+    duplicate: bool = False
+    count: int = 0
+    type: str = ""
+    error: _ApiError | None = None
+
+
+_decode = msgspec.json.Decoder(_PubAck).decode
+
+_DUPLICATE_IN_PROCESS: Final = 10158
+_BATCH_HOLDS_DUPLICATE: Final = 10201
+_BATCH_INCOMPLETE: Final = 10176
+_FAST_BATCH_UNKNOWN: Final = 10208
+_BATCH_NOT_SUPPORTED: Final = {10174, 10175, 10177, 10199, 10200, 10205, 10206}
+_NEVER: Final = {
+    10054: "message_size",  # larger than the stream's or account's message limit
+    10097: "header_size",
+}
+STORED: Final = Answer(Verdict.STORED)
+NO_RESPONDERS: Final = Answer(Verdict.AMBIGUOUS, "no_responders")
+TIMEOUT: Final = Answer(Verdict.AMBIGUOUS, "timeout")
+DISCONNECTED: Final = Answer(Verdict.AMBIGUOUS, "disconnected")
+
+
+def read_answer(payload: bytes, *, kind: Kind, stream: str, messages: int) -> Answer | None:
+    """The verdict of a reply to a batch (or to one message of a round).
+
+    Args:
+        payload: the reply's bytes.
+        kind: how the batch was published.
+        stream: where it must have been stored.
+        messages: how many messages the batch had.
+
+    Returns:
+        None if the reply is only on the way to an answer (a flow message of fast ingest).
+    """
+    try:
+        ack = _decode(payload)
+    except msgspec.DecodeError:
+        return Answer(Verdict.AMBIGUOUS, "error")
+    if ack.type:
+        return None
+    if ack.error is not None:
+        return _read_error(ack.error.err_code)
+    if ack.stream != stream:
+        # Somebody else's stream took it: not stored where we promised.
+        return Answer(Verdict.THROTTLED, "error")
+    if kind is Kind.ATOMIC and ack.count not in (0, messages):
+        return Answer(Verdict.PARTIAL, "partial")
+    if kind is Kind.FAST and (ack.duplicate or ack.count != messages):
+        # A duplicate in the first place ends a fast batch; a gap ends it where it was.
+        stored = 0 if ack.duplicate else min(ack.count, messages)
+        return Answer(Verdict.PARTIAL, "partial", stored)
+    if ack.duplicate:
+        return Answer(Verdict.DUPLICATE)
+    return STORED
+
+
+def _read_error(code: int) -> Answer:
+    if code in (_BATCH_HOLDS_DUPLICATE, _FAST_BATCH_UNKNOWN) or code in _BATCH_NOT_SUPPORTED:
+        return Answer(Verdict.PARTIAL, "partial")
+    if code == _DUPLICATE_IN_PROCESS:
+        return Answer(Verdict.AMBIGUOUS, "conflict")
+    if code == _BATCH_INCOMPLETE:
+        return Answer(Verdict.AMBIGUOUS, "error")
+    if code in _NEVER:
+        return Answer(Verdict.REFUSED, _NEVER[code])
+    return Answer(Verdict.THROTTLED, "limits")

@@ -1,0 +1,358 @@
+"""Publishes messages through lanes and settles each when JetStream has it. Shell of `lane`."""
+
+import asyncio
+import random
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from gateway.stream import pubacks
+from gateway.stream.encoding import Envelope, encode_atomic, encode_fast, encode_plain
+from gateway.stream.lane import Answer, Batch, Kind, Lane, Owner, Pending, Strategy, Verdict
+from gateway.stream.nats_link import NatsLink
+from gateway.stream.observer import StreamObserver
+
+_log = structlog.get_logger(__name__)
+
+_NO_RESPONDERS_STATUS: Final = "503"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishLimits:
+    """Bounds and times of publishing. Counts in messages, sizes in bytes, times in seconds."""
+
+    lanes: int = 4
+    batch_messages_max: int = 1_000
+    batch_bytes_max: int = 1_048_576
+    pending_messages_max: int = 100_000
+    pending_bytes_max: int = 67_108_864
+    ack_timeout_s: float = 5.0
+    retry_s: float = 0.1
+    retry_max_s: float = 2.0
+    linger_s: float = 0.0
+
+
+class Publisher:
+    """All lanes of a node, over one NATS connection."""
+
+    def __init__(
+        self,
+        limits: PublishLimits,
+        *,
+        node: str,
+        observer: StreamObserver,
+        rng: random.Random,
+        dispose: Callable[[Pending, str], Envelope],
+    ) -> None:
+        """
+        Args:
+            limits: bounds and times.
+            node: random name of this process; makes batch ids and inboxes unique.
+            observer: hooks for metrics.
+            rng: source of jitter.
+            dispose: makes the dead letter of a message JetStream will never take.
+        """
+        self._limits = limits
+        self._node = node
+        self._observer = observer
+        self._rng = rng
+        self._make_dead_letter = dispose
+        self._link: NatsLink | None = None
+        self._inbox = f"_INBOX.tidegate-{node}."
+        self._lanes = [
+            Lane(
+                batch_messages_max=limits.batch_messages_max,
+                batch_bytes_max=limits.batch_bytes_max,
+                dispose=self._dispose,
+            )
+            for _ in range(limits.lanes)
+        ]
+        # An idle lane that has gathered this many starts at once: one turn of the loop can bring
+        # a thousand sockets' messages, and JetStream should work while the rest are read.
+        self._eager_messages = max(1, limits.batch_messages_max // 4)
+        self._timers: list[asyncio.TimerHandle | asyncio.Handle | None] = [None] * limits.lanes
+        self._waiters: deque[Callable[[], None]] = deque()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._strategy = Strategy.PLAIN
+        self.pending_messages = 0
+        self.pending_bytes = 0
+
+    @property
+    def strategy(self) -> Strategy:
+        """How batches are published; plain until somebody knows what the server can do."""
+        return self._strategy
+
+    @strategy.setter
+    def strategy(self, strategy: Strategy) -> None:
+        self._strategy = strategy
+        for lane in self._lanes:
+            lane.strategy = strategy
+
+    def attach(self, link: NatsLink) -> None:
+        """Publish over `link`; its hooks must be ours."""
+        self._link = link
+
+    async def on_up(self, client: Client) -> None:
+        """A fresh connection: hear the answers on it."""
+        await client.subscribe(self._inbox + ">", cb=self._on_reply)
+
+    def on_ready(self) -> None:
+        """That connection is in use now: go on with what waits."""
+        for index, lane in enumerate(self._lanes):
+            if lane.in_flight is None and lane.waiting:
+                self._pump(index)
+
+    def on_down(self) -> None:
+        """The connection is lost: whatever is in flight may or may not be stored."""
+        for index, lane in enumerate(self._lanes):
+            if lane.in_flight is not None:
+                self._answer_batch(index, pubacks.DISCONNECTED)
+
+    @property
+    def full(self) -> bool:
+        """Whether the node holds all it may; whoever submits should stop reading its device."""
+        limits = self._limits
+        return (
+            self.pending_messages >= limits.pending_messages_max
+            or self.pending_bytes >= limits.pending_bytes_max
+        )
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is being stored right now, or None."""
+        if self._link is None or self._link.client is None:
+            return "nats_disconnected"
+        if any(lane.failures > 1 for lane in self._lanes):
+            return "jetstream_not_answering"
+        return None
+
+    def when_drained(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once there is room again."""
+        self._waiters.append(callback)
+
+    def lane_of(self, device: str) -> int:
+        """The lane of a device, for as long as this process lives."""
+        return zlib.crc32(device.encode()) % len(self._lanes)
+
+    def submit(
+        self,
+        owner: Owner,
+        lane_index: int,
+        device: str,
+        seq: int,
+        envelope: Envelope,
+        reject: tuple[str, str] | None = None,
+    ) -> None:
+        """Take a message; `owner` hears when it is settled.
+
+        Args:
+            owner: the session to tell.
+            lane_index: what `lane_of` gives for its device.
+            device: tenant and device, the key of order.
+            seq: its place in the device's outbox.
+            envelope: what to store, and where.
+            reject: error and detail, if `envelope` is a dead letter.
+        """
+        index = lane_index
+        lane = self._lanes[index]
+        size = envelope.size
+        lane.submit(Pending(owner, device, seq, envelope, size, reject))
+        self.pending_messages += 1
+        self.pending_bytes += size
+        if lane.in_flight is None:
+            if self._timers[index] is None:
+                self._idle.clear()
+                loop = asyncio.get_running_loop()
+                linger_s = self._limits.linger_s
+                self._timers[index] = (
+                    loop.call_later(linger_s, self._fire, index)
+                    if linger_s
+                    else loop.call_soon(self._fire, index)
+                )
+            elif lane.waiting >= self._eager_messages and not lane.failures:
+                self._pump(index)
+
+    async def drain(self) -> None:
+        """Wait until everything submitted is settled."""
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """Stop all timers. What is not settled is not acknowledged; its devices resend it."""
+        for index in range(len(self._lanes)):
+            self._set_timer(index, None)
+        self._link = None
+
+    def _fire(self, index: int) -> None:
+        """The lane's timer ran: its next batch, or the answer that never came."""
+        self._timers[index] = None
+        if self._lanes[index].in_flight is None:
+            self._pump(index)
+        else:
+            self._answer_batch(index, pubacks.TIMEOUT)
+
+    def _pump(self, index: int) -> None:
+        """Send the lane's next batch, if it can be sent."""
+        link = self._link
+        if link is None or link.client is None:
+            return  # on_up comes back to it
+        # Not loop.time(), which uvloop keeps in whole milliseconds.
+        batch, dropped = self._lanes[index].next_batch(time.perf_counter())
+        if dropped:
+            self._release(dropped)
+        self._set_timer(index, None)
+        if batch is None:
+            return
+        if link.write(self._encode(index, batch)):
+            self._set_timer(index, self._limits.ack_timeout_s)
+        else:
+            self._answer_batch(index, pubacks.DISCONNECTED)
+
+    def _set_timer(self, index: int, delay_s: float | None) -> None:
+        timer = self._timers[index]
+        if timer is not None:
+            timer.cancel()
+        self._timers[index] = (
+            asyncio.get_running_loop().call_later(delay_s, self._fire, index)
+            if delay_s is not None
+            else None
+        )
+
+    def _encode(self, index: int, batch: Batch) -> bytes:
+        token = f"{self._node}-{index}-{batch.number}"
+        reply = (self._inbox + token).encode()
+        envelopes = [item.envelope for item in batch.items]
+        if batch.kind is Kind.SINGLE:
+            return encode_plain(envelopes[0], reply)
+        if batch.kind is Kind.ATOMIC:
+            return encode_atomic(envelopes, token.encode(), reply)
+        if batch.kind is Kind.FAST:
+            return encode_fast(envelopes, reply)
+        return b"".join(
+            encode_plain(envelope, b"%s.%d" % (reply, place))
+            for place, envelope in enumerate(envelopes)
+        )
+
+    async def _on_reply(self, msg: Msg) -> None:
+        tokens = msg.subject[len(self._inbox) :].split(".")
+        _node, lane_text, number_text = tokens[0].split("-")
+        index = int(lane_text)
+        batch = self._lanes[index].in_flight
+        if batch is None or batch.number != int(number_text):
+            return  # an answer that came after its timeout; the repeat will be answered too
+        if msg.headers is not None and msg.headers.get("Status") == _NO_RESPONDERS_STATUS:
+            answer: Answer | None = pubacks.NO_RESPONDERS
+        else:
+            place = int(tokens[1]) if batch.kind is Kind.ROUND else 0
+            answer = pubacks.read_answer(
+                msg.data,
+                kind=batch.kind,
+                stream=batch.items[place].envelope.stream,
+                messages=len(batch.items),
+            )
+        if answer is None:
+            return
+        if batch.kind is Kind.ROUND:
+            self._answer_one(index, int(tokens[1]), answer)
+        else:
+            self._answer_batch(index, answer)
+
+    def _answer_one(self, index: int, place: int, answer: Answer) -> None:
+        batch = self._lanes[index].in_flight
+        assert batch is not None
+        settled = self._lanes[index].resolve_one(place, answer)
+        if settled is not None:
+            self._after(index, batch, settled, None)
+
+    def _answer_batch(self, index: int, answer: Answer) -> None:
+        lane = self._lanes[index]
+        batch = lane.in_flight
+        assert batch is not None
+        rounds = batch.kind is Kind.ROUND
+        settled = lane.finish_round(answer) if rounds else lane.resolve(answer)
+        self._after(index, batch, settled, answer)
+
+    def _after(
+        self, index: int, batch: Batch, settled: list[Pending], answer: Answer | None
+    ) -> None:
+        """A batch has landed: tell its sessions, then send the next or wait before a repeat."""
+        lane = self._lanes[index]
+        self._set_timer(index, None)
+        if settled:
+            self._tell(settled)
+            self._release(settled)
+        now = time.perf_counter()
+        if batch.kind is Kind.ROUND:
+            verdicts = [given.verdict for given in batch.answers.values()]
+            duplicates = verdicts.count(Verdict.DUPLICATE)
+        else:
+            duplicates = int(answer is not None and answer.verdict is Verdict.DUPLICATE)
+        if settled:
+            self._observer.batch_settled(
+                batch.kind.value, len(settled), duplicates, now - batch.started_at
+            )
+        repeated = len(batch.items) - len(settled)
+        if repeated:
+            reason = answer.reason if answer is not None else _reason_of(batch)
+            self._observer.batch_retried(reason, repeated)
+        if lane.failures:
+            if lane.failures == 1 or lane.failures % 10 == 0:
+                _log.warning(
+                    "publish_repeated",
+                    lane=index,
+                    messages=repeated,
+                    reason=answer.reason if answer is not None else _reason_of(batch),
+                    failures=lane.failures,
+                )
+            limits = self._limits
+            ceiling = min(limits.retry_max_s, limits.retry_s * 2 ** min(lane.failures, 16))
+            self._set_timer(index, self._rng.uniform(limits.retry_s / 2, ceiling))
+        elif lane.waiting:
+            self._pump(index)
+        elif self.pending_messages == 0:
+            self._idle.set()
+
+    def _tell(self, settled: list[Pending]) -> None:
+        highest: dict[Owner, int] = {}
+        for item in settled:
+            if item.reject is not None:
+                self._observer.dead_lettered(item.reject[0])
+                item.owner.rejected(item.seq, *item.reject)
+            highest[item.owner] = item.seq
+        for owner, seq in highest.items():
+            owner.stored(seq)
+
+    def _release(self, items: list[Pending]) -> None:
+        self.pending_messages -= len(items)
+        self.pending_bytes -= sum(item.size for item in items)
+        if self.pending_messages == 0:
+            self._idle.set()
+        limits = self._limits
+        if (
+            self._waiters
+            and self.pending_messages <= limits.pending_messages_max * 3 // 4
+            and self.pending_bytes <= limits.pending_bytes_max * 3 // 4
+        ):
+            waiters, self._waiters = self._waiters, deque()
+            for waiter in waiters:
+                waiter()
+
+    def _dispose(self, item: Pending, reason: str) -> Pending:
+        envelope = self._make_dead_letter(item, reason)
+        self.pending_bytes += envelope.size - item.size
+        detail = "refused by the stream"
+        return Pending(item.owner, item.device, item.seq, envelope, envelope.size, (reason, detail))
+
+
+def _reason_of(batch: Batch) -> str:
+    for answer in batch.answers.values():
+        if answer.reason:
+            return answer.reason
+    return "timeout"

@@ -1,0 +1,175 @@
+"""Prometheus metrics: the hooks of the edge and stream rooms, carried out with prometheus-client.
+
+Labels come from fixed sets in our own code, never from devices: an id in a label would let a fleet
+(or one hostile device) grow the exposition without bound.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+_ACK_BUCKETS: Final = (
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
+)  # fmt: skip
+_BATCH_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_SESSION_BUCKETS: Final = (1, 10, 60, 600, 3600, 6 * 3600, 24 * 3600)
+
+
+# A second series for each counter that nobody graphs.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class _Gauges(Collector):
+    """Gauges read when they are scraped, so that nothing is counted twice to be shown once."""
+
+    def __init__(self) -> None:
+        self._sources: list[tuple[str, str, Callable[[], float]]] = []
+
+    def add(self, name: str, documentation: str, source: Callable[[], float]) -> None:
+        self._sources.append((name, documentation, source))
+
+    def collect(self) -> Iterable[Metric]:
+        for name, documentation, source in self._sources:
+            yield GaugeMetricFamily(name, documentation, value=source())
+
+
+class Metrics:
+    """All metrics of a node. Satisfies the observers of edge and stream."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        registry = self._registry
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._gauges = _Gauges()
+        registry.register(self._gauges)
+
+        def counter(name: str, documentation: str, *labels: str) -> Counter:
+            return Counter(name, documentation, labels, registry=registry)
+
+        def histogram(
+            name: str, documentation: str, buckets: Iterable[float], *labels: str
+        ) -> Histogram:
+            return Histogram(name, documentation, labels, registry=registry, buckets=tuple(buckets))
+
+        self._accepted = counter("tidegate_accepted", "TCP connections accepted.")
+        self._accept_failures = counter(
+            "tidegate_accept_failures",
+            "Times accepting paused because the system had no resources.",
+        )
+        self._refused = counter(
+            "tidegate_refused", "Handshakes refused, by error and reason.", "error", "reason"
+        )
+        self._opened = counter("tidegate_sessions_opened", "WebSocket sessions opened.")
+        self._closed = counter("tidegate_sessions_closed", "Sessions ended, by cause.", "cause")
+        self._session_seconds = histogram(
+            "tidegate_session_seconds", "How long sessions lasted.", _SESSION_BUCKETS
+        )
+        self._received = counter("tidegate_messages_received", "Messages received from devices.")
+        self._received_bytes = counter(
+            "tidegate_received_bytes", "Bytes of message frames received from devices."
+        )
+        self._acks = counter("tidegate_ack_frames", "Ack frames sent to devices.")
+        self._commands = counter(
+            "tidegate_commands", "Commands for devices, by outcome.", "outcome"
+        )
+        self._stored = counter(
+            "tidegate_messages_settled", "Messages stored, by kind of batch.", "kind"
+        )
+        self._duplicates = counter(
+            "tidegate_messages_duplicate", "Messages the stream had already: resent by a device."
+        )
+        self._batch_seconds = histogram(
+            "tidegate_publish_seconds", "From sending a batch to its PubAck.", _ACK_BUCKETS
+        )
+        self._batch_messages = histogram(
+            "tidegate_batch_messages", "Messages a batch.", _BATCH_BUCKETS
+        )
+        self._retried = counter(
+            "tidegate_publish_retried", "Messages published again, by reason.", "reason"
+        )
+        self._dead = counter(
+            "tidegate_dead_letters", "Messages stored in the dead letters, by error.", "error"
+        )
+        self._server_restarts = counter(
+            "tidegate_nats_server_restarts", "Times the embedded nats-server died and came back."
+        )
+        self._reconnects = counter("tidegate_nats_reconnects", "Connections to NATS made.")
+        self._kinds = {
+            kind: self._stored.labels(kind) for kind in ("single", "atomic", "fast", "round")
+        }
+
+    def gauge(self, name: str, documentation: str, source: Callable[[], float]) -> None:
+        """Show `source()` as a gauge at each scrape."""
+        self._gauges.add(name, documentation, source)
+
+    def exposition(self) -> tuple[bytes, str]:
+        """Body and content type for `/metrics`."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+    def value(self, sample: str, labels: dict[str, str] | None = None) -> float:
+        """The present value of a sample, 0 if it was never counted."""
+        return self._registry.get_sample_value(sample, labels or {}) or 0.0
+
+    # EdgeObserver
+
+    def accepted(self) -> None:
+        self._accepted.inc()
+
+    def refused(self, error: str, reason: str) -> None:
+        self._refused.labels(error, reason).inc()
+
+    def opened(self) -> None:
+        self._opened.inc()
+
+    def closed(self, cause: str, seconds: float) -> None:
+        self._closed.labels(cause).inc()
+        self._session_seconds.observe(seconds)
+
+    def received(self, messages: int, size: int) -> None:
+        self._received.inc(messages)
+        self._received_bytes.inc(size)
+
+    def acknowledged(self) -> None:
+        self._acks.inc()
+
+    def accept_failed(self) -> None:
+        self._accept_failures.inc()
+
+    def commanded(self, outcome: str) -> None:
+        self._commands.labels(outcome).inc()
+
+    # StreamObserver
+
+    def batch_settled(self, kind: str, messages: int, duplicates: int, seconds: float) -> None:
+        self._kinds[kind].inc(messages)
+        if duplicates:
+            self._duplicates.inc(duplicates)
+        self._batch_seconds.observe(seconds)
+        self._batch_messages.observe(messages)
+
+    def batch_retried(self, reason: str, messages: int) -> None:
+        self._retried.labels(reason).inc(messages)
+
+    def dead_lettered(self, error: str) -> None:
+        self._dead.labels(error).inc()
+
+    def server_restarted(self) -> None:
+        self._server_restarts.inc()
+
+    def reconnected(self) -> None:
+        self._reconnects.inc()
