@@ -1,0 +1,65 @@
+# Everything a newcomer needs, on a machine with Python 3.11, pip and make.
+#   make run    the gateway on an embedded NATS server
+#   make test   lint, types, architecture, every test
+# `make help` lists the rest.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+REQUIREMENTS := config/requirements
+ARGS ?=
+
+.PHONY: help run test lint unit bench conformance lock clean
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: $(VENV)/.run ## the gateway on an embedded NATS server; ARGS="--port 8081" and the like
+	@$(BIN)/tidegate serve --hint $(ARGS)
+
+test: lint unit ## lint, types, architecture and every test
+
+lint: $(VENV)/.dev ## ruff, mypy, the arrows between rooms, the Dockerfile
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+unit: $(VENV)/.dev ## every test, without the lint; ARGS="-k lane" and the like
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
+
+bench: $(VENV)/.dev ## the benchmarks of loadtest/README.md; takes some minutes
+	$(BIN)/python -m loadtest.bench $(ARGS)
+
+conformance: $(VENV)/.dev ## Autobahn's core cases against the framing path; needs a CPython 2.7
+	$(BIN)/python tests/conformance/autobahn.py $(ARGS)
+
+lock: ## pin the newest versions of everything, with hashes
+	uv pip compile pyproject.toml $(REQUIREMENTS)/build.in --extra dev --python-version 3.11 --upgrade \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --no-emit-package tidegate \
+	  --no-config -q -o $(REQUIREMENTS)/dev.txt
+	uv pip compile pyproject.toml $(REQUIREMENTS)/build.in --extra gateway --python-version 3.11 \
+	  -c $(REQUIREMENTS)/dev.txt --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --no-emit-package tidegate -q -o $(REQUIREMENTS)/run.txt
+
+clean: ## what the other targets made, but no data
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# A development environment can do all that a running one can, with the same versions.
+$(VENV)/.run: $(REQUIREMENTS)/run.txt pyproject.toml
+	@test -e $(VENV)/.dev -a $(VENV)/.dev -nt $(REQUIREMENTS)/dev.txt || $(call install,run)
+	@touch $@
+
+$(VENV)/.dev: $(REQUIREMENTS)/dev.txt pyproject.toml
+	@$(call install,dev)
+	@touch $@
+
+define install
+{ test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); } && \
+{ $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+  || { echo "tidegate needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }; } && \
+echo "installing $(1) requirements into $(VENV)" && \
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)/$(1).txt && \
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+endef

@@ -1,0 +1,1 @@
+"""What several tests need: real processes, a gateway, a device that speaks raw frames."""
