@@ -83,7 +83,7 @@ def _algorithm_of(entry: Any) -> str | None:
 def _load(number: int, entry: Mapping[str, Any], algorithm: str) -> jwt.PyJWK:
     try:
         key = jwt.PyJWK(dict(entry), algorithm=algorithm)
-    except (jwt.PyJWTError, ValueError, TypeError) as exc:
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError) as exc:
         # The message of PyJWT may quote the key; the class name is enough to find the entry.
         raise KeySetError(f"key {number} ({algorithm}) is broken: {type(exc).__name__}") from None
     if algorithm == "HS256" and len(key.key) < _HMAC_SECRET_BYTES_MIN:

@@ -152,9 +152,9 @@ class Session:
 
     def _admit(self, messages: list[Storable], text: bytes) -> list[Storable]:
         limits = self._limits
-        if len(messages) > limits.messages_per_frame_max:
+        if not 1 <= len(messages) <= limits.messages_per_frame_max:
             raise PolicyViolation(
-                "frame", f"{len(messages)} messages, at most {limits.messages_per_frame_max}"
+                "frame", f"{len(messages)} messages, not 1 to {limits.messages_per_frame_max}"
             )
         expected = self._next_seq
         for index, message in enumerate(messages):

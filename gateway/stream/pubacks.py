@@ -31,10 +31,13 @@ class _PubAck(Struct):
 _decode = msgspec.json.Decoder(_PubAck).decode
 
 _DUPLICATE_IN_PROCESS: Final = 10158
-_BATCH_HOLDS_DUPLICATE: Final = 10201
-_BATCH_INCOMPLETE: Final = 10176
-_FAST_BATCH_UNKNOWN: Final = 10208
-_BATCH_NOT_SUPPORTED: Final = {10174, 10175, 10177, 10199, 10200, 10205, 10206}
+_TRY_ONE_BY_ONE: Final = {
+    10176,  # batch incomplete: one of its messages may have been refused on its way
+    10201,  # batch holds a duplicate
+    10208,  # fast batch unknown
+    # batches not enabled, too many, badly numbered, not supported here
+    *(10174, 10175, 10177, 10199, 10200, 10205, 10206),
+}
 _NEVER: Final = {
     10054: "message_size",  # larger than the stream's or account's message limit
     10097: "header_size",
@@ -80,12 +83,10 @@ def read_answer(payload: bytes, *, kind: Kind, stream: str, messages: int) -> An
 
 
 def _read_error(code: int) -> Answer:
-    if code in (_BATCH_HOLDS_DUPLICATE, _FAST_BATCH_UNKNOWN) or code in _BATCH_NOT_SUPPORTED:
+    if code in _TRY_ONE_BY_ONE:
         return Answer(Verdict.PARTIAL, "partial")
     if code == _DUPLICATE_IN_PROCESS:
         return Answer(Verdict.AMBIGUOUS, "conflict")
-    if code == _BATCH_INCOMPLETE:
-        return Answer(Verdict.AMBIGUOUS, "error")
     if code in _NEVER:
         return Answer(Verdict.REFUSED, _NEVER[code])
     return Answer(Verdict.THROTTLED, "limits")

@@ -5,12 +5,12 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from support.gateways import token_for, url_of
-from support.waiting import within
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.app import Gateway
+from support.gateways import token_for, url_of
+from support.waiting import within
 
 
 class RawDevice:

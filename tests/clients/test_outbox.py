@@ -1,0 +1,103 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from clients.errors import OutboxError
+from clients.outbox import Entry, Outbox
+
+
+def entry(n, size=1):
+    return Entry("t", b"%d" % n * size, None)
+
+
+def seqs(messages):
+    return [message.seq for message in messages]
+
+
+def test_seq_rises_by_one_and_survives_reopening(tmp_path):
+    outbox = Outbox(tmp_path / "box")
+    identity = outbox.id
+    assert outbox.append([entry(1), entry(2)]) == [1, 2]
+    outbox.settle(2)
+    outbox.close()
+    again = Outbox(tmp_path / "box")
+    assert again.id == identity
+    assert again.append([entry(3)]) == [3]
+    assert again.oldest()[0] == 3
+    again.close()
+
+
+def test_reading_is_in_order_bounded_and_never_empty_handed(tmp_path):
+    outbox = Outbox(tmp_path / "box")
+    outbox.append([entry(n, size=1_000) for n in range(1, 8)])
+    assert seqs(outbox.read(0, messages_max=3, bytes_max=10**6)) == [1, 2, 3]
+    assert seqs(outbox.read(2, messages_max=100, bytes_max=2_300)) == [3, 4]
+    assert seqs(outbox.read(5, messages_max=5, bytes_max=1)) == [6]
+    assert outbox.read(7, messages_max=5, bytes_max=1) == []
+    outbox.close()
+
+
+def test_settling_is_cumulative(tmp_path):
+    outbox = Outbox(tmp_path / "box")
+    outbox.append([entry(n) for n in range(5)])
+    outbox.settle(3)
+    assert len(outbox) == 2
+    assert outbox.oldest()[0] == 4
+    outbox.settle(5)
+    assert outbox.oldest() == (6, 0)
+    outbox.close()
+
+
+def test_a_second_process_is_kept_out(tmp_path):
+    outbox = Outbox(tmp_path / "box")
+    with pytest.raises(OutboxError, match="locked"):
+        Outbox(tmp_path / "box")
+    outbox.close()
+    Outbox(tmp_path / "box").close()
+
+
+def test_a_file_that_is_no_outbox_is_named(tmp_path):
+    (tmp_path / "text").write_text("not a database, not at all, " * 100)
+    with pytest.raises(OutboxError, match="text"):
+        Outbox(tmp_path / "text")
+    newer = sqlite3.connect(tmp_path / "newer")
+    newer.execute("PRAGMA user_version=99")
+    newer.close()
+    with pytest.raises(OutboxError, match="version 99"):
+        Outbox(tmp_path / "newer")
+    with pytest.raises(OutboxError, match="missing"):
+        Outbox(tmp_path / "missing" / "box")
+
+
+WRITER = """
+import sys
+from clients.outbox import Entry, Outbox
+outbox = Outbox(sys.argv[1])
+while True:
+    for seq in outbox.append([Entry("t", b"1", None)] * 3):
+        print(seq, flush=True)
+"""
+
+
+def test_what_was_reported_on_disk_survives_kill_9_and_no_seq_is_given_twice(tmp_path):
+    path = tmp_path / "box"
+    reported = 0
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            heard = [int(writer.stdout.readline()) for _ in range(30)]
+            assert heard[0] > reported
+            reported = heard[-1]
+            os.kill(writer.pid, signal.SIGKILL)
+            rest = writer.stdout.read().split("\n")
+            reported = max([reported, *(int(line) for line in rest[:-1])])
+    outbox = Outbox(path)
+    kept = seqs(outbox.read(0, messages_max=10**6, bytes_max=10**9))
+    assert kept == list(range(1, len(kept) + 1))
+    assert len(kept) >= reported
+    outbox.close()

@@ -1,0 +1,164 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET, Raw
+
+from gateway.session import frames
+from gateway.session.frames import (
+    FrameError,
+    Hello,
+    Message,
+    Result,
+    Unusable,
+    decode_device_frame,
+    decode_server_frame,
+    json_depth_exceeds,
+)
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+def test_each_frame_of_a_device():
+    hello = decode_device_frame(b'{"hello":{"outbox":"b","oldest":7,"age_ms":80}}')
+    assert hello == Hello("b", 7, 80)
+    assert decode_device_frame(b'{"credential":"a.b.c"}') == "a.b.c"
+    result = decode_device_frame(b'{"result":{"id":"1","ok":true,"data":{"x": 1}}}')
+    assert result == Result("1", True, Raw(b'{"x": 1}'))
+    one = decode_device_frame(b'{"seq":1,"type":"t","data":null}')
+    assert one == [Message(1, "t", Raw(b"null"), UNSET)]
+    many = decode_device_frame(b'[{"seq":1,"type":"t","data":1},{"seq":2,"type":"u","data":2}]')
+    assert [message.seq for message in many] == [1, 2]
+
+
+@given(JSON)
+def test_data_is_carried_byte_for_byte(value):
+    data = json.dumps(value)
+    (message,) = decode_device_frame(f'{{"seq":9,"type":"t","data":{data}}}'.encode())
+    assert bytes(message.data) == data.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (b"", "json"),
+        (b"\xff", "utf8"),
+        (b'{"seq":1,"type":"t","data":"\xc3\x28"}', "utf8"),
+        (b'{"seq":1,"type":"t","data":"\xed\xa0\x80"}', "utf8"),  # a lone surrogate
+        (b"{", "json"),
+        (b"nonsense", "json"),
+        (b'{"seq":1,"type":"t","data":1}{"seq":2,"type":"t","data":1}', "json"),
+        (b'{"seq":1,"type":"t","data":"\x00"}', "json"),
+        (b'{"seq":1,"type":"t","data":NaN}', "json"),
+        (b"{}", "frame"),
+        (b"1", "frame"),
+        (b'"text"', "frame"),
+        (b"null", "frame"),
+        (b"[1]", "frame"),
+        (b'[{"type":"t","data":1}]', "frame"),
+        (b'{"type":"t","data":1}', "frame"),
+        (b'{"seq":0,"type":"t","data":1}', "frame"),
+        (b'{"seq":-1,"type":"t","data":1}', "frame"),
+        (b'{"seq":9007199254740992,"type":"t","data":1}', "frame"),
+        (b'{"seq":1.5,"type":"t","data":1}', "frame"),
+        (b'{"seq":"1","type":"t","data":1}', "frame"),
+        (b'{"seq":true,"type":"t","data":1}', "frame"),
+        (b'{"hello":{"outbox":"b"}}', "frame"),
+        (b'{"hello":{"outbox":"b","oldest":1},"credential":"x"}', "frame"),
+        (b'{"hello":{"outbox":"b","oldest":1,"more":1}}', "frame"),
+        (b'{"credential":5}', "frame"),
+        (b'{"welcome":{}}', "frame"),
+        (b'{"ack":1}', "frame"),
+    ],
+)
+def test_what_is_no_frame_is_refused_by_name(text, error):
+    with pytest.raises(FrameError) as caught:
+        decode_device_frame(text)
+    assert caught.value.error == error
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"seq":4,"type":7,"data":1}',
+        b'{"seq":4,"data":1}',
+        b'{"seq":4,"type":"t"}',
+        b'{"seq":4,"type":"t","data":1,"typo":2}',
+        b'{"seq":4,"type":"t","data":1,"time":5}',
+    ],
+)
+def test_a_malformed_message_keeps_its_place_in_the_order(text):
+    (unusable,) = decode_device_frame(text)
+    assert isinstance(unusable, Unusable)
+    assert (unusable.seq, unusable.error, unusable.raw) == (4, "schema", text)
+    first, second = decode_device_frame(b'[{"seq":3,"type":"t","data":1},' + text + b"]")
+    assert isinstance(first, Message)
+    assert second == unusable
+
+
+def test_endless_nesting_is_an_offence_and_not_a_crash():
+    for text in (b"[" * 60_000, b'{"seq":1,"type":"t","data":' + b"[" * 60_000 + b"]" * 60_000):
+        with pytest.raises(FrameError) as caught:
+            decode_device_frame(text)
+        assert caught.value.error in ("depth", "json", "frame")
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_do_anything_but_decode_or_raise(noise):
+    try:
+        decode_device_frame(noise)
+    except FrameError:
+        pass
+
+
+def _depth(value):
+    if isinstance(value, list):
+        return 1 + max(map(_depth, value), default=0)
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    return 0
+
+
+@given(JSON, st.integers(1, 6), st.booleans())
+def test_depth_is_counted_as_a_parser_would(value, limit, ascii_only):
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    assert json_depth_exceeds(text.encode(), limit) == (_depth(value) > limit)
+
+
+@given(st.text(alphabet='[]{}"\\', max_size=30), st.integers(1, 3))
+def test_brackets_inside_strings_do_not_count(text, limit):
+    assert not json_depth_exceeds(json.dumps([text]).encode(), limit)
+
+
+@pytest.mark.parametrize("limit", [1, 32])
+def test_a_limit_is_inclusive(limit):
+    at = b"[" * limit + b"]" * limit
+    assert not json_depth_exceeds(at, limit)
+    assert json_depth_exceeds(b"[" + at + b"]", limit)
+
+
+def test_server_frames_round_trip_and_unknown_members_are_left_to_newer_clients():
+    welcome = frames.Welcome("s", 32, 65536, frames.Resume("b", 4), 2000, 30000)
+    assert decode_server_frame(frames.encode_named("welcome", welcome)).welcome == welcome
+    acked = decode_server_frame(frames.encode_ack(7, 64))
+    assert (acked.ack, acked.credit) == (7, 64)
+    newer = decode_server_frame(b'{"ack":1,"credit":2,"mood":"fine","hold":{"reason":"x","y":1}}')
+    assert newer.hold == frames.Hold("x")
+    with pytest.raises(FrameError):
+        decode_server_frame(b'{"ack":"1"}')
+
+
+@given(
+    st.lists(st.builds(Message, st.integers(1, 100), st.just("t"), st.just(Raw(b"1"))), min_size=1)
+)
+def test_what_a_client_encodes_a_gateway_decodes(messages):
+    assert decode_device_frame(frames.encode_messages(messages)) == messages

@@ -1,0 +1,178 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from gateway.session import frames
+from gateway.session.errors import DataError, MessageTooBig, PolicyViolation, SessionError
+from gateway.session.machine import Session, SessionLimits, State
+
+LIMITS = SessionLimits(
+    message_bytes_max=256,
+    json_depth_max=4,
+    messages_per_frame_max=10,
+    credit_initial=4,
+    credit_max=16,
+)
+
+
+def encoded(*seqs, message_type="t", data=1):
+    batch = [{"seq": seq, "type": message_type, "data": data} for seq in seqs]
+    return json.dumps(batch[0] if len(batch) == 1 else batch).encode()
+
+
+def hello(oldest=1, outbox="box"):
+    return json.dumps({"hello": {"outbox": outbox, "oldest": oldest}}).encode()
+
+
+def greeted(oldest=1):
+    session = Session(LIMITS)
+    session.receive(hello(oldest))
+    return session
+
+
+def offence(session, text):
+    with pytest.raises(SessionError) as caught:
+        session.receive(text)
+    return type(caught.value), caught.value.error
+
+
+def test_hello_comes_first_and_once():
+    for first in (encoded(1), b'{"credential":"x"}', b'{"result":{"id":"1","ok":true}}'):
+        assert offence(Session(LIMITS), first) == (PolicyViolation, "hello")
+    assert offence(greeted(), hello()) == (PolicyViolation, "hello")
+
+
+@pytest.mark.parametrize("outbox", ["", "a.b", "a b", "ä", "x" * 65, "a\u0000", "*", ">"])
+def test_an_outbox_is_one_token(outbox):
+    assert offence(Session(LIMITS), hello(outbox=outbox))[1] == "hello"
+
+
+def test_hello_says_where_the_order_begins():
+    session = greeted(1042)
+    assert session.state is State.ESTABLISHED
+    assert session.acked == 1041
+    assert [message.seq for message in session.receive(encoded(1042, 1043))] == [1042, 1043]
+    assert session.unsettled == 2
+
+
+@pytest.mark.parametrize("seqs", [(2,), (1, 3), (1, 1), (1, 2, 2), (3, 2)])
+def test_a_gap_or_a_repeat_is_an_offence(seqs):
+    assert offence(greeted(), encoded(*seqs)) == (PolicyViolation, "gap")
+
+
+def test_credit_is_a_hard_limit():
+    session = greeted()
+    session.receive(encoded(1, 2, 3, 4))
+    assert offence(session, encoded(5)) == (PolicyViolation, "credit")
+    session.settle(2)
+    assert session.take_ack() == b'{"ack":2,"credit":6}'
+    session.receive(encoded(5, 6, 7, 8))
+    assert offence(session, encoded(9)) == (PolicyViolation, "credit")
+
+
+def test_acks_are_cumulative_and_said_once():
+    session = greeted()
+    session.receive(encoded(1, 2, 3))
+    session.settle(1)
+    session.settle(3)
+    assert json.loads(session.take_ack())["ack"] == 3
+    assert session.take_ack() is None
+
+
+def test_sizes_and_counts():
+    assert offence(greeted(), encoded(1, data="x" * 255)) == (MessageTooBig, "size")
+    session = greeted()
+    assert len(session.receive(encoded(1, data="x" * 254))) == 1
+    assert offence(greeted(), encoded(*range(1, 12))) == (PolicyViolation, "frame")
+    assert offence(greeted(), b"[]") == (PolicyViolation, "frame")
+    unusable = b'{"seq":1,"type":"t","data":1,"more":"' + b"x" * 300 + b'"}'
+    assert offence(greeted(), unusable) == (MessageTooBig, "size")
+
+
+def test_data_errors_and_policy_errors_have_their_codes():
+    assert offence(greeted(), b"{") == (DataError, "json")
+    assert offence(greeted(), b"\xff") == (DataError, "utf8")
+    assert offence(greeted(), b"{}") == (PolicyViolation, "frame")
+    long = json.dumps({"result": {"id": "x" * 65, "ok": True}}).encode()
+    assert offence(greeted(), long) == (PolicyViolation, "result")
+
+
+def test_what_cannot_be_stored_keeps_its_place_and_its_bytes():
+    session = greeted()
+    text = (
+        b'[{"seq":1,"type":"a*b","data":{"x": 1}},{"seq":2,"type":"t","data":[[[[[1]]]]]},'
+        b'{"seq":3,"type":"t","data":1,"time":"noon"}]'
+    )
+    received = session.receive(text)
+    assert [(each.seq, each.error) for each in received] == [(1, "type"), (2, "depth"), (3, "time")]
+    assert received[0].raw == b'{"seq":1,"type":"a*b","data":{"x": 1}}'
+
+
+@given(st.binary(max_size=100))
+def test_noise_ends_in_a_session_error_or_nothing(noise):
+    session = greeted()
+    try:
+        session.receive(noise)
+    except SessionError as exc:
+        assert exc.close_code in (1007, 1008, 1009)
+
+
+def test_known_types_are_shared_but_bounded():
+    known: set[str] = set()
+    session = Session(LIMITS, known)
+    session.receive(hello())
+    session.receive(encoded(1, message_type="a.b"))
+    session.receive(encoded(2, message_type="not ok"))
+    assert known == {"a.b"}
+
+
+class Conversation(RuleBasedStateMachine):
+    """Any interleaving of sending and settling keeps the promises of the session."""
+
+    def __init__(self):
+        super().__init__()
+        self.session = Session(LIMITS)
+        self.session.receive(hello())
+        self.sent = 0
+        self.settled = 0
+        self.limit = LIMITS.credit_initial
+        self.told = 0
+
+    @precondition(lambda self: self.limit > self.sent)
+    @rule(data=st.data())
+    def send_within_the_credit_told(self, data):
+        room = min(self.limit - self.sent, LIMITS.messages_per_frame_max)
+        count = data.draw(st.integers(1, room))
+        seqs = range(self.sent + 1, self.sent + count + 1)
+        received = self.session.receive(encoded(*seqs))
+        assert [message.seq for message in received] == list(seqs)
+        assert all(isinstance(message, frames.Message) for message in received)
+        self.sent += count
+
+    @precondition(lambda self: self.sent > self.settled)
+    @rule(data=st.data())
+    def settle_in_order(self, data):
+        self.settled = data.draw(st.integers(self.settled + 1, self.sent))
+        self.session.settle(self.settled)
+
+    @rule()
+    def tell(self):
+        ack = self.session.take_ack()
+        assert (ack is not None) == (self.settled > self.told)
+        if ack is not None:
+            frame = json.loads(ack)
+            assert frame["ack"] == self.settled
+            assert frame["ack"] + frame["credit"] >= self.limit
+            self.told = self.settled
+            self.limit = frame["ack"] + frame["credit"]
+
+    @invariant()
+    def nothing_settled_is_unsettled(self):
+        assert self.session.unsettled == self.sent - self.settled
+        assert self.session.acked == self.settled
+
+
+TestConversation = Conversation.TestCase

@@ -1,0 +1,75 @@
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.stream.encoding import SourceHeaders, encode_atomic, encode_fast, encode_plain
+
+TOKEN = st.from_regex(r"\A[A-Za-z0-9_-]{1,64}\Z", fullmatch=True)
+DATA = st.binary(max_size=80)
+
+
+def parse(wire):
+    """Commands of a byte string, as a NATS server reads them."""
+    commands = []
+    while wire:
+        line, _, wire = wire.partition(b"\r\n")
+        verb, subject, *reply, headers_size, total_size = line.split(b" ")
+        assert verb == b"HPUB"
+        assert len(reply) <= 1
+        body = wire[: int(total_size)]
+        assert wire[int(total_size) : int(total_size) + 2] == b"\r\n"
+        wire = wire[int(total_size) + 2 :]
+        headers, payload = body[: int(headers_size)], body[int(headers_size) :]
+        assert headers.startswith(b"NATS/1.0\r\n")
+        assert headers.endswith(b"\r\n\r\n")
+        lines = headers[len(b"NATS/1.0\r\n") : -4].split(b"\r\n")
+        pairs = dict(line.split(b":", 1) for line in lines)
+        assert len(pairs) == len(lines)
+        commands.append((subject, reply[0] if reply else b"", pairs, payload))
+    return commands
+
+
+@given(
+    TOKEN, TOKEN, TOKEN, st.integers(1, 2**53), st.text(max_size=300), st.text(max_size=80), DATA
+)
+def test_no_reason_or_payload_can_forge_a_protocol_line(
+    tenant, device, outbox, seq, detail, error, raw
+):
+    headers = SourceHeaders(tenant, device, outbox)
+    error = re.sub("[^a-z_]", "", error)  # errors are from a fixed set
+    dead = headers.dead_letter(seq, error, detail, "2026-11-23T10:00:00Z", raw)
+    ((subject, reply, pairs, payload),) = parse(encode_plain(dead, b"_INBOX.x"))
+    assert subject == f"deadletters.{tenant}.{device}".encode()
+    assert reply == b"_INBOX.x"
+    assert payload == raw
+    assert pairs[b"Nats-Msg-Id"] == f"{tenant}:{device}:{outbox}:{seq}".encode()
+    assert pairs[b"Tidegate-Seq"] == b"%d" % seq
+    assert pairs[b"Tidegate-Outbox"] == outbox.encode()
+
+
+@given(st.lists(DATA, min_size=2, max_size=5))
+def test_batches_number_their_messages(payloads):
+    source = SourceHeaders("t", "d", "o")
+    envelopes = [
+        source.event(n, "a.b", "2026-11-23T10:00:00Z", data) for n, data in enumerate(payloads, 1)
+    ]
+    atomic = parse(encode_atomic(envelopes, b"batch", b"_INBOX.r"))
+    fast = parse(encode_fast(envelopes, b"_INBOX.r"))
+    last = len(payloads)
+    for place, (subject, reply, pairs, payload) in enumerate(atomic, 1):
+        assert subject == b"events.t.d.a.b"
+        assert payload == payloads[place - 1]
+        assert pairs[b"Nats-Batch-Id"] == b"batch"
+        assert pairs[b"Nats-Batch-Sequence"] == b"%d" % place
+        assert (b"Nats-Batch-Commit" in pairs) == (place == last)
+        assert reply == (b"_INBOX.r" if place == last else b"")
+    operations = [reply.split(b".")[-2] for _, reply, _, _ in fast]
+    assert operations == [b"0", *[b"1"] * (last - 2), b"2"]
+    assert all(reply.startswith(b"_INBOX.r.60000.fail.") for _, reply, _, _ in fast)
+
+
+def test_a_sampled_message_carries_its_trace():
+    source = SourceHeaders("t", "d", "o")
+    event = source.event(1, "a", "2026-11-23T10:00:00Z", b"1", b"traceparent:00-1-2-01\r\n")
+    assert parse(encode_plain(event, b"r"))[0][2][b"traceparent"] == b"00-1-2-01"

@@ -1,0 +1,236 @@
+"""The lane's promises, held against a model of JetStream that fails in every way it can."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.stream.encoding import Envelope
+from gateway.stream.lane import Answer, Kind, Lane, Pending, Strategy, Verdict
+
+STORED = Answer(Verdict.STORED)
+TIMEOUT = Answer(Verdict.AMBIGUOUS, "timeout")
+
+
+class Owner:
+    def __init__(self, device="d"):
+        self.device = device
+        self.superseded = False
+
+    def stored(self, seq):
+        raise NotImplementedError
+
+    def rejected(self, seq, error, detail):
+        raise NotImplementedError
+
+
+def pending(owner, seq, stream="EVENTS", size=10):
+    envelope = Envelope(stream, b"s", b"h", b"%d" % seq)
+    return Pending(owner, owner.device, seq, envelope, size)
+
+
+def dispose(item, reason):
+    envelope = Envelope("DEADLETTERS", b"dead", b"h", item.envelope.payload)
+    return Pending(item.owner, item.device, item.seq, envelope, item.size, (reason, ""))
+
+
+def make(strategy=Strategy.ATOMIC, messages=100, size=10_000):
+    lane = Lane(batch_messages_max=messages, batch_bytes_max=size, dispose=dispose)
+    lane.strategy = strategy
+    return lane
+
+
+def seqs(items):
+    return [item.seq for item in items]
+
+
+def test_a_batch_is_what_arrived_while_the_last_was_in_flight():
+    lane, owner = make(), Owner()
+    lane.submit(pending(owner, 1))
+    first, _ = lane.next_batch(0)
+    assert (first.kind, seqs(first.items)) == (Kind.SINGLE, [1])
+    for seq in (2, 3, 4):
+        lane.submit(pending(owner, seq))
+    assert lane.next_batch(0) == (None, []), "one batch in flight"
+    assert seqs(lane.resolve(STORED)) == [1]
+    second, _ = lane.next_batch(0)
+    assert (second.kind, seqs(second.items)) == (Kind.ATOMIC, [2, 3, 4])
+
+
+def test_batches_are_bounded_in_messages_and_bytes_and_hold_one_stream():
+    lane, owner = make(messages=3, size=25), Owner()
+    for seq in range(1, 5):
+        lane.submit(pending(owner, seq))
+    lane.submit(pending(owner, 5, stream="DEADLETTERS"))
+    lane.submit(pending(owner, 6, size=1_000))
+    taken = []
+    while lane.waiting:
+        batch, _ = lane.next_batch(0)
+        taken.append(seqs(batch.items))
+        lane.resolve(STORED)
+    assert taken == [[1, 2], [3, 4], [5], [6]]
+
+
+def test_an_ambiguous_batch_is_repeated_whole_before_anything_newer():
+    lane, owner = make(), Owner()
+    for seq in (1, 2):
+        lane.submit(pending(owner, seq))
+    lane.next_batch(0)
+    lane.submit(pending(owner, 3))
+    assert lane.resolve(TIMEOUT) == []
+    assert lane.failures == 1
+    again, _ = lane.next_batch(0)
+    assert seqs(again.items) == [1, 2]
+    assert seqs(lane.resolve(STORED)) == [1, 2]
+    assert lane.failures == 0
+
+
+def test_duplicates_in_a_batch_are_settled_one_by_one_in_order():
+    lane, a, b = make(), Owner("a"), Owner("b")
+    for owner, seq in ((a, 1), (b, 1), (a, 2)):
+        lane.submit(pending(owner, seq))
+    lane.next_batch(0)
+    lane.resolve(Answer(Verdict.PARTIAL, "partial"))
+    round_one, _ = lane.next_batch(0)
+    assert round_one.kind is Kind.ROUND
+    assert [(item.device, item.seq) for item in round_one.items] == [("a", 1), ("b", 1)]
+    assert lane.resolve_one(0, Answer(Verdict.DUPLICATE)) is None
+    assert len(lane.resolve_one(1, STORED)) == 2
+    round_two, _ = lane.next_batch(0)
+    assert [(item.device, item.seq) for item in round_two.items] == [("a", 2)]
+
+
+def test_a_message_that_can_never_be_stored_becomes_its_dead_letter():
+    lane, owner = make(), Owner()
+    lane.submit(pending(owner, 1))
+    lane.submit(pending(owner, 2))
+    lane.next_batch(0)
+    assert lane.resolve(Answer(Verdict.REFUSED, "message_size")) == []
+    batch, _ = lane.next_batch(0)
+    assert batch.kind is Kind.ROUND
+    lane.resolve_one(0, Answer(Verdict.REFUSED, "message_size"))
+    dead, _ = lane.next_batch(0)
+    assert dead.items[0].envelope.stream == "DEADLETTERS"
+    assert dead.items[0].reject == ("message_size", "")
+    assert seqs(lane.resolve_one(0, STORED)) == [1]
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+def test_what_a_newer_session_resends_is_dropped_from_the_queue(strategy):
+    lane, old, other = make(strategy), Owner("a"), Owner("b")
+    lane.submit(pending(old, 1))
+    lane.next_batch(0)
+    for seq in (2, 3):
+        lane.submit(pending(old, seq))
+    lane.submit(pending(other, 1))
+    old.superseded = True
+    lane.resolve(STORED) if lane.in_flight.kind is not Kind.ROUND else lane.resolve_one(0, STORED)
+    batch, dropped = lane.next_batch(0)
+    assert seqs(dropped) == [2, 3]
+    assert [item.device for item in batch.items] == ["b"]
+
+
+class JetStream:
+    """A model: what is stored, what is a duplicate, and how each kind of batch is answered."""
+
+    def __init__(self, rng, fault_rate):
+        self.stored = []
+        self.rng = rng
+        self.fault_rate = fault_rate
+
+    def put(self, item):
+        key = (item.device, item.seq)
+        if key in self.stored:
+            return Verdict.DUPLICATE
+        self.stored.append(key)
+        return Verdict.STORED
+
+    def fails(self):
+        return self.rng.random() < self.fault_rate
+
+    def answer(self, lane):
+        """Carry out the batch in flight, failing before, in the middle of or after it."""
+        batch = lane.in_flight
+        if self.fails():
+            refused = Answer(Verdict.THROTTLED, "limits")
+            no_answer = refused if self.rng.random() < 0.3 else TIMEOUT
+            if batch.kind is Kind.ROUND:
+                return lane.finish_round(no_answer)
+            return lane.resolve(no_answer)
+        if batch.kind is Kind.ROUND:
+            return self.answer_round(lane, batch)
+        answer = self.carry_out(batch)
+        return lane.resolve(TIMEOUT if self.fails() else answer)
+
+    def answer_round(self, lane, batch):
+        for place, item in enumerate(batch.items):
+            if self.fails():
+                continue  # lost on the way there
+            answer = Answer(self.put(item))
+            if self.fails():
+                continue  # lost on the way back
+            settled = lane.resolve_one(place, answer)
+            if settled is not None:
+                return settled
+        return lane.finish_round(TIMEOUT)
+
+    def carry_out(self, batch):
+        items = batch.items
+        if batch.kind is Kind.SINGLE:
+            return Answer(self.put(items[0]))
+        if batch.kind is Kind.ATOMIC:
+            if any((item.device, item.seq) in self.stored for item in items):
+                return Answer(Verdict.PARTIAL, "partial")
+            for item in items:
+                self.put(item)
+            return STORED
+        for count, item in enumerate(items):
+            cut = self.fails()
+            if cut or self.put(item) is Verdict.DUPLICATE:
+                return Answer(Verdict.PARTIAL, "partial", count)
+        return STORED
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(Strategy),
+    st.integers(0, 2**32),
+    st.floats(0, 0.6),
+    st.integers(1, 12),
+    st.integers(1, 5),
+)
+def test_each_message_is_stored_once_in_order_and_settled_once_in_order(
+    strategy, seed, fault_rate, batch_max, devices
+):
+    rng = random.Random(seed)
+    lane = make(strategy, messages=batch_max)
+    jetstream = JetStream(rng, fault_rate)
+    owners = [Owner(f"d{n}") for n in range(devices)]
+    submitted, settled = [], []
+    for step in range(120):
+        if step < 60:
+            for _ in range(rng.randrange(4)):
+                owner = rng.choice(owners)
+                key = (owner.device, 1 + sum(each[0] == owner.device for each in submitted))
+                submitted.append(key)
+                lane.submit(pending(owner, key[1]))
+        elif step == 100:
+            jetstream.fault_rate = 0.0
+        if lane.in_flight is None:
+            lane.next_batch(step)
+        if lane.in_flight is not None and rng.random() < 0.8:
+            settled += [(item.device, item.seq) for item in jetstream.answer(lane)]
+            lane.strategy = rng.choice([strategy, lane.strategy])
+    while len(lane):
+        if lane.in_flight is None:
+            lane.next_batch(0)
+        settled += [(item.device, item.seq) for item in jetstream.answer(lane)]
+    assert max(Counter(jetstream.stored).values(), default=1) == 1
+    assert sorted(jetstream.stored) == sorted(submitted)
+    assert sorted(settled) == sorted(submitted)
+    for owner in owners:
+        for order in (jetstream.stored, settled):
+            mine = [seq for device, seq in order if device == owner.device]
+            assert mine == sorted(mine)

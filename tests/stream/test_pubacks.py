@@ -1,0 +1,68 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.stream.lane import RETRY_REASONS, Kind, Verdict
+from gateway.stream.pubacks import read_answer
+
+
+def read(document, kind=Kind.SINGLE, messages=1):
+    text = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return read_answer(text, kind=kind, stream="EVENTS", messages=messages)
+
+
+def error(code):
+    return {"error": {"code": 400, "err_code": code, "description": "x"}}
+
+
+def test_a_puback_of_our_stream_is_stored():
+    assert read({"stream": "EVENTS", "seq": 1}).verdict is Verdict.STORED
+    assert read({"stream": "EVENTS", "seq": 1, "duplicate": True}).verdict is Verdict.DUPLICATE
+
+
+def test_a_puback_of_another_stream_is_not_what_we_promised():
+    assert read({"stream": "OTHER", "seq": 1}).verdict is Verdict.THROTTLED
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"),
+    [
+        (10158, Verdict.AMBIGUOUS),
+        (10176, Verdict.PARTIAL),
+        (10201, Verdict.PARTIAL),
+        (10174, Verdict.PARTIAL),
+        (10208, Verdict.PARTIAL),
+        (10054, Verdict.REFUSED),
+        (10097, Verdict.REFUSED),
+        (10077, Verdict.THROTTLED),  # maximum messages exceeded
+        (10047, Verdict.THROTTLED),  # insufficient storage
+        (99999, Verdict.THROTTLED),
+    ],
+)
+def test_error_codes(code, verdict):
+    answer = read(error(code), kind=Kind.ATOMIC, messages=3)
+    assert answer.verdict is verdict
+    if verdict is not Verdict.REFUSED:
+        assert answer.reason in RETRY_REASONS
+
+
+def test_batches_say_how_many_they_stored():
+    whole = {"stream": "EVENTS", "seq": 9, "batch": "b", "count": 3}
+    assert read(whole, Kind.ATOMIC, 3).verdict is Verdict.STORED
+    assert read(whole, Kind.FAST, 3).verdict is Verdict.STORED
+    cut = read(whole, Kind.FAST, 5)
+    assert (cut.verdict, cut.stored_count) == (Verdict.PARTIAL, 3)
+    again = read({**whole, "duplicate": True}, Kind.FAST, 5)
+    assert (again.verdict, again.stored_count) == (Verdict.PARTIAL, 0)
+
+
+def test_a_flow_message_is_no_answer_yet():
+    assert read({"type": "ack", "seq": 5, "msgs": 10}, Kind.FAST, 20) is None
+
+
+@given(st.binary(max_size=60))
+def test_noise_settles_nothing(noise):
+    answer = read(noise)
+    assert answer is None or answer.verdict not in (Verdict.STORED, Verdict.REFUSED)

@@ -1,0 +1,91 @@
+"""Real servers for tests: each on a free loopback port, stopped by its id."""
+
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gateway.stream.nats_server import find_binary
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        assert process.poll() is None, f"exited with {process.returncode}"
+        assert time.monotonic() < deadline, "no answer in 20 s"
+        time.sleep(0.01)
+
+
+class NatsServer:
+    """A nats-server with JetStream, as an operator would run one."""
+
+    def __init__(self, directory: Path, **config: Any) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.http_port = free_port()
+        document = {
+            "listen": f"127.0.0.1:{self.port}",
+            "http": f"127.0.0.1:{self.http_port}",
+            "jetstream": {"store_dir": str(directory / "js")},
+            **config,
+        }
+        (directory / "nats.conf").write_text(json.dumps(document))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        log = (self.directory / "nats.log").open("ab")
+        with log:
+            self.process = subprocess.Popen(
+                [find_binary(), "-c", str(self.directory / "nats.conf")], stdout=log, stderr=log
+            )
+        wait_for_port(self.port, self.process)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def nats_server(directory: Path, **config: Any) -> Iterator[NatsServer]:
+    server = NatsServer(directory, **config)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory / "js", ignore_errors=True)
