@@ -127,7 +127,8 @@ class NatsLink:
 
     async def _keep_up(self) -> None:
         failures = 0
-        while True:
+        # Not for ever: nats-py can swallow the cancellation that `stop` sends.
+        while not self._stopping:
             lost = asyncio.Event()
             client = await self._connect(lost)
             if client is None:
@@ -157,8 +158,6 @@ class NatsLink:
             await client.close()
 
     async def _connect(self, lost: asyncio.Event) -> Client | None:
-        client = Client()
-
         async def closed() -> None:
             lost.set()
 
@@ -168,6 +167,8 @@ class NatsLink:
         urls = self._known_urls[:]
         self._rng.shuffle(urls)
         for url in urls:
+            client = Client()
+            usable = False
             try:
                 await client.connect(
                     url,
@@ -183,15 +184,17 @@ class NatsLink:
                 )
                 await self._on_up(client)
                 await client.flush()
+                usable = client.is_connected
             except (OSError, nats.errors.Error, TimeoutError) as exc:
                 self.last_error = _describe(exc)
-                await client.close()
-                client = Client()
-                lost.clear()
             except (ValueError, TypeError) as exc:
                 raise ConnectError(f"NATS settings cannot be used: {exc}") from exc
-            else:
+            finally:
+                if not usable:  # cancelled too: nats-py leaves its socket open
+                    await client.close()
+            if usable:
                 return client
+            lost.clear()
         _log.warning("nats_unreachable", error=self.last_error)
         return None
 

@@ -84,6 +84,7 @@ class EmbeddedServer:
         self._log_file: int | None = None
         self._task: asyncio.Task[None] | None = None
         self._password = secrets.token_urlsafe(24)
+        self._name = f"tidegate-{secrets.token_hex(8)}"
 
     @property
     def url(self) -> str:
@@ -143,7 +144,7 @@ class EmbeddedServer:
         return json.dumps(
             {
                 "listen": f"127.0.0.1:{self._port}",
-                "server_name": "tidegate-embedded",
+                "server_name": self._name,
                 "jetstream": jetstream,
                 "authorization": {"users": [user]},
                 "max_payload": 8 * 1024 * 1024,
@@ -189,12 +190,14 @@ class EmbeddedServer:
                 await asyncio.sleep(0.02)
                 continue
             try:
-                if (await reader.readline()).startswith(b"INFO "):
+                # By its name: if the port was taken, whoever holds it answers too.
+                if self._name.encode() in await reader.readline():
                     return
-            except OSError:
-                await asyncio.sleep(0.02)
+            except OSError as exc:
+                _log.debug("nats_server_not_ready", error=str(exc))
             finally:
                 writer.close()
+            await asyncio.sleep(0.02)
 
     async def _keep_running(self) -> None:
         failures = 0

@@ -44,6 +44,7 @@ class NatsServer:
             "jetstream": {"store_dir": str(directory / "js")},
             **config,
         }
+        document = {name: value for name, value in document.items() if value is not None}
         (directory / "nats.conf").write_text(json.dumps(document))
         self.process: subprocess.Popen[bytes] | None = None
 
