@@ -185,6 +185,8 @@ class Gateway:
 
     async def stop(self) -> None:
         """Stop in order: no new devices, lanes flushed, devices told, NATS last."""
+        if self._state == "stopped":
+            return
         if self._state == "serving":
             self._state = "draining"
             if self._gate is not None:

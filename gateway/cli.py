@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import shlex
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
@@ -80,7 +81,7 @@ def serve(
     except (SettingsError, AdmissionError, EdgeError, StreamError, nats.errors.Error) as exc:
         _fail(str(exc))
     except OSError as exc:
-        _fail(f"cannot listen or connect: {exc}")
+        _fail(str(exc))
 
 
 @app.command()
@@ -201,16 +202,18 @@ def _print_hint(gateway: Gateway) -> None:
     with contextlib.suppress(ValueError):
         program = str(Path(program).resolve().relative_to(Path.cwd()))
     directory = gateway.data_dir
-    data_dir = "" if directory == Path(".tidegate") else f" --data-dir {directory}"
+    data_dir = (
+        "" if directory == Path(".tidegate") else f" --data-dir {shlex.quote(str(directory))}"
+    )
     message = '{"type":"battery.low","data":{"soc":7}}'
     typer.echo(
         f"\nTidegate serves devices on port {gateway.port}; "
         f"metrics: http://127.0.0.1:{gateway.ops_port}/metrics\n"
         f"Connect a device (paste into another terminal):\n\n"
-        f"  echo '{message}' | {program} device veh-1 "
+        f"  echo '{message}' | {shlex.quote(program)} device veh-1 "
         f"--url ws://127.0.0.1:{gateway.port}/v1/device{data_dir}\n\n"
         f"Read back what is stored:\n\n"
-        f"  {program} tail --since all --no-follow{data_dir}\n"
+        f"  {shlex.quote(program)} tail --since all --no-follow{data_dir}\n"
     )
 
 

@@ -119,6 +119,15 @@ class ConnectionContext:
     extensions: Sequence[ServerPerMessageDeflateFactory] | None = None
 
 
+class _Core(ServerProtocol):
+    """The library's core, but its closes say why in the contract's JSON."""
+
+    def fail(self, code: int, reason: str = "") -> None:
+        if not reason.startswith("{"):
+            reason = close_reason(_FRAMING_CAUSES.get(code, "framing"), reason)
+        super().fail(code, reason)
+
+
 class WebSocketConnection(asyncio.Protocol):
     """One connection, from accept to close."""
 
@@ -365,7 +374,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _handshake(self, head: bytes, rest: bytes) -> None:
         context = self._context
-        core = ServerProtocol(
+        core = _Core(
             subprotocols=context.subprotocols,
             extensions=context.extensions,
             max_size=context.limits.frame_bytes_max,

@@ -4,6 +4,7 @@ EdgeError
  +-- Refusal       a handshake is answered with an HTTP error instead of an upgrade
  +-- TlsError      certificate or key cannot be used
  +-- KeyFetchError the JWKS could not be read or fetched
+ +-- ListenError   an address cannot be bound
 """
 
 from http import HTTPStatus
@@ -47,3 +48,10 @@ class TlsError(EdgeError):
 
 class KeyFetchError(EdgeError):
     """The JWKS could not be read or fetched."""
+
+
+class ListenError(EdgeError):
+    """An address cannot be bound. The message names it."""
+
+    def __init__(self, host: str, port: int, cause: OSError) -> None:
+        super().__init__(f"cannot listen on {host} port {port}: {cause.strerror or cause}")

@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from gateway.edge.errors import ListenError
 from gateway.edge.observer import EdgeObserver
 
 _log = structlog.get_logger(__name__)
@@ -62,8 +63,16 @@ class Listener:
             The port, chosen by the system if `port` is 0.
 
         Raises:
-            OSError: the address cannot be bound.
+            ListenError: the address cannot be bound.
         """
+        try:
+            port = await self._bind(host, port)
+        except OSError as exc:
+            raise ListenError(host, port, exc) from exc
+        self._listen()
+        return port
+
+    async def _bind(self, host: str, port: int) -> int:
         infos = await self._loop.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
@@ -78,7 +87,6 @@ class Listener:
             listening.bind((address[0], port, *address[2:]))
             port = listening.getsockname()[1]
             listening.listen(self._backlog)
-        self._listen()
         return port
 
     async def stop(self) -> None:

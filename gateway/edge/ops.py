@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from gateway.edge.errors import ListenError
+
 
 @dataclass(frozen=True, slots=True)
 class OpsSources:
@@ -38,11 +40,14 @@ class OpsListener:
             The port, chosen by the system if `port` is 0.
 
         Raises:
-            OSError: the address cannot be bound.
+            ListenError: the address cannot be bound.
         """
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as exc:
+            raise ListenError(host, port, exc) from exc
         bound: int = self._runner.addresses[0][1]
         return bound
 

@@ -56,15 +56,16 @@ async def replay(client: Client, wanted: ReplayFilter, *, follow: bool) -> Async
         wanted.subject, stream=wanted.stream, config=config, ordered_consumer=True
     )
     try:
-        remaining = (await subscription.consumer_info()).num_pending or 0
-        # Messages may have been delivered before the question was answered.
-        remaining += subscription.pending_msgs
-        while follow or remaining > 0:
+        info = await subscription.consumer_info()
+        # Some may have been delivered before the question was answered.
+        delivered = info.delivered.consumer_seq if info.delivered is not None else 0
+        at_end = not info.num_pending and not delivered
+        while follow or not at_end:
             try:
                 message = await subscription.next_msg(timeout=1.0)
             except nats.errors.TimeoutError:
                 continue
-            remaining -= 1
+            at_end = message.metadata.num_pending == 0
             yield render(message)
     finally:
         await subscription.unsubscribe()

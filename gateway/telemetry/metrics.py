@@ -91,7 +91,8 @@ class Metrics:
             "tidegate_messages_settled", "Messages stored, by kind of batch.", "kind"
         )
         self._duplicates = counter(
-            "tidegate_messages_duplicate", "Messages the stream had already, where the server says so (fast ingest does not)."
+            "tidegate_messages_duplicate",
+            "Messages the stream had already, where the server says so (fast ingest does not).",
         )
         self._batch_seconds = histogram(
             "tidegate_publish_seconds", "From sending a batch to its PubAck.", _ACK_BUCKETS

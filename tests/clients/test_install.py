@@ -38,7 +38,9 @@ def test_a_plain_install_brings_a_websocket_library_and_a_codec():
 
 
 def test_the_command_without_its_extra_says_what_to_install():
-    code = 'import sys; sys.modules["nats"] = None; sys.modules["typer"] = None; import gateway.cli'
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    code = 'import sys; sys.modules["typer"] = None; import gateway.cli'
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert done.returncode == 1
     assert "pip install 'tidegate[gateway]'" in done.stderr

@@ -21,11 +21,11 @@ def test_the_limit_is_never_taken_back_and_the_window_is_bounded(initial, extra,
 def test_a_window_of_acks_doubles_it():
     window = CreditWindow(initial=4, maximum=16)
     window.start(0)
-    credits = []
+    told = []
     for _ in range(4):
         window.acknowledge(window.limit)
-        credits.append(window.credit)
-    assert credits == [8, 16, 16, 16]
+        told.append(window.credit)
+    assert told == [8, 16, 16, 16]
 
 
 @pytest.mark.parametrize(("initial", "maximum"), [(0, 5), (6, 5)])

@@ -1,4 +1,4 @@
-"""Reading the streams back with nats-py alone: what the tests believe, whatever the gateway says."""
+"""Reading the streams back with nats-py alone: what the tests believe, not what a gateway says."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,0 +1,89 @@
+import random
+
+from gateway.edge.wheel import TimingWheel
+
+
+class Loop:
+    """A loop whose time is set by the test."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.timers = []
+
+    def time(self):
+        return self.now
+
+    def call_later(self, delay, callback):
+        handle = Handle(self.now + delay, callback)
+        self.timers.append(handle)
+        return handle
+
+    def advance(self, seconds):
+        self.now += seconds
+        while due := [t for t in self.timers if t.when <= self.now and not t.cancelled]:
+            self.timers.remove(due[0])
+            due[0].callback()
+
+
+class Handle:
+    def __init__(self, when, callback):
+        self.when, self.callback, self.cancelled = when, callback, False
+
+    def cancel(self):
+        self.cancelled = True
+
+
+class Item:
+    def __init__(self):
+        self.due_tick = -1
+        self.fired = []
+
+    def on_due(self, now):
+        self.fired.append(now)
+
+
+def test_deadlines_fire_late_by_at_most_two_ticks_and_never_early():
+    loop, rng = Loop(), random.Random(1)
+    wheel = TimingWheel(loop, tick_s=0.1)
+    due = {Item(): 100 + rng.uniform(0, 20) for _ in range(500)}
+    for item, at in due.items():
+        wheel.schedule(item, at)
+    while loop.now < 121:
+        loop.advance(0.05)
+    for item, at in due.items():
+        assert len(item.fired) == 1
+        assert at <= item.fired[0] <= at + 0.2
+
+
+def test_rescheduling_and_cancelling():
+    loop = Loop()
+    wheel = TimingWheel(loop, tick_s=0.1)
+    moved, cancelled = Item(), Item()
+    wheel.schedule(moved, 101)
+    wheel.schedule(moved, 105)
+    wheel.schedule(cancelled, 101)
+    wheel.cancel(cancelled)
+    loop.advance(3)
+    assert (moved.fired, cancelled.fired) == ([], [])
+    loop.advance(3)
+    assert len(moved.fired) == 1
+    assert cancelled.fired == []
+
+
+def test_a_stalled_loop_misses_no_deadline():
+    loop = Loop()
+    wheel = TimingWheel(loop, tick_s=0.1)
+    items = [Item() for _ in range(50)]
+    for number, item in enumerate(items):
+        wheel.schedule(item, 100 + number / 10)
+    loop.advance(60)
+    assert all(len(item.fired) == 1 for item in items)
+
+
+def test_an_idle_wheel_sets_no_timer():
+    loop = Loop()
+    wheel = TimingWheel(loop, tick_s=0.1)
+    wheel.schedule(Item(), 100.5)
+    loop.advance(1)
+    assert loop.timers == []
+    wheel.close()

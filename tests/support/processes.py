@@ -1,0 +1,89 @@
+"""A gateway as a process of its own, to be killed."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from support.servers import free_port, wait_for_port
+
+
+class GatewayProcess:
+    """`tidegate serve` on fixed ports and a data directory, so that it can come back as itself."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self.directory = directory
+        self.port, self.ops_port = free_port(), free_port()
+        self.environment = {f"TIDEGATE_{name}": value for name, value in environment.items()}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/v1/device"
+
+    @property
+    def data_dir(self) -> Path:
+        return self.directory / "data"
+
+    def start(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        command = [
+            sys.executable,
+            "-c",
+            "from gateway.cli import main; main()",
+            "serve",
+            f"--port={self.port}",
+            f"--ops-port={self.ops_port}",
+            f"--data-dir={self.data_dir}",
+        ]
+        inherited = {n: v for n, v in os.environ.items() if not n.startswith("TIDEGATE_")}
+        with (self.directory / "gateway.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=inherited | self.environment
+            )
+        wait_for_port(self.port, self.process)
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "gateway.log").read_text()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == name]
+
+    @property
+    def nats_pid(self) -> int:
+        return int((self.data_dir / "nats" / "pid").read_text())
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    async def ended(self) -> int:
+        assert self.process is not None
+        return await asyncio.to_thread(self.process.wait, 30)
+
+    def stop(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def strip_colours(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

@@ -1,0 +1,200 @@
+"""The command as its user types it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from support.processes import GatewayProcess, strip_colours
+
+TIDEGATE = [sys.executable, "-c", "from gateway.cli import main; main()"]
+
+
+def tidegate(*arguments, stdin=None, cwd=None, **environment):
+    inherited = {n: v for n, v in os.environ.items() if not n.startswith("TIDEGATE_")}
+    return subprocess.run(
+        [*TIDEGATE, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=cwd,
+        env=inherited | environment | {"COLUMNS": "200"},
+    )
+
+
+@pytest.fixture
+def gateway(tmp_path):
+    running = GatewayProcess(tmp_path)
+    running.start()
+    yield running
+    running.stop()
+
+
+def device(gateway, name, lines, *more):
+    return tidegate(
+        *("device", name, "--url", gateway.url, "--data-dir", gateway.data_dir, *more),
+        stdin="".join(
+            json.dumps(line) + "\n" if not isinstance(line, str) else line + "\n" for line in lines
+        ),
+    )
+
+
+def tail(gateway, *more):
+    done = tidegate("tail", "--data-dir", gateway.data_dir, "--no-follow", "--since", "all", *more)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_device_at_the_terminal_and_its_messages_read_back(gateway):
+    done = device(
+        gateway,
+        "veh-1",
+        [
+            {"type": "battery.low", "data": {"soc": 7}},
+            {"type": "door.open", "data": 1, "time": "2026-11-23T10:00:00Z"},
+            "not json",
+            {"type": "a b", "data": 1},
+            {"type": "a", "data": 1, "more": 2},
+        ],
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {"queued": 1} in lines
+    assert {"queued": 2} in lines
+    assert lines[-1] == {"ack": 2} or {"ack": 2} in lines
+    assert [line["error"].split(":")[0] for line in lines if "error" in line] == [
+        "JSONDecodeError", "Rejected", "ValueError",
+    ]  # fmt: skip
+    device(gateway, "veh-2", [{"type": "battery.low", "data": 2}])
+    everything = tail(gateway)
+    assert [(line["device"], line["type"]) for line in everything] == [
+        ("veh-1", "battery.low"),
+        ("veh-1", "door.open"),
+        ("veh-2", "battery.low"),
+    ]
+    assert everything[0]["data"] == {"soc": 7}
+    assert everything[1]["time"] == "2026-11-23T10:00:00Z"
+    assert [line["seq"] for line in tail(gateway, "--device", "veh-1")] == [1, 2]
+    assert len(tail(gateway, "--type", "battery.low")) == 2
+    assert tail(gateway, "--since", "2099-01-01T00:00:00Z") == []
+    assert len(tail(gateway, "--since", "1h")) == 3
+    assert tail(gateway, "--dead-letters") == []
+
+
+def test_tail_follows(gateway):
+    with subprocess.Popen(
+        [*TIDEGATE, "tail", "--data-dir", str(gateway.data_dir), "--since", "all"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as following:
+        device(gateway, "veh-1", [{"type": "a", "data": 1}])
+        assert json.loads(following.stdout.readline())["device"] == "veh-1"
+        device(gateway, "veh-2", [{"type": "a", "data": 1}])
+        assert json.loads(following.stdout.readline())["device"] == "veh-2"
+        following.send_signal(signal.SIGINT)
+        assert following.wait(20) == 130
+        assert "Traceback" not in following.stderr.read()
+
+
+def test_token_prints_a_credential(tmp_path):
+    done = tidegate("token", "veh-1", "--data-dir", tmp_path, "--urgent", "--tenant", "acme")
+    assert done.returncode == 0
+    assert done.stdout.strip().count(".") == 2
+    key = tmp_path / "development-jwks.json"
+    assert key.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["token", "veh.1"], "must match"),
+        (["device", "veh 1"], "must match"),
+        (["tail", "--device", "*"], "must match"),
+        (["tail", "--type", "a..b"], "joined by dots"),
+        (["tail", "--since", "yesterday"], "--since 'yesterday'"),
+        (["tail", "--data-dir", "/nonexistent"], "start the gateway first"),
+        (["tail", "--nats-url", "nats://127.0.0.1:1"], "NATS:"),
+        (["check-config", "--config", "missing.toml"], "missing.toml"),
+        (["serve", "--port", "99999"], "server.port"),
+        (["serve", "--nats-url", "http://x"], "nats: urls must begin with"),
+        (["serve", "--bogus"], "No such option"),
+    ],
+)
+def test_errors_are_one_line_that_names_the_offence(tmp_path, arguments, said):
+    done = tidegate(*arguments, cwd=tmp_path)
+    assert done.returncode in (1, 2)
+    assert said in strip_colours(done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_said(gateway, tmp_path):
+    done = tidegate(
+        *("serve", "--port", gateway.port, "--ops-port", 0, "--data-dir", tmp_path / "other")
+    )
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {gateway.port}: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_config_shows_what_is_in_force_and_no_secret(tmp_path):
+    done = tidegate(
+        "check-config",
+        TIDEGATE_SERVER__PORT="1234",
+        TIDEGATE_NATS__URLS="nats://a",
+        TIDEGATE_NATS__TOKEN="hunter2",
+    )
+    assert json.loads(done.stdout)["server"]["port"] == 1234
+    assert "hunter2" not in done.stdout
+    broken = tidegate("check-config", TIDEGATE_SERVER__PROT="1")
+    assert broken.returncode == 1
+    assert "did you mean server.port" in broken.stderr
+
+
+def test_the_hint_of_serve_can_be_pasted(tmp_path):
+    """What `make run` prints must work as it stands."""
+    with subprocess.Popen(
+        [
+            *TIDEGATE,
+            *("serve", "--hint", "--port", "0", "--ops-port", "0"),
+            *("--data-dir", str(tmp_path / "data dir")),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={n: v for n, v in os.environ.items() if not n.startswith("TIDEGATE_")},
+    ) as serving:
+        try:
+            said = []
+            while len(said) < 2:
+                line = serving.stdout.readline()
+                assert line
+                if line.startswith("  "):
+                    said.append(line.strip())
+            program = tmp_path / "tidegate"
+            program.write_text(f"#!{sys.executable}\nfrom gateway.cli import main\nmain()\n")
+            program.chmod(0o755)
+            for command in said:
+                pasted = _with_program(command, program)
+                done = subprocess.run(
+                    ["/bin/sh", "-c", pasted],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=60,
+                )
+                assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["device"] == "veh-1"
+        finally:
+            serving.terminate()
+            serving.wait(30)
+
+
+def _with_program(command, program):
+    """The program's own path depends on how it was started; the rest must work as printed."""
+    return re.sub(r"(^|\| )\S+ (device|tail)", rf"\g<1>{program} \2", command)

@@ -1,0 +1,146 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import Settings, SettingsError, load_settings
+
+ROOT = Path(__file__).parents[1]
+
+
+def load(text="", environment=None, overrides=None, tmp_path=None):
+    file = None
+    if text:
+        file = tmp_path / "t.toml"
+        file.write_text(text)
+    return load_settings(file, environment=environment or {}, overrides=overrides)
+
+
+def test_priority_rises_from_file_to_environment_to_command_line(tmp_path):
+    text = "[server]\nport = 1\nbacklog = 1\naccept_budget = 1"
+    environment = {"TIDEGATE_SERVER__PORT": "2", "TIDEGATE_SERVER__BACKLOG": "2", "OTHER": "x"}
+    settings = load(text, environment, {"server.port": 3, "ops.port": None}, tmp_path)
+    assert (settings.server.port, settings.server.backlog, settings.server.accept_budget) == (
+        3, 2, 1,
+    )  # fmt: skip
+    assert settings.ops.port == 9090
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[servr]\nport = 1", "servr: unknown setting; did you mean server?"),
+        ("[server]\nprot = 1", "server.prot: unknown setting; did you mean server.port?"),
+        ("[keepalive]\ninterval_s = 30", "did you mean keepalive.interval_ms?"),
+        ("[server]\nport = 70000", "server.port"),
+        ('[server]\nport = "high"', "server.port"),
+        ('[keepalive]\ninterval_ms = "30s"', "keepalive.interval_ms"),
+        ("[keepalive]\ninterval_ms = 10", "keepalive: timeout_ms is longer than interval_ms"),
+        ("[limits]\nframe_bytes = 1024", "limits: frame_bytes is smaller than message_bytes"),
+        ('[tls]\ncert_file = "x"', "tls: cert_file and key_file go together"),
+        ('[credentials]\njwks_file = "a"\njwks_url = "b"', "exclude each other"),
+        ("[credentials]\nalgorithms = []", "algorithms is empty"),
+        ('[credentials]\nalgorithms = ["none"]', "credentials.algorithms"),
+        ('[nats]\nuser = "u"', "user and password go together"),
+        ('[nats]\ntoken = "t"', "token is for the server of urls"),
+        ('[nats]\nurls = ["http://x"]', "urls must begin with"),
+        ('[nats]\nurls=["nats://x"]\ntoken="t"\nuser="u"\npassword="p"', "exclude each other"),
+        ("[stream.events]\nmax_age_s = 5", "events.max_age_s is shorter than duplicate_window_s"),
+        ("[stream]\nreplicas = 9", "stream.replicas"),
+        ("[session]\ncredit_initial = 512", "credit_initial is larger than credit_max"),
+        ("[publish]\npending_bytes = 1000", "frame_bytes is larger than publish.pending_bytes"),
+        ("[publish]\nbatch_bytes = 2048", "message_bytes is larger than publish.batch_bytes"),
+        ("[trace]\nsample_ratio = 2.0", "trace.sample_ratio"),
+        ("server = 5", "server"),
+        ("not toml", "t.toml"),
+    ],
+)
+def test_every_offence_names_its_key(tmp_path, text, named):
+    with pytest.raises(SettingsError) as caught:
+        load(text, tmp_path=tmp_path)
+    assert named in str(caught.value)
+
+
+def test_all_offences_are_told_at_once(tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        load("[server]\nport = -1\n[ops]\nport = -1\nx = 1", tmp_path=tmp_path)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("TIDEGATE_SERVER__PRT", "1"), ("TIDEGATE_SERVER__PORT", "x")]
+)
+def test_the_environment_is_as_strict(name, value):
+    with pytest.raises(SettingsError, match="server"):
+        load(environment={name: value})
+
+
+def test_lists_in_the_environment_are_written_with_commas():
+    environment = {"TIDEGATE_NATS__URLS": "nats://a:1, nats://b:2"}
+    assert load(environment=environment).nats.urls == ("nats://a:1", "nats://b:2")
+
+
+def test_secrets_come_from_files_and_are_never_shown(tmp_path):
+    (tmp_path / "secret").write_text("hunter2\n")
+    overrides = {"nats.urls": ("nats://a",), "nats.user": "u"}
+    overrides["nats.password_file"] = str(tmp_path / "secret")
+    settings = load(overrides=overrides)
+    assert settings.nats.password.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in settings.model_dump_json()
+    with pytest.raises(SettingsError, match="exclude each other"):
+        load(overrides={**overrides, "nats.password": "x"})
+    with pytest.raises(SettingsError, match="password_file"):
+        load(overrides={**overrides, "nats.password_file": str(tmp_path / "missing")})
+
+
+def test_errors_do_not_quote_secrets():
+    with pytest.raises(SettingsError) as caught:
+        load(environment={"TIDEGATE_NATS__PASSWORD": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SettingsError, match=r"missing\.toml"):
+        load_settings(tmp_path / "missing.toml", environment={})
+
+
+def _documented(text):
+    """Keys of the example file: those in force and those commented out as `# key = value`."""
+    section, keys = "", {}
+    for line in text.splitlines():
+        bare = line.removeprefix("# ") if " = " in line and line.startswith("# ") else line
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif " = " in bare and bare.split(" = ")[0].replace("_", "").isalnum():
+            name, value = bare.split(" = ", 1)
+            keys[f"{section}.{name}"] = tomllib.loads(f"x = {value}")["x"]
+    return keys
+
+
+def _defaults(model, prefix=""):
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if hasattr(type(value), "model_fields"):
+            yield from _defaults(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value, field
+
+
+def test_the_example_file_has_every_setting_with_its_default():
+    text = (ROOT / "config" / "gateway.toml").read_text()
+    documented = _documented(text)
+    for secret in ("nats.password", "nats.token"):
+        assert documented.pop(f"{secret}_file")
+        documented[secret] = None
+    defaults = {name: value for name, value, _ in _defaults(Settings())}
+    assert set(documented) == set(defaults)
+    for name, value in defaults.items():
+        if value is not None:
+            shown = documented[name]
+            plain = list(value) if isinstance(value, tuple) else value
+            assert shown == (str(plain) if isinstance(plain, Path) else plain), name
+
+
+def test_the_example_file_is_valid_and_changes_nothing():
+    assert load_settings(ROOT / "config" / "gateway.toml", environment={}) == Settings()
