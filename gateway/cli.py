@@ -202,9 +202,8 @@ def _print_hint(gateway: Gateway) -> None:
     with contextlib.suppress(ValueError):
         program = str(Path(program).resolve().relative_to(Path.cwd()))
     directory = gateway.data_dir
-    data_dir = (
-        "" if directory == Path(".tidegate") else f" --data-dir {shlex.quote(str(directory))}"
-    )
+    option = f" --data-dir {shlex.quote(str(directory))}"
+    data_dir = "" if directory == Path(".tidegate") else option
     message = '{"type":"battery.low","data":{"soc":7}}'
     typer.echo(
         f"\nTidegate serves devices on port {gateway.port}; "
