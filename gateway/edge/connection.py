@@ -120,9 +120,16 @@ class ConnectionContext:
 
 
 class _Core(ServerProtocol):
-    """The library's core, but its closes say why in the contract's JSON."""
+    """The library's core, but for two things the contract and the conformance suite ask for."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take a close between fragments as the close it is (RFC 6455 section 5.5.1)."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
 
     def fail(self, code: int, reason: str = "") -> None:
+        """Say why in the contract's JSON."""
         if not reason.startswith("{"):
             reason = close_reason(_FRAMING_CAUSES.get(code, "framing"), reason)
         super().fail(code, reason)
@@ -181,6 +188,8 @@ class WebSocketConnection(asyncio.Protocol):
         core, transport = self._core, self._transport
         assert core is not None
         assert transport is not None
+        if core.state is not OPEN:
+            return  # the peer's close, or its offence, is right behind what is being handled
         if core.extensions:
             core.send_text(text)
             self._flush()
@@ -425,12 +434,14 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _advance(self, core: ServerProtocol) -> None:
         """Act on what the core has parsed, then write what it wants written."""
-        for event in core.events_received():
+        events = core.events_received()
+        # Pongs first: what a handler sends does not pass through the core's queue.
+        if core.writes:
+            self._flush()
+        for event in events:
             self._on_frame(event)
             if self._phase is not Phase.OPEN:
                 break
-        if core.writes:
-            self._flush()
         if core.parser_exc is not None or core.close_rcvd is not None:
             self._on_core_closing(core)
 

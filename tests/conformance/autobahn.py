@@ -21,7 +21,11 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PASSED = {"OK", "NON-STRICT", "INFORMATIONAL"}
 CORE_CASES = 301
-RUN = "import sys; sys.argv[0] = 'wstest'; from autobahntestsuite.wstest import run; run()"
+# addsitedir, not PYTHONPATH: zope.interface is found through a .pth file.
+RUN = (
+    "import site, sys; site.addsitedir({site!r}); sys.argv[0] = 'wstest'; "
+    "from autobahntestsuite.wstest import run; run()"
+)
 SUITE_TIMEOUT_S = 1_200
 
 
@@ -43,8 +47,8 @@ def run(command):
     return subprocess.run(command, capture_output=True, check=False).returncode
 
 
-def with_suite(python2, directory):
-    """The environment in which the suite can be imported, installing it aside if need be."""
+def install_suite(python2, directory):
+    """Where the suite can be imported from, installing it aside if need be."""
     if run([python2, "-c", "import autobahntestsuite"]):
         print(f"installing autobahntestsuite for {python2}", flush=True)
         target = directory / "site"
@@ -53,12 +57,12 @@ def with_suite(python2, directory):
             check=True,
             stderr=subprocess.DEVNULL,
         )
-        return {**os.environ, "PYTHONPATH": str(target)}
-    return dict(os.environ)
+        return str(target)
+    return ""
 
 
 def run_suite(python2, directory, cases):
-    environment = with_suite(python2, directory)
+    site = install_suite(python2, directory)
     echo = subprocess.Popen(
         [sys.executable, str(HERE / "echo.py")], stdout=subprocess.PIPE, text=True
     )
@@ -74,8 +78,15 @@ def run_suite(python2, directory, cases):
         }
         (directory / "spec.json").write_text(json.dumps(spec))
         subprocess.run(
-            [python2, "-c", RUN, "-m", "fuzzingclient", "-s", str(directory / "spec.json")],
-            env=environment,
+            [
+                python2,
+                "-c",
+                RUN.format(site=site),
+                "-m",
+                "fuzzingclient",
+                "-s",
+                str(directory / "spec.json"),
+            ],
             cwd=directory,
             stdout=subprocess.DEVNULL,
             timeout=SUITE_TIMEOUT_S,

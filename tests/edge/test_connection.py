@@ -81,6 +81,8 @@ class Rig:
 
 @pytest.fixture
 async def serve():
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, found: failures.append(found))
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(extensions=None, **limits):
@@ -117,6 +119,7 @@ async def serve():
             return rig
 
         yield start
+    assert failures == [], "the loop caught what a callback let through"
 
 
 class Wire:
@@ -364,6 +367,24 @@ async def test_a_close_that_is_not_answered_is_not_waited_for(serve):
         assert await raw.close_code() == 1000
         assert await raw.end() == b""
     assert rig.causes == ["done"]
+
+
+@pytest.mark.parametrize(
+    "behind", [masked(3), masked(8, struct.pack("!H", 1000)), b"\x81\x05hello"]
+)
+async def test_a_message_right_before_the_end_is_heard_and_needs_no_answer(serve, behind):
+    rig = await serve()
+    async with wire(rig) as raw:
+        raw.send(masked(1, b"last words") + behind)
+        assert await raw.close_code() in (1000, 1002)
+
+
+async def test_a_close_between_fragments_is_a_close(serve):
+    rig = await serve()
+    async with wire(rig) as raw:
+        raw.send(masked(1, b"x", fin=False) + masked(8, struct.pack("!H", 1000)) + masked(0, b"y"))
+        assert await raw.close_code() == 1000
+    await eventually(lambda: rig.causes == ["device"])
 
 
 async def test_nothing_is_sent_after_a_close(serve):
