@@ -1,0 +1,459 @@
+"""The benchmarks of the message path: `python -m loadtest.bench [SECTION...]`, or `make bench`.
+
+Each compares the gateway with a peer in the same run on the same machine: nats-server's own
+WebSocket listener, its devices publishing to JetStream and waiting for PubAcks, with the same
+message and the same window. Absolute figures are this machine's; the ratios are what is promised.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Final, cast
+
+import nats
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from loadtest.credentials import Issuer
+from loadtest.errors import LoadtestError, TargetError
+from loadtest.targets import GatewayServer, PeerServer, Target, require_descriptors
+from loadtest.wire import PAYLOAD, Flow, GatewayDevice, NatsDevice, WireDevice
+
+_SAMPLES_MAX: Final = 200_000
+_CONNECT_BATCH: Final = 200
+_CONNECT_TIMEOUT_S: Final = 120.0
+_SETTLE_S: Final = 2.0
+
+
+class Meter:
+    """Counts acknowledgements and samples how long they took."""
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.messages = 0
+        self._waits_s: list[float] = []
+
+    def acked(self, count: int, waited_s: float) -> None:
+        self.messages += count
+        if waited_s >= 0 and len(self._waits_s) < _SAMPLES_MAX:
+            self._waits_s.append(waited_s)
+
+    def reset(self) -> None:
+        self.messages = 0
+        self._waits_s.clear()
+
+    def wait_ms(self, percent: int) -> float:
+        """A percentile of the waiting time."""
+        waits = self._waits_s
+        return statistics.quantiles(waits, n=100)[percent - 1] * 1000 if len(waits) > 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one side did. Rates in messages a second, CPU in microseconds a message."""
+
+    rate: float
+    cpu_us: float
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(slots=True)
+class Report:
+    """Verdicts of a run, printed as they come."""
+
+    console: Console = field(default_factory=Console)
+    failed: list[str] = field(default_factory=list)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        table = Table(title=title, title_justify="left")
+        for number, column in enumerate(columns):
+            table.add_column(column, justify="left" if number == 0 else "right")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
+
+    def verdict(self, what: str, figure: float, wanted: str, *, ok: bool) -> None:
+        mark = "[green]reached[/]" if ok else "[red]missed[/]"
+        self.console.print(f"  {what}: [bold]{figure:.2f}[/] (wanted {wanted}) {mark}\n")
+        if not ok:
+            self.failed.append(what)
+
+
+@dataclass(slots=True)
+class Bench:
+    """One run: where it keeps its files, who mints its credentials, how long it measures."""
+
+    directory: Path
+    issuer: Issuer
+    seconds: float
+    report: Report
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def gateway(self, **settings: object) -> GatewayServer:
+        directory = self.directory / f"gateway-{next(self._numbers)}"
+        settings = {"log__level": "warning", "session__first_retry_min_ms": 10} | settings
+        return GatewayServer(directory, jwks_file=self.issuer.jwks_file, **settings)
+
+    def peer(self, *, fsync: bool) -> PeerServer:
+        return PeerServer(self.directory / f"peer-{next(self._numbers)}", fsync=fsync)
+
+    def gateway_devices(self, count: int, flow: Flow, prefix: str = "veh") -> "Fleet":
+        tokens = [(f"{prefix}-{n}", self.issuer.token(f"{prefix}-{n}")) for n in range(count)]
+        return Fleet([partial(GatewayDevice, name, flow, token=token) for name, token in tokens])
+
+    def nats_devices(self, count: int, flow: Flow) -> "Fleet":
+        return Fleet([partial(NatsDevice, f"veh-{n}", flow) for n in range(count)])
+
+
+Make = Callable[[Callable[[], None]], WireDevice]
+
+
+class Fleet:
+    """Connections to one target."""
+
+    def __init__(self, makers: Sequence[Make]) -> None:
+        self._makers = makers
+        self._ready = 0
+        self._all_ready = asyncio.Event()
+        self.devices: list[WireDevice] = []
+
+    @contextlib.asynccontextmanager
+    async def connected(self, port: int) -> AsyncIterator[list[WireDevice]]:
+        """All of them, connected and greeted."""
+        loop = asyncio.get_running_loop()
+        try:
+            for batch in _batches(self._makers, _CONNECT_BATCH):
+                made = await asyncio.gather(
+                    *(
+                        loop.create_connection(lambda m=make: m(self._on_ready), "127.0.0.1", port)  # type: ignore[misc]
+                        for make in batch
+                    )
+                )
+                self.devices += [device for _transport, device in made]
+            try:
+                await asyncio.wait_for(self._all_ready.wait(), _CONNECT_TIMEOUT_S)
+            except TimeoutError:
+                refusals = {device.refusal[:200] for device in self.devices if device.refusal}
+                raise TargetError(
+                    f"{self._ready} of {len(self._makers)} devices connected; {refusals or ''}"
+                ) from None
+            yield self.devices
+        finally:
+            for device in self.devices:
+                if device.transport is not None:
+                    device.transport.abort()
+            await asyncio.sleep(0)
+
+    @property
+    def lost(self) -> int:
+        return sum(device.lost for device in self.devices)
+
+    def _on_ready(self) -> None:
+        self._ready += 1
+        if self._ready == len(self._makers):
+            self._all_ready.set()
+
+
+def _batches(makers: Sequence[Make], size: int) -> list[Sequence[Make]]:
+    return [makers[start : start + size] for start in range(0, len(makers), size)]
+
+
+async def provision_peer(server: PeerServer) -> None:
+    """The peer's stream, with the promises of the gateway's."""
+    client = await nats.connect(server.nats_url)
+    await client.jetstream().add_stream(
+        name="EVENTS",
+        subjects=["events.>"],
+        duplicate_window=120,
+        deny_delete=True,
+        deny_purge=True,
+        max_age=604_800,
+    )
+    await client.close()
+
+
+async def throughput(target: Target, fleet: Fleet, meter: Meter, seconds: float) -> Figures:
+    """All devices with their windows full, for a while, after a while of warming up."""
+    async with fleet.connected(target.port) as devices:
+        for device in devices:
+            device.fill(min(meter.window, 32))
+        await asyncio.sleep(_SETTLE_S)
+        meter.reset()
+        cpu_s, began = target.cpu_s(), perf_counter()
+        await asyncio.sleep(seconds)
+        elapsed_s, cpu_s = perf_counter() - began, target.cpu_s() - cpu_s
+        if fleet.lost:
+            raise TargetError(f"{target.name} closed {fleet.lost} connections")
+        return Figures(
+            meter.messages / elapsed_s,
+            cpu_s / max(1, meter.messages) * 1e6,
+            meter.wait_ms(50),
+            meter.wait_ms(99),
+        )
+
+
+async def compare_throughput(
+    bench: Bench, *, durability: str, devices: int, window: int
+) -> tuple[Figures, Figures]:
+    meter = Meter(window)
+    with bench.peer(fsync=durability == "fsync") as peer:
+        await provision_peer(peer)
+        theirs = await throughput(peer, bench.nats_devices(devices, meter), meter, bench.seconds)
+    meter = Meter(window)
+    with bench.gateway(stream__durability=durability) as gateway:
+        ours = await throughput(
+            gateway, bench.gateway_devices(devices, meter), meter, bench.seconds
+        )
+    bench.report.table(
+        f"{durability}: {devices} devices, {window} in flight each, {len(PAYLOAD)} bytes",
+        ("", "acked msg/s", "CPU us/msg", "ack p50 ms", "ack p99 ms"),
+        [
+            (name, f"{f.rate:,.0f}", f"{f.cpu_us:.1f}", f"{f.p50_ms:.1f}", f"{f.p99_ms:.1f}")
+            for name, f in (("tidegate", ours), ("nats-server WebSocket", theirs))
+        ],
+    )
+    return ours, theirs
+
+
+async def section_fsync(bench: Bench) -> None:
+    """Acknowledged only after fsync, on both sides."""
+    ours, theirs = await compare_throughput(bench, durability="fsync", devices=200, window=100)
+    ratio = ours.rate / theirs.rate
+    bench.report.verdict("fsync, rate over the peer's", ratio, "at least 10", ok=ratio >= 10)  # noqa: PLR2004  # the promise
+
+
+async def section_stream(bench: Bench) -> None:
+    """JetStream's default sync, on both sides."""
+    ours, theirs = await compare_throughput(bench, durability="stream", devices=200, window=100)
+    ratio = ours.rate / theirs.rate
+    bench.report.verdict("stream, rate over the peer's", ratio, "at least 0.6", ok=ratio >= 0.6)  # noqa: PLR2004  # the promise
+
+
+async def section_single(bench: Bench) -> None:
+    """One message a frame: many devices with one message in flight each. For information."""
+    for durability in ("fsync", "stream"):
+        ours, theirs = await compare_throughput(bench, durability=durability, devices=500, window=1)
+        bench.report.console.print(
+            f"  {durability}, one message a frame: {ours.rate / theirs.rate:.2f} of the peer\n"
+        )
+
+
+class BarePublisher(asyncio.Protocol):
+    """The least a program can do to have a message acknowledged: one TCP connection to NATS."""
+
+    def __init__(self) -> None:
+        self._answered: asyncio.Future[bytes] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._seq = 0
+        self.ready = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def sign_in(self, user: str, password: str) -> None:
+        assert self._transport is not None
+        connect = (
+            f'CONNECT {{"verbose":false,"headers":true,"no_responders":true,'
+            f'"user":"{user}","pass":"{password}"}}\r\nSUB _INBOX.bare 1\r\nPING\r\n'
+        )
+        self._transport.write(connect.encode())
+
+    def data_received(self, data: bytes) -> None:
+        if b"PONG" in data:
+            self.ready.set()
+        elif b"PING" in data:
+            assert self._transport is not None
+            self._transport.write(b"PONG\r\n")
+        elif self._answered is not None and b'"stream"' in data:
+            self._answered.set_result(data)
+            self._answered = None
+
+    async def publish(self) -> float:
+        """Seconds from writing a message to its PubAck."""
+        assert self._transport is not None
+        self._seq += 1
+        headers = b"NATS/1.0\r\nNats-Msg-Id:default:bare:b:%d\r\n\r\n" % self._seq
+        answered = self._answered = self._loop.create_future()
+        began = perf_counter()
+        self._transport.write(
+            b"HPUB events.default.bare.battery.low _INBOX.bare %d %d\r\n%s%s\r\n"
+            % (len(headers), len(headers) + len(PAYLOAD), headers, PAYLOAD)
+        )
+        await answered
+        return perf_counter() - began
+
+
+class QuietFlow:
+    """One message at a time; each ack resolves a future."""
+
+    window = 0
+
+    def __init__(self) -> None:
+        self.answered: asyncio.Future[float] | None = None
+
+    def acked(self, count: int, waited_s: float) -> None:
+        del count
+        if self.answered is not None:
+            self.answered.set_result(waited_s)
+            self.answered = None
+
+
+async def section_quiet(bench: Bench) -> None:
+    """One device, one message in flight, against a bare publish to the same nats-server."""
+    rounds = 1_500
+    loop = asyncio.get_running_loop()
+    for durability in ("fsync", "stream"):
+        with bench.gateway(stream__durability=durability) as gateway:
+            user, _, rest = gateway.nats_url.removeprefix("nats://").partition(":")
+            password, _, address = rest.partition("@")
+            host, _, port = address.partition(":")
+            transport, bare = await loop.create_connection(BarePublisher, host, int(port))
+            bare.sign_in(user, password)
+            await asyncio.wait_for(bare.ready.wait(), 10)
+            flow = QuietFlow()
+            fleet = bench.gateway_devices(1, flow)
+            bares: list[float] = []
+            ours: list[float] = []
+            async with fleet.connected(gateway.port) as (device,):
+                for _ in range(rounds):  # in turn, so that both see the same machine
+                    bares.append(await bare.publish())
+                    answered = flow.answered = loop.create_future()
+                    device.fill(1)
+                    ours.append(await answered)
+            transport.close()
+        rows = [
+            (
+                name,
+                f"{statistics.median(s) * 1e3:.3f}",
+                f"{statistics.quantiles(s, n=100)[98] * 1e3:.3f}",
+            )
+            for name, s in (("device to gateway to stream", ours), ("bare PubAck", bares))
+        ]
+        title = f"{durability}: a quiet device, one message in flight"
+        bench.report.table(title, ("", "p50 ms", "p99 ms"), rows)
+        ratio = statistics.median(ours) / statistics.median(bares)
+        what = f"{durability}, quiet ack p50 over a bare PubAck"
+        bench.report.verdict(what, ratio, "at most 2", ok=ratio <= 2)  # noqa: PLR2004  # the promise
+
+
+async def _memory_per_connection(target: Target, fleet: Fleet, count: int) -> float:
+    await asyncio.sleep(_SETTLE_S)
+    before = target.memory_bytes()
+    async with fleet.connected(target.port):
+        await asyncio.sleep(_SETTLE_S)
+        return (target.memory_bytes() - before) / count
+
+
+async def section_idle(bench: Bench) -> None:
+    """Memory an idle connection."""
+    count = 5_000
+    require_descriptors(count + 200)
+    with bench.peer(fsync=True) as peer:
+        await provision_peer(peer)
+        theirs = await _memory_per_connection(peer, bench.nats_devices(count, Meter(0)), count)
+    with bench.gateway() as gateway:
+        ours = await _memory_per_connection(gateway, bench.gateway_devices(count, Meter(0)), count)
+    bench.report.table(
+        f"{count:,} idle connections",
+        ("", "KiB a connection"),
+        [
+            ("tidegate", f"{ours / 1024:.1f}"),
+            ("nats-server WebSocket", f"{theirs / 1024:.1f}"),
+        ],
+    )
+    wanted = f"at most 10 and below {theirs / 1024:.1f}"
+    ok = ours <= 10 * 1024 and ours < theirs
+    bench.report.verdict("idle memory, KiB a connection", ours / 1024, wanted, ok=ok)
+
+
+async def section_hold(bench: Bench) -> None:
+    """15,000 idle connections with keepalive, while 1,000 messages a second flow."""
+    idle, busy, rate = 15_000, 100, 1_000
+    require_descriptors(idle + busy + 500)
+    meter = Meter(0)
+    idle_fleet = bench.gateway_devices(idle, Meter(0))
+    busy_fleet = bench.gateway_devices(busy, meter, "busy")
+    keepalive = {"keepalive__interval_ms": 20_000, "keepalive__timeout_ms": 15_000}
+    with bench.gateway(**keepalive) as gateway:
+        async with (
+            idle_fleet.connected(gateway.port),
+            busy_fleet.connected(gateway.port) as senders,
+        ):
+            seconds = max(30.0, bench.seconds)
+            cpu_s, began, sent = gateway.cpu_s(), perf_counter(), 0
+            turn = itertools.cycle(senders)
+            while (elapsed := perf_counter() - began) < seconds:
+                while sent < elapsed * rate:
+                    next(turn).fill(1)
+                    sent += 1
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(_SETTLE_S)
+            cpu = (gateway.cpu_s() - cpu_s) / (perf_counter() - began)
+            lost = idle_fleet.lost + busy_fleet.lost
+            rows = [
+                ("connections held / lost", f"{gateway.status()['connections']:,} / {lost}"),
+                ("messages sent / acknowledged", f"{sent:,} / {meter.messages:,}"),
+                ("ack p50 / p99 ms", f"{meter.wait_ms(50):.1f} / {meter.wait_ms(99):.1f}"),
+                ("CPU of gateway and nats-server, cores", f"{cpu:.2f}"),
+                ("gateway memory, MiB", f"{gateway.memory_bytes() / 2**20:.0f}"),
+            ]
+            bench.report.table(
+                f"{idle:,} idle connections for {seconds:.0f} s, {rate:,} msg/s", ("", ""), rows
+            )
+            ok = lost == 0 and meter.messages == sent
+            bench.report.verdict("hold, connections lost", lost, "0, all acknowledged", ok=ok)
+
+
+SECTIONS: Final = {
+    "fsync": section_fsync,
+    "stream": section_stream,
+    "single": section_single,
+    "quiet": section_quiet,
+    "idle": section_idle,
+    "hold": section_hold,
+}
+
+
+async def run(sections: Sequence[str], seconds: float) -> int:
+    report = Report()
+    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as directory:
+        issuer = Issuer(Path(directory) / "jwks.json")
+        bench = Bench(Path(directory), issuer, seconds, report)
+        for name in sections:
+            await SECTIONS[name](bench)
+    if report.failed:
+        report.console.print(f"[red]missed:[/] {', '.join(report.failed)}")
+    return 1 if report.failed else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Benchmarks of the message path.")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--seconds", type=float, default=10.0, help="measured on each side")
+    options = parser.parse_args()
+    unknown = set(options.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(
+            f"unknown section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}"
+        )
+    try:
+        status = uvloop.run(run(options.sections or list(SECTIONS), options.seconds))
+    except LoadtestError as exc:
+        sys.exit(f"bench: {exc}")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

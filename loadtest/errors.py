@@ -1,0 +1,18 @@
+"""What keeps a load test from telling anything.
+
+LoadtestError
+ +-- TargetError   a server under test did not start, or died
+ +-- LimitError    this machine cannot hold the load (descriptors, ports)
+"""
+
+
+class LoadtestError(Exception):
+    """Base of this room's errors."""
+
+
+class TargetError(LoadtestError):
+    """A server under test did not start, or died. The message has its last words."""
+
+
+class LimitError(LoadtestError):
+    """This machine cannot hold the load. The message says what mends it."""
