@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import nats.errors
 import structlog
-from nats.aio.client import Client
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.typing import Subprotocol
 
@@ -43,7 +42,7 @@ from gateway.stream.commands import CommandInlet
 from gateway.stream.durability import Durability, probe_durability
 from gateway.stream.encoding import DEADLETTERS, EVENTS, Envelope, SourceHeaders
 from gateway.stream.lane import Pending
-from gateway.stream.nats_link import NatsAddress, NatsLink
+from gateway.stream.nats_link import LinkClient, NatsAddress, NatsLink
 from gateway.stream.nats_server import EmbeddedServer
 from gateway.stream.outlet import SessionOutlet
 from gateway.stream.provision import (
@@ -416,7 +415,7 @@ class Gateway:
                 _log.info("streams_ready", created=created)
                 return
 
-    async def _on_nats_up(self, client: Client) -> None:
+    async def _on_nats_up(self, client: LinkClient) -> None:
         """On every fresh connection: the server may be another, of another version."""
         stream = self._settings.stream
         version = server_version(client)

@@ -25,6 +25,41 @@ _PING_INTERVAL_S: Final = 5
 _PINGS_OUTSTANDING_MAX: Final = 2  # a silent server is given up after 15 s
 
 
+Headers = dict[str, str] | None
+DirectHandler = Callable[[str, bytes, Headers], None]
+"""Takes subject, payload and headers of a message, at once."""
+
+
+class LinkClient(Client):
+    """nats-py's client, with subscriptions whose messages do not wait in a queue for a task.
+
+    An ack passes here: each turn of the loop it waits is a turn every device waits.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._direct: dict[int, DirectHandler] = {}
+
+    async def subscribe_direct(self, subject: str, handler: DirectHandler) -> None:
+        """Have `handler` called from the reading task, for every message on `subject`."""
+        subscription = await self.subscribe(subject)
+        self._direct[subscription._id] = handler  # noqa: SLF001  # no public name for it
+
+    def _build_message(
+        self,
+        sid: int,
+        subject: bytes,
+        reply: bytes,
+        data: bytes,
+        headers: Headers,
+    ) -> Any:
+        handler = self._direct.get(sid)
+        if handler is None:
+            return super()._build_message(sid, subject, reply, data, headers)
+        handler(subject.decode(), data, headers)
+        return None  # nothing to queue
+
+
 @dataclass(frozen=True, slots=True)
 class NatsAddress:
     """Where NATS is and how to sign in. Secrets are hidden from repr."""
@@ -58,7 +93,7 @@ class NatsLink:
         address: NatsAddress,
         *,
         name: str,
-        on_up: Callable[[Client], Awaitable[None]],
+        on_up: Callable[[LinkClient], Awaitable[None]],
         on_ready: Callable[[], None],
         on_down: Callable[[], None],
         rng: random.Random,
@@ -78,7 +113,7 @@ class NatsLink:
         self._on_ready = on_ready
         self._on_down = on_down
         self._rng = rng
-        self._client: Client | None = None
+        self._client: LinkClient | None = None
         self._up = asyncio.Event()
         self._stopping = False
         self._known_urls: list[str] = list(address.urls)
@@ -86,7 +121,7 @@ class NatsLink:
         self.last_error = "not connected yet"
 
     @property
-    def client(self) -> Client | None:
+    def client(self) -> LinkClient | None:
         """The live client, or None while there is no connection."""
         return self._client
 
@@ -95,7 +130,7 @@ class NatsLink:
         self._task = asyncio.create_task(self._keep_up(), name="nats-link")
         return self._task
 
-    async def wait_up(self) -> Client:
+    async def wait_up(self) -> LinkClient:
         """Wait for a connection."""
         await self._up.wait()
         assert self._client is not None
@@ -157,7 +192,7 @@ class NatsLink:
             self._on_down()
             await client.close()
 
-    async def _connect(self, lost: asyncio.Event) -> Client | None:
+    async def _connect(self, lost: asyncio.Event) -> LinkClient | None:
         async def closed() -> None:
             lost.set()
 
@@ -167,7 +202,7 @@ class NatsLink:
         urls = self._known_urls[:]
         self._rng.shuffle(urls)
         for url in urls:
-            client = Client()
+            client = LinkClient()
             usable = False
             try:
                 await client.connect(

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from gateway.stream import pubacks
 from gateway.stream.encoding import Envelope, encode_atomic, encode_fast, encode_plain
 from gateway.stream.lane import Answer, Batch, Kind, Lane, Owner, Pending, Strategy, Verdict
-from gateway.stream.nats_link import NatsLink
+from gateway.stream.nats_link import Headers, LinkClient, NatsLink
 from gateway.stream.observer import StreamObserver
 
 _log = structlog.get_logger(__name__)
@@ -100,9 +98,9 @@ class Publisher:
         """Publish over `link`; its hooks must be ours."""
         self._link = link
 
-    async def on_up(self, client: Client) -> None:
+    async def on_up(self, client: LinkClient) -> None:
         """A fresh connection: hear the answers on it."""
-        await client.subscribe(self._inbox + ">", cb=self._on_reply)
+        await client.subscribe_direct(self._inbox + ">", self._on_reply)
 
     def on_ready(self) -> None:
         """That connection is in use now: go on with what waits."""
@@ -240,19 +238,19 @@ class Publisher:
             for place, envelope in enumerate(envelopes)
         )
 
-    async def _on_reply(self, msg: Msg) -> None:
-        tokens = msg.subject[len(self._inbox) :].split(".")
+    def _on_reply(self, subject: str, data: bytes, headers: Headers) -> None:
+        tokens = subject[len(self._inbox) :].split(".")
         _node, lane_text, number_text = tokens[0].split("-")
         index = int(lane_text)
         batch = self._lanes[index].in_flight
         if batch is None or batch.number != int(number_text):
             return  # an answer that came after its timeout; the repeat will be answered too
-        if msg.headers is not None and msg.headers.get("Status") == _NO_RESPONDERS_STATUS:
+        if headers is not None and headers.get("Status") == _NO_RESPONDERS_STATUS:
             answer: Answer | None = pubacks.NO_RESPONDERS
         else:
             place = int(tokens[1]) if batch.kind is Kind.ROUND else 0
             answer = pubacks.read_answer(
-                msg.data,
+                data,
                 kind=batch.kind,
                 stream=batch.items[place].envelope.stream,
                 messages=len(batch.items),
