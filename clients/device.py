@@ -103,6 +103,7 @@ class Device:
         self._commands: asyncio.Queue[Command] = asyncio.Queue(_COMMANDS_MAX)
         self._answers: list[bytes] = []
         self._token: str | None = None
+        self._ended = False
         self.connected = asyncio.Event()
         """Set while a session is established."""
         self.failure: DeviceError | None = None
@@ -176,9 +177,9 @@ class Device:
         """
         wanted = self._last_seq
         async with self._progress:
-            await self._progress.wait_for(lambda: self._acked >= wanted or self.failure is not None)
-        if self._acked < wanted and self.failure is not None:
-            raise self.failure
+            await self._progress.wait_for(lambda: self._acked >= wanted or self._ended)
+        if self._acked < wanted:
+            raise self.failure or DeviceError("the device is closed")
 
     async def commands(self) -> AsyncIterator[Command]:
         """Commands as they come, for ever. Answer each with `answer`."""
@@ -235,6 +236,9 @@ class Device:
         except DeviceError as exc:
             _log.error("giving up: %s", exc)  # the message is whole
             self.failure = exc
+        finally:
+            # Whatever ended it, nobody may wait in `flush` for acknowledgements that cannot come.
+            self._ended = True
             async with self._progress:
                 self._progress.notify_all()
 
@@ -257,7 +261,7 @@ class Device:
             ).__aenter__()
         except InvalidStatus as exc:
             await self._on_refused(exc.response)
-        except (OSError, TimeoutError, InvalidHandshake) as exc:
+        except (OSError, TimeoutError, InvalidHandshake, ConnectionClosed) as exc:
             _log.info("cannot connect: %s", exc)
             self._policy.failed()
         else:

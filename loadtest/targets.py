@@ -200,6 +200,19 @@ class GatewayServer(Target):
             return page
 
 
+class Relay(Target):
+    """A process that copies bytes between two sockets: the least a middleman can do."""
+
+    name = "relay"
+
+    def __init__(self, directory: Path, upstream_port: int) -> None:
+        super().__init__(directory)
+        self._upstream_port = upstream_port
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "loadtest.relay", str(self.port), str(self._upstream_port)]
+
+
 def _nats_server() -> str:
     beside = Path(sysconfig.get_path("scripts")) / "nats-server"
     found = str(beside) if beside.exists() else shutil.which("nats-server")
