@@ -3,6 +3,7 @@
 AdmissionError
  +-- CredentialError   the JWT is missing, malformed, expired, wrongly signed or for somebody else
  +-- KeySetError       the operator's JWKS cannot be used
+ +-- TicketError       the ticket is malformed, forged or somebody else's
 """
 
 
@@ -20,3 +21,11 @@ class CredentialError(AdmissionError):
 
 class KeySetError(AdmissionError):
     """The JWKS document is broken or holds no usable key."""
+
+
+class TicketError(AdmissionError):
+    """The ticket is worth nothing. `reason` is malformed, key, forged or holder."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

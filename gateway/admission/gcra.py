@@ -1,0 +1,84 @@
+"""Virtual scheduling (GCRA, ITU-T I.371): one number per limit says when the next event conforms.
+
+A token bucket that refills on a timer admits its burst and then ticks; this one keeps the
+theoretical arrival time of the next event instead, so it is exact over any window: events in `w`
+seconds never exceed `rate * w + burst`. Nothing here spins, and an event that does not conform
+changes nothing, so a client cannot lengthen its own penalty by knocking.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+
+class Gcra:
+    """A rate with a burst. Times in seconds of any one clock; costs in events."""
+
+    __slots__ = ("_arrival", "_burst", "_rate_per_s")
+
+    def __init__(self, *, rate_per_s: float, burst: float, now: float) -> None:
+        self._rate_per_s = rate_per_s
+        self._burst = burst
+        self._arrival = now - burst / rate_per_s
+
+    @property
+    def rate_per_s(self) -> float:
+        return self._rate_per_s
+
+    def set_rate(self, rate_per_s: float, now: float) -> None:
+        """Change the rate; the credit gathered so far (or the debt) is kept in events."""
+        credit = self.credit(now)
+        self._rate_per_s = rate_per_s
+        self._arrival = now - credit / rate_per_s
+
+    def credit(self, now: float) -> float:
+        """Events that conform right now, at most `burst`; negative in debt."""
+        return min(self._burst, (now - self._arrival) * self._rate_per_s)
+
+    def ready_at(self, cost: float = 1.0) -> float:
+        """The time from which an event of `cost` conforms."""
+        return self._arrival + cost / self._rate_per_s
+
+    def conforms(self, now: float, cost: float = 1.0) -> bool:
+        return self.ready_at(cost) <= now
+
+    def take(self, now: float, cost: float = 1.0) -> None:
+        """Count an event, conforming or not (a promise kept over the limit puts it in debt)."""
+        earliest = now - self._burst / self._rate_per_s
+        self._arrival = max(self._arrival, earliest) + cost / self._rate_per_s
+
+
+class KeyedLimiter:
+    """A GCRA for each key, bounded in keys: the one unseen for longest is forgotten."""
+
+    __slots__ = ("_arrivals", "_burst_s", "_interval_s", "_keys_max")
+
+    def __init__(self, *, rate_per_s: float, burst: float, keys_max: int) -> None:
+        """
+        Args:
+            rate_per_s: sustained events of one key.
+            burst: events it may have at once.
+            keys_max: keys remembered. Forgetting one gives it a fresh burst, no more.
+        """
+        self._interval_s = 1 / rate_per_s
+        self._burst_s = burst / rate_per_s
+        self._keys_max = keys_max
+        self._arrivals: OrderedDict[Hashable, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._arrivals)
+
+    def wait_s(self, key: Hashable, now: float) -> float:
+        """Count an event of `key` if it conforms.
+
+        Returns:
+            0 if it does, else the seconds until one will; asking again does not change that time.
+        """
+        arrival = self._arrivals.get(key, 0.0)
+        earliest = now - self._burst_s + self._interval_s
+        if arrival > now:
+            return arrival - now
+        self._arrivals[key] = max(arrival, earliest) + self._interval_s
+        self._arrivals.move_to_end(key)
+        if len(self._arrivals) > self._keys_max:
+            self._arrivals.popitem(last=False)
+        return 0.0

@@ -1,0 +1,143 @@
+"""Tickets: a slot promised to one device, checked by any node without asking anybody.
+
+    version 1 | key id 1 | slot 6 | flags 1 | device 8 | MAC 14      31 bytes, base64url 42 chars
+    ............................................................
+                     authenticated (keyed BLAKE2s)
+
+`slot` is the fleet's clock in milliseconds of Unix time. `device` is a hash of tenant and device,
+so a ticket is of no use to anybody else; it carries no secret and no name. Keys are derived from a
+secret and the day (or whatever the rotation is), so they rotate on every node at once, and the
+neighbours in time are accepted: a slot lies at most a horizon ahead.
+"""
+
+import binascii
+import hashlib
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.admission.errors import TicketError
+
+TICKET_CHARS: Final = 42
+SECRET_BYTES_MIN: Final = 32
+
+_VERSION: Final = 1
+_BYTES: Final = 31
+_BODY_BYTES: Final = 17
+_MAC_BYTES: Final = 14
+_DEVICE_BYTES: Final = 8
+_PRIORITY: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A slot. `slot_at` in seconds of the fleet's clock."""
+
+    slot_at: float
+    priority: bool
+    device_hash: bytes
+    mac: bytes
+
+
+def device_hash(tenant: str, device: str) -> bytes:
+    """What binds a ticket to its device."""
+    name = f"{tenant}/{device}".encode()
+    return hashlib.blake2s(name, digest_size=_DEVICE_BYTES, person=b"tg-devic").digest()
+
+
+class TicketOffice:
+    """Issues tickets and checks them. The newest secret signs, all verify."""
+
+    def __init__(self, secrets: Sequence[bytes], *, rotation_s: float = 86_400.0) -> None:
+        """
+        Args:
+            secrets: one or more, newest first. Replace with `rotate` to retire one.
+            rotation_s: how long a derived key signs; longer than the calendar's horizon.
+        """
+        self._rotation_s = rotation_s
+        self._secrets: tuple[bytes, ...] = ()
+        self._epoch = -1
+        self._signing: tuple[int, bytes] = (0, b"")
+        self._verifying: dict[int, list[bytes]] = {}
+        self.rotate(secrets)
+
+    def rotate(self, secrets: Sequence[bytes]) -> None:
+        """Replace the secrets.
+
+        Raises:
+            ValueError: there is none, or one is too short to be a secret.
+        """
+        if not secrets or any(len(secret) < SECRET_BYTES_MIN for secret in secrets):
+            raise ValueError(f"a ticket secret has at least {SECRET_BYTES_MIN} bytes")
+        self._secrets = tuple(secrets)
+        self._epoch = -1
+
+    def issue(self, slot_at: float, *, holder: bytes, now: float, priority: bool = False) -> str:
+        """A ticket for the slot at `slot_at`, for the device with the hash `holder`."""
+        self._turn_to(now)
+        key_id, key = self._signing
+        body = (
+            bytes((_VERSION, key_id))
+            + round(slot_at * 1000).to_bytes(6, "big")
+            + (b"\x01" if priority else b"\x00")
+            + holder
+        )
+        return urlsafe_b64encode(body + _mac(key, body)).rstrip(b"=").decode()
+
+    def check(self, text: str, *, holder: bytes, now: float) -> Ticket:
+        """The ticket that `text` is, if this device holds it.
+
+        Raises:
+            TicketError: malformed, of another key, forged, or somebody else's.
+        """
+        if len(text) != TICKET_CHARS:
+            raise TicketError("malformed")
+        try:
+            raw = urlsafe_b64decode(text + "==")
+        except (binascii.Error, ValueError):
+            raise TicketError("malformed") from None
+        if len(raw) != _BYTES or raw[0] != _VERSION:
+            raise TicketError("malformed")
+        self._turn_to(now)
+        body, mac = raw[:_BODY_BYTES], raw[_BODY_BYTES:]
+        keys = self._verifying.get(raw[1])
+        if keys is None:
+            raise TicketError("key")
+        if not any(hmac.compare_digest(_mac(key, body), mac) for key in keys):
+            raise TicketError("forged")
+        if not hmac.compare_digest(body[9:], holder):
+            raise TicketError("holder")
+        slot_at = int.from_bytes(raw[2:8], "big") / 1000
+        return Ticket(slot_at, bool(raw[8] & _PRIORITY), body[9:], mac)
+
+    def _turn_to(self, now: float) -> None:
+        """Derive the keys of this moment: of its epoch, and of both neighbours to verify."""
+        epoch = int(now // self._rotation_s)
+        if epoch == self._epoch:
+            return
+        self._epoch = epoch
+        self._verifying = {}
+        for secret in self._secrets:
+            for neighbour in (epoch - 1, epoch, epoch + 1):
+                key_id, key = _derive(secret, neighbour)
+                self._verifying.setdefault(key_id, []).append(key)
+        self._signing = _derive(self._secrets[0], epoch)
+
+
+def _derive(secret: bytes, epoch: int) -> tuple[int, bytes]:
+    material = hashlib.blake2s(b"%d" % epoch, key=_short(secret), person=b"tg-epoch").digest()
+    # The id is derived too: a hint for the verifier that tells nothing of the key.
+    key_id = hashlib.blake2s(material, digest_size=1, person=b"tg-keyid").digest()[0]
+    return key_id, material
+
+
+def _short(secret: bytes) -> bytes:
+    """BLAKE2s takes keys of at most 32 bytes."""
+    limit = hashlib.blake2s.MAX_KEY_SIZE
+    return secret if len(secret) <= limit else hashlib.blake2s(secret).digest()
+
+
+def _mac(key: bytes, body: bytes) -> bytes:
+    return hashlib.blake2s(body, key=key, digest_size=_MAC_BYTES).digest()

@@ -1,0 +1,94 @@
+"""Fair shares, the verification budget, the herd index, revocations."""
+
+import random
+
+import pytest
+
+from gateway.admission.budget import VerificationBudget
+from gateway.admission.credential import Identity
+from gateway.admission.fairness import FairShares
+from gateway.admission.herd import HerdIndex
+from gateway.admission.revocation import Revocation, RevocationList
+
+
+def test_who_had_little_is_underserved_and_who_is_alone_never():
+    shares = FairShares()
+    for n in range(100):
+        assert not shares.underserved("t", "a", n / 10)
+        shares.served("t", "a", 1.0, n / 10)
+    assert shares.underserved("t", "b", 10.0)
+    assert shares.underserved("u", "x", 10.0)
+    for _ in range(120):
+        shares.served("t", "b", 1.0, 10.0)
+    assert not shares.underserved("t", "b", 10.0)
+
+
+def test_what_was_long_ago_counts_no_more():
+    shares = FairShares(fade_s=10.0)
+    for _ in range(1_000):
+        shares.served("t", "a", 1.0, 0.0)
+    shares.served("t", "b", 1.0, 0.0)
+    for _ in range(10):
+        shares.served("t", "b", 1.0, 300.0)
+    assert not shares.underserved("t", "b", 300.0)
+    assert shares.underserved("t", "a", 300.0)
+
+
+def test_names_are_bounded():
+    shares = FairShares(names_max=50)
+    for n in range(1_000):
+        shares.served(f"t{n}", f"g{n}", 1.0, n / 100)
+    assert len(shares._groups) <= 50
+    assert len(shares._tenants._counts) <= 50
+
+
+def test_the_budget_bounds_signature_work_and_keeps_a_part_for_ticket_holders():
+    budget = VerificationBudget(share=0.2, now=0.0)
+    spent = 0
+    while budget.allows(0.0, has_ticket=False):
+        budget.spend(0.0001, 0.0)
+        spent += 1
+    assert spent == pytest.approx(1_500, abs=5)
+    assert budget.allows(0.0, has_ticket=True)
+    total = spent
+    for step in range(1, 10_001):
+        while budget.allows(step / 1000, has_ticket=True):
+            budget.spend(0.0001, step / 1000)
+            total += 1
+    assert total * 0.0001 / 10 <= 0.2 * 1.11
+    assert budget.spent_s == pytest.approx(total * 0.0001)
+
+
+def test_the_herd_index_tells_a_herd_from_a_crowd():
+    rng, crowd, herd = random.Random(1), HerdIndex(), HerdIndex()
+    for moment in sorted(rng.uniform(0, 60) for _ in range(60_000)):
+        crowd.arrived(moment)
+    for n in range(1_000):
+        herd.arrived(30.0 + n / 100_000)
+    assert 1 < crowd.value(60.0) < 2
+    assert herd.value(60.0) > 500
+    assert herd.value(200.0) == 0
+
+
+def test_revocations_by_jti_and_device_until_their_time():
+    revoked = RevocationList()
+    one = Identity("veh-1", "t", "g", False, "j-1", 1e9)
+    two = Identity("veh-2", "t", "g", False, "j-2", 1e9)
+    assert not revoked.revoked(one, 0.0)
+    revoked.add(Revocation(100.0, jti="j-1"))
+    revoked.replace([Revocation(50.0, tenant="t", device="veh-2")])
+    assert revoked.revoked(one, 99.0)
+    assert revoked.revoked(two, 49.0)
+    assert not revoked.revoked(two, 50.0)
+    assert [entry.jti for entry in revoked.entries(60.0)] == ["j-1"]
+    assert not revoked.revoked(one, 100.0)
+    assert Revocation(1.0, jti="j-1").concerns(one)
+    assert not Revocation(1.0, tenant="u", device="veh-1").concerns(one)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"jti": "a", "device": "b"}, {"device": "b"}, {"tenant": "t"}]
+)
+def test_a_revocation_names_one_thing(wrong):
+    with pytest.raises(ValueError, match="revocation"):
+        Revocation(1.0, **wrong)
