@@ -9,6 +9,7 @@ import contextlib
 import random
 import secrets
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Coroutine
@@ -23,17 +24,21 @@ from websockets.typing import Subprotocol
 
 from gateway import development
 from gateway.admission.credential import CredentialPolicy, CredentialVerifier
+from gateway.admission.revocation import Revocation
+from gateway.drain import send_away
 from gateway.edge.connection import ConnectionContext, ConnectionLimits, WebSocketConnection
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.errors import TlsError
 from gateway.edge.fleet import Fleet
 from gateway.edge.gate import DeviceGate
 from gateway.edge.key_source import KeySource
+from gateway.edge.knock import Granted, Knock, KnockContext
 from gateway.edge.listener import Listener
 from gateway.edge.ops import OpsListener, OpsSources
 from gateway.edge.outlet import Outlet, OutletOwner
 from gateway.edge.tls import Certificate
 from gateway.edge.wheel import TimingWheel
+from gateway.reception import Reception
 from gateway.session import frames
 from gateway.session.grammar import is_token
 from gateway.session.machine import SessionLimits
@@ -58,7 +63,6 @@ from gateway.telemetry.traces import make_sampler
 
 _log = structlog.get_logger(__name__)
 
-_DRAIN_PER_DEVICE_S: Final = 0.005
 _PROVISION_ATTEMPTS: Final = 20
 _CLOSING_S: Final = 1.0
 
@@ -89,7 +93,9 @@ class Gateway:
         self.metrics = Metrics()
         session = settings.session
         self._fleet: Fleet[DeviceHandler] = Fleet(
-            first_retry_ms_min=session.first_retry_min_ms, refusals_per_s=session.refusals_per_s
+            first_retry_ms_min=session.first_retry_min_ms,
+            refusals_per_s=session.refusals_per_s,
+            clock=time.monotonic,
         )
         self._commands = CommandInlet(self._deliver)
         self._sample = make_sampler(settings.trace.sample_ratio, self._rng)
@@ -111,7 +117,24 @@ class Gateway:
             rng=self._rng,
             dispose=_dead_letter_of,
         )
-        self._ops = OpsListener(OpsSources(self.metrics.exposition, self.not_ready, self.status))
+        self._reception = Reception(
+            settings,
+            node=self._node,
+            fleet=self._fleet,
+            metrics=self.metrics,
+            rng=self._rng,
+            downstream=self._publisher.signals,
+            trouble=lambda: self._publisher.trouble,
+        )
+        self._ops = OpsListener(
+            OpsSources(
+                metrics=self.metrics.exposition,
+                not_ready=self.not_ready,
+                status=self.status,
+                drain=self.request_stop,
+                revoke=self._revoke,
+            )
+        )
         self._register_gauges()
 
     # Running
@@ -213,6 +236,7 @@ class Gateway:
         self._publisher.close()
         if self._link is not None:
             await self._link.stop()
+        await self._reception.close()
         await self._ops.stop()
         if self._server is not None:
             await self._server.stop()
@@ -238,6 +262,7 @@ class Gateway:
             "devices": len(self._fleet),
             "connections": len(self._gate) if self._gate is not None else 0,
             "first_retry_ms": self._fleet.first_retry_ms,
+            "admission": self._reception.status(),
             "pending": {
                 "messages": publisher.pending_messages,
                 "bytes": publisher.pending_bytes,
@@ -454,10 +479,12 @@ class Gateway:
             hello_timeout_s=limits.hello_timeout_ms / 1000,
             credential_leeway_s=settings.credentials.leeway_ms / 1000,
             keepalive_ms=keepalive.interval_ms,
+            revocations=self._reception.revocations,
+            watch=self._reception,
         )
-        gate = self._gate = DeviceGate(
-            device_context, connections_max=settings.server.connections_max
-        )
+        gate = self._gate = self._reception.open_gate(device_context)
+        for name, work in self._reception.work():
+            self._spawn(work, name)
         connection_context = ConnectionContext(
             limits=ConnectionLimits(
                 head_bytes_max=limits.head_bytes,
@@ -477,13 +504,30 @@ class Gateway:
             subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
             extensions=self._extensions(),
         )
-        self._listener = Listener(
+        listener: Listener
+
+        def upgrade(accepted: socket.socket, head: bytes, granted: Granted | None) -> None:
+            listener.connect(
+                accepted, lambda: WebSocketConnection(connection_context, gate, head, granted)
+            )
+
+        knock_context = KnockContext(
+            door=gate,
+            wheel=self._wheel,
+            observer=self.metrics,
+            loop=loop,
+            head_bytes_max=limits.head_bytes,
+            head_timeout_s=limits.head_timeout_ms / 1000,
+            upgrade=upgrade,
+        )
+        listener = self._listener = Listener(
             lambda: WebSocketConnection(connection_context, gate),
             accept_budget=settings.server.accept_budget,
             backlog=settings.server.backlog,
             tls=lambda: self._certificate.context if self._certificate is not None else None,
             tls_handshake_timeout_s=settings.tls.handshake_timeout_ms / 1000,
             observer=self.metrics,
+            knock=lambda accepted, address: Knock(knock_context, accepted, address).start(),
         )
         self.port = await self._listener.start(settings.server.host, settings.server.port)
 
@@ -523,6 +567,9 @@ class Gateway:
             owner=owner,
         )
 
+    async def _revoke(self, revocation: Revocation) -> str:
+        return await self._reception.revoke(revocation)
+
     def _deliver(self, tenant: str, device: str, command: frames.Command) -> bool:
         handler = self._fleet.find(tenant, device)
         return handler is not None and handler.command(command)
@@ -549,20 +596,18 @@ class Gateway:
             )
 
     async def _drain(self) -> None:
-        """Each device in its turn: hold it, settle what it sent, send it elsewhere."""
+        """Each device in its turn: a slot elsewhere, settle what it sent, close."""
         settings, gate = self._settings.drain, self._gate
         assert gate is not None
-        devices = list(self._fleet)
-        self._rng.shuffle(devices)
-        spread_s = min(settings.spread_ms / 1000, len(devices) * _DRAIN_PER_DEVICE_S)
-        _log.info("draining", devices=len(devices), spread_s=round(spread_s, 3))
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        for place, device in enumerate(devices):
-            delay_s = began + spread_s * place / len(devices) - loop.time()
-            if delay_s > 0:
-                await asyncio.sleep(delay_s)
-            device.leave("drain", self._rng.randrange(self._fleet.first_retry_ms + 1))
+        await send_away(
+            list(self._fleet),
+            self._reception.slot_elsewhere,
+            rate_per_s=settings.rate_per_s,
+            # With nobody to take them, waiting for them to go by themselves is idle.
+            linger_s=settings.linger_ms / 1000 if self._reception.peers else -1,
+            empty=gate.empty,
+            rng=self._rng,
+        )
         try:
             await asyncio.wait_for(self._publisher.drain(), settings.flush_timeout_ms / 1000)
         except TimeoutError:

@@ -6,11 +6,14 @@ import json
 import shlex
 import signal
 import sys
+import time
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 try:
+    import aiohttp
     import nats.errors
     import typer
     import uvloop
@@ -29,6 +32,8 @@ from gateway.stream import nats_server
 from gateway.stream.errors import StreamError
 from gateway.stream.replay import ReplayFilter, replay
 from gateway.telemetry.logs import configure_logs
+
+_POLL_S: Final = 0.5
 
 app: Final = typer.Typer(
     name="tidegate",
@@ -175,6 +180,33 @@ def tail(
         sys.exit(130)
 
 
+OpsUrl = Annotated[str, typer.Option(help="Ops page of the gateway.")]
+
+
+@app.command()
+def drain(ops_url: OpsUrl = "http://127.0.0.1:9090") -> None:
+    """Give every device of a gateway a slot elsewhere, then stop it; waits until it has stopped."""
+    asyncio.run(_drain(ops_url.rstrip("/")))
+
+
+@app.command()
+def revoke(
+    device: Annotated[str | None, typer.Option(help="A device, whatever its credential.")] = None,
+    jti: Annotated[str | None, typer.Option(help="One credential, by its `jti`.")] = None,
+    tenant: Annotated[str, typer.Option(help="Tenant of the device.")] = "default",
+    hours: Annotated[float, typer.Option(help="For how long.", min=0.001)] = 24.0,
+    ops_url: OpsUrl = "http://127.0.0.1:9090",
+) -> None:
+    """Let a device or a credential in no more, on all nodes, and end its session."""
+    if (device is None) == (jti is None):
+        _fail("give --device or --jti")
+    until = time.time() + hours * 3600
+    wanted: dict[str, Any] = {"until": until}
+    wanted |= {"jti": jti} if jti is not None else {"tenant": tenant, "device": device}
+    answer = asyncio.run(_post(f"{ops_url.rstrip('/')}/revoke", wanted))
+    typer.echo(f"revoked on this {answer['revoked']} for {hours:g} h")
+
+
 @app.command()
 def check_config(config: Config = None) -> None:
     """Check the settings of a file and the environment, and show what is in force."""
@@ -261,6 +293,35 @@ async def _tail(settings: Settings, wanted: ReplayFilter, follow: bool) -> None:
             sys.stdout.buffer.flush()
     finally:
         await client.close()
+
+
+async def _post(url: str, document: dict[str, Any]) -> dict[str, Any]:
+    try:
+        async with aiohttp.ClientSession() as http, http.post(url, json=document) as response:
+            answer: dict[str, Any] = await response.json()
+    except (aiohttp.ClientError, ValueError) as exc:
+        _fail(f"{url}: {exc}")
+        raise
+    if response.status >= HTTPStatus.BAD_REQUEST:
+        _fail(f"{url}: {answer.get('detail', answer)}")
+    return answer
+
+
+async def _drain(ops_url: str) -> None:
+    await _post(f"{ops_url}/drain", {})
+    shown = None
+    async with aiohttp.ClientSession() as http:
+        while True:
+            try:
+                async with http.get(f"{ops_url}/status") as response:
+                    devices = (await response.json())["devices"]
+            except aiohttp.ClientError:
+                typer.echo("stopped")
+                return
+            if devices != shown:
+                typer.echo(f"{devices} devices left")
+                shown = devices
+            await asyncio.sleep(_POLL_S)
 
 
 async def _be_device(url: str, credential: str, outbox: Path) -> None:

@@ -17,6 +17,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from gateway.admission.ticket import SECRET_BYTES_MIN
+
 ENVIRONMENT_PREFIX: Final = "TIDEGATE_"
 
 Count = Annotated[int, Field(ge=1)]
@@ -119,6 +121,76 @@ class Session(_Section):
     def _credit_grows(self) -> Self:
         if self.credit_initial > self.credit_max:
             raise ValueError("credit_initial is larger than credit_max")
+        return self
+
+
+Low = Annotated[float, Field(gt=0)]
+
+
+class Mark(_Section):
+    """A signal's marks: good below `low`, bad above `high`."""
+
+    low: Low
+    high: Low
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError("low is not below high")
+        return self
+
+
+class Admission(_Section):
+    """How many devices come in a second, and what the others are told."""
+
+    rate_per_s: Annotated[float, Field(gt=0, le=100_000)] = 500.0
+    rate_floor_per_s: Annotated[float, Field(gt=0, le=100_000)] = 50.0
+    burst: Count = 100
+    horizon_ms: Milliseconds = 900_000
+    park_ms: Annotated[int, Field(ge=0, le=10_000)] = 1_000
+    patience_ms: Annotated[int, Field(ge=0, le=10_000)] = 5_000
+    window_ms: Milliseconds = 10_000
+    lot_places: Count = 4_096
+    priority_share: Annotated[float, Field(gt=0, le=1)] = 0.2
+    resume_cost: Annotated[float, Field(gt=0, le=1)] = 0.5
+    resume_within_ms: Milliseconds = 600_000
+    overload_retry_ms: Milliseconds = 10_000
+    verification_share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    device_knocks_per_s: Annotated[float, Field(gt=0)] = 1.0
+    device_knock_burst: Count = 20
+    address_knocks_per_s: Annotated[float, Field(gt=0)] = 5_000.0
+    address_knock_burst: Count = 20_000
+    ticket_secrets: tuple[SecretStr, ...] = ()
+    puback_p99_ms: Mark = Mark(low=500, high=2_000)
+    publish_backlog: Mark = Mark(low=0.25, high=0.6)
+    loop_lag_ms: Mark = Mark(low=100, high=300)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.rate_floor_per_s > self.rate_per_s:
+            raise ValueError("rate_floor_per_s is above rate_per_s")
+        for secret in self.ticket_secrets:
+            if len(secret.get_secret_value().encode()) < SECRET_BYTES_MIN:
+                raise ValueError(f"ticket_secrets: one has fewer than {SECRET_BYTES_MIN} bytes")
+        return self
+
+
+class Cluster(_Section):
+    """Several nodes as one, over Redis; a node of its own without `redis_url`."""
+
+    redis_url: SecretStr | None = None
+    key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "tidegate"
+    heartbeat_ms: Annotated[int, Field(ge=50, le=60_000)] = 1_000
+    node_timeout_ms: Milliseconds = 5_000
+    lease_ms: Annotated[int, Field(ge=5, le=1_000)] = 100
+
+    @model_validator(mode="after")
+    def _beats_in_time(self) -> Self:
+        if self.node_timeout_ms < 2 * self.heartbeat_ms:
+            raise ValueError("node_timeout_ms is shorter than two heartbeats")
+        url = self.redis_url.get_secret_value() if self.redis_url is not None else "redis://"
+        if not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("redis_url must begin with redis://, rediss:// or unix://")
         return self
 
 
@@ -227,7 +299,8 @@ class Publish(_Section):
 class Drain(_Section):
     """Stopping."""
 
-    spread_ms: Milliseconds = 10_000
+    rate_per_s: Annotated[float, Field(gt=0, le=100_000)] = 200.0
+    linger_ms: Annotated[int, Field(ge=0, le=600_000)] = 2_000
     flush_timeout_ms: Milliseconds = 30_000
 
 
@@ -255,6 +328,8 @@ class Settings(_Section):
     keepalive: Keepalive = Keepalive()
     session: Session = Session()
     credentials: Credentials = Credentials()
+    admission: Admission = Admission()
+    cluster: Cluster = Cluster()
     nats: Nats = Nats()
     stream: Stream = Stream()
     publish: Publish = Publish()
@@ -273,7 +348,14 @@ class Settings(_Section):
         return self
 
 
-_SECRETS: Final = {("nats", "password"), ("nats", "token")}
+_SECRETS: Final = {
+    ("nats", "password"),
+    ("nats", "token"),
+    ("cluster", "redis_url"),
+    ("admission", "ticket_secrets"),
+}
+_SECRET_LISTS: Final = {"ticket_secrets"}
+"""Read from a file with one secret a line, newest first."""
 
 Tree = dict[str, Any]
 
@@ -345,7 +427,8 @@ def _read_secret_files(tree: Tree) -> None:
         if name in values:
             raise SettingsError(f"{section}.{name} and {section}.{name}_file exclude each other")
         try:
-            values[name] = Path(path).read_text().strip()
+            text = Path(path).read_text().strip()
+            values[name] = text.split() if name in _SECRET_LISTS else text
         except (OSError, TypeError, UnicodeDecodeError) as exc:
             raise SettingsError(f"{section}.{name}_file: {exc}") from exc
 

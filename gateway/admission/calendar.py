@@ -26,6 +26,8 @@ class CalendarSettings:
     horizon_s: float = 900.0
     headroom: float = 0.01
     priority_share: float = 0.2
+    give_back: float = 0.5
+    """Credit beyond this share of the burst was promised and not claimed: it is given back."""
 
 
 class Calendar(Protocol):
@@ -44,6 +46,18 @@ class Calendar(Protocol):
         Returns:
             Its time, `now` or earlier if it is free at once; None past the horizon.
         """
+
+    def take_vacated(self, now: float, cost: float, credit: float) -> bool:
+        """Take a slot that was promised and not claimed, if there is one.
+
+        Args:
+            now: the time.
+            cost: of the admission.
+            credit: what the meter of this node has at hand.
+        """
+
+    def admitted(self, cost: float) -> None:
+        """Somebody was let in, other than into a vacated slot."""
 
     def lead_s(self, now: float) -> float:
         """How far ahead the next free slot is: the predicted time to drain what waits."""
@@ -81,6 +95,13 @@ class SlotCalendar:
     def advance_to(self, front: float) -> None:
         """Promise nothing before `front`: somebody else already has."""
         self._next = max(self._next, front)
+
+    def take_vacated(self, now: float, cost: float, credit: float) -> bool:
+        settings = self._settings
+        return self._next > now and credit - settings.burst * settings.give_back >= cost
+
+    def admitted(self, cost: float) -> None:
+        """Nothing to tell anybody."""
 
     def lead_s(self, now: float) -> float:
         return max(0.0, self._next - now)

@@ -4,7 +4,10 @@ Verifying a signature costs tens of microseconds and a storm presents each crede
 verified credentials are remembered, bounded in number and by their own expiry.
 """
 
+import base64
+import binascii
 import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,9 +18,13 @@ from jwt.types import Options
 
 from gateway.admission.errors import CredentialError
 from gateway.admission.keys import KeySet
+from gateway.admission.ticket import device_hash
 
 TOKEN_BYTES_MAX: Final = 4_096
 KID_CHARS_MAX: Final = 256
+
+_FORGED: Final = frozenset({"malformed", "algorithm", "header", "key", "signature"})
+"""Reasons that no passing of time can change while the keys are what they are."""
 
 # Headers by which a token would choose its own key or change what is signed. None is ever honoured;
 # refusing them loudly finds the misconfigured issuer before an attacker does.
@@ -72,6 +79,7 @@ class CredentialVerifier:
         self._is_token = is_token
         self._cache: OrderedDict[bytes, Identity] = OrderedDict()
         self._cache_entries_max = cache_entries_max
+        self._known_bad: OrderedDict[bytes, str] = OrderedDict()
         self.verifications = 0
         self.cache_hits = 0
 
@@ -79,9 +87,21 @@ class CredentialVerifier:
         """Replace the keys. Remembered credentials are forgotten: their key may be gone."""
         self._keys = keys
         self._cache.clear()
+        self._known_bad.clear()
 
     def __len__(self) -> int:
         return len(self._cache)
+
+    def recall(self, token: str) -> Identity | None:
+        """The identity of a token that was verified before, at no cost to speak of.
+
+        Returns:
+            None if it is not remembered and must be verified.
+
+        Raises:
+            CredentialError: it is known to be worth nothing, or needs no look to tell.
+        """
+        return self._recall(token, _digest(token))
 
     def verify(self, token: str) -> Identity:
         """The identity `token` proves.
@@ -90,26 +110,36 @@ class CredentialVerifier:
             CredentialError: with a reason: missing, malformed, algorithm, header, key, signature,
                 expired, not_yet, audience, issuer, claims.
         """
+        digest = _digest(token)
+        identity = self._recall(token, digest)
+        if identity is not None:
+            return identity
+        self.verifications += 1
+        try:
+            identity = self._identity(self._claims(token), self._clock())
+        except CredentialError as exc:
+            if exc.reason in _FORGED:
+                _remember(self._known_bad, digest, exc.reason, self._cache_entries_max)
+            raise
+        _remember(self._cache, digest, identity, self._cache_entries_max)
+        return identity
+
+    def _recall(self, token: str, digest: bytes) -> Identity | None:
         if not token:
             raise CredentialError("missing")
         if len(token) > TOKEN_BYTES_MAX or not token.isascii():
             raise CredentialError("malformed", f"over {TOKEN_BYTES_MAX} bytes or not ASCII")
-        # A digest, so that the cache costs the same for any token and holds no credential.
-        digest = hashlib.blake2s(token.encode(), digest_size=16).digest()
         identity = self._cache.get(digest)
-        now = self._clock()
-        if identity is not None:
-            if identity.expires_at + self._policy.leeway_s <= now:
-                del self._cache[digest]
-                raise CredentialError("expired")
-            self._cache.move_to_end(digest)
-            self.cache_hits += 1
-            return identity
-        self.verifications += 1
-        identity = self._identity(self._claims(token), now)
-        self._cache[digest] = identity
-        if len(self._cache) > self._cache_entries_max:
-            self._cache.popitem(last=False)
+        if identity is None:
+            reason = self._known_bad.get(digest)
+            if reason is not None:
+                raise CredentialError(reason)
+            return None
+        if identity.expires_at + self._policy.leeway_s <= self._clock():
+            del self._cache[digest]
+            raise CredentialError("expired")
+        self._cache.move_to_end(digest)
+        self.cache_hits += 1
         return identity
 
     def _claims(self, token: str) -> Mapping[str, Any]:
@@ -179,6 +209,32 @@ class CredentialVerifier:
         if not isinstance(name, str) or not self._is_token(name):
             raise CredentialError("claims", f"{claim} must match [A-Za-z0-9_-]{{1,64}}")
         return name
+
+
+def _digest(token: str) -> bytes:
+    """So that the cache costs the same for any token and holds no credential."""
+    return hashlib.blake2s(token.encode(errors="replace"), digest_size=16).digest()
+
+
+def _remember(cache: OrderedDict[bytes, Any], digest: bytes, value: Any, entries_max: int) -> None:
+    cache[digest] = value
+    if len(cache) > entries_max:
+        cache.popitem(last=False)
+
+
+def claimed_holder(token: str) -> bytes | None:
+    """The ticket holder a token claims to be, unverified; None if it claims nobody.
+
+    Only to see whether a ticket fits before any signature is checked.
+    """
+    try:
+        payload = token.split(".", 2)[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return device_hash(claims.get("tenant", "default"), claims["sub"])
+    except (
+        IndexError, KeyError, ValueError, TypeError, AttributeError, RecursionError, binascii.Error,
+    ):  # fmt: skip
+        return None
 
 
 def _options(policy: CredentialPolicy) -> Options:

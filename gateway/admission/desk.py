@@ -12,8 +12,8 @@
 
 Two limits work together. The calendar says who is promised which moment; the meter counts who is
 really let in, so that admissions in any window of `w` seconds stay within R*w + burst whoever
-comes late. Credit on the meter beyond `give_back` of the burst means that slots were not claimed:
-it goes to whoever knocks. A promise is kept even over the meter once its holder has waited
+comes late. Credit on the meter that stays means that slots were not claimed: it goes to whoever
+knocks. A promise is kept even over the meter once its holder has waited
 `patience_s`.
 
 Pure: all times are seconds of one clock (the fleet's) and are passed in; randomness is injected.
@@ -41,7 +41,6 @@ class DeskSettings:
     """Times in seconds, costs and burst in admissions."""
 
     burst: float = 100.0
-    give_back: float = 0.5
     park_s: float = 1.0
     patience_s: float = 5.0
     window_s: float = 10.0
@@ -245,7 +244,7 @@ class AdmissionDesk(Generic[W]):
                 self._park(claim, waiter, Rank.TICKET, slot_at, now, mac)
                 return None
             self._observer.over_meter()
-        self._meter.take(now, cost)
+        self._count(now, cost)
         return ADMIT
 
     def _redeem(self, claim: Claim, slot_at: float, mac: bytes) -> None:
@@ -260,15 +259,14 @@ class AdmissionDesk(Generic[W]):
     # Walk-ins
 
     def _walk_in(self, claim: Claim, waiter: W, now: float, *, late: bool) -> Outcome | None:
-        settings, meter = self._settings, self._meter
+        meter, calendar = self._meter, self._calendar
         cost = self._cost(claim)
-        vacated = meter.credit(now) - settings.burst * settings.give_back
-        if vacated >= cost and self._lot.front(now) is None and self.lead_s(now) > 0:
+        if self._lot.front(now) is None and calendar.take_vacated(now, cost, meter.credit(now)):
             self._shares.served(claim.tenant, claim.group, cost, now)
             meter.take(now, cost)
             self._observer.slot_given_back()
             return ADMIT
-        if not self._calendar.ready(now):
+        if not calendar.ready(now):
             self._undecided.append((waiter, claim, late))
             return None
         return self._place(claim, waiter, now, late=late)
@@ -286,7 +284,7 @@ class AdmissionDesk(Generic[W]):
         self._shares.served(claim.tenant, claim.group, cost, now)
         rank = Rank.PRIORITY if priority else Rank.WALK_IN
         if slot_at <= now and meter.conforms(now, cost) and self._nobody_before(rank, now):
-            meter.take(now, cost)
+            self._count(now, cost)
             return ADMIT
         wait_s = max(slot_at, meter.ready_at(cost)) - now
         if wait_s <= settings.park_s and self._lot.room(rank):
@@ -313,10 +311,14 @@ class AdmissionDesk(Generic[W]):
         self._observer.parked(rank.name.lower())
 
     def _let_in(self, place: Parked[W], now: float) -> W:
-        self._meter.take(now, place.cost)
+        self._count(now, place.cost)
         waiter = self._lot.take(place)
         del self._stakes[waiter]
         return waiter
+
+    def _count(self, now: float, cost: float) -> None:
+        self._meter.take(now, cost)
+        self._calendar.admitted(cost)
 
     def _cost(self, claim: Claim) -> float:
         return self._settings.resume_cost if claim.known else self._settings.cold_cost

@@ -1,9 +1,9 @@
 """One WebSocket connection: the `websockets` Sans-I/O core driven by an asyncio protocol.
 
-      HEAD ------------> OPEN ------------> CLOSING ------------> CLOSED
-       |   admitted        |   close sent      |   peer closed       ^
-       |   refused         |                   |   or close timeout  |
-       +-------------------+-------------------+---------------------+
+      HEAD ----> WAITING ----> OPEN ------------> CLOSING ------------> CLOSED
+       |   parked   |  admitted  |   close sent      |   peer closed       ^
+       |   refused  |            |                   |   or close timeout  |
+       +------------+------------+-------------------+---------------------+
 
 This is the production framing path; the conformance suite runs it with an echo handler. It knows
 frames, limits, keepalive and buffers, and nothing of devices: a `Gate` decides who comes in, and a
@@ -19,6 +19,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
+from urllib.parse import urlsplit
 
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
@@ -28,12 +29,12 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from gateway.edge.errors import Refusal
+from gateway.edge.knock import HEAD_END, Granted, Visitor
 from gateway.edge.observer import EdgeObserver
-from gateway.edge.refusal import render_refusal
+from gateway.edge.refusal import bad_request, close_of, render_refusal
 from gateway.edge.wheel import TimingWheel
 from gateway.session.errors import close_reason
 
-_HEAD_END: Final = b"\r\n\r\n"
 _INTERNAL_ERROR: Final = 1011
 
 # One logger for all connections, quiet: the library logs two lines a connection at INFO, which in a
@@ -88,12 +89,23 @@ class Gate(Protocol):
     def arrived(self, connection: "WebSocketConnection") -> None:
         """A connection was made; nothing is known of it yet."""
 
-    def admit(self, request: Request, address: str) -> Handler:
-        """The handler of an admitted connection.
+    def admit(
+        self, request: Request, address: str, visitor: Visitor, granted: Granted | None
+    ) -> Handler | None:
+        """The handler of an admitted connection, or None if `visitor` waits for an answer.
+
+        Args:
+            request: as the full parser read it.
+            address: of the peer.
+            visitor: who to tell, if there is no answer yet.
+            granted: what the raw scan was let in on: it holds if the full parser agrees.
 
         Raises:
             Refusal: it is not admitted.
         """
+
+    def hung_up(self, visitor: Visitor) -> None:
+        """A visitor left while it waited for an answer."""
 
     def left(self, connection: "WebSocketConnection") -> None:
         """A connection is gone, admitted or not."""
@@ -101,6 +113,7 @@ class Gate(Protocol):
 
 class Phase(enum.Enum):
     HEAD = "head"
+    WAITING = "waiting"
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
@@ -147,21 +160,38 @@ class WebSocketConnection(asyncio.Protocol):
         "_fragments",
         "_fragments_text",
         "_gate",
+        "_granted",
         "_handler",
         "_head",
         "_heard",
         "_opened_at",
         "_paused_by",
         "_phase",
+        "_request",
         "_transport",
         "due_tick",
     )
 
-    def __init__(self, context: ConnectionContext, gate: Gate) -> None:
+    def __init__(
+        self,
+        context: ConnectionContext,
+        gate: Gate,
+        head: bytes = b"",
+        granted: Granted | None = None,
+    ) -> None:
+        """
+        Args:
+            context: shared by the connections of a listener.
+            gate: who decides.
+            head: what was read from the socket already.
+            granted: what it was let in on, if the raw scan has seen to that.
+        """
         self._context = context
         self._gate = gate
         self._phase = Phase.HEAD
-        self._head: bytearray | None = bytearray()
+        self._head: bytearray | None = bytearray(head)
+        self._granted = granted
+        self._request: Request | None = None
         self._core: ServerProtocol | None = None
         self._handler: Handler | None = None
         self._transport: asyncio.Transport | None = None
@@ -265,6 +295,22 @@ class WebSocketConnection(asyncio.Protocol):
         self._due_at = context.loop.time() + context.limits.head_timeout_s
         self._arm()
         self._gate.arrived(self)
+        if self._head:
+            self._read_head(b"")
+
+    # Visitor of the gate
+
+    @property
+    def waiting(self) -> bool:
+        return self._phase is Phase.WAITING
+
+    def admitted(self, handler: object) -> None:
+        if self._phase is Phase.WAITING:
+            self._open(cast("Handler", handler))
+
+    def refused(self, refusal: Refusal) -> None:
+        if self._phase is Phase.WAITING:
+            self._refuse(refusal)
 
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.OPEN:
@@ -275,14 +321,19 @@ class WebSocketConnection(asyncio.Protocol):
             self._advance(core)
         elif self._phase is Phase.HEAD:
             self._read_head(data)
-        elif self._phase is Phase.CLOSING and self._core is not None:
+        elif self._phase is Phase.WAITING:
+            # Talking before the answer: nothing we know does, and nothing is kept for it.
+            self._stop_waiting()
+            self._refuse(bad_request("early", "bytes before the handshake was answered"))
+        elif self._phase is Phase.CLOSING and self._handler is not None:
+            assert self._core is not None
             self._core.receive_data(data)
             self._core.events_received()
             self._flush()
 
     def eof_received(self) -> bool:
         core = self._core
-        if core is not None:
+        if core is not None and self._handler is not None:
             core.receive_eof()
             self._flush()
         return False  # close our side too
@@ -291,7 +342,10 @@ class WebSocketConnection(asyncio.Protocol):
         was_open = self._phase in (Phase.OPEN, Phase.CLOSING) and self._handler is not None
         if self._phase is Phase.HEAD and self._cause == "":
             self._context.observer.refused("bad_request", "gone")
+        waited = self._phase is Phase.WAITING
         self._phase = Phase.CLOSED
+        if waited:
+            self._gate.hung_up(self)
         self._context.wheel.cancel(self)
         handler, self._handler = self._handler, None
         self._core = None
@@ -327,7 +381,7 @@ class WebSocketConnection(asyncio.Protocol):
             handler.on_deadline(now)
         if now >= self._due_at:
             if self._phase is Phase.HEAD:
-                self._refuse(_bad_request("head_timeout", "the request head took too long"))
+                self._refuse(bad_request("head_timeout", "the request head took too long"))
             elif self._phase is Phase.CLOSING:
                 self.abort("close_timeout")
             elif self._phase is Phase.OPEN:
@@ -368,16 +422,16 @@ class WebSocketConnection(asyncio.Protocol):
     def _read_head(self, data: bytes) -> None:
         head = self._head
         assert head is not None
-        searched = max(0, len(head) - 3)
+        searched = max(0, len(head) - 3) if data else 0
         head += data
-        end = head.find(_HEAD_END, searched)
+        end = head.find(HEAD_END, searched)
         limit = self._context.limits.head_bytes_max
         if end < 0 and len(head) <= limit:
             return
         if end < 0 or end > limit:
-            self._refuse(_bad_request("head_size", f"the request head is over {limit} bytes"))
+            self._refuse(bad_request("head_size", f"the request head is over {limit} bytes"))
             return
-        end += len(_HEAD_END)
+        end += len(HEAD_END)
         self._head = None
         self._handshake(bytes(head[:end]), bytes(head[end:]))
 
@@ -394,18 +448,40 @@ class WebSocketConnection(asyncio.Protocol):
         try:
             if not events:
                 raise _refusal_of(core.handshake_exc)
-            request = cast("Request", events[0])
+            request = self._request = cast("Request", events[0])
+            self._core = core
             assert self._transport is not None
             peer = self._transport.get_extra_info("peername")
-            handler = self._gate.admit(request, peer[0] if peer else "")
-            response = core.accept(request)
-            if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
-                raise _refusal_of(core.handshake_exc)
+            granted, self._granted = self._granted, None
+            handler = self._gate.admit(request, peer[0] if peer else "", self, granted)
         except Refusal as refusal:
             self._refuse(refusal)
             return
+        if handler is not None:
+            self._open(handler, rest)
+        elif rest:
+            self._stop_waiting()
+            self._refuse(bad_request("early", "bytes before the handshake was answered"))
+        else:
+            self._phase = Phase.WAITING
+            self._due_at = math.inf  # the gate bounds how long anybody waits
+            self._arm()
+
+    def _stop_waiting(self) -> None:
+        self._phase = Phase.HEAD
+        self._gate.hung_up(self)
+
+    def _open(self, handler: Handler, rest: bytes = b"") -> None:
+        """The full handshake, for who is let in."""
+        context, core, request = self._context, self._core, self._request
+        assert core is not None
+        assert request is not None
+        self._request = None
+        response = core.accept(request)
+        if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self._refuse(_refusal_of(core.handshake_exc))
+            return
         core.send_response(response)
-        self._core = core
         self._handler = handler
         self._phase = Phase.OPEN
         self._opened_at = context.loop.time()
@@ -425,10 +501,28 @@ class WebSocketConnection(asyncio.Protocol):
         self._phase = Phase.CLOSING
         self._context.observer.refused(refusal.error, refusal.reason)
         assert self._transport is not None
-        self._transport.write(render_refusal(refusal))
-        self._end_of_stream()
+        if not self._refuse_by_close(refusal):
+            self._transport.write(render_refusal(refusal))
+            self._end_of_stream()
         self._due_at = self._context.loop.time() + self._context.limits.close_timeout_s
         self._arm()
+
+    def _refuse_by_close(self, refusal: Refusal) -> bool:
+        """For who asked for it (browsers cannot read a 503): upgrade, and say it in the close."""
+        core, request, self._request = self._core, self._request, None
+        if (
+            core is None
+            or request is None
+            or refusal.status not in _REFUSED_BY_CLOSE
+            or "refusal=close" not in urlsplit(request.path).query.split("&")
+        ):
+            return False
+        response = core.accept(request)
+        core.send_response(response)
+        if response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            core.send_close(*close_of(refusal))
+        self._flush()
+        return True
 
     # Frames
 
@@ -541,6 +635,14 @@ _FRAMING_CAUSES: Final = {
 }
 
 
+_REFUSED_BY_CLOSE: Final = (
+    http.HTTPStatus.UNAUTHORIZED,
+    http.HTTPStatus.FORBIDDEN,
+    http.HTTPStatus.TOO_MANY_REQUESTS,
+    http.HTTPStatus.SERVICE_UNAVAILABLE,
+)
+
+
 def _refusal_of(error: Exception | None) -> Refusal:
     """The contract's refusal for what the full parser found wrong with a handshake."""
     name = type(error).__name__
@@ -548,8 +650,4 @@ def _refusal_of(error: Exception | None) -> Refusal:
     if name in ("InvalidUpgrade", "InvalidMethod"):
         status = http.HTTPStatus.UPGRADE_REQUIRED
         return Refusal(status, "upgrade_required", detail=detail)
-    return _bad_request("handshake", detail)
-
-
-def _bad_request(reason: str, detail: str) -> Refusal:
-    return Refusal(http.HTTPStatus.BAD_REQUEST, "bad_request", reason=reason, detail=detail)
+    return bad_request("handshake", detail)

@@ -7,12 +7,13 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import UNSET
 
 from gateway.admission.credential import CredentialVerifier, Identity
 from gateway.admission.errors import CredentialError
+from gateway.admission.revocation import RevocationList
 from gateway.edge.connection import PAUSED_BY_DRAIN, PAUSED_BY_FULL_NODE, WebSocketConnection
 from gateway.edge.fleet import Fleet
 from gateway.edge.observer import EdgeObserver
@@ -21,6 +22,7 @@ from gateway.session import frames
 from gateway.session.errors import (
     CredentialExpired,
     PolicyViolation,
+    Revoked,
     SessionError,
     TakenOver,
     close_reason,
@@ -42,6 +44,19 @@ CommandResult = Callable[[str, str, frames.Result], bool]
 """Takes the result of a command of (tenant, device); False if nobody waits for it."""
 
 
+class SessionWatch(Protocol):
+    """Who wants to know of sessions: the fleet's device registry."""
+
+    def next_fence(self) -> int:
+        """A number higher than that of any session before this one, on any node."""
+
+    def established(self, key: tuple[str, str], fence: int) -> None:
+        """A session said hello."""
+
+    def ended(self, key: tuple[str, str], fence: int) -> None:
+        """Its connection is gone."""
+
+
 @dataclass(slots=True)
 class DeviceContext:
     """What all devices of a node share. Times in seconds unless named otherwise."""
@@ -57,6 +72,8 @@ class DeviceContext:
     hello_timeout_s: float
     credential_leeway_s: float
     keepalive_ms: int
+    revocations: RevocationList
+    watch: "SessionWatch"
     wall_clock: Callable[[], float] = time.time
     known_types: set[str] = field(default_factory=set)
 
@@ -72,8 +89,10 @@ class DeviceHandler:
         "_identity",
         "_leaving",
         "_outlet",
+        "_parting",
         "_session",
         "deadline",
+        "fence",
         "superseded",
     )
 
@@ -86,8 +105,15 @@ class DeviceHandler:
         self._expires_at = identity.expires_at
         self._first_retry_ms = 0
         self._leaving: frames.Goaway | None = None
+        self._parting = False
         self.deadline = math.inf
+        self.fence = 0
+        """Order among the sessions of this device, on all nodes; 0 before hello."""
         self.superseded = False
+
+    @property
+    def identity(self) -> Identity:
+        return self._identity
 
     @property
     def key(self) -> tuple[str, str]:
@@ -135,7 +161,9 @@ class DeviceHandler:
             self._connection.fail(_UNSUPPORTED_DATA, reason, "binary")
 
     def on_deadline(self, now: float) -> None:
-        if self._session.state is State.GREETING:
+        if self._leaving is not None:
+            self._part()
+        elif self._session.state is State.GREETING:
             self.end(PolicyViolation("hello", "no hello in time"))
         elif self._expires_at <= self._context.wall_clock():
             self.end(CredentialExpired("expired"))
@@ -153,6 +181,8 @@ class DeviceHandler:
         del cause
         self._session.end()
         self._connection = None
+        if self.fence:
+            self._context.watch.ended(self.key, self.fence)
         if not self._session.unsettled:
             self._context.fleet.remove(self)
         # Else the entry stays until the last message is settled: a session that returns before
@@ -172,7 +202,7 @@ class DeviceHandler:
         if ack is not None:
             connection.send_text(ack)
             self._context.observer.acknowledged()
-        if self._leaving is not None and not session.unsettled:
+        if self._parting and not session.unsettled:
             self._go_away()
 
     def rejected(self, seq: int, error: str, detail: str) -> None:
@@ -193,13 +223,34 @@ class DeviceHandler:
         self._context.observer.commanded("sent")
         return True
 
-    def leave(self, reason: str, retry_ms: int) -> None:
-        """Read no more; once what was read is settled, send the device elsewhere and close."""
+    def leave(self, reason: str, retry_ms: int, ticket: str, linger_s: float) -> None:
+        """Send the device elsewhere.
+
+        Args:
+            reason: why.
+            retry_ms: when to connect there.
+            ticket: for a slot then.
+            linger_s: how long after that moment the session lives on, so that the device can make
+                its new connection before this one breaks; negative to part at once.
+        """
+        if self._connection is None or not self.is_open or self._leaving is not None:
+            return
+        self._leaving = frames.Goaway(reason, retry_ms, ticket)
+        if linger_s < 0:
+            self._part()
+            return
+        self._send("goaway", self._leaving)
+        self.deadline = self._context.loop.time() + retry_ms / 1000 + linger_s
+        self._connection.touch()
+
+    def _part(self) -> None:
+        """Read no more; once what was read is settled, close."""
         if self._connection is None or not self.is_open:
             return
-        self._leaving = frames.Goaway(reason, retry_ms)
+        self._parting = True
         if self._session.unsettled:
-            self._send("hold", frames.Hold(reason))
+            assert self._leaving is not None
+            self._send("hold", frames.Hold(self._leaving.reason))
             self._connection.pause_reading(PAUSED_BY_DRAIN)
         else:
             self._go_away()
@@ -218,6 +269,7 @@ class DeviceHandler:
     def _greet(self, hello: frames.Hello) -> None:
         context, connection = self._context, self._connection
         assert connection is not None
+        self.fence = context.watch.next_fence()
         older = context.fleet.add(self)
         if older is not None:
             older.superseded = True
@@ -236,6 +288,7 @@ class DeviceHandler:
                 keepalive_ms=context.keepalive_ms,
             ),
         )
+        context.watch.established(self.key, self.fence)
         self._watch_expiry(context.loop.time())
 
     def _watch_expiry(self, now: float) -> None:
@@ -255,9 +308,12 @@ class DeviceHandler:
             raise CredentialExpired(str(exc)) from None
         if (identity.tenant, identity.device) != self.key:
             raise PolicyViolation("credential", "the credential is for another device")
+        if self._context.revocations.revoked(identity, self._context.wall_clock()):
+            raise Revoked
         self._identity = identity
         self._expires_at = identity.expires_at
-        self._watch_expiry(self._context.loop.time())
+        if self._leaving is None:
+            self._watch_expiry(self._context.loop.time())
 
     def _store(self, messages: list[Storable], size: int) -> None:
         outlet = self._outlet

@@ -25,6 +25,7 @@ class Refusal(EdgeError):
         detail: str = "",
         reason: str = "",
         retry_ms: int | None = None,
+        ticket: str = "",
     ) -> None:
         """
         Args:
@@ -33,6 +34,7 @@ class Refusal(EdgeError):
             detail: what was wrong, for the developer of the client.
             reason: of a 503: rate, overload, capacity or draining.
             retry_ms: when to come back.
+            ticket: for a slot then.
         """
         super().__init__(f"{status} {error} {detail}".rstrip())
         self.status = status
@@ -40,6 +42,7 @@ class Refusal(EdgeError):
         self.detail = detail
         self.reason = reason
         self.retry_ms = retry_ms
+        self.ticket = ticket
 
 
 class TlsError(EdgeError):

@@ -1,8 +1,20 @@
-"""Decides on a handshake: our endpoint, our protocol, room, and a credential that is believed."""
+"""The gate: order of work on a knock, from what costs least to what costs most.
+
+    address limit -> draining, full -> known credential, else verify within the budget -> revoked
+    -> device limit -> the admission desk
+
+Both ways in end here: the raw scan of `knock.py` with a petition it read itself, and the full
+parser of `connection.py`, which is the judge. A connection that was let in on the scan's word is
+let in for good only if the full parser reads the same petition.
+"""
 
 import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from time import perf_counter
+from typing import Any, Final, Protocol, cast
 from urllib.parse import urlsplit
 
 from websockets.datastructures import Headers, MultipleValuesError
@@ -10,86 +22,277 @@ from websockets.exceptions import InvalidHandshake
 from websockets.headers import parse_subprotocol
 from websockets.http11 import Request
 
-from gateway.admission.errors import CredentialError
-from gateway.edge.connection import WebSocketConnection
+from gateway.admission.budget import VerificationBudget
+from gateway.admission.credential import Identity, claimed_holder
+from gateway.admission.desk import AdmissionDesk, Claim, Outcome, Refuse
+from gateway.admission.errors import CredentialError, TicketError
+from gateway.admission.gcra import KeyedLimiter
+from gateway.admission.herd import HerdIndex
+from gateway.admission.ticket import TicketOffice, device_hash
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.errors import Refusal
+from gateway.edge.head import Petition
+from gateway.edge.knock import Granted, Visitor
 from gateway.session import frames
 
 _BEARER: Final = "bearer "
 
 
+class Abortable(Protocol):
+    def abort(self, cause: str) -> None:
+        """Drop the connection at once."""
+
+
+class Pending:
+    """A visitor whose outcome the desk still owes."""
+
+    __slots__ = ("identity", "visitor")
+
+    def __init__(self, visitor: Visitor, identity: Identity) -> None:
+        self.visitor = visitor
+        self.identity = identity
+
+    @property
+    def waiting(self) -> bool:
+        return self.visitor.waiting
+
+
+@dataclass(slots=True)
+class GateContext:
+    """The gate's collaborators. `clock` is the fleet's, in seconds."""
+
+    device: DeviceContext
+    desk: AdmissionDesk[Pending]
+    office: TicketOffice
+    budget: VerificationBudget
+    device_knocks: KeyedLimiter
+    address_knocks: KeyedLimiter
+    connections_max: int
+    known_within_s: float
+    clock: Callable[[], float]
+    rng: random.Random
+    loop: asyncio.AbstractEventLoop
+
+
 class DeviceGate:
     """The gate of the device listener."""
 
-    def __init__(self, context: DeviceContext, *, connections_max: int) -> None:
-        """
-        Args:
-            context: shared by the handlers it makes.
-            connections_max: connections served at once; more are told to come back.
-        """
+    def __init__(self, context: GateContext) -> None:
         self._context = context
-        self._connections_max = connections_max
-        self._connections: set[WebSocketConnection] = set()
+        self._visitors: set[Abortable] = set()
+        self._pending: dict[Visitor, Pending] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self.draining = False
+        self.herd = HerdIndex()
         self.empty = asyncio.Event()
         """Set while there is no connection."""
         self.empty.set()
 
     def __len__(self) -> int:
         """Connections, admitted or on their way."""
-        return len(self._connections)
+        return len(self._visitors)
 
-    def arrived(self, connection: WebSocketConnection) -> None:
-        self._connections.add(connection)
+    @property
+    def desk(self) -> AdmissionDesk[Pending]:
+        return self._context.desk
+
+    def arrived(self, visitor: Any) -> None:
+        self._visitors.add(visitor)
         self.empty.clear()
 
-    def left(self, connection: WebSocketConnection) -> None:
-        self._connections.discard(connection)
-        if not self._connections:
+    def left(self, visitor: Any) -> None:
+        self._visitors.discard(visitor)
+        if not self._visitors:
             self.empty.set()
 
     def abort_all(self) -> None:
         """Drop every connection at once."""
-        for connection in list(self._connections):
-            connection.abort("stopped")
+        for visitor in list(self._visitors):
+            visitor.abort("stopped")
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def admit(self, request: Request, address: str) -> DeviceHandler:
-        """Check in order of cost, so that what is not ours is refused for least.
+    def hung_up(self, visitor: Visitor) -> None:
+        pending = self._pending.pop(visitor, None)
+        if pending is not None:
+            self._context.desk.left(pending)
+
+    def admit(
+        self, request: Request, address: str, visitor: Visitor, granted: Granted | None
+    ) -> DeviceHandler | None:
+        """Read a petition from a parsed request and decide on it.
 
         Raises:
             Refusal: with the status and error of the contract.
         """
-        del address
-        if urlsplit(request.path).path != frames.PATH:
-            raise Refusal(HTTPStatus.NOT_FOUND, "not_found", detail=f"devices use {frames.PATH}")
-        if request.method != "GET" or "Upgrade" not in request.headers:
-            raise Refusal(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", detail="not a WebSocket")
-        offered = _subprotocols(request.headers)
-        if frames.SUBPROTOCOL not in offered:
-            detail = f"offer the subprotocol {frames.SUBPROTOCOL}"
-            raise Refusal(
-                HTTPStatus.BAD_REQUEST, "bad_request", reason="subprotocol", detail=detail
-            )
+        petition = _petition_of(request)
+        if granted is None:
+            return self.decide(petition, address, visitor)
+        if granted.petition != petition:
+            detail = "the request can be read in two ways"
+            raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", reason="ambiguous", detail=detail)
+        return cast("DeviceHandler", granted.handler)
+
+    def decide(self, petition: Petition, address: str, visitor: Visitor) -> DeviceHandler | None:
+        """The handler of who is let in at once; None if `visitor` waits for an answer.
+
+        Raises:
+            Refusal: with the status and error of the contract.
+        """
+        context = self._context
+        now = context.clock()
+        self.herd.arrived(now)
+        wait_s = context.address_knocks.wait_s(address, now)
+        if wait_s:
+            raise _too_many("address_rate", wait_s)
         if self.draining:
             raise self._come_back("draining")
-        if len(self._connections) > self._connections_max:
+        if len(self._visitors) > context.connections_max:
             raise self._come_back("capacity")
+        identity = self._identify(petition, now)
+        if context.device.revocations.revoked(identity, context.device.wall_clock()):
+            raise Refusal(HTTPStatus.FORBIDDEN, "revoked")
+        key = (identity.tenant, identity.device)
+        wait_s = context.device_knocks.wait_s(key, now)
+        if wait_s:
+            raise _too_many("device_rate", wait_s)
+        claim = Claim(
+            tenant=identity.tenant,
+            group=identity.group,
+            holder=device_hash(identity.tenant, identity.device),
+            urgent=identity.urgent,
+            known=context.device.fleet.known(key, context.known_within_s),
+            ticket=petition.ticket,
+        )
+        pending = Pending(visitor, identity)
+        outcome = context.desk.knock(claim, pending, now)
+        if outcome is None:
+            self._pending[visitor] = pending
+            self._arm(now)
+            return None
+        if isinstance(outcome, Refuse):
+            raise _refusal_of(outcome)
+        return DeviceHandler(context.device, identity)
+
+    def pump(self) -> None:
+        """Let in whoever's turn it is. Called by our timer, and when the calendar has new slots."""
+        now = self._context.clock()
+        self._deliver(self._context.desk.poll(now))
+        self._arm(now)
+
+    def hold(self, reason: str) -> None:
+        """Admit nobody: refuse who waits."""
+        self._deliver(self._context.desk.hold(reason, self._context.clock()))
+
+    def _deliver(self, outcomes: list[tuple[Pending, Outcome]]) -> None:
+        for pending, outcome in outcomes:
+            visitor = pending.visitor
+            self._pending.pop(visitor, None)
+            if not visitor.waiting:
+                continue
+            if isinstance(outcome, Refuse):
+                visitor.refused(_refusal_of(outcome))
+            elif self.draining:
+                visitor.refused(self._come_back("draining"))
+            else:
+                visitor.admitted(DeviceHandler(self._context.device, pending.identity))
+
+    def _arm(self, now: float) -> None:
+        """Have the timer run when the next in the lot may go."""
+        due = self._context.desk.next_poll_at()
+        if due is None or (self._timer is not None and self._timer_at <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self._context.loop.call_later(max(0.0, due - now), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.pump()
+
+    def _identify(self, petition: Petition, now: float) -> Identity:
+        context = self._context
+        verifier = context.device.verifier
         try:
-            identity = self._context.verifier.verify(_token(request.headers, offered))
+            identity = verifier.recall(petition.token)
+            if identity is not None:
+                return identity
+            if not self._may_verify(petition, now):
+                raise self._come_back("overload")
+            began = perf_counter()
+            try:
+                return verifier.verify(petition.token)
+            finally:
+                context.budget.spend(perf_counter() - began, now)
         except CredentialError as exc:
             raise Refusal(
                 HTTPStatus.UNAUTHORIZED, "credential", reason=exc.reason, detail=str(exc)
             ) from None
-        return DeviceHandler(self._context, identity)
+
+    def _may_verify(self, petition: Petition, now: float) -> bool:
+        budget = self._context.budget
+        if budget.allows(now, has_ticket=False):
+            return True
+        holder = claimed_holder(petition.token) if petition.ticket else None
+        if holder is None or not budget.allows(now, has_ticket=True):
+            return False
+        try:
+            self._context.office.check(petition.ticket, holder=holder, now=now)
+        except TicketError:
+            return False
+        return True
 
     def _come_back(self, reason: str) -> Refusal:
         """At random over the time in which all of the fleet can be answered."""
-        spread_ms = self._context.fleet.first_retry_ms
+        spread_ms = self._context.device.fleet.first_retry_ms
         retry_ms = 1_000 + self._context.rng.randrange(spread_ms + 1)
         return Refusal(
             HTTPStatus.SERVICE_UNAVAILABLE, "admission", reason=reason, retry_ms=retry_ms
         )
+
+
+def _refusal_of(outcome: Refuse) -> Refusal:
+    return Refusal(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "admission",
+        reason=outcome.reason,
+        retry_ms=_ms(outcome.retry_s),
+        ticket=outcome.ticket,
+    )
+
+
+def _too_many(error: str, wait_s: float) -> Refusal:
+    return Refusal(HTTPStatus.TOO_MANY_REQUESTS, error, retry_ms=_ms(wait_s))
+
+
+def _ms(seconds: float) -> int:
+    """Rounded up: a hint is a floor."""
+    return max(1, -int(-seconds * 1000 // 1))
+
+
+def _petition_of(request: Request) -> Petition:
+    """What a parsed request asks for.
+
+    Raises:
+        Refusal: it is not for us.
+    """
+    if urlsplit(request.path).path != frames.PATH:
+        raise Refusal(HTTPStatus.NOT_FOUND, "not_found", detail=f"devices use {frames.PATH}")
+    if request.method != "GET" or "Upgrade" not in request.headers:
+        raise Refusal(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", detail="not a WebSocket")
+    offered = _subprotocols(request.headers)
+    if frames.SUBPROTOCOL not in offered:
+        detail = f"offer the subprotocol {frames.SUBPROTOCOL}"
+        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", reason="subprotocol", detail=detail)
+    try:
+        return Petition(_token(request.headers, offered), _ticket(request.headers))
+    except CredentialError as exc:
+        raise Refusal(
+            HTTPStatus.UNAUTHORIZED, "credential", reason=exc.reason, detail=str(exc)
+        ) from None
 
 
 def _subprotocols(headers: Headers) -> list[str]:
@@ -111,7 +314,7 @@ def _token(headers: Headers, offered: list[str]) -> str:
     """The credential: of the Authorization header, else of the `bearer.` subprotocol.
 
     Raises:
-        CredentialError: there is none, or several.
+        CredentialError: there are several, or it is of another scheme.
     """
     try:
         authorization = headers.get("Authorization")
@@ -126,3 +329,11 @@ def _token(headers: Headers, offered: list[str]) -> str:
     if len(tokens) > 1:
         raise CredentialError("malformed", "several bearer subprotocols")
     return tokens[0] if tokens else ""
+
+
+def _ticket(headers: Headers) -> str:
+    """Several tickets are as good as none."""
+    try:
+        return headers.get(frames.TICKET_HEADER) or ""
+    except MultipleValuesError:
+        return ""

@@ -35,6 +35,7 @@ class Listener:
         tls: Callable[[], ssl.SSLContext | None],
         tls_handshake_timeout_s: float,
         observer: EdgeObserver,
+        knock: Callable[[socket.socket, str], None] | None = None,
     ) -> None:
         """
         Args:
@@ -44,6 +45,8 @@ class Listener:
             tls: the certificate in force now, or None for plain TCP.
             tls_handshake_timeout_s: how long a TLS handshake may take.
             observer: hooks for metrics.
+            knock: takes a plain socket and its address before it becomes a connection; whoever is
+                let in comes back through `connect`. Never used with TLS.
         """
         self._protocol_factory = protocol_factory
         self._accept_budget = accept_budget
@@ -51,6 +54,7 @@ class Listener:
         self._tls = tls
         self._tls_handshake_timeout_s = tls_handshake_timeout_s
         self._observer = observer
+        self._knock = knock
         self._sockets: list[socket.socket] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
@@ -110,7 +114,7 @@ class Listener:
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(self._accept_budget):
             try:
-                accepted, _address = listening.accept()
+                accepted, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as exc:
@@ -125,20 +129,31 @@ class Listener:
                 return
             self._observer.accepted()
             accepted.setblocking(False)
-            with contextlib.suppress(OSError):
-                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = self._loop.create_task(self._open(accepted))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            if self._knock is not None and self._tls() is None:
+                self._knock(accepted, address[0])
+            else:
+                self.connect(accepted, self._protocol_factory)
 
-    async def _open(self, accepted: socket.socket) -> None:
+    def connect(
+        self, accepted: socket.socket, protocol_factory: Callable[[], asyncio.Protocol]
+    ) -> None:
+        """Make a connection of an accepted socket."""
+        with contextlib.suppress(OSError):
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = self._loop.create_task(self._open(accepted, protocol_factory))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _open(
+        self, accepted: socket.socket, protocol_factory: Callable[[], asyncio.Protocol]
+    ) -> None:
         context = self._tls()
         try:
             if context is None:
-                await self._loop.connect_accepted_socket(self._protocol_factory, accepted)
+                await self._loop.connect_accepted_socket(protocol_factory, accepted)
             else:
                 await self._loop.connect_accepted_socket(
-                    self._protocol_factory,
+                    protocol_factory,
                     accepted,
                     ssl=context,
                     ssl_handshake_timeout=self._tls_handshake_timeout_s,

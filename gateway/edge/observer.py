@@ -24,6 +24,9 @@ class EdgeObserver(Protocol):
     def acknowledged(self) -> None:
         """An ack frame went to a device."""
 
+    def answer_lost(self) -> None:
+        """A refusal could not be written: the peer had hung up."""
+
     def accept_failed(self) -> None:
         """The system refused to accept (out of descriptors); accepting pauses."""
 
@@ -50,6 +53,9 @@ class NullObserver:
         pass
 
     def acknowledged(self) -> None:
+        pass
+
+    def answer_lost(self) -> None:
         pass
 
     def accept_failed(self) -> None:

@@ -1,9 +1,25 @@
 """Refusals as raw bytes: no parser, no header objects, one write."""
 
-import json
+import http
+
+import msgspec
 
 from gateway.edge.errors import Refusal
-from gateway.session.frames import RETRY_AFTER_MS_HEADER
+from gateway.session.errors import REASON_MAX_BYTES, close_reason
+from gateway.session.frames import (
+    CLOSE_CREDENTIAL,
+    CLOSE_REVOKED,
+    CLOSE_TRY_AGAIN_LATER,
+    RETRY_AFTER_MS_HEADER,
+    TICKET_HEADER,
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+def bad_request(reason: str, detail: str) -> Refusal:
+    """A 400: the request itself is broken."""
+    return Refusal(http.HTTPStatus.BAD_REQUEST, "bad_request", reason=reason, detail=detail)
 
 
 def render_refusal(refusal: Refusal) -> bytes:
@@ -16,16 +32,35 @@ def render_refusal(refusal: Refusal) -> bytes:
         body["detail"] = refusal.detail
     if refusal.retry_ms is not None:
         # Whole seconds, rounded up: a hint is a floor (RFC 9110 section 10.2.3).
-        headers += f"Retry-After: {-(-refusal.retry_ms // 1000)}\r\n"
-        headers += f"{RETRY_AFTER_MS_HEADER}: {refusal.retry_ms}\r\n"
+        headers = (
+            f"Retry-After: {-(-refusal.retry_ms // 1000)}\r\n"
+            f"{RETRY_AFTER_MS_HEADER}: {refusal.retry_ms}\r\n"
+        )
         body["retry_ms"] = refusal.retry_ms
-    if refusal.status == 401:  # noqa: PLR2004  # RFC 9110 section 11.6.1 demands the challenge
+    if refusal.ticket:
+        headers += f"{TICKET_HEADER}: {refusal.ticket}\r\n"
+        body["ticket"] = refusal.ticket
+    status = refusal.status
+    if status == 401:  # noqa: PLR2004  # RFC 9110 section 11.6.1 demands the challenge
         headers += 'WWW-Authenticate: Bearer realm="tidegate"\r\n'
-    if refusal.status == 426:  # noqa: PLR2004  # RFC 9110 section 15.5.22 demands the protocol
+    elif status == 426:  # noqa: PLR2004  # RFC 9110 section 15.5.22 demands the protocol
         headers += "Upgrade: websocket\r\n"
-    text = json.dumps(body, separators=(",", ":"))
+    text = _encode(body)
     return (
-        f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n"
-        f"Connection: close\r\n{headers}\r\n{text}"
-    ).encode()
+        b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        b"Connection: close\r\n%b\r\n%b"
+        % (status, status.phrase.encode(), len(text), headers.encode(), text)
+    )
+
+
+def close_of(refusal: Refusal) -> tuple[int, str]:
+    """The same as a close code and reason, for who cannot read an HTTP answer (browsers)."""
+    if refusal.retry_ms is not None:
+        hint: dict[str, str | int] = {"retry_ms": refusal.retry_ms}
+        if refusal.ticket:
+            hint["ticket"] = refusal.ticket
+        reason = _encode(hint).decode()
+        assert len(reason) <= REASON_MAX_BYTES
+        return CLOSE_TRY_AGAIN_LATER, reason
+    code = CLOSE_REVOKED if refusal.error == "revoked" else CLOSE_CREDENTIAL
+    return code, close_reason(refusal.error, refusal.detail)

@@ -80,6 +80,7 @@ class Publisher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._strategy = Strategy.PLAIN
+        self._recent_s: list[float] = []
         self.pending_messages = 0
         self.pending_bytes = 0
 
@@ -131,6 +132,22 @@ class Publisher:
         if any(lane.failures > 1 for lane in self._lanes):
             return "jetstream_not_answering"
         return None
+
+    def signals(self) -> dict[str, float]:
+        """How hard storing is: p99 of batches since the last call (s), share of the bounds used."""
+        recent, self._recent_s = self._recent_s, []
+        now = time.perf_counter()
+        # What is in flight counts as if it were answered now: a stream that stalls answers nothing.
+        recent += [now - lane.in_flight.started_at for lane in self._lanes if lane.in_flight]
+        recent.sort()
+        limits = self._limits
+        return {
+            "puback_p99": recent[min(len(recent) - 1, len(recent) * 99 // 100)] if recent else 0.0,
+            "publish_backlog": max(
+                self.pending_messages / limits.pending_messages_max,
+                self.pending_bytes / limits.pending_bytes_max,
+            ),
+        }
 
     def when_drained(self, callback: Callable[[], None]) -> None:
         """Call `callback` once there is room again."""
@@ -293,6 +310,7 @@ class Publisher:
         else:
             duplicates = int(answer is not None and answer.verdict is Verdict.DUPLICATE)
         if settled:
+            self._recent_s.append(now - batch.started_at)
             self._observer.batch_settled(
                 batch.kind.value, len(settled), duplicates, now - batch.started_at
             )

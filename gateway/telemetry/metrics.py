@@ -1,4 +1,4 @@
-"""Prometheus metrics: the hooks of the edge and stream rooms, carried out with prometheus-client.
+"""Prometheus metrics: the hooks of the other rooms, carried out with prometheus-client.
 
 Labels come from fixed sets in our own code, never from devices: an id in a label would let a fleet
 (or one hostile device) grow the exposition without bound.
@@ -25,6 +25,7 @@ _ACK_BUCKETS: Final = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 )  # fmt: skip
 _BATCH_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_LEAD_BUCKETS: Final = (1, 2, 5, 10, 20, 60, 120, 300, 600, 900)
 _SESSION_BUCKETS: Final = (1, 10, 60, 600, 3600, 6 * 3600, 24 * 3600)
 
 
@@ -37,11 +38,27 @@ class _Gauges(Collector):
 
     def __init__(self) -> None:
         self._sources: list[tuple[str, str, Callable[[], float]]] = []
+        self._choices: list[tuple[str, str, str, tuple[str, ...], Callable[[], str]]] = []
 
     def add(self, name: str, documentation: str, source: Callable[[], float]) -> None:
         self._sources.append((name, documentation, source))
 
+    def add_choice(
+        self,
+        name: str,
+        documentation: str,
+        label: str,
+        choices: tuple[str, ...],
+        source: Callable[[], str],
+    ) -> None:
+        self._choices.append((name, documentation, label, choices, source))
+
     def collect(self) -> Iterable[Metric]:
+        for name, documentation, label, choices, chosen in self._choices:
+            family = GaugeMetricFamily(name, documentation, labels=[label])
+            for choice in choices:
+                family.add_metric([choice], float(choice == chosen()))
+            yield family
         for name, documentation, source in self._sources:
             yield GaugeMetricFamily(name, documentation, value=source())
 
@@ -110,6 +127,29 @@ class Metrics:
             "tidegate_nats_server_restarts", "Times the embedded nats-server died and came back."
         )
         self._reconnects = counter("tidegate_nats_reconnects", "Connections to NATS made.")
+        self._answers_lost = counter(
+            "tidegate_answers_lost", "Refusals nobody waited for: the device had hung up."
+        )
+        self._parked = counter("tidegate_knocks_parked", "Knocks parked in the handshake.", "rank")
+        self._tickets = counter("tidegate_tickets", "Tickets, by what became of them.", "outcome")
+        self._tickets_invalid = counter(
+            "tidegate_tickets_invalid", "Tickets worth nothing, by reason.", "reason"
+        )
+        self._lateness = histogram(
+            "tidegate_ticket_lateness_seconds", "After its slot, a ticket shown.", _ACK_BUCKETS
+        )
+        self._lead = histogram(
+            "tidegate_ticket_lead_seconds", "How far ahead slots were promised.", _LEAD_BUCKETS
+        )
+        self._given_back = counter(
+            "tidegate_slots_given_back", "Admissions into slots that nobody had claimed."
+        )
+        self._past_horizon = counter(
+            "tidegate_past_horizon", "Knocks that found the calendar full."
+        )
+        self._over_meter = counter(
+            "tidegate_admitted_over_meter", "Promises kept although R had no credit for them."
+        )
         self._kinds = {
             kind: self._stored.labels(kind) for kind in ("single", "atomic", "fast", "round")
         }
@@ -117,6 +157,17 @@ class Metrics:
     def gauge(self, name: str, documentation: str, source: Callable[[], float]) -> None:
         """Show `source()` as a gauge at each scrape."""
         self._gauges.add(name, documentation, source)
+
+    def choice(
+        self,
+        name: str,
+        documentation: str,
+        label: str,
+        choices: tuple[str, ...],
+        source: Callable[[], str],
+    ) -> None:
+        """Show a gauge that is 1 for the one of `choices` that `source()` names."""
+        self._gauges.add_choice(name, documentation, label, choices, source)
 
     def exposition(self) -> tuple[bytes, str]:
         """Body and content type for `/metrics`."""
@@ -153,6 +204,45 @@ class Metrics:
 
     def commanded(self, outcome: str) -> None:
         self._commands.labels(outcome).inc()
+
+    def answer_lost(self) -> None:
+        self._answers_lost.inc()
+
+    # AdmissionObserver
+
+    def parked(self, rank: str) -> None:
+        self._parked.labels(rank).inc()
+
+    def ticket_issued(self, lead_s: float) -> None:
+        self._tickets.labels("issued").inc()
+        self._lead.observe(lead_s)
+
+    def ticket_honoured(self, lateness_s: float) -> None:
+        self._tickets.labels("honoured").inc()
+        self._lateness.observe(lateness_s)
+
+    def ticket_early(self, early_s: float) -> None:
+        del early_s
+        self._tickets.labels("early").inc()
+
+    def ticket_late(self, lateness_s: float) -> None:
+        self._tickets.labels("late").inc()
+        self._lateness.observe(lateness_s)
+
+    def ticket_invalid(self, reason: str) -> None:
+        self._tickets_invalid.labels(reason).inc()
+
+    def ticket_replayed(self) -> None:
+        self._tickets.labels("replayed").inc()
+
+    def slot_given_back(self) -> None:
+        self._given_back.inc()
+
+    def past_horizon(self) -> None:
+        self._past_horizon.inc()
+
+    def over_meter(self) -> None:
+        self._over_meter.inc()
 
     # StreamObserver
 

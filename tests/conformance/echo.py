@@ -58,7 +58,7 @@ class OpenGate:
     def arrived(self, connection):
         pass
 
-    def admit(self, request, address):
+    def admit(self, request, address, visitor, granted):
         return Echo()
 
     def left(self, connection):

@@ -73,7 +73,7 @@ class Rig:
     def left(self, connection):
         self.connections.discard(connection)
 
-    def admit(self, request, address):
+    def admit(self, request, address, visitor, granted):
         if self.refuse is not None:
             raise self.refuse
         return Echo(self)

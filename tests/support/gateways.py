@@ -17,7 +17,8 @@ async def running_gateway(directory: Path, **settings: Any) -> AsyncIterator[Gat
         "server.port": 0,
         "ops.port": 0,
         "nats.data_dir": directory,
-        "drain.spread_ms": 50,
+        "drain.linger_ms": 0,
+        "drain.rate_per_s": 10_000.0,
         "session.first_retry_min_ms": 20,
         **{name.replace("__", "."): value for name, value in settings.items()},
     }

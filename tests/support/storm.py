@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from gateway.admission.calendar import CalendarSettings, SlotCalendar
-from gateway.admission.desk import Admit, AdmissionDesk, Claim, DeskSettings, Refuse
+from gateway.admission.desk import AdmissionDesk, Admit, Claim, DeskSettings, Refuse
 from gateway.admission.observer import NullAdmissionObserver
 from gateway.admission.ticket import TicketOffice, device_hash
 

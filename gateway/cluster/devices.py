@@ -1,0 +1,130 @@
+"""Which node holds a device: so that the newest connection wins wherever it is.
+
+Each session has a fence, the fleet's clock at its hello in microseconds. Registering is done in
+batches and after the fact: a device is never kept waiting for Redis, and a lost message is made up
+for when the link comes back, by registering everybody anew.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+
+from gateway.cluster.errors import RedisUnavailable
+from gateway.cluster.link import RedisLink
+
+_log = structlog.get_logger(__name__)
+
+_BATCH_MAX: Final = 500
+_GATHER_S: Final = 0.02
+
+DeviceKey = tuple[str, str]
+Fenced = tuple[DeviceKey, int]
+
+
+class DeviceRegistry:
+    """Tells Redis about this node's sessions, and this node about newer ones elsewhere."""
+
+    def __init__(
+        self,
+        link: RedisLink,
+        *,
+        node: str,
+        present: Callable[[], Iterable[Fenced]],
+        on_newer: Callable[[DeviceKey, int], None],
+    ) -> None:
+        """
+        Args:
+            link: to Redis.
+            node: name of this process.
+            present: every session of this node with its fence.
+            on_newer: called when a device has a connection with a higher fence elsewhere.
+        """
+        self._link = link
+        self._node = node
+        self._present = present
+        self._on_newer = on_newer
+        self._arrived: dict[DeviceKey, int] = {}
+        self._departed: dict[DeviceKey, int] = {}
+        self._changed = asyncio.Event()
+        link.on_up.append(self._on_up)
+
+    @property
+    def channel(self) -> str:
+        """Where this node is told."""
+        return self._link.key(f"node:{self._node}")
+
+    def arrived(self, key: DeviceKey, fence: int) -> None:
+        """A session was established."""
+        self._departed.pop(key, None)
+        self._arrived[key] = fence
+        self._changed.set()
+
+    def departed(self, key: DeviceKey, fence: int) -> None:
+        """A session ended."""
+        if self._arrived.get(key) == fence:
+            del self._arrived[key]
+        self._departed[key] = fence
+        self._changed.set()
+
+    def on_message(self, text: str) -> None:
+        """`takeover <tenant>/<device> <fence>` from our channel."""
+        match text.split(" "):
+            case ["takeover", name, fence] if "/" in name and fence.isdecimal():
+                tenant, _, device = name.partition("/")
+                self._on_newer((tenant, device), int(fence))
+            case _:
+                _log.error("cluster_message_malformed", channel=self.channel)
+
+    async def run(self) -> None:
+        """Pass changes on for ever; while Redis is away nothing is kept but what is present."""
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(_GATHER_S)
+            self._changed.clear()
+            if not self._link.up:
+                self._arrived.clear()
+                self._departed.clear()
+                continue
+            try:
+                await self._flush()
+            except RedisUnavailable:
+                continue  # everybody present is registered when it comes back
+
+    async def _flush(self) -> None:
+        while self._arrived:
+            await self._register(_take(self._arrived))
+        while self._departed:
+            batch = _take(self._departed)
+            arguments = [part for key, fence in batch for part in (_name(key), fence)]
+            await self._link.script(
+                "unregister", [self._link.key("devices")], [self._node, *arguments]
+            )
+
+    async def _register(self, batch: list[Fenced]) -> None:
+        arguments = [part for key, fence in batch for part in (_name(key), fence)]
+        stale = await self._link.script(
+            "register",
+            [self._link.key("devices")],
+            [self._link.key("node:"), self._node, *arguments],
+        )
+        for name, fence in zip(stale[::2], stale[1::2], strict=True):
+            tenant, _, device = name.partition("/")
+            self._on_newer((tenant, device), int(fence))
+
+    async def _on_up(self) -> None:
+        everybody = dict(self._present())
+        while everybody:
+            await self._register(_take(everybody))
+
+
+def _take(pending: dict[DeviceKey, int]) -> list[Fenced]:
+    batch: list[Fenced] = []
+    while pending and len(batch) < _BATCH_MAX:
+        batch.append(pending.popitem())
+    return batch
+
+
+def _name(key: DeviceKey) -> str:
+    return f"{key[0]}/{key[1]}"

@@ -1,0 +1,258 @@
+"""This node's part of the fleet's calendar. Pure; `shared_calendar.py` brings the leases.
+
+The fleet has one calendar, in Redis. A node leases blocks of consecutive slots from it, sized by
+its recent demand, so Redis hears of blocks and not of knocks. Knocks that find no slot at hand wait
+for the next lease, a tenth of a second at most.
+
+            +---- leased(block) <---- Redis answers
+            v
+        [ LEASED ] -- Redis lost --> [ ALONE ]  an own calendar at R / nodes, from where the
+            ^                            |      fleet's was
+            +-------- Redis back --------+
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.admission.calendar import CalendarSettings, SlotCalendar
+
+_DEMAND_FADE: Final = 0.5
+_DEMAND_MARGIN: Final = 1.25
+_CRUMB: Final = 1e-6
+
+
+@dataclass(slots=True)
+class _Block:
+    """Consecutive slots. `units` may be fractional: a resume takes half a slot."""
+
+    slot: float
+    units: float
+    step: float
+
+
+class _Blocks:
+    """Leased slots in order of time."""
+
+    def __init__(self) -> None:
+        self._blocks: deque[_Block] = deque()
+        self.units = 0.0
+
+    @property
+    def next_slot(self) -> float:
+        return self._blocks[0].slot if self._blocks else math.inf
+
+    def add(self, block: _Block) -> None:
+        self._blocks.append(block)
+        self.units += block.units
+
+    def take(self, cost: float) -> float:
+        """The first slot; what it costs beyond its block comes from the next."""
+        slot = self._blocks[0].slot
+        self.units -= cost
+        while cost > 0 and self._blocks:
+            block = self._blocks[0]
+            part = min(cost, block.units)
+            cost -= part
+            block.units -= part
+            block.slot += part * block.step
+            if block.units < _CRUMB:
+                self._blocks.popleft()
+        return slot
+
+    def drop_before(self, earliest: float) -> None:
+        """Capacity older than the burst is gone."""
+        while self._blocks and self._blocks[0].slot < earliest:
+            block = self._blocks[0]
+            stale = min(block.units, math.ceil((earliest - block.slot) / block.step))
+            block.slot += stale * block.step
+            block.units -= stale
+            self.units -= stale
+            if block.units >= _CRUMB:
+                return
+            self._blocks.popleft()
+
+    def clear(self) -> None:
+        self._blocks.clear()
+        self.units = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the next lease should bring, in slots, and what there is to report."""
+
+    slots: int
+    priority: int
+    vacated: int
+    admitted: float
+    hint: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What it brought. Times on the fleet's clock."""
+
+    now: float
+    first: float
+    slots: int
+    first_priority: float
+    priority: int
+    vacated: int
+    front: float
+
+
+class LeasedCalendar:
+    """A `Calendar` that hands out what it has leased."""
+
+    def __init__(
+        self,
+        settings: CalendarSettings,
+        *,
+        rate_per_s: float,
+        now: float,
+        on_need: Callable[[], None],
+    ) -> None:
+        """
+        Args:
+            settings: of the fleet's calendar.
+            rate_per_s: R of the fleet.
+            now: the fleet's clock, seconds.
+            on_need: called when a lease should be fetched.
+        """
+        self._settings = settings
+        self._fleet_rate_per_s = rate_per_s
+        self._on_need = on_need
+        self._nodes = 1
+        self._alone: SlotCalendar | None = None
+        self._main = _Blocks()
+        self._priority = _Blocks()
+        self._waiting = 0
+        self._front = now
+        self._vacated = 0.0
+        self._admitted = 0.0
+        self._past_horizon = False
+        self._asked = {"main": 0.0, "priority": 0.0, "vacated": 0.0}
+        self._demand = {"main": 0.0, "priority": 0.0, "vacated": 0.0}
+
+    @property
+    def rate_per_s(self) -> float:
+        """R of the fleet; this node's share of it while it is alone."""
+        return self._alone.rate_per_s if self._alone is not None else self._fleet_rate_per_s
+
+    @property
+    def alone(self) -> bool:
+        return self._alone is not None
+
+    def ready(self, now: float) -> bool:
+        if self._alone is not None:
+            return True
+        self._main.drop_before(now - self._settings.burst / self._fleet_rate_per_s)
+        if self._main.units >= 1 or self._past_horizon:
+            return True
+        self._waiting += 1
+        self._on_need()
+        return False
+
+    def reserve(self, now: float, cost: float, *, priority: bool) -> float | None:
+        if self._alone is not None:
+            return self._alone.reserve(now, cost, priority=priority)
+        asked = self._asked
+        asked["main"] += cost
+        if priority and self._front > now:
+            asked["priority"] += cost
+            first = self._priority
+            first.drop_before(now)
+            if first.units >= cost and first.next_slot < self._main.next_slot:
+                return first.take(cost)
+        if self._main.units < cost:
+            self._on_need()  # past the horizon: it may have moved
+            return None
+        slot = self._main.take(cost)
+        if self._main.units < self._demand["main"] / 2:
+            self._on_need()
+        return slot
+
+    def take_vacated(self, now: float, cost: float, credit: float) -> bool:
+        if self._alone is not None:
+            return self._alone.take_vacated(now, cost, credit)
+        if self._front <= now:
+            return False
+        self._asked["vacated"] += cost
+        if self._vacated >= cost:
+            self._vacated -= cost
+            return True
+        return False
+
+    def admitted(self, cost: float) -> None:
+        self._admitted += cost
+        if self._alone is None:
+            self._on_need()  # the fleet's meter wants to know
+
+    def lead_s(self, now: float) -> float:
+        if self._alone is not None:
+            return self._alone.lead_s(now)
+        return max(0.0, self._front - now)
+
+    # The shell's side
+
+    def wish(self) -> Wish:
+        """What to ask for now. What has been admitted counts as reported from here on."""
+        for name, asked in self._asked.items():
+            self._demand[name] = max(asked, self._demand[name] * _DEMAND_FADE)
+            self._asked[name] = 0.0
+        wanted = self._demand["main"] * _DEMAND_MARGIN + self._waiting - self._main.units
+        self._waiting = 0
+        priority = self._demand["priority"] * _DEMAND_MARGIN - self._priority.units
+        admitted, self._admitted = self._admitted - self._vacated, 0.0
+        self._vacated = 0.0
+        return Wish(
+            slots=max(0, math.ceil(wanted)),
+            priority=max(0, math.ceil(priority)),
+            vacated=math.ceil(self._demand["vacated"]),
+            admitted=admitted,
+            hint=self._front,
+        )
+
+    def leased(self, lease: Lease) -> None:
+        """A lease came."""
+        step = (1 + self._settings.headroom) / self._fleet_rate_per_s
+        if lease.slots:
+            self._main.add(_Block(lease.first, float(lease.slots), step))
+        if lease.priority:
+            share = self._settings.priority_share
+            self._priority.add(_Block(lease.first_priority, float(lease.priority), step / share))
+        self._vacated += lease.vacated
+        self._front = lease.front
+        horizon_s = self._settings.horizon_s
+        self._past_horizon = not lease.slots and lease.front - lease.now > horizon_s
+
+    def undo(self, wish: Wish) -> None:
+        """The report of `wish` did not arrive."""
+        self._admitted += wish.admitted
+
+    def set_fleet(self, rate_per_s: float, nodes: int) -> None:
+        """R of the fleet and how many nodes share it."""
+        self._fleet_rate_per_s = rate_per_s
+        self._nodes = max(1, nodes)
+        if self._alone is not None:
+            self._alone.set_rate(rate_per_s / self._nodes)
+
+    def go_alone(self, now: float) -> None:
+        """Redis is lost: go on with this node's share, behind what is promised already."""
+        if self._alone is not None:
+            return
+        self._alone = SlotCalendar(
+            self._settings, rate_per_s=self._fleet_rate_per_s / self._nodes, now=now
+        )
+        self._alone.advance_to(self._front)
+        self._main.clear()
+        self._priority.clear()
+
+    def rejoin(self) -> None:
+        """Redis is back: it is told by the next wish how far this node has promised."""
+        if self._alone is not None:
+            self._front = max(self._front, self._alone.front)
+            self._alone = None
+            self._admitted = 0.0

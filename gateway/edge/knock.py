@@ -1,0 +1,225 @@
+"""A connection before it is let in: a bare socket, a head, and an answer of one write.
+
+A refused knock of a storm never becomes a transport, a protocol or a parser; it costs an accept, a
+read, a decision, a write and a close. Who is let in, and whatever the raw scan is unsure of, goes
+on to `WebSocketConnection` with its head. With TLS there is no bare socket: it all starts there.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gateway.edge.errors import Refusal
+from gateway.edge.head import Petition, scan_head
+from gateway.edge.observer import EdgeObserver
+from gateway.edge.refusal import bad_request, render_refusal
+from gateway.edge.wheel import TimingWheel
+
+HEAD_END: Final = b"\r\n\r\n"
+_READ_BYTES: Final = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A knock that was let in, and on what."""
+
+    petition: Petition
+    handler: object
+
+
+class Door(Protocol):
+    """Who decides on knocks."""
+
+    def arrived(self, visitor: object) -> None:
+        """Somebody is at the door."""
+
+    def left(self, visitor: object) -> None:
+        """And has gone, or gone on."""
+
+    def decide(self, petition: Petition, address: str, visitor: "Visitor") -> object | None:
+        """The handler of whoever is let in at once; None if `visitor` waits for an answer.
+
+        Raises:
+            Refusal: it is not let in.
+        """
+
+    def hung_up(self, visitor: "Visitor") -> None:
+        """A visitor left while it waited for an answer."""
+
+
+class Visitor(Protocol):
+    """Who waits for an answer."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is still there."""
+
+    def admitted(self, handler: object) -> None:
+        """Come in."""
+
+    def refused(self, refusal: Refusal) -> None:
+        """Go home."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnockContext:
+    """What all knocks of a listener share. Sizes in bytes, times in seconds."""
+
+    door: Door
+    wheel: TimingWheel
+    observer: EdgeObserver
+    loop: asyncio.AbstractEventLoop
+    head_bytes_max: int
+    head_timeout_s: float
+    upgrade: Callable[[socket.socket, bytes, Granted | None], None]
+    """Goes on with a socket, the bytes read from it, and the grant if there is one."""
+
+
+class Knock:
+    """One bare socket. Tries to read at once: in a storm the head is there before we are."""
+
+    __slots__ = (
+        "_address",
+        "_context",
+        "_head",
+        "_petition",
+        "_reading",
+        "_socket",
+        "_undecided",
+        "due_tick",
+    )
+
+    def __init__(self, context: KnockContext, accepted: socket.socket, address: str) -> None:
+        self._context = context
+        self._socket: socket.socket | None = accepted
+        self._address = address
+        self._head = b""
+        self._reading = False
+        self._petition: Petition | None = None
+        self._undecided = False
+        self.due_tick = -1
+
+    def start(self) -> None:
+        self._context.door.arrived(self)
+        self._read()
+
+    def abort(self, _cause: str) -> None:
+        """Drop it."""
+        self._gone()
+
+    # Visitor
+
+    @property
+    def waiting(self) -> bool:
+        return self._socket is not None
+
+    def admitted(self, handler: object) -> None:
+        assert self._petition is not None
+        self._undecided = False
+        self._go_on(Granted(self._petition, handler))
+
+    def refused(self, refusal: Refusal) -> None:
+        accepted, observer = self._socket, self._context.observer
+        if accepted is None:
+            return
+        observer.refused(refusal.error, refusal.reason)
+        self._undecided = False
+        try:
+            accepted.send(render_refusal(refusal))
+        except OSError:
+            observer.answer_lost()  # it hung up without waiting for the answer
+        self._close()
+
+    # Deadline
+
+    def on_due(self, _now: float) -> None:
+        if self._petition is None:
+            self.refused(bad_request("head_timeout", "the request head took too long"))
+
+    def _read(self) -> None:
+        accepted = self._socket
+        if accepted is None:
+            return
+        try:
+            data = accepted.recv(_READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            self._wait_for_more()
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._gone()
+            return
+        if self._petition is not None:
+            # Talking before the answer: nothing we know does, and nothing is kept for it.
+            self._hang_up(bad_request("early", "bytes before the handshake was answered"))
+            return
+        head = self._head = self._head + data if self._head else data
+        end = head.find(HEAD_END)
+        limit = self._context.head_bytes_max
+        if end < 0 and len(head) <= limit:
+            self._wait_for_more()
+        elif end < 0 or end > limit:
+            self.refused(bad_request("head_size", f"the request head is over {limit} bytes"))
+        else:
+            self._decide(head, end + len(HEAD_END))
+
+    def _decide(self, head: bytes, size: int) -> None:
+        petition = scan_head(head) if size == len(head) else None
+        if petition is None:
+            self._go_on(None)
+            return
+        self._petition = petition
+        try:
+            handler = self._context.door.decide(petition, self._address, self)
+        except Refusal as refusal:
+            self.refused(refusal)
+            return
+        if handler is not None:
+            self._go_on(Granted(petition, handler))
+        else:
+            self._undecided = True
+            self._wait_for_more()  # to see it hang up
+
+    def _wait_for_more(self) -> None:
+        if self._reading:
+            return
+        context, accepted = self._context, self._socket
+        assert accepted is not None
+        self._reading = True
+        context.loop.add_reader(accepted, self._read)
+        context.wheel.schedule(self, context.loop.time() + context.head_timeout_s)
+
+    def _gone(self) -> None:
+        if self._petition is None:
+            self._context.observer.refused("bad_request", "gone")
+        undecided, self._undecided = self._undecided, False
+        self._close()
+        if undecided:
+            self._context.door.hung_up(self)
+
+    def _hang_up(self, refusal: Refusal) -> None:
+        """An offence while it waits: its place in the queue is given up."""
+        self.refused(refusal)
+        self._context.door.hung_up(self)
+
+    def _go_on(self, granted: Granted | None) -> None:
+        accepted = self._detach()
+        if accepted is not None:
+            self._context.upgrade(accepted, self._head, granted)
+
+    def _close(self) -> None:
+        accepted = self._detach()
+        if accepted is not None:
+            accepted.close()
+
+    def _detach(self) -> socket.socket | None:
+        accepted, self._socket = self._socket, None
+        if accepted is not None:
+            if self._reading:
+                self._context.loop.remove_reader(accepted)
+                self._context.wheel.cancel(self)
+            self._context.door.left(self)
+        return accepted
