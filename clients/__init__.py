@@ -2,7 +2,7 @@
 
 from clients.backoff import BackoffSettings, ReconnectPolicy
 from clients.credentials import CredentialProvider, static_credential
-from clients.device import Command, Device
+from clients.device import Command, Device, KnockRecord
 from clients.errors import CredentialRefused, DeviceError, OutboxError, Rejected, Unreachable
 from gateway.session.frames import Reject
 
@@ -13,6 +13,7 @@ __all__ = [
     "CredentialRefused",
     "Device",
     "DeviceError",
+    "KnockRecord",
     "OutboxError",
     "ReconnectPolicy",
     "Reject",

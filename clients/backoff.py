@@ -44,6 +44,11 @@ class ReconnectPolicy:
         """The ticket to show at the next attempt."""
         return self._ticket
 
+    @property
+    def has_floor(self) -> bool:
+        """Whether the next attempt has a time from the gateway."""
+        return self._floor_ms is not None
+
     def told_first_retry(self, first_retry_ms: int) -> None:
         """The gateway said over how long its fleet spreads the first attempt."""
         self._first_retry_ms = first_retry_ms

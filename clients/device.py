@@ -6,7 +6,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,17 @@ _RENEW_SHARE: Final = (0.7, 0.9)
 _HELLO_TIMEOUT_S: Final = 20.0
 
 
+@dataclass(slots=True)
+class KnockRecord:
+    """How a device has knocked so far. Lateness in milliseconds after the time it was given."""
+
+    knocks: int = 0
+    refusals: int = 0
+    lateness_ms: float = 0.0
+    """Of the last knock that had a time."""
+    lateness_ms_max: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A command for this device, its data decoded."""
@@ -43,6 +54,10 @@ class Command:
     id: str
     type: str
     data: Any
+
+
+class _SentAway(Exception):
+    """The gateway named another slot; this connection lives on until the next one stands."""
 
 
 class Device:
@@ -53,7 +68,7 @@ class Device:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         credential: str | CredentialProvider,
         *,
         outbox: Path | str,
@@ -67,7 +82,8 @@ class Device:
     ) -> None:
         """
         Args:
-            url: `ws://` or `wss://` address of the gateway's device endpoint.
+            url: `ws://` or `wss://` address of the gateway's device endpoint, or several: another
+                is tried after each attempt that did not end in a session.
             credential: a JWT, or a provider that can renew it.
             outbox: file of the outbox; one process at a time.
             on_ack: called with each acknowledged seq (everything up to it is stored).
@@ -78,7 +94,7 @@ class Device:
             ping_interval_s: how often a silent connection is probed from this side.
             message_bytes_max: largest encoded `data` until the gateway names its own limit.
         """
-        self._url = url
+        self._urls = [url] if isinstance(url, str) else list(url)
         self._provider = (
             static_credential(credential) if isinstance(credential, str) else credential
         )
@@ -86,6 +102,7 @@ class Device:
         self._on_ack = on_ack
         self._on_reject = on_reject
         self._rng = rng if rng is not None else random.Random()
+        self._rng.shuffle(self._urls)
         self._policy = ReconnectPolicy(backoff or BackoffSettings(), self._rng)
         self._open_timeout_s = open_timeout_s
         self._ping_interval_s = ping_interval_s
@@ -104,6 +121,9 @@ class Device:
         self._answers: list[bytes] = []
         self._token: str | None = None
         self._ended = False
+        self._sent_away = asyncio.Event()
+        self._old: tuple[ClientConnection, asyncio.Task[None]] | None = None
+        self.knocks = KnockRecord()
         self.connected = asyncio.Event()
         """Set while a session is established."""
         self.failure: DeviceError | None = None
@@ -133,6 +153,7 @@ class Device:
                     task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+        await self._retire_old()
         assert self._outbox is not None
         await self._in_thread(self._outbox.close)
         self._thread.shutdown()
@@ -231,7 +252,7 @@ class Device:
         try:
             self._token = await self._provider(None)
             while True:
-                await asyncio.sleep(self._policy.next_delay_ms() / 1000)
+                await self._wait_for_turn()
                 await self._attempt()
         except DeviceError as exc:
             _log.error("giving up: %s", exc)  # the message is whole
@@ -242,13 +263,25 @@ class Device:
             async with self._progress:
                 self._progress.notify_all()
 
+    async def _wait_for_turn(self) -> None:
+        """Wait as the policy says; never less, whatever the timers' resolution."""
+        given = self._policy.has_floor
+        due = time.monotonic() + self._policy.next_delay_ms() / 1000
+        while (left := due - time.monotonic()) > 0:  # noqa: ASYNC110  # a timer may be early
+            await asyncio.sleep(left)
+        if given:
+            record = self.knocks
+            record.lateness_ms = (time.monotonic() - due) * 1000
+            record.lateness_ms_max = max(record.lateness_ms_max, record.lateness_ms)
+
     async def _attempt(self) -> None:
+        self.knocks.knocks += 1
         headers = {"Authorization": f"Bearer {self._token}"}
         if self._policy.ticket is not None:
             headers[frames.TICKET_HEADER] = self._policy.ticket
         try:
             connection = await connect(
-                self._url,
+                self._urls[0],
                 subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
                 additional_headers=headers,
                 user_agent_header=None,
@@ -264,6 +297,7 @@ class Device:
         except (OSError, TimeoutError, InvalidHandshake, ConnectionClosed) as exc:
             _log.info("cannot connect: %s", exc)
             self._policy.failed()
+            self._try_another_url()
         else:
             await self._on_connected(connection)
 
@@ -272,43 +306,77 @@ class Device:
         error = body.get("error", f"HTTP {response.status_code}")
         if response.status_code in (401, 403):
             why = str(body.get("detail") or error)
+            self.connected.clear()
             self._token = await self._provider(why)
         elif response.status_code in (429, 503):
             retry_ms = _retry_ms(response)
             ticket = response.headers.get(frames.TICKET_HEADER)
             _log.info("refused (%s), retry in %s ms", body.get("reason", error), retry_ms)
+            self.knocks.refusals += 1
             self._policy.refused(retry_ms, ticket)
+            self._try_another_url()
         elif response.status_code in (400, 404, 426):
-            raise Unreachable(f"{self._url}: {error}: {body.get('detail', '')}")
+            raise Unreachable(f"{self._urls[0]}: {error}: {body.get('detail', '')}")
         else:
             self._policy.failed()
+            self._try_another_url()
+
+    def _try_another_url(self) -> None:
+        self._urls.append(self._urls.pop(0))
 
     async def _on_connected(self, connection: ClientConnection) -> None:
+        """Serve a session until it ends, or until it is sent away and left open behind us."""
         self._policy.opened()
+        self._sent_away.clear()
         began = time.monotonic()
         tasks: list[asyncio.Task[None]] = []
         try:
             session = await self._greet(connection)
+            # Made before broken: only now is the connection that sent us here given up.
+            await self._retire_old()
             self.connected.set()
+            receiving = asyncio.create_task(
+                self._receive(connection, session), name="tidegate-receive"
+            )
+            away = asyncio.create_task(self._until_sent_away(), name="tidegate-away")
             tasks = [
-                asyncio.create_task(self._receive(connection, session), name="tidegate-receive"),
+                receiving,
                 asyncio.create_task(self._send(connection, session), name="tidegate-send"),
                 asyncio.create_task(self._renew(connection), name="tidegate-renew"),
+                away,
             ]
             done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 await task
+        except _SentAway:
+            # Its acknowledgements are heard until the next connection stands.
+            tasks.remove(receiving)
+            receiving.add_done_callback(lambda _task: self.connected.clear())
+            self._old = (connection, receiving)
         except ConnectionClosed as exc:
             await self._on_closed(exc)
         except (ProtocolViolation, TimeoutError) as exc:
             _log.warning("session ended: %s", exc)
         finally:
-            self.connected.clear()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._policy.closed((time.monotonic() - began) * 1000)
-            await connection.close()
+            if self._old is None or self._old[0] is not connection:
+                self.connected.clear()
+                await connection.close()
+
+    async def _until_sent_away(self) -> None:
+        await self._sent_away.wait()
+        raise _SentAway
+
+    async def _retire_old(self) -> None:
+        if self._old is None:
+            return
+        (connection, receiving), self._old = self._old, None
+        receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)
+        await connection.close()
 
     async def _greet(self, connection: ClientConnection) -> ClientSession:
         assert self._outbox is not None
@@ -340,6 +408,8 @@ class Device:
             self._on_reject(frame.reject)
         if frame.goaway is not UNSET:
             self._policy.sent_away(frame.goaway.retry_ms, frame.goaway.ticket or None)
+            self._try_another_url()
+            self._sent_away.set()
         if frame.command is not UNSET:
             command = frame.command
             data = json.loads(bytes(command.data))

@@ -41,7 +41,7 @@ class Server(_Section):
     host: str = "127.0.0.1"
     port: Port = 8080
     backlog: Count = 4096
-    accept_budget: Count = 64
+    accept_budget: Count = 16
     connections_max: Count = 18_000
 
 
@@ -115,7 +115,7 @@ class Session(_Section):
     credit_initial: Count = 32
     credit_max: Count = 256
     first_retry_min_ms: Milliseconds = 2_000
-    refusals_per_s: Count = 10_000
+    refusals_per_s: Count = 1_000
 
     @model_validator(mode="after")
     def _credit_grows(self) -> Self:
@@ -155,7 +155,7 @@ class Admission(_Section):
     resume_cost: Annotated[float, Field(gt=0, le=1)] = 0.5
     resume_within_ms: Milliseconds = 600_000
     overload_retry_ms: Milliseconds = 10_000
-    verification_share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    verification_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     device_knocks_per_s: Annotated[float, Field(gt=0)] = 1.0
     device_knock_burst: Count = 20
     address_knocks_per_s: Annotated[float, Field(gt=0)] = 5_000.0

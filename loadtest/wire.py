@@ -25,9 +25,9 @@ PAYLOAD: Final = (
 def masked_frame(opcode: int, payload: bytes) -> bytes:
     """A client's frame with a zero masking key."""
     size = len(payload)
-    if size < 126:  # noqa: PLR2004  # RFC 6455 section 5.2
+    if size < 126:  # RFC 6455 section 5.2
         return struct.pack("!BBI", 0x80 | opcode, 0x80 | size, 0) + payload
-    if size < 65_536:  # noqa: PLR2004  # as above
+    if size < 65_536:  # as above
         return struct.pack("!BBHI", 0x80 | opcode, 0xFE, size, 0) + payload
     return struct.pack("!BBQI", 0x80 | opcode, 0xFF, size, 0) + payload
 
@@ -35,17 +35,28 @@ def masked_frame(opcode: int, payload: bytes) -> bytes:
 def frames_in(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     """Complete server frames at the front of `data`: opcode, payload, where the next begins."""
     position = 0
-    while len(data) - position >= 2:  # noqa: PLR2004  # the shortest frame
+    while len(data) - position >= 2:  # the shortest frame
         opcode, size = data[position] & 0x0F, data[position + 1]
         start = position + 2
-        if size >= 126:  # noqa: PLR2004  # RFC 6455 section 5.2
-            width = 2 if size == 126 else 8  # noqa: PLR2004  # as above
+        if size >= 126:  # RFC 6455 section 5.2
+            width = 2 if size == 126 else 8  # as above
             size = int.from_bytes(data[start : start + width], "big")
             start += width
         if len(data) < start + size:
             return
         position = start + size
         yield opcode, data[start:position], position
+
+
+def handshake_request(token: bytes, ticket: str | None = None) -> bytes:
+    """The opening handshake of a device."""
+    shown = f"Tidegate-Ticket: {ticket}\r\n".encode() if ticket else b""
+    return (
+        b"GET /v1/device HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Protocol: tidegate.v1\r\nAuthorization: Bearer %s\r\n%s\r\n"
+        % (_HANDSHAKE_KEY, token, shown)
+    )
 
 
 class Flow(Protocol):
@@ -96,7 +107,7 @@ class WireDevice(asyncio.Protocol):
             data = data[end + 4 :]
         position = 0
         for opcode, payload, position in frames_in(data):  # noqa: B007  # the last one is used
-            if opcode == 9:  # noqa: PLR2004  # ping
+            if opcode == 9:  # ping
                 assert self.transport is not None
                 self.transport.write(masked_frame(10, payload))
             else:
@@ -149,12 +160,7 @@ class GatewayDevice(WireDevice):
         self._limit = 0
 
     def _request(self) -> bytes:
-        return (
-            b"GET /v1/device HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-            b"Connection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Protocol: tidegate.v1\r\nAuthorization: Bearer %s\r\n\r\n"
-            % (_HANDSHAKE_KEY, self._token.encode())
-        )
+        return handshake_request(self._token.encode())
 
     def _greeting(self) -> bytes:
         return masked_frame(1, b'{"hello":{"outbox":"load","oldest":1}}')

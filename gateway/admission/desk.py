@@ -25,6 +25,8 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from msgspec import Struct
+
 from gateway.admission.calendar import Calendar
 from gateway.admission.errors import TicketError
 from gateway.admission.fairness import FairShares
@@ -52,9 +54,11 @@ class DeskSettings:
     promises_max: int = 200_000
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Who knocks. `holder` is the hash of tenant and device; `known` was here a moment ago."""
+class Claim(Struct, frozen=True, gc=False):
+    """Who knocks. `holder` is the hash of tenant and device; `known` was here a moment ago.
+
+    A msgspec Struct, as all that is made once a knock: a tenth of a dataclass's cost.
+    """
 
     tenant: str
     group: str
@@ -64,13 +68,11 @@ class Claim:
     ticket: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Admit:
+class Admit(Struct, frozen=True, gc=False):
     """Come in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True, gc=False):
     """Come back in `retry_s`, a floor. `reason` is rate or overload."""
 
     reason: str
@@ -161,7 +163,9 @@ class AdmissionDesk(Generic[W]):
     def next_poll_at(self) -> float | None:
         """When somebody in the lot may go; None if nobody is there."""
         due = self._lot.next_due()
-        return None if due is None else max(due, self._meter.ready_at())
+        if due is None:
+            return None
+        return min(max(due, self._meter.ready_at()), self._lot.next_latest())
 
     def left(self, waiter: W) -> None:
         """A waiter hung up; it must say so itself through `waiting` before this."""

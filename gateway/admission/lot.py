@@ -7,6 +7,7 @@ turn (the device hung up); its place is swept when it comes to the front.
 import enum
 import heapq
 import itertools
+import math
 from typing import Generic, Protocol, TypeVar
 
 
@@ -47,7 +48,7 @@ class ParkingLot(Generic[W]):
 
     def __init__(self, *, places: int) -> None:
         self._places = places
-        self._heaps: dict[Rank, list[tuple[float, int, Parked[W]]]] = {rank: [] for rank in Rank}
+        self._heaps: list[list[tuple[float, int, Parked[W]]]] = [[] for _ in Rank]
         self._order = itertools.count()
         self._count = 0
 
@@ -68,24 +69,29 @@ class ParkingLot(Generic[W]):
 
     def front(self, now: float) -> Parked[W] | None:
         """Who goes next of those whose time has come."""
-        for rank in Rank:
-            place = self._first(rank)
+        for heap in self._heaps:
+            place = _first(heap)
             if place is not None and place.due <= now:
                 return place
         return None
 
     def overdue(self, now: float) -> Parked[W] | None:
         """Who has waited as long as anybody may."""
-        for rank in Rank:
-            place = self._first(rank)
+        for heap in self._heaps:
+            place = _first(heap)
             if place is not None and place.latest <= now:
                 return place
         return None
 
     def next_due(self) -> float | None:
         """When the next of them can go, as far as its slot is concerned."""
-        dues = [place.due for rank in Rank if (place := self._first(rank)) is not None]
+        dues = [place.due for heap in self._heaps if (place := _first(heap)) is not None]
         return min(dues, default=None)
+
+    def next_latest(self) -> float:
+        """When somebody has waited as long as anybody may; infinity if nobody is there."""
+        firsts = [place.latest for heap in self._heaps if (place := _first(heap)) is not None]
+        return min(firsts, default=math.inf)
 
     def take(self, place: Parked[W]) -> W:
         """Remove the first of its rank."""
@@ -98,17 +104,17 @@ class ParkingLot(Generic[W]):
         """Everybody out."""
         waiters = [
             place.waiter
-            for heap in self._heaps.values()
+            for heap in self._heaps
             for _due, _order, place in sorted(heap, key=lambda entry: entry[:2])
             if place.waiter.waiting
         ]
-        for heap in self._heaps.values():
+        for heap in self._heaps:
             heap.clear()
         self._count = 0
         return waiters
 
-    def _first(self, rank: Rank) -> Parked[W] | None:
-        heap = self._heaps[rank]
-        while heap and not heap[0][2].waiter.waiting:
-            heapq.heappop(heap)
-        return heap[0][2] if heap else None
+
+def _first(heap: list[tuple[float, int, Parked[W]]]) -> Parked[W] | None:
+    while heap and not heap[0][2].waiter.waiting:
+        heapq.heappop(heap)
+    return heap[0][2] if heap else None

@@ -15,8 +15,9 @@ import hashlib
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.admission.errors import TicketError
 
@@ -31,8 +32,7 @@ _DEVICE_BYTES: Final = 8
 _PRIORITY: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Struct, frozen=True, gc=False):
     """A slot. `slot_at` in seconds of the fleet's clock."""
 
     slot_at: float

@@ -36,13 +36,16 @@ class Refusal(EdgeError):
             retry_ms: when to come back.
             ticket: for a slot then.
         """
-        super().__init__(f"{status} {error} {detail}".rstrip())
+        super().__init__(error)
         self.status = status
         self.error = error
         self.detail = detail
         self.reason = reason
         self.retry_ms = retry_ms
         self.ticket = ticket
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.error} {self.detail}".rstrip()
 
 
 class TlsError(EdgeError):

@@ -28,7 +28,7 @@ from gateway.admission.desk import AdmissionDesk, Claim, Outcome, Refuse
 from gateway.admission.errors import CredentialError, TicketError
 from gateway.admission.gcra import KeyedLimiter
 from gateway.admission.herd import HerdIndex
-from gateway.admission.ticket import TicketOffice, device_hash
+from gateway.admission.ticket import TicketOffice
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.errors import Refusal
 from gateway.edge.head import Petition
@@ -161,7 +161,7 @@ class DeviceGate:
         claim = Claim(
             tenant=identity.tenant,
             group=identity.group,
-            holder=device_hash(identity.tenant, identity.device),
+            holder=identity.holder,
             urgent=identity.urgent,
             known=context.device.fleet.known(key, context.known_within_s),
             ticket=petition.ticket,

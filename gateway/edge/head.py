@@ -6,26 +6,35 @@ connection that is let in as well. So this scan can save work, and never decide 
 """
 
 import re
-from dataclasses import dataclass
+from typing import Final
+
+from msgspec import Struct
 
 from gateway.session import frames
 
 _shape = re.compile(
     # Exactly our request line, then well-formed header lines (RFC 9112 section 5), then the end.
-    rb"GET %b HTTP/1\.1\r\n(?:[!#$%%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[\x20-\x7e]*\r\n){1,64}\r\n"
+    rb"GET %b HTTP/1\.1\r\n(?:[!#$%%&'*+.^_`|~0-9A-Za-z-]+:[\x20-\x7e]*\r\n){1,64}\r\n"
     % re.escape(frames.PATH.encode())
+).fullmatch
+_SCHEME: Final = b" bearer "
+_TOKEN_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+"""Of a JWT in compact form (RFC 7515 section 3.1)."""
+
+_ONCE: Final = (
+    b"\r\nupgrade: websocket\r\n",
+    b"\r\nconnection: upgrade\r\n",
+    b"\r\nsec-websocket-version: 13\r\n",
+    b"\r\nsec-websocket-protocol: %b\r\n" % frames.SUBPROTOCOL.encode(),
 )
-_wanted = re.compile(
-    rb"\r\n(authorization|tidegate-ticket|upgrade|connection|sec-websocket-protocol"
-    rb"|sec-websocket-version|sec-websocket-key|content-length|transfer-encoding)"
-    rb":[ \t]*([\x20-\x7e]*?)[ \t]*(?=\r\n)",
-    re.IGNORECASE,
-)
-_bearer = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE).fullmatch
+"""Lines of the plainest handshake (RFC 6455 section 4.1). Each name may come once."""
+_NAMES: Final = (*(line[: line.index(b":") + 1] for line in _ONCE), b"\r\nsec-websocket-key:")
+_BODY: Final = (b"\r\ncontent-length:", b"\r\ntransfer-encoding:")
+_CREDENTIAL: Final = b"\r\nauthorization:"
+_TICKET: Final = b"\r\n%b:" % frames.TICKET_HEADER.lower().encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Petition:
+class Petition(Struct, frozen=True, gc=False):
     """What a knock asks for: to be let in with this credential, perhaps in the slot of a ticket."""
 
     token: str
@@ -38,24 +47,26 @@ def scan_head(head: bytes) -> Petition | None:
     Returns:
         The petition, or None if the full parser should look.
     """
-    if _shape.fullmatch(head) is None:
+    if _shape(head) is None:
         return None
-    found: dict[bytes, bytes] = {}
-    for name, value in _wanted.findall(head):
-        name = name.lower()  # noqa: PLW2901  # one spelling
-        if name in found:
+    folded = head.lower()
+    for line in _ONCE:
+        if line not in folded:
             return None
-        found[name] = value
-    credential = _bearer(found.get(b"authorization", b""))
-    if (
-        credential is None
-        or found.get(b"upgrade", b"").lower() != b"websocket"
-        or found.get(b"connection", b"").lower() != b"upgrade"
-        or found.get(b"sec-websocket-version") != b"13"
-        or found.get(b"sec-websocket-protocol") != frames.SUBPROTOCOL.encode()
-        or len(found.get(b"sec-websocket-key", b"")) != 24  # noqa: PLR2004  # RFC 6455 section 4.1
-        or b"content-length" in found
-        or b"transfer-encoding" in found
-    ):
+    for name in _NAMES:
+        if folded.count(name) != 1:
+            return None
+    if _BODY[0] in folded or _BODY[1] in folded or folded.count(_CREDENTIAL) != 1:
         return None
-    return Petition(credential[1].decode(), found.get(b"tidegate-ticket", b"").decode())
+    credential = _value(head, folded, _CREDENTIAL)
+    scheme, token = credential[: len(_SCHEME)], credential[len(_SCHEME) :]
+    tickets = folded.count(_TICKET)
+    if scheme.lower() != _SCHEME or token.translate(None, _TOKEN_BYTES) or tickets > 1:
+        return None
+    ticket = _value(head, folded, _TICKET).strip(b" ").decode() if tickets else ""
+    return Petition(token.decode(), ticket)
+
+
+def _value(head: bytes, folded: bytes, name: bytes) -> bytes:
+    start = folded.index(name) + len(name)
+    return head[start : head.index(b"\r\n", start)]

