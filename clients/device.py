@@ -332,8 +332,6 @@ class Device:
         tasks: list[asyncio.Task[None]] = []
         try:
             session = await self._greet(connection)
-            # Made before broken: only now is the connection that sent us here given up.
-            await self._retire_old()
             self.connected.set()
             receiving = asyncio.create_task(
                 self._receive(connection, session), name="tidegate-receive"
@@ -345,13 +343,15 @@ class Device:
                 asyncio.create_task(self._renew(connection), name="tidegate-renew"),
                 away,
             ]
+            # Made before broken: only now is the connection that sent us here given up.
+            await self._retire_old()
             done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 await task
         except _SentAway:
             # Its acknowledgements are heard until the next connection stands.
             tasks.remove(receiving)
-            receiving.add_done_callback(lambda _task: self.connected.clear())
+            receiving.add_done_callback(self._on_old_lost)
             self._old = (connection, receiving)
         except ConnectionClosed as exc:
             await self._on_closed(exc)
@@ -370,10 +370,14 @@ class Device:
         await self._sent_away.wait()
         raise _SentAway
 
+    def _on_old_lost(self, _receiving: asyncio.Task[None]) -> None:
+        self.connected.clear()
+
     async def _retire_old(self) -> None:
         if self._old is None:
             return
         (connection, receiving), self._old = self._old, None
+        receiving.remove_done_callback(self._on_old_lost)
         receiving.cancel()
         await asyncio.gather(receiving, return_exceptions=True)
         await connection.close()

@@ -79,6 +79,7 @@ class Reception:
         self._trouble = trouble
         self._lag_s = 0.0
         self._last_fence = 0
+        self._shared_secret = b""
         self._gate: DeviceGate | None = None
         self.clock = FleetClock(time.time, time.monotonic)
         self.revocations = RevocationList()
@@ -172,6 +173,11 @@ class Reception:
         else:
             self._devices.on_message(text)
 
+    async def _catch_up(self) -> None:
+        """What other nodes said while this one did not hear."""
+        await self._feed.load()
+        await self._devices.register_all()
+
     def _on_fleet(self, rate_per_s: float, nodes: int) -> None:
         assert self._shared is not None
         self._shared.calendar.set_fleet(rate_per_s, nodes)
@@ -196,9 +202,14 @@ class Reception:
         assert self._link is not None
         key = self._link.key("ticket-secret")
         own = self._own_secrets()
-        await self._link.call(lambda client: client.set(key, own[0].decode(), nx=True))
-        shared: str = await self._link.call(lambda client: client.get(key))
-        self._office.rotate([shared.encode(), *own])
+        # A Redis that lost its memory is given what the fleet agreed on, not some node's own:
+        # tickets are out there.
+        proposed = self._shared_secret or own[0]
+        await self._link.call(lambda client: client.set(key, proposed.decode(), nx=True))
+        agreed: str = await self._link.call(lambda client: client.get(key))
+        self._shared_secret = agreed.encode()
+        older = [proposed] if proposed != self._shared_secret else []
+        self._office.rotate([self._shared_secret, *older, *own])
 
     def _own_secrets(self) -> list[bytes]:
         configured = self._settings.admission.ticket_secrets
@@ -309,7 +320,7 @@ class Reception:
             yield "heartbeat", self._nodes.run()
             yield "devices", self._devices.run()
             channels = [self._feed.channel, self._devices.channel]
-            yield "redis-listen", self._link.listen(channels, self._on_message)
+            yield "redis-listen", self._link.listen(channels, self._on_message, self._catch_up)
 
     async def close(self) -> None:
         if self._link is not None:

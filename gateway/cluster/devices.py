@@ -48,7 +48,6 @@ class DeviceRegistry:
         self._arrived: dict[DeviceKey, int] = {}
         self._departed: dict[DeviceKey, int] = {}
         self._changed = asyncio.Event()
-        link.on_up.append(self._on_up)
 
     @property
     def channel(self) -> str:
@@ -113,7 +112,12 @@ class DeviceRegistry:
             tenant, _, device = name.partition("/")
             self._on_newer((tenant, device), int(fence))
 
-    async def _on_up(self) -> None:
+    async def register_all(self) -> None:
+        """Register every session anew: what was said meanwhile was not heard.
+
+        Raises:
+            RedisUnavailable: Redis is down, or went down.
+        """
         everybody = dict(self._present())
         while everybody:
             await self._register(_take(everybody))

@@ -22,6 +22,8 @@ from gateway.admission.calendar import CalendarSettings, SlotCalendar
 _DEMAND_FADE: Final = 0.5
 _DEMAND_MARGIN: Final = 1.25
 _CRUMB: Final = 1e-6
+_GRACE_S: Final = 0.5
+"""In a calm fleet a slot is leased at the very edge of the past; it must survive the way here."""
 
 
 @dataclass(slots=True)
@@ -129,7 +131,7 @@ class LeasedCalendar:
         self._main = _Blocks()
         self._priority = _Blocks()
         self._waiting = 0
-        self._front = now
+        self._front = now - settings.burst / rate_per_s
         self._vacated = 0.0
         self._admitted = 0.0
         self._past_horizon = False
@@ -148,7 +150,7 @@ class LeasedCalendar:
     def ready(self, now: float) -> bool:
         if self._alone is not None:
             return True
-        self._main.drop_before(now - self._settings.burst / self._fleet_rate_per_s)
+        self._main.drop_before(now - self._settings.burst / self._fleet_rate_per_s - _GRACE_S)
         if self._main.units >= 1 or self._past_horizon:
             return True
         self._waiting += 1
@@ -163,7 +165,7 @@ class LeasedCalendar:
         if priority and self._front > now:
             asked["priority"] += cost
             first = self._priority
-            first.drop_before(now)
+            first.drop_before(now - _GRACE_S)
             if first.units >= cost and first.next_slot < self._main.next_slot:
                 return first.take(cost)
         if self._main.units < cost:

@@ -44,6 +44,7 @@ class RedisLink:
         self._prefix = prefix
         self._rng = rng
         self._lost = asyncio.Event()
+        self._ready = asyncio.Event()
         self.up = False
         self.on_up: list[Callable[[], Awaitable[None]]] = []
         """Run in order once Redis answers, before the link counts as up."""
@@ -74,9 +75,15 @@ class RedisLink:
                 continue
             failures = 0
             _log.info("redis_connected")
+            self._ready.set()
             await self._lost.wait()
+            self._ready.clear()
             _log.warning("redis_lost")
             self._tell_down()
+
+    async def wait_up(self) -> None:
+        """Wait until Redis answers and everything has been told so."""
+        await self._ready.wait()
 
     async def script(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run one of the room's scripts.
@@ -101,17 +108,36 @@ class RedisLink:
             self._fail()
             raise RedisUnavailable(f"Redis: {type(exc).__name__}") from exc
 
-    async def listen(self, channels: Sequence[str], on_message: Callable[[str, str], None]) -> None:
-        """Hear `channels` for ever, over every loss of the connection."""
+    async def listen(
+        self,
+        channels: Sequence[str],
+        on_message: Callable[[str, str], None],
+        on_listening: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Hear `channels` for ever, over every loss of the connection.
+
+        Args:
+            channels: their names.
+            on_message: takes channel and text.
+            on_listening: run each time once all of them are heard: what was said before was missed.
+        """
         while True:
-            pubsub: PubSub = self._redis.pubsub(ignore_subscribe_messages=True)
+            pubsub: PubSub = self._redis.pubsub()
             try:
                 await pubsub.subscribe(*channels)
+                unheard = set(channels)
                 while True:
                     message = await pubsub.get_message(timeout=None)
-                    if message is not None:
+                    if message is None:
+                        continue
+                    if message["type"] == "message":
                         on_message(message["channel"], message["data"])
-            except (RedisError, OSError):
+                    elif unheard:
+                        unheard.discard(message["channel"])
+                        if not unheard:
+                            await self.wait_up()
+                            await on_listening()
+            except (RedisError, OSError, RedisUnavailable):
                 self._fail()
                 await asyncio.sleep(self._rng.uniform(0, _WAIT_MAX_S))
             finally:

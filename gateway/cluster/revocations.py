@@ -27,7 +27,6 @@ class RevocationFeed:
         self._link = link
         self._on_revoked = on_revoked
         self._key = link.key("revoked")
-        link.on_up.append(self._load)
 
     @property
     def channel(self) -> str:
@@ -54,7 +53,12 @@ class RevocationFeed:
         else:
             self._on_revoked(revocation)
 
-    async def _load(self) -> None:
+    async def load(self) -> None:
+        """Hear all there are: those of before this node's time, and those it missed.
+
+        Raises:
+            RedisUnavailable: Redis is down, or went down.
+        """
         texts: dict[str, str] = await self._link.call(lambda client: client.hgetall(self._key))
         now = time.time()
         expired: list[str] = []

@@ -143,9 +143,6 @@ class NatsLink:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        if self._client is not None:
-            client, self._client = self._client, None
-            await client.close()
 
     def write(self, data: bytes) -> bool:
         """Hand `data`, complete protocol commands, to the socket now; False without a connection.
@@ -182,10 +179,12 @@ class NatsLink:
             self._on_ready()
             try:
                 await lost.wait()
+            except asyncio.CancelledError:
+                await client.close()
+                raise
             finally:
                 self._up.clear()
-                if not self._stopping:
-                    self._client = None
+                self._client = None
             self._remember_cluster(client)
             self.last_error = "connection lost"
             _log.warning("nats_connection_lost")

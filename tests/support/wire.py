@@ -69,13 +69,15 @@ async def raw_device(
     outbox: str = "box",
     oldest: int = 1,
     token: str | None = None,
+    ticket: str = "",
     **options: Any,
 ) -> AsyncIterator[RawDevice]:
     token = token if token is not None else token_for(gateway, device)
     async with connect(
         options.pop("url", url_of(gateway)),
         subprotocols=["tidegate.v1"],
-        additional_headers={"Authorization": f"Bearer {token}"},
+        additional_headers={"Authorization": f"Bearer {token}"}
+        | ({"Tidegate-Ticket": ticket} if ticket else {}),
         compression=options.pop("compression", None),
         proxy=None,
         **options,

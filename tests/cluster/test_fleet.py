@@ -1,0 +1,292 @@
+"""Several gateways over a real redis-server and nats-server: one calendar, one session a device."""
+
+import asyncio
+import contextlib
+import time
+
+import aiohttp
+import pytest
+from support.gateways import running_gateway, url_of
+from support.processes import GatewayProcess
+from support.servers import nats_server, redis_server
+from support.stored import by_device, read_stream
+from support.waiting import eventually, within
+from support.wire import message, raw_device
+from websockets.exceptions import InvalidStatus
+
+from clients import BackoffSettings, Device
+from gateway import development
+from gateway.admission.revocation import Revocation
+
+
+@pytest.fixture
+def servers(tmp_path):
+    with nats_server(tmp_path / "nats") as nats, redis_server() as redis:
+        yield nats, redis
+
+
+@contextlib.asynccontextmanager
+async def nodes(tmp_path, servers, count=2, **settings):
+    nats, redis = servers
+    keys = development.ensure_key(tmp_path / "keys")
+    async with contextlib.AsyncExitStack() as stack:
+        made = [
+            await stack.enter_async_context(
+                running_gateway(
+                    tmp_path / f"node-{number}",
+                    nats__urls=(nats.url,),
+                    stream__durability="stream",
+                    credentials__jwks_file=keys,
+                    cluster__redis_url=redis.url,
+                    cluster__heartbeat_ms=100,
+                    cluster__node_timeout_ms=1_000,
+                    cluster__lease_ms=10,
+                    **settings,
+                )
+            )
+            for number in range(count)
+        ]
+        await eventually(
+            lambda: all(
+                fleet_of(node)["nodes"] == count and not fleet_of(node)["alone"] for node in made
+            )
+        )
+        yield made
+
+
+def fleet_of(node):
+    return node.status()["admission"]["fleet"]
+
+
+def minted(tmp_path, device, **claims):
+    return development.mint(tmp_path / "keys", device, lifetime_s=600, claims=claims)
+
+
+async def test_the_newest_connection_wins_on_any_node(tmp_path, servers):
+    token = minted(tmp_path, "veh-1")
+    async with nodes(tmp_path, servers) as (one, two):
+        async with raw_device(one, token=token) as first:
+            await first.say(message(1))
+            await first.hear_ack(1)
+            async with raw_device(two, token=token, oldest=2) as second:
+                code, reason = await first.closed()
+                assert (code, reason["error"]) == (4409, "taken_over")
+                await second.say(message(2))
+                await second.hear_ack(2)
+                async with raw_device(one, token=token, oldest=3) as third:
+                    assert (await second.closed())[0] == 4409
+                    await third.say(message(3))
+                    await third.hear_ack(3)
+    stored = by_device(await read_stream(servers[0].url))
+    assert stored == {("veh-1", "box"): [1, 2, 3]}
+
+
+async def test_a_ticket_of_one_node_is_honoured_by_another(tmp_path, servers):
+    settings = {
+        "admission__rate_per_s": 2.0,
+        "admission__rate_floor_per_s": 2.0,
+        "admission__burst": 1,
+        "admission__park_ms": 50,
+    }
+    async with nodes(tmp_path, servers, **settings) as (one, two):
+        refusals = []
+        for number in range(6):
+            token = minted(tmp_path, f"veh-{number}")
+            try:
+                async with raw_device(one, token=token):
+                    pass
+            except InvalidStatus as exc:
+                refusals.append((f"veh-{number}", token, exc.response))
+        assert refusals
+        name, token, response = refusals[0]
+        ticket = response.headers["Tidegate-Ticket"]
+        await eventually(lambda: _enters(two, name, token, ticket))
+        assert two.metrics.value("tidegate_tickets_total", {"outcome": "honoured"}) >= 1
+
+
+async def _enters(node, name, token, ticket):
+    try:
+        async with raw_device(node, name, token=token, ticket=ticket):
+            return True
+    except InvalidStatus:
+        return False
+
+
+async def test_a_revocation_reaches_live_sessions_everywhere_and_later_nodes(tmp_path, servers):
+    token = minted(tmp_path, "veh-1", jti="j-1")
+    async with nodes(tmp_path, servers) as (one, two):
+        async with raw_device(two, token=token) as device:
+            assert await one._reception.revoke(Revocation(time.time() + 60, jti="j-1")) == "fleet"
+            assert (await device.closed())[0] == 4403
+        with pytest.raises(InvalidStatus) as caught:
+            async with raw_device(two, token=token):
+                pass
+        assert caught.value.response.status_code == 403
+        async with raw_device(two, token=minted(tmp_path, "veh-1", jti="j-2")) as other:
+            await one._reception.revoke(
+                Revocation(time.time() + 60, tenant="default", device="veh-1")
+            )
+            assert (await other.closed())[0] == 4403
+        late = running_gateway(
+            tmp_path / "late",
+            nats__urls=(servers[0].url,),
+            stream__durability="stream",
+            credentials__jwks_file=tmp_path / "keys" / "development-jwks.json",
+            cluster__redis_url=servers[1].url,
+        )
+        async with late as third:
+            await eventually(lambda: third.status()["admission"]["revoked"] == 2)
+
+
+async def test_without_redis_each_node_goes_on_with_its_share_and_heals_by_itself(
+    tmp_path, servers
+):
+    _nats, redis = servers
+    token = minted(tmp_path, "veh-1")
+    async with nodes(tmp_path, servers, admission__rate_per_s=600.0) as (one, two):
+        async with raw_device(one, token=token) as device:
+            redis.kill()
+            await eventually(lambda: fleet_of(one)["alone"] and fleet_of(two)["alone"])
+            assert one.status()["admission"]["rate_per_s"] == 300
+            await device.say(message(1))
+            await device.hear_ack(1)  # sessions live on
+            async with raw_device(two, "veh-2", token=minted(tmp_path, "veh-2")) as new:
+                await new.say(message(1))
+                await new.hear_ack(1)
+            # While nobody tells them, a device may be on two nodes; the newest wins afterwards.
+            async with raw_device(two, token=token, oldest=2) as newer:
+                redis.start()
+                await eventually(lambda: not fleet_of(one)["alone"] and not fleet_of(two)["alone"])
+                assert (await device.closed())[0] == 4409
+                await newer.say(message(2))
+                await newer.hear_ack(2)
+        assert one.metrics.exposition()[0].count(b"tidegate_redis_up 1.0") == 1
+
+
+async def test_tickets_outlive_a_redis_that_lost_its_memory(tmp_path, servers):
+    _nats, redis = servers
+    async with nodes(tmp_path, servers) as (one, two):
+        secrets = {node._reception._office._secrets[0] for node in (one, two)}
+        assert len(secrets) == 1
+        redis.kill()
+        await eventually(lambda: fleet_of(one)["alone"] and fleet_of(two)["alone"])
+        redis.start()
+        await eventually(lambda: not fleet_of(one)["alone"] and not fleet_of(two)["alone"])
+        assert {node._reception._office._secrets[0] for node in (one, two)} == secrets
+
+
+async def test_a_drained_node_hands_its_devices_over_make_before_break(tmp_path, servers):
+    """Every device has its new connection before the old one ends; nothing is lost or doubled."""
+    count, each = 20, 40
+    async with nodes(tmp_path, servers, drain__rate_per_s=100.0, drain__linger_ms=5_000) as (
+        one,
+        two,
+    ):
+        async with contextlib.AsyncExitStack() as stack:
+            devices = [
+                await stack.enter_async_context(
+                    Device(
+                        [url_of(one), url_of(two)],
+                        minted(tmp_path, f"veh-{number}"),
+                        outbox=tmp_path / f"veh-{number}.outbox",
+                        backoff=BackoffSettings(first_retry_ms=20, base_ms=20, cap_ms=200),
+                    )
+                )
+                for number in range(count)
+            ]
+            for device in devices:
+                await within(device.connected.wait())
+            before = [device.knocks.refusals for device in devices]
+            broken = 0
+
+            async def talk(device):
+                nonlocal broken
+                for n in range(each):
+                    await device.send("t", {"n": n})
+                    broken += not device.connected.is_set()
+
+            talking = asyncio.gather(*(talk(device) for device in devices))
+            one.request_stop()
+            stopping = asyncio.create_task(one.stop())
+            await within(talking)
+            await within(stopping)
+            await within(asyncio.gather(*(device.flush() for device in devices)))
+            assert broken == 0, "a device was without a connection"
+            assert [device.knocks.refusals for device in devices] == before
+            assert two.status()["devices"] == count
+    stored = by_device(await read_stream(servers[0].url))
+    assert sorted(device for device, _ in stored) == sorted(f"veh-{n}" for n in range(count))
+    assert all(seqs == list(range(1, each + 1)) for seqs in stored.values())
+
+
+async def test_a_rolling_restart_of_three_nodes_refuses_nobody_and_loses_nothing(tmp_path, servers):
+    nats, redis = servers
+    keys = development.ensure_key(tmp_path / "keys")
+    environment = {
+        "NATS__URLS": nats.url,
+        "STREAM__DURABILITY": "stream",
+        "CREDENTIALS__JWKS_FILE": str(keys),
+        "CLUSTER__REDIS_URL": redis.url,
+        "CLUSTER__HEARTBEAT_MS": "100",
+        "CLUSTER__NODE_TIMEOUT_MS": "1000",
+        "CLUSTER__LEASE_MS": "10",
+        "DRAIN__RATE_PER_S": "100",
+    }
+    fleet = [GatewayProcess(tmp_path / f"node-{n}", **environment) for n in range(3)]
+    try:
+        for node in fleet:
+            node.start()
+        await _all_see(fleet, 3)
+        urls = [node.url for node in fleet]
+        async with contextlib.AsyncExitStack() as stack:
+            devices = [
+                await stack.enter_async_context(
+                    Device(
+                        urls,
+                        minted(tmp_path, f"veh-{number}"),
+                        outbox=tmp_path / f"veh-{number}.outbox",
+                        backoff=BackoffSettings(first_retry_ms=20, base_ms=20, cap_ms=200),
+                    )
+                )
+                for number in range(15)
+            ]
+            for device in devices:
+                await within(device.connected.wait())
+            sent = [0] * len(devices)
+            rolling = True
+
+            async def talk(number):
+                while rolling:
+                    sent[number] = await devices[number].send("t", {"n": sent[number]})
+
+            talking = [asyncio.create_task(talk(number)) for number in range(len(devices))]
+            for node in fleet:
+                node.signal(15)
+                assert await node.ended() == 0
+                await asyncio.to_thread(node.start)
+                await _all_see(fleet, 3)
+            rolling = False
+            await within(asyncio.gather(*talking))
+            await within(asyncio.gather(*(device.flush() for device in devices)))
+            # `draining` may meet a device that tries its node's neighbours; nothing else may.
+            assert sum(device.knocks.refusals for device in devices) <= len(devices)
+        stored = by_device(await read_stream(nats.url))
+        assert sum(len(seqs) for seqs in stored.values()) == sum(sent)
+        assert all(seqs == list(range(1, len(seqs) + 1)) for seqs in stored.values())
+    finally:
+        for node in fleet:
+            node.stop()
+
+
+async def _all_see(fleet, count):
+    async with aiohttp.ClientSession() as http:
+
+        async def seen():
+            for node in fleet:
+                async with http.get(f"http://127.0.0.1:{node.ops_port}/status") as response:
+                    page = await response.json()
+                if page["admission"]["fleet"]["nodes"] != count or page["state"] != "serving":
+                    return False
+            return True
+
+        await eventually(seen)

@@ -1,0 +1,113 @@
+"""A node's part of the fleet's calendar: the same promises, whatever leases bring."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.storm import Town, fleet
+
+from gateway.admission.calendar import CalendarSettings, SlotCalendar
+from gateway.cluster.leased_calendar import Lease, LeasedCalendar
+
+SETTINGS = CalendarSettings(burst=20, horizon_s=900)
+
+
+class FakeRedis:
+    """What lease.lua does, in a few lines of Python: one fleet calendar."""
+
+    def __init__(self, rate):
+        self.rate = rate
+        self.front = -1.0
+
+    def lease(self, wish, now):
+        step = (1 + SETTINGS.headroom) / self.rate
+        first = max(self.front, now - SETTINGS.burst / self.rate, wish.hint)
+        self.front = first + wish.slots * step
+        return Lease(now, first, wish.slots, 0.0, 0, 0, self.front)
+
+
+class LeasedTown(Town):
+    """A desk whose calendar is leased every tenth of a second."""
+
+    def __init__(self, rate, redis, seed=1):
+        self.needed = False
+        calendar = LeasedCalendar(SETTINGS, rate_per_s=rate, now=0.0, on_need=self.need)
+        super().__init__(rate=rate, burst=20, seed=seed, calendar=calendar)
+        self.redis = redis
+        self.leases = 0
+
+    def need(self):
+        if not self.needed:
+            self.needed = True
+            self.at(getattr(self, "now", 0.0) + 0.1, self.lease)
+
+    def lease(self):
+        self.needed = False
+        self.leases += 1
+        self.calendar.leased(self.redis.lease(self.calendar.wish(), self.now))
+        self.settle(self.desk.poll(self.now))
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(20, 400), st.floats(20, 300), st.integers(0, 50))
+def test_everybody_comes_in_with_two_knocks_and_a_few_leases(count, rate, seed):
+    town = LeasedTown(rate, FakeRedis(rate), seed)
+    devices = fleet(count, 1.0, seed)
+    town.add(devices)
+    town.run()
+    assert all(device.admitted_at is not None for device in devices)
+    assert max(device.knocks for device in devices) <= 2
+    assert max(town.admissions) <= 1.15 * count / rate + 1.5
+    assert town.leases <= max(town.admissions) * 10 + 5
+
+
+def test_alone_it_goes_on_with_its_share_behind_what_was_promised():
+    calendar = LeasedCalendar(SETTINGS, rate_per_s=90, now=0.0, on_need=lambda: None)
+    calendar.set_fleet(90.0, 3)
+    calendar.leased(Lease(0.0, 5.0, 10, 0.0, 0, 0, 7.0))
+    assert calendar.reserve(0.0, 1.0, priority=False) == 5.0
+    calendar.go_alone(0.0)
+    assert calendar.alone
+    assert calendar.rate_per_s == 30
+    slots = [calendar.reserve(0.0, 1.0, priority=False) for _ in range(4)]
+    assert slots[0] == 7.0
+    assert slots[1] - slots[0] == pytest.approx(1.01 / 30)
+    calendar.rejoin()
+    assert not calendar.alone
+    assert calendar.wish().hint == pytest.approx(slots[3] + 1.01 / 30)
+
+
+def test_a_lease_nobody_needed_in_time_is_dropped():
+    calendar = LeasedCalendar(SETTINGS, rate_per_s=100, now=0.0, on_need=lambda: None)
+    calendar.leased(Lease(0.0, 0.0, 50, 0.0, 0, 0, 0.5))
+    assert calendar.ready(0.1)
+    assert not calendar.ready(10.0)
+
+
+def test_slots_are_never_handed_out_twice():
+    rng, handed = random.Random(3), []
+    redis = FakeRedis(100.0)
+    nodes = [
+        LeasedCalendar(SETTINGS, rate_per_s=100, now=0.0, on_need=lambda: None) for _ in range(3)
+    ]
+    now = 0.0
+    for _ in range(3_000):
+        now += rng.uniform(0, 0.005)
+        node = rng.choice(nodes)
+        if not node.ready(now):
+            node.leased(redis.lease(node.wish(), now))
+        if node.ready(now):
+            handed.append(node.reserve(now, 1.0, priority=False))
+    assert len(set(handed)) == len(handed)
+    span = max(handed) - min(handed)
+    assert len(handed) <= 100 * span + 21
+
+
+def test_alone_is_a_slot_calendar():
+    calendar = LeasedCalendar(SETTINGS, rate_per_s=100, now=0.0, on_need=lambda: None)
+    calendar.go_alone(0.0)
+    own = SlotCalendar(SETTINGS, rate_per_s=100, now=0.0)
+    for _ in range(50):
+        assert calendar.reserve(0.0, 1.0, priority=False) == own.reserve(0.0, 1.0, priority=False)
+    assert calendar.lead_s(0.0) == own.lead_s(0.0)

@@ -1,0 +1,86 @@
+"""The raw scan against its judge, the full parser."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.server import ServerProtocol
+
+from gateway.edge.errors import Refusal
+from gateway.edge.gate import _petition_of
+from gateway.edge.head import Petition, scan_head
+
+PLAIN = (
+    b"GET /v1/device HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: tidegate.v1\r\nAuthorization: Bearer a.b.c\r\n"
+    b"Tidegate-Ticket: tick\r\n\r\n"
+)
+
+
+def judge(head):
+    """What the full parser makes of it: a petition, or None."""
+    core = ServerProtocol(subprotocols=["tidegate.v1"])
+    core.receive_data(head)
+    events = core.events_received()
+    if not events:
+        return None
+    try:
+        petition = _petition_of(events[0])
+    except Refusal:
+        return None
+    return petition if core.accept(events[0]).status_code == 101 else None
+
+
+def test_the_plainest_head_is_read():
+    assert scan_head(PLAIN) == Petition("a.b.c", "tick") == judge(PLAIN)
+    assert scan_head(PLAIN.replace(b"Tidegate-Ticket: tick\r\n", b"")) == Petition("a.b.c", "")
+    assert scan_head(PLAIN.upper().replace(b"GET /V1/DEVICE", b"GET /v1/device")) is None
+
+
+UNSURE = [
+    (b"GET /v1/device", b"GET /v1/device?refusal=close"),
+    (b"GET", b"get"),
+    (b"HTTP/1.1", b"HTTP/1.0"),
+    (b"Host: x\r\n", b"Host: x\r\n folded\r\n"),
+    (b"Host: x\r\n", b"Host: x\r\nAuthorization: Bearer d.e.f\r\n"),
+    (b"Host: x\r\n", b"Host: x\r\nTidegate-Ticket: other\r\n"),
+    (b"Host: x\r\n", b"Host: x\r\nContent-Length: 5\r\n"),
+    (b"Host: x\r\n", b"Host: x\r\nTransfer-Encoding: chunked\r\n"),
+    (b"Host: x\r\n", b"Host: x\r\nUpgrade: h2c\r\n"),
+    (b"Host: x\r\n", b"Host : x\r\n"),
+    (b"Host: x\r\n", b"Host: \x00\r\n"),
+    (b"Host: x\r\n", b"Host: x\n"),
+    (b"Bearer a.b.c", b"Bearer a b"),
+    (b"Bearer a.b.c", b"Basic dTpw"),
+    (b"tidegate.v1", b"tidegate.v1, other"),
+    (b"Version: 13", b"Version: 8"),
+    (b"websocket\r\n", b"websocket, h2c\r\n"),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), UNSURE, ids=range(len(UNSURE)))
+def test_whatever_is_unusual_is_left_to_the_judge(old, new):
+    assert old in PLAIN
+    assert scan_head(PLAIN.replace(old, new, 1)) is None
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_what_the_scan_reads_the_judge_reads_too(data):
+    """Mutations of a good head: cut, doubled, spliced with bytes that matter to HTTP."""
+    head = bytearray(PLAIN)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(head)))
+        splice = data.draw(
+            st.sampled_from([b"\r\n", b":", b" ", b"\t", b"\x00", b",", b"\xff", b"A", b"=", b""])
+        )
+        cut = data.draw(st.integers(0, 3))
+        head[at : at + cut] = splice
+    petition = scan_head(bytes(head))
+    if petition is not None:
+        assert judge(bytes(head)) == petition
+
+
+@given(st.binary(max_size=300))
+def test_rubbish_is_left_to_the_judge(rubbish):
+    assert scan_head(rubbish + b"\r\n\r\n") is None
