@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 REQUIREMENTS := config/requirements
 ARGS ?=
 
-.PHONY: help run test lint unit bench conformance lock clean
+.PHONY: help run test lint unit bench bench-admission conformance lock clean
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 run: $(VENV)/.run ## the gateway on an embedded NATS server; ARGS="--port 8081" and the like
 	@$(BIN)/tidegate serve --hint $(ARGS)
@@ -31,6 +31,9 @@ unit: $(VENV)/.dev ## every test, without the lint; ARGS="-k lane" and the like
 
 bench: $(VENV)/.dev ## the benchmarks of loadtest/README.md; takes some minutes
 	$(BIN)/python -m loadtest.bench $(ARGS)
+
+bench-admission: $(VENV)/.dev ## the benchmarks of admission; takes some minutes
+	$(BIN)/python -m loadtest.admission $(ARGS)
 
 conformance: $(VENV)/.dev ## Autobahn's core cases against the framing path; needs a CPython 2.7
 	$(BIN)/python tests/conformance/autobahn.py $(ARGS)

@@ -66,8 +66,8 @@ class StormDevice:
         self._due = 0.0
         self.knocks = 0
         self.inside = False
-        self.leave_at_once = False
-        """Hang up as soon as it is in, for storms larger than any machine holds."""
+        self.comes_back = False
+        """Hang up as soon as it is in and knock again: demand without end."""
         self.transport: asyncio.Transport | None = None
 
     def begin(self) -> None:
@@ -146,8 +146,8 @@ class StormDevice:
         self._log.admissions.append(now)
         self._log.waits.append(now - self._first_knock)
         self._on_in()
-        if self.leave_at_once:
-            self._gone = True
+        if self.comes_back:
+            self.inside = False
             transport.abort()
 
     def lost(self) -> None:
@@ -156,7 +156,10 @@ class StormDevice:
         self.transport = None
         if self._gone:
             return
-        if was_inside:
+        if self.comes_back:
+            self._due = monotonic()
+            self._timer = self._loop.call_later(0, self._knock)
+        elif was_inside:
             self._policy.closed(60_000)
             self._schedule()
         else:

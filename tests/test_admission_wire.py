@@ -1,0 +1,283 @@
+"""Admission as a device meets it: slots, tickets, limits and refusals on the wire of one node."""
+
+import asyncio
+import json
+import time
+
+import aiohttp
+import pytest
+from support.gateways import running_gateway, token_for, url_of
+from support.processes import GatewayProcess
+from support.servers import nats_server
+from support.waiting import eventually, within
+from support.wire import message, raw_device
+from test_cli import tidegate
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from clients import BackoffSettings, Device
+
+SLOW = {
+    "admission__rate_per_s": 2.0,
+    "admission__rate_floor_per_s": 2.0,
+    "admission__burst": 1,
+    "admission__park_ms": 0,
+}
+
+
+async def refusal(gateway, device, **options):
+    """Status, headers and body of the refusal that must come."""
+    with pytest.raises(InvalidStatus) as caught:
+        async with raw_device(gateway, device, **options):
+            pass
+    response = caught.value.response
+    return response.status_code, response.headers, json.loads(response.body)
+
+
+async def fill(gateway, count):
+    """Take the next `count` slots."""
+    for number in range(count):
+        try:
+            async with raw_device(gateway, f"filler-{number}"):
+                pass
+        except InvalidStatus:
+            continue
+
+
+async def test_a_refused_device_leaves_with_a_slot_and_comes_in_at_it(tmp_path):
+    async with running_gateway(tmp_path, **SLOW) as gateway:
+        await fill(gateway, 2)
+        status, headers, body = await refusal(gateway, "veh-1")
+        assert (status, body["error"], body["reason"]) == (503, "admission", "rate")
+        wait_ms = int(headers["Tidegate-Retry-After-Ms"])
+        assert 0 < wait_ms <= 1_600
+        assert int(headers["Retry-After"]) == -(-wait_ms // 1000)
+        assert body["ticket"] == headers["Tidegate-Ticket"]
+        assert body["retry_ms"] == wait_ms
+        _, again, _ = await refusal(gateway, "veh-1", ticket=body["ticket"])
+        assert int(again["Tidegate-Retry-After-Ms"]) <= wait_ms, "early: the same slot again"
+        thief, _, stolen = await refusal(gateway, "veh-2", ticket=body["ticket"])
+        assert thief == 503
+        assert stolen["retry_ms"] > wait_ms - 100
+        await eventually(lambda: _enters(gateway, "veh-1", body["ticket"]))
+        value = gateway.metrics.value
+        assert value("tidegate_tickets_total", {"outcome": "honoured"}) == 1
+        assert value("tidegate_tickets_total", {"outcome": "early"}) >= 1
+        assert value("tidegate_tickets_invalid_total", {"reason": "holder"}) == 1
+        assert value("tidegate_refused_total", {"error": "admission", "reason": "rate"}) >= 4
+
+
+async def _enters(gateway, name, ticket):
+    try:
+        async with raw_device(gateway, name, ticket=ticket):
+            return True
+    except InvalidStatus:
+        return False
+
+
+async def test_a_short_wait_is_waited_in_the_handshake(tmp_path):
+    settings = {**SLOW, "admission__park_ms": 2_000, "admission__rate_per_s": 5.0}
+    async with running_gateway(tmp_path, **settings) as gateway:
+        async with asyncio.TaskGroup() as group:
+            for number in range(5):
+                group.create_task(_talk(gateway, f"veh-{number}"))
+        assert gateway.metrics.value("tidegate_knocks_parked_total", {"rank": "walk_in"}) >= 3
+
+
+async def _talk(gateway, name):
+    async with raw_device(gateway, name) as device:
+        await device.say(message(1))
+        await device.hear_ack(1)
+
+
+async def test_who_hangs_up_in_the_lot_leaves_no_trace(tmp_path):
+    settings = {**SLOW, "admission__park_ms": 5_000, "admission__rate_per_s": 2.0}
+    async with running_gateway(tmp_path, **settings) as gateway:
+        await fill(gateway, 1)
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        token = token_for(gateway, "veh-1")
+        head = (
+            "GET /v1/device HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Protocol: tidegate.v1\r\nAuthorization: Bearer {token}\r\n\r\n"
+        )
+        writer.write(head.encode())
+        await eventually(lambda: gateway.status()["admission"]["parked"] == 1)
+        writer.close()
+        await eventually(lambda: gateway.status()["admission"]["parked"] == 0)
+        assert gateway.status()["connections"] == 0
+        del reader
+
+
+@pytest.mark.parametrize("query", ["?refusal=close", "?a=b&refusal=close"])
+async def test_a_browser_is_told_by_a_close(tmp_path, query):
+    async with running_gateway(tmp_path, **SLOW) as gateway:
+        await fill(gateway, 3)
+        async with connect(
+            url_of(gateway) + query,
+            subprotocols=["tidegate.v1", f"bearer.{token_for(gateway, 'veh-1')}"],
+            proxy=None,
+        ) as browser:
+            with pytest.raises(ConnectionClosed) as caught:
+                await within(browser.recv())
+        assert caught.value.rcvd.code == 1013
+        hint = json.loads(caught.value.rcvd.reason)
+        assert set(hint) == {"retry_ms", "ticket"}
+        async with connect(
+            url_of(gateway) + query, subprotocols=["tidegate.v1", "bearer.a.b.c"], proxy=None
+        ) as forger:
+            with pytest.raises(ConnectionClosed) as caught:
+                await within(forger.recv())
+        assert caught.value.rcvd.code == 4401
+
+
+async def test_who_knocks_too_often_waits_and_the_wait_does_not_grow(tmp_path):
+    settings = {"admission__device_knocks_per_s": 0.5, "admission__device_knock_burst": 2}
+    async with running_gateway(tmp_path, **settings) as gateway:
+        for _ in range(2):
+            async with raw_device(gateway, "eager"):
+                pass
+        ends = []
+        for _ in range(5):
+            status, headers, body = await refusal(gateway, "eager")
+            assert (status, body["error"]) == (429, "device_rate")
+            ends.append(time.monotonic() + int(headers["Tidegate-Retry-After-Ms"]) / 1000)
+        assert max(ends) - min(ends) < 0.2
+        async with raw_device(gateway, "other"):
+            pass  # nobody else is touched
+
+
+async def test_an_address_that_floods_is_told_so(tmp_path):
+    settings = {"admission__address_knocks_per_s": 0.5, "admission__address_knock_burst": 3}
+    async with running_gateway(tmp_path, **settings) as gateway:
+        for number in range(3):
+            async with raw_device(gateway, f"veh-{number}"):
+                pass
+        status, _, body = await refusal(gateway, "veh-9")
+        assert (status, body["error"]) == (429, "address_rate")
+
+
+async def test_forged_credentials_cost_no_more_than_their_share(tmp_path):
+    """Unverified signatures are bounded; a verified device comes in all the same."""
+    settings = {"admission__verification_share": 0.02}
+    async with running_gateway(tmp_path, **settings) as gateway:
+        good = token_for(gateway, "veh-1")
+        async with raw_device(gateway, token=good):
+            pass
+        answers = set()
+        for number in range(400):
+            forged = token_for(gateway, f"forged-{number}")[:-8] + "AAAAAAAA"
+            status, _, body = await refusal(gateway, "x", token=forged)
+            answers.add((status, body.get("reason")))
+        assert answers == {(401, "signature"), (503, "overload")}
+        spent = gateway._reception._budget.spent_s
+        assert spent < 0.2
+        async with raw_device(gateway, token=good) as device:
+            await device.say(message(1))
+            await device.hear_ack(1)
+
+
+async def test_the_same_forgery_is_checked_once(tmp_path):
+    async with running_gateway(tmp_path) as gateway:
+        forged = token_for(gateway, "veh-1")[:-8] + "AAAAAAAA"
+        for _ in range(20):
+            status, _, body = await refusal(gateway, "x", token=forged)
+            assert (status, body["reason"]) == (401, "signature")
+        assert gateway._verifier.verifications == 1
+
+
+async def test_the_reference_client_keeps_its_slot_and_is_never_early(tmp_path):
+    async with running_gateway(tmp_path / "node", **SLOW) as gateway:
+        await fill(gateway, 3)
+        async with Device(
+            url_of(gateway),
+            token_for(gateway, "veh-1"),
+            outbox=tmp_path / "outbox",
+            backoff=BackoffSettings(first_retry_ms=1),
+        ) as device:
+            await device.send("t", 1)
+            await within(device.flush())
+            assert (device.knocks.knocks, device.knocks.refusals) == (2, 1)
+            assert 0 <= device.knocks.lateness_ms < 1_000
+        assert gateway.metrics.value("tidegate_tickets_total", {"outcome": "early"}) == 0
+
+
+async def test_a_stream_that_is_gone_stops_admission_and_its_return_resumes_it(tmp_path):
+    with nats_server(tmp_path / "nats") as nats:
+        settings = {
+            "nats__urls": (nats.url,),
+            "stream__durability": "stream",
+            "admission__overload_retry_ms": 100,
+        }
+        async with running_gateway(tmp_path / "node", **settings) as gateway:
+
+            def held():
+                return gateway.status()["admission"]["held"]
+
+            async with raw_device(gateway) as device:
+                nats.kill()
+                await eventually(held)
+                status, _, body = await refusal(gateway, "veh-2")
+                assert (status, body["reason"]) == (503, "overload")
+                assert b"tidegate_admission_held 1.0" in gateway.metrics.exposition()[0]
+                await device.say(message(1))  # who is connected stays so
+                nats.start()
+                await device.hear_ack(1)
+                await eventually(lambda: not held())
+                async with raw_device(gateway, "veh-2"):
+                    pass
+
+
+async def test_tickets_outlive_a_restart(tmp_path):
+    async with running_gateway(tmp_path, **SLOW) as gateway:
+        await fill(gateway, 4)
+        _, _, body = await refusal(gateway, "veh-1")
+    async with running_gateway(tmp_path, **SLOW) as gateway:
+        await fill(gateway, 3)
+        await eventually(lambda: _enters(gateway, "veh-1", body["ticket"]))
+        assert gateway.metrics.value("tidegate_tickets_total", {"outcome": "honoured"}) == 1
+
+
+async def test_revoking_by_hand_survives_a_restart(tmp_path):
+    gateway = GatewayProcess(tmp_path)
+    gateway.start()
+    try:
+        ops = f"http://127.0.0.1:{gateway.ops_port}"
+        done = await asyncio.to_thread(tidegate, "revoke", "--device", "veh-1", "--ops-url", ops)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == "revoked on this node for 24 h"
+        for wrong in ([], ["--device", "a", "--jti", "b"]):
+            bad = await asyncio.to_thread(tidegate, "revoke", *wrong, "--ops-url", ops)
+            assert bad.returncode == 1
+            assert "--device or --jti" in bad.stderr
+        gateway.signal(15)
+        await gateway.ended()
+        gateway.start()
+        done = await asyncio.to_thread(
+            tidegate, "device", "veh-1", "--url", gateway.url, "--data-dir", gateway.data_dir,
+            stdin='{"type":"t","data":1}\n',
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert "revoked" in done.stderr
+    finally:
+        gateway.stop()
+
+
+async def test_draining_by_hand_waits_until_the_node_has_stopped(tmp_path):
+    gateway = GatewayProcess(tmp_path)
+    gateway.start()
+    try:
+        ops = f"http://127.0.0.1:{gateway.ops_port}"
+        async with aiohttp.ClientSession() as http:
+            async with http.post(f"{ops}/drain", data="{}") as response:
+                assert response.status == 415  # no page of a browser can do that
+            async with http.post(f"{ops}/revoke", json={"until": "soon"}) as response:
+                assert response.status == 400
+        done = await asyncio.to_thread(tidegate, "drain", "--ops-url", ops)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == "stopped"
+        assert await gateway.ended() == 0
+        gone = await asyncio.to_thread(tidegate, "drain", "--ops-url", ops)
+        assert gone.returncode == 1
+    finally:
+        gateway.stop()
