@@ -3,7 +3,15 @@
 from clients.backoff import BackoffSettings, ReconnectPolicy
 from clients.credentials import CredentialProvider, static_credential
 from clients.device import Command, Device, KnockRecord
-from clients.errors import CredentialRefused, DeviceError, OutboxError, Rejected, Unreachable
+from clients.errors import (
+    CredentialRefused,
+    DeviceError,
+    OutboxError,
+    OutboxFull,
+    Rejected,
+    Unreachable,
+)
+from clients.outbox import OutboxLimits
 from gateway.session.frames import Reject
 
 __all__ = [
@@ -15,6 +23,8 @@ __all__ = [
     "DeviceError",
     "KnockRecord",
     "OutboxError",
+    "OutboxFull",
+    "OutboxLimits",
     "ReconnectPolicy",
     "Reject",
     "Rejected",

@@ -23,7 +23,7 @@ from websockets.typing import Subprotocol
 from clients.backoff import BackoffSettings, ReconnectPolicy
 from clients.credentials import CredentialProvider, expires_at, static_credential
 from clients.errors import CredentialRefused, DeviceError, OutboxError, Rejected, Unreachable
-from clients.outbox import Entry, Outbox
+from clients.outbox import Entry, Outbox, OutboxLimits
 from clients.session import ClientSession, ProtocolViolation
 from gateway.session import frames
 from gateway.session.grammar import is_message_type, is_timestamp
@@ -60,6 +60,10 @@ class _SentAway(Exception):
     """The gateway named another slot; this connection lives on until the next one stands."""
 
 
+class _Skipped(Exception):
+    """Messages were dropped from the outbox before they were sent."""
+
+
 class Device:
     """A device: `async with Device(url, credential, outbox=path) as device: ...`.
 
@@ -72,6 +76,7 @@ class Device:
         credential: str | CredentialProvider,
         *,
         outbox: Path | str,
+        limits: OutboxLimits | None = None,
         on_ack: Callable[[int], None] | None = None,
         on_reject: Callable[[frames.Reject], None] | None = None,
         backoff: BackoffSettings | None = None,
@@ -86,6 +91,7 @@ class Device:
                 is tried after each attempt that did not end in a session.
             credential: a JWT, or a provider that can renew it.
             outbox: file of the outbox; one process at a time.
+            limits: what it may hold, and what gives way when it is full.
             on_ack: called with each acknowledged seq (everything up to it is stored).
             on_reject: called for a message that went to the dead letters.
             backoff: times of reconnecting.
@@ -99,6 +105,7 @@ class Device:
             static_credential(credential) if isinstance(credential, str) else credential
         )
         self._outbox_path = outbox
+        self._limits = limits
         self._on_ack = on_ack
         self._on_reject = on_reject
         self._rng = rng if rng is not None else random.Random()
@@ -131,7 +138,7 @@ class Device:
 
     async def __aenter__(self) -> Self:
         try:
-            self._outbox = outbox = await self._in_thread(Outbox, self._outbox_path)
+            self._outbox = outbox = await self._in_thread(Outbox, self._outbox_path, self._limits)
         except OutboxError:
             self._thread.shutdown(wait=False)
             raise
@@ -172,6 +179,7 @@ class Device:
 
         Raises:
             Rejected: it cannot be sent as it is.
+            OutboxFull: the outbox is at its bound, and its policy is to refuse.
             OutboxError: the disk refused.
         """
         if not is_message_type(message_type):
@@ -224,6 +232,16 @@ class Device:
     def pending(self) -> int:
         """Messages sent and not yet acknowledged."""
         return self._last_seq - self._acked
+
+    @property
+    def outbox_bytes(self) -> int:
+        """Bytes of data in the outbox."""
+        return self._outbox.bytes if self._outbox is not None else 0
+
+    @property
+    def dropped(self) -> int:
+        """Messages the outbox gave up at its bound (`drop_oldest`)."""
+        return self._outbox.dropped if self._outbox is not None else 0
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
@@ -355,7 +373,7 @@ class Device:
             self._old = (connection, receiving)
         except ConnectionClosed as exc:
             await self._on_closed(exc)
-        except (ProtocolViolation, TimeoutError) as exc:
+        except (ProtocolViolation, TimeoutError, _Skipped) as exc:
             _log.warning("session ended: %s", exc)
         finally:
             for task in tasks:
@@ -441,6 +459,8 @@ class Device:
                 batch = await self._in_thread(
                     lambda: self._read(session.sent, min(session.window, 1_000))
                 )
+                if batch and batch[0].seq != session.sent + 1:
+                    raise _Skipped  # the outbox dropped what was next: only a hello can say so
                 if batch:
                     await connection.send(session.messages(batch), text=True)
                     continue

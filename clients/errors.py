@@ -3,6 +3,7 @@
 DeviceError
  +-- Rejected            the message cannot be sent as it is: type, size, no JSON form
  +-- OutboxError         the outbox file cannot be used, or another process uses it
+ |    +-- OutboxFull      it is at its bound, and the policy is to refuse
  +-- CredentialRefused   the gateway believes no credential the provider gave
  +-- Unreachable         the address is no Tidegate (404, 426, 400): retrying cannot help
 """
@@ -18,6 +19,10 @@ class Rejected(DeviceError):
 
 class OutboxError(DeviceError):
     """The outbox file cannot be used, or another process uses it."""
+
+
+class OutboxFull(OutboxError):
+    """The outbox is at its bound of messages, bytes or age. Nothing was queued; try again later."""
 
 
 class CredentialRefused(DeviceError):

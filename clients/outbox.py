@@ -3,22 +3,43 @@
 SQLite in WAL mode with `synchronous=FULL`: when `append` returns, the message survives the
 process and the power. `seq` is given inside the same transaction, so no crash can give one twice.
 A new file gets a new random outbox id: message ids of a lost file are never reused.
+
+Bounded in messages, bytes and age. At a bound the application chooses what gives way: the new
+message (refused, the default) or the oldest ones (dropped, and counted).
 """
 
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from msgspec import UNSET, Raw
 
-from clients.errors import OutboxError
+from clients.errors import OutboxError, OutboxFull
 from gateway.session.frames import Message
 
 _SCHEMA_VERSION: Final = 1
 _BUSY_TIMEOUT_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxLimits:
+    """What an outbox may hold; `age_max_s` None is any age.
+
+    With `drop_oldest` a tenth more than needed is dropped at once: each drop of what was not yet
+    sent costs the session a reconnect.
+    """
+
+    messages_max: int = 100_000
+    bytes_max: int = 67_108_864
+    age_max_s: float | None = None
+    when_full: Literal["refuse", "drop_oldest"] = "refuse"
+
+
+_DROP_SHARE: Final = 10
 
 
 class Entry(NamedTuple):
@@ -32,12 +53,27 @@ class Entry(NamedTuple):
 class Outbox:
     """One outbox file, owned by one process. Blocking; call it from one thread at a time."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        limits: OutboxLimits | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """
+        Args:
+            path: of the file.
+            limits: what it may hold.
+            clock: Unix time in seconds.
+
         Raises:
             OutboxError: the file cannot be opened, is no outbox, or is in use.
         """
         self._path = path
+        self._limits = limits or OutboxLimits()
+        self._clock = clock
+        self.dropped = 0
+        """Messages given up at a bound, since it was opened."""
         try:
             self._database = sqlite3.connect(
                 path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
@@ -67,7 +103,12 @@ class Outbox:
         database.execute("COMMIT")
         self.id: str
         self.next_seq: int
+        self.messages: int
+        self.bytes: int
         self.id, self.next_seq = database.execute("SELECT id, next_seq FROM outbox").fetchone()
+        self.messages, self.bytes = database.execute(
+            "SELECT count(*), coalesce(sum(length(data)), 0) FROM messages"
+        ).fetchone()
 
     def append(self, entries: Sequence[Entry]) -> list[int]:
         """Store `entries` durably, all or none.
@@ -76,10 +117,13 @@ class Outbox:
             Their seqs.
 
         Raises:
+            OutboxFull: it is at its bound, and the policy is to refuse.
             OutboxError: the disk refused; nothing is stored.
         """
+        size = sum(len(entry.data) for entry in entries)
+        self._make_room(len(entries), size)
         first = self.next_seq
-        now_ms = int(time.time() * 1000)
+        now_ms = int(self._clock() * 1000)
         rows = [(first + place, *entry, now_ms) for place, entry in enumerate(entries)]
         try:
             self._database.execute("BEGIN")
@@ -91,7 +135,49 @@ class Outbox:
                 self._database.execute("ROLLBACK")
             raise OutboxError(f"outbox {self._path}: {exc}") from exc
         self.next_seq = first + len(rows)
+        self.messages += len(rows)
+        self.bytes += size
         return [row[0] for row in rows]
+
+    def _make_room(self, messages: int, size: int) -> None:
+        limits = self._limits
+        over_messages = self.messages + messages - limits.messages_max
+        over_bytes = self.bytes + size - limits.bytes_max
+        _oldest, age_ms = self.oldest()
+        too_old = limits.age_max_s is not None and age_ms > limits.age_max_s * 1000
+        if over_messages <= 0 and over_bytes <= 0 and not too_old:
+            return
+        if limits.when_full == "refuse":
+            bound = (
+                f"{limits.messages_max} messages"
+                if over_messages > 0
+                else f"{limits.bytes_max} bytes"
+                if over_bytes > 0
+                else f"{limits.age_max_s} s"
+            )
+            raise OutboxFull(f"outbox {self._path} is at its bound of {bound}")
+        self._drop(over_messages, over_bytes)
+
+    def _drop(self, over_messages: int, over_bytes: int) -> None:
+        """Give up the oldest: at least so many, or so many bytes, and all that are too old."""
+        limits = self._limits
+        if over_messages > 0:
+            over_messages += limits.messages_max // _DROP_SHARE
+        if over_bytes > 0:
+            over_bytes += limits.bytes_max // _DROP_SHARE
+        born_ms = (
+            int((self._clock() - limits.age_max_s) * 1000) if limits.age_max_s is not None else 0
+        )
+        last = 0
+        for seq, size, added_ms in self._database.execute(
+            "SELECT seq, length(data), added_ms FROM messages ORDER BY seq"
+        ):
+            if over_messages <= 0 and over_bytes <= 0 and added_ms >= born_ms:
+                break
+            last = seq
+            over_messages -= 1
+            over_bytes -= size
+        self.dropped += self.settle(last)
 
     def read(self, after: int, *, messages_max: int, bytes_max: int) -> list[Message]:
         """Messages that follow seq `after`, in order; at least one if there is any."""
@@ -109,9 +195,19 @@ class Outbox:
             batch.append(Message(seq, message_type, Raw(data), stamp))
         return batch
 
-    def settle(self, seq: int) -> None:
-        """Forget everything up to and including `seq`: it is in the stream."""
+    def settle(self, seq: int) -> int:
+        """Forget everything up to and including `seq`: it is in the stream.
+
+        Returns:
+            How many messages that were.
+        """
+        gone, size = self._database.execute(
+            "SELECT count(*), coalesce(sum(length(data)), 0) FROM messages WHERE seq <= ?", (seq,)
+        ).fetchone()
         self._database.execute("DELETE FROM messages WHERE seq <= ?", (seq,))
+        self.messages -= gone
+        self.bytes -= size
+        return int(gone)
 
     def oldest(self) -> tuple[int, int]:
         """The oldest unacknowledged seq (the next to be given if there is none) and its age, ms."""
@@ -120,11 +216,10 @@ class Outbox:
         ).fetchone()
         if row is None:
             return self.next_seq, 0
-        return row[0], max(0, int(time.time() * 1000) - row[1])
+        return row[0], max(0, int(self._clock() * 1000) - row[1])
 
     def __len__(self) -> int:
-        (count,) = self._database.execute("SELECT count(*) FROM messages").fetchone()
-        return int(count)
+        return self.messages
 
     def close(self) -> None:
         self._database.close()

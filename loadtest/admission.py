@@ -29,7 +29,7 @@ from loadtest.errors import LoadtestError, TargetError
 from loadtest.policies import make_policy
 from loadtest.steady import SteadyDevices
 from loadtest.storm import StormDevice, StormLog, storm
-from loadtest.targets import GatewayServer, Target, free_port, require_descriptors
+from loadtest.targets import Target, free_port, require_descriptors
 from loadtest.verdicts import Report
 from loadtest.wire import handshake_request, masked_frame
 

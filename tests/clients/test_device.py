@@ -17,9 +17,12 @@ from clients import (
     CredentialRefused,
     Device,
     OutboxError,
+    OutboxFull,
+    OutboxLimits,
     Rejected,
     Unreachable,
 )
+from clients.outbox import Entry
 from gateway import development
 from gateway.session import frames
 
@@ -229,3 +232,28 @@ async def test_kill_9_of_the_client_loses_and_doubles_nothing(gateway, tmp_path)
     assert final > last
     (seqs,) = by_device(await read_embedded(gateway.data_dir)).values()
     assert seqs == list(range(1, final + 1))
+
+
+async def test_what_was_dropped_before_it_was_sent_costs_a_reconnect_and_nothing_else(
+    gateway, tmp_path
+):
+    async with device_of(gateway, tmp_path) as device:
+        await within(device.connected.wait())
+        # Ten arrive and five are dropped before the sender looks.
+        await device._in_thread(device._outbox.append, [Entry("t", b"1", None)] * 10)
+        await device._in_thread(device._outbox.settle, 5)
+        await device.send("t", "last")
+        await within(device.flush())
+        assert device.knocks.knocks == 2
+    stored = by_device(await read_embedded(gateway.data_dir))
+    assert list(stored.values()) == [list(range(6, 12))]
+
+
+async def test_a_full_outbox_refuses_and_says_so(tmp_path):
+    limits = OutboxLimits(messages_max=2)
+    async with Device("ws://127.0.0.1:1/", "t", outbox=tmp_path / "o", limits=limits) as device:
+        await device.send("t", 1)
+        await device.send("t", 2)
+        with pytest.raises(OutboxFull):
+            await device.send("t", 3)
+        assert (device.pending, device.outbox_bytes, device.dropped) == (2, 2, 0)

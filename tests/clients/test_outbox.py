@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from clients.errors import OutboxError
-from clients.outbox import Entry, Outbox
+from clients.errors import OutboxError, OutboxFull
+from clients.outbox import Entry, Outbox, OutboxLimits
 
 
 def entry(n, size=1):
@@ -75,7 +75,7 @@ def test_a_file_that_is_no_outbox_is_named(tmp_path):
 
 WRITER = """
 import sys
-from clients.outbox import Entry, Outbox
+from clients.outbox import Entry, Outbox, OutboxLimits
 outbox = Outbox(sys.argv[1])
 while True:
     for seq in outbox.append([Entry("t", b"1", None)] * 3):
@@ -101,3 +101,63 @@ def test_what_was_reported_on_disk_survives_kill_9_and_no_seq_is_given_twice(tmp
     assert kept == list(range(1, len(kept) + 1))
     assert len(kept) >= reported
     outbox.close()
+
+
+def sized(size=2):
+    return Entry("t", b"x" * size, None)
+
+
+def test_full_it_refuses_what_is_new_and_keeps_what_it_has(tmp_path):
+    outbox = Outbox(tmp_path / "o", OutboxLimits(messages_max=3))
+    outbox.append([sized()] * 3)
+    with pytest.raises(OutboxFull, match="3 messages"):
+        outbox.append([sized()])
+    assert len(outbox) == 3
+    outbox.settle(1)
+    assert outbox.append([sized()]) == [4]
+    assert outbox.dropped == 0
+
+
+def test_bytes_are_a_bound_too(tmp_path):
+    outbox = Outbox(tmp_path / "o", OutboxLimits(bytes_max=10))
+    outbox.append([sized(6)])
+    with pytest.raises(OutboxFull, match="10 bytes"):
+        outbox.append([sized(5)])
+    outbox.append([sized(4)])
+    assert outbox.bytes == 10
+
+
+def test_it_can_drop_the_oldest_instead_and_counts_them(tmp_path):
+    outbox = Outbox(tmp_path / "o", OutboxLimits(messages_max=20, when_full="drop_oldest"))
+    outbox.append([sized()] * 20)
+    outbox.append([sized()])
+    assert outbox.dropped == 3, "one, and a tenth more"
+    assert outbox.oldest()[0] == 4
+    assert len(outbox) == 18
+
+
+@pytest.mark.parametrize("when_full", ["refuse", "drop_oldest"])
+def test_age_is_a_bound_too(tmp_path, when_full):
+    now = [1_000.0]
+    limits = OutboxLimits(age_max_s=60, when_full=when_full)
+    outbox = Outbox(tmp_path / "o", limits, clock=lambda: now[0])
+    outbox.append([sized()] * 2)
+    now[0] += 30
+    outbox.append([sized()])
+    now[0] += 31
+    if when_full == "refuse":
+        with pytest.raises(OutboxFull, match="60 s"):
+            outbox.append([sized()])
+    else:
+        outbox.append([sized()])
+        assert outbox.dropped == 2
+        assert outbox.oldest()[0] == 3
+
+
+def test_counts_survive_a_restart(tmp_path):
+    outbox = Outbox(tmp_path / "o")
+    outbox.append([sized(5)] * 4)
+    outbox.settle(1)
+    outbox.close()
+    again = Outbox(tmp_path / "o")
+    assert (len(again), again.bytes) == (3, 15)
