@@ -34,8 +34,10 @@ class ClientSession:
 
     @property
     def window(self) -> int:
-        """Messages that may be sent now."""
-        return max(0, self._limit - self.sent) if self.welcome is not None else 0
+        """Messages that may be sent now: none in a hold, whatever was granted before."""
+        if self.welcome is None or self.held:
+            return 0
+        return max(0, self._limit - self.sent)
 
     def receive(self, text: bytes) -> frames.ServerFrame:
         """Take a frame of the gateway; `acked`, `window` and `held` follow it.

@@ -32,6 +32,7 @@ from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.errors import TlsError
 from gateway.edge.fleet import Fleet
 from gateway.edge.gate import DeviceGate
+from gateway.edge.hold import StreamHold
 from gateway.edge.key_source import KeySource
 from gateway.edge.knock import Granted, Knock, KnockContext
 from gateway.edge.listener import Listener
@@ -41,6 +42,7 @@ from gateway.edge.tls import Certificate
 from gateway.edge.wheel import TimingWheel
 from gateway.reception import Reception
 from gateway.session import frames
+from gateway.session.credit import CreditPool
 from gateway.session.grammar import is_token
 from gateway.session.machine import SessionLimits
 from gateway.settings import Retention, Settings
@@ -59,6 +61,7 @@ from gateway.stream.provision import (
     stream_configs,
 )
 from gateway.stream.publisher import Publisher, PublishLimits
+from gateway.stream.watermark import Watermarks
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.traces import make_sampler
 
@@ -111,12 +114,19 @@ class Gateway:
                 ack_timeout_s=publish.ack_timeout_ms / 1000,
                 retry_s=publish.retry_ms / 1000,
                 retry_max_s=publish.retry_max_ms / 1000,
+                hold_after_s=publish.hold_after_ms / 1000,
                 linger_s=publish.linger_ms / 1000,
             ),
             node=self._node,
             observer=self.metrics,
             rng=self._rng,
             dispose=_dead_letter_of,
+        )
+        self._hold = StreamHold(
+            lambda: list(self._fleet), release_per_s=session.release_per_s, rng=self._rng
+        )
+        self._pool = CreditPool(
+            maximum=session.credit_max, budget_bytes=session.credit_budget_bytes
         )
         self._reception = Reception(
             settings,
@@ -126,6 +136,7 @@ class Gateway:
             rng=self._rng,
             downstream=self._publisher.signals,
             trouble=lambda: self._publisher.trouble,
+            hold=self._hold,
         )
         self._ops = OpsListener(
             OpsSources(
@@ -320,6 +331,16 @@ class Gateway:
             lambda: self._verifier.cache_hits if self._verifier is not None else 0,
         )
         gauge(
+            "tidegate_credit_ceiling",
+            "Messages one device may have outstanding now.",
+            lambda: self._pool.ceiling(len(self._fleet), publisher.backlog),
+        )
+        gauge(
+            "tidegate_held",
+            "1 while devices have no credit because the stream stores nothing.",
+            lambda: int(bool(self._hold.reason)),
+        )
+        gauge(
             "tidegate_first_retry_ms",
             "Over how long the fleet spreads its first knock, in milliseconds.",
             lambda: self._fleet.first_retry_ms,
@@ -483,6 +504,17 @@ class Gateway:
             keepalive_ms=keepalive.interval_ms,
             revocations=self._reception.revocations,
             watch=self._reception,
+            pool=self._pool,
+            backlog=lambda: self._publisher.backlog,
+            held=lambda: self._hold.reason,
+            settled=Watermarks(
+                lambda: self._link.client if self._link is not None else None,
+                duplicate_window_s=settings.stream.duplicate_window_s,
+                concurrency=settings.session.resume_lookups,
+                rng=self._rng,
+                clock=time.monotonic,
+                on_lookup=self.metrics.looked_up,
+            ),
         )
         gate = self._gate = self._reception.open_gate(device_context)
         for name, work in self._reception.work():

@@ -33,6 +33,7 @@ from gateway.cluster.shared_calendar import SharedCalendar
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.fleet import Fleet
 from gateway.edge.gate import DeviceGate, GateContext, Pending
+from gateway.edge.hold import StreamHold
 from gateway.session.errors import Revoked, TakenOver
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -41,6 +42,7 @@ _log = structlog.get_logger(__name__)
 
 _OBSERVE_S: Final = 1.0
 _LAG_PROBE_S: Final = 0.05
+_WATCH_S: Final = 0.1
 _LIMITER_KEYS_MAX: Final = 100_000
 _RESERVE_TRIES: Final = 100
 
@@ -60,6 +62,7 @@ class Reception:
         rng: random.Random,
         downstream: Callable[[], dict[str, float]],
         trouble: Callable[[], str | None],
+        hold: StreamHold,
     ) -> None:
         """
         Args:
@@ -70,6 +73,7 @@ class Reception:
             rng: source of jitter.
             downstream: present signals of the publishing side, for the rate controller.
             trouble: why nothing is being stored right now, or None.
+            hold: of the sessions, while that is so.
         """
         self._settings = settings
         self._node = node
@@ -77,6 +81,7 @@ class Reception:
         self._rng = rng
         self._downstream = downstream
         self._trouble = trouble
+        self._hold = hold
         self._lag_s = 0.0
         self._last_fence = 0
         self._shared_secret = b""
@@ -314,6 +319,7 @@ class Reception:
         """What must run as long as the node does."""
         yield "admission-rate", self._keep_rate()
         yield "loop-lag", self._watch_lag()
+        yield "stream-hold", self._watch_stream()
         if self._link is not None and self._shared is not None:
             yield "redis", self._link.run()
             yield "lease", self._shared.run()
@@ -323,6 +329,7 @@ class Reception:
             yield "redis-listen", self._link.listen(channels, self._on_message, self._catch_up)
 
     async def close(self) -> None:
+        await self._hold.close()
         if self._link is not None:
             try:
                 await self._nodes.leave()
@@ -376,17 +383,24 @@ class Reception:
             if self._own is not None:
                 self._own.set_rate(rate_per_s)
                 self._desk.set_rate(rate_per_s, now)
+
+    async def _watch_stream(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_S)
             self._hold_or_release()
 
     def _hold_or_release(self) -> None:
         trouble = self._trouble()
-        if trouble is not None and not self._desk.held:
+        if trouble is None:
+            if self._desk.held:
+                _log.info("admission_released")
+                self._desk.release()
+            self._hold.disengage()
+            return
+        self._hold.engage("stream")
+        if not self._desk.held and self._gate is not None:
             _log.warning("admission_held", reason=trouble)
-            if self._gate is not None:
-                self._gate.hold(trouble)
-        elif trouble is None and self._desk.held:
-            _log.info("admission_released")
-            self._desk.release()
+            self._gate.hold(trouble)
 
     async def _watch_lag(self) -> None:
         """How late the loop runs what is due: the surest sign of a core that is full."""

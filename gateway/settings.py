@@ -114,6 +114,9 @@ class Session(_Section):
 
     credit_initial: Count = 32
     credit_max: Count = 256
+    credit_budget_bytes: Bytes = 134_217_728
+    release_per_s: Annotated[float, Field(gt=0, le=1_000_000)] = 500.0
+    resume_lookups: Annotated[int, Field(ge=1, le=1_000)] = 16
     first_retry_min_ms: Milliseconds = 2_000
     refusals_per_s: Count = 1_000
 
@@ -294,6 +297,7 @@ class Publish(_Section):
     ack_timeout_ms: Milliseconds = 5_000
     retry_ms: Milliseconds = 100
     retry_max_ms: Milliseconds = 2_000
+    hold_after_ms: Milliseconds = 2_000
 
 
 class Drain(_Section):

@@ -625,6 +625,7 @@ class WebSocketConnection(asyncio.Protocol):
 PAUSED_BY_SLOW_READER: Final = 1
 PAUSED_BY_FULL_NODE: Final = 2
 PAUSED_BY_DRAIN: Final = 4
+PAUSED_BY_RESUME: Final = 8
 
 _FRAMING_CAUSES: Final = {
     1006: "lost",

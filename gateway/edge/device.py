@@ -14,11 +14,17 @@ from msgspec import UNSET
 from gateway.admission.credential import CredentialVerifier, Identity
 from gateway.admission.errors import CredentialError
 from gateway.admission.revocation import RevocationList
-from gateway.edge.connection import PAUSED_BY_DRAIN, PAUSED_BY_FULL_NODE, WebSocketConnection
+from gateway.edge.connection import (
+    PAUSED_BY_DRAIN,
+    PAUSED_BY_FULL_NODE,
+    PAUSED_BY_RESUME,
+    WebSocketConnection,
+)
 from gateway.edge.fleet import Fleet
 from gateway.edge.observer import EdgeObserver
 from gateway.edge.outlet import OpenOutlet, Outlet
 from gateway.session import frames
+from gateway.session.credit import CreditPool
 from gateway.session.errors import (
     CredentialExpired,
     PolicyViolation,
@@ -42,6 +48,16 @@ def rfc3339_now() -> str:
 
 CommandResult = Callable[[str, str, frames.Result], bool]
 """Takes the result of a command of (tenant, device); False if nobody waits for it."""
+
+
+class Settled(Protocol):
+    """Where a device's outbox stands in the stream, for who was away for long."""
+
+    def needed(self, age_ms: int) -> bool:
+        """Whether a device whose oldest message is that old must be looked up."""
+
+    async def last_seq(self, tenant: str, device: str, outbox: str) -> int:
+        """The last seq of `outbox` in the stream, 0 if there is none."""
 
 
 class SessionWatch(Protocol):
@@ -74,6 +90,12 @@ class DeviceContext:
     keepalive_ms: int
     revocations: RevocationList
     watch: "SessionWatch"
+    pool: CreditPool
+    backlog: Callable[[], float]
+    """Share of the publish bounds in use."""
+    held: Callable[[], str]
+    """Why the stream stores nothing, or nothing."""
+    settled: "Settled"
     wall_clock: Callable[[], float] = time.time
     known_types: set[str] = field(default_factory=set)
 
@@ -86,10 +108,12 @@ class DeviceHandler:
         "_context",
         "_expires_at",
         "_first_retry_ms",
+        "_held",
         "_identity",
         "_leaving",
         "_outlet",
         "_parting",
+        "_resuming",
         "_session",
         "deadline",
         "fence",
@@ -106,6 +130,8 @@ class DeviceHandler:
         self._first_retry_ms = 0
         self._leaving: frames.Goaway | None = None
         self._parting = False
+        self._held = False
+        self._resuming: asyncio.Task[None] | None = None
         self.deadline = math.inf
         self.fence = 0
         """Order among the sessions of this device, on all nodes; 0 before hello."""
@@ -181,6 +207,8 @@ class DeviceHandler:
         del cause
         self._session.end()
         self._connection = None
+        if self._resuming is not None:
+            self._resuming.cancel()
         if self.fence:
             self._context.watch.ended(self.key, self.fence)
         if not self._session.unsettled:
@@ -192,7 +220,7 @@ class DeviceHandler:
 
     def stored(self, seq: int) -> None:
         session = self._session
-        session.settle(seq)
+        session.settle(seq, self._ceiling())
         connection = self._connection
         if connection is None:
             if not session.unsettled:
@@ -204,6 +232,25 @@ class DeviceHandler:
             self._context.observer.acknowledged()
         if self._parting and not session.unsettled:
             self._go_away()
+
+    def hold(self, reason: str) -> None:
+        """Credit is zero until `release`; the device stays connected."""
+        self._held = True
+        self._session.hold()
+        if self._session.state is State.ESTABLISHED:
+            self._send("hold", frames.Hold(reason))
+
+    def release(self) -> None:
+        """Credit comes back, from a small window on."""
+        if not self._held:
+            return
+        self._held = False
+        if self._session.state is State.ESTABLISHED and self._connection is not None:
+            self._connection.send_text(self._session.release(self._ceiling()))
+
+    def _ceiling(self) -> int:
+        context = self._context
+        return context.pool.ceiling(len(context.fleet), context.backlog())
 
     def rejected(self, seq: int, error: str, detail: str) -> None:
         self._send("reject", frames.Reject(seq, error, detail))
@@ -276,6 +323,28 @@ class DeviceHandler:
             older.end(TakenOver())
         identity = self._identity
         self._outlet = context.open_outlet(identity.tenant, identity.device, hello.outbox, self)
+        context.watch.established(self.key, self.fence)
+        if context.settled.needed(hello.age_ms):
+            # Duplicates this old are no longer recognised: ask the stream how far it has come.
+            connection.pause_reading(PAUSED_BY_RESUME)
+            self.deadline = math.inf
+            self._resuming = context.loop.create_task(self._resume_after(hello))
+        else:
+            self._welcome(hello, hello.oldest - 1)
+
+    async def _resume_after(self, hello: frames.Hello) -> None:
+        """Look up where the stream stands, then go on."""
+        tenant, device = self.key
+        last_seq = await self._context.settled.last_seq(tenant, device, hello.outbox)
+        if self._connection is not None:
+            self._connection.resume_reading(PAUSED_BY_RESUME)
+            self._welcome(hello, max(hello.oldest - 1, last_seq))
+
+    def _welcome(self, hello: frames.Hello, settled: int) -> None:
+        context = self._context
+        if not self.is_open:
+            return
+        self._session.begin(settled, self._ceiling())
         self._first_retry_ms = context.fleet.first_retry_ms
         self._send(
             "welcome",
@@ -288,7 +357,9 @@ class DeviceHandler:
                 keepalive_ms=context.keepalive_ms,
             ),
         )
-        context.watch.established(self.key, self.fence)
+        reason = context.held()
+        if reason:
+            self.hold(reason)
         self._watch_expiry(context.loop.time())
 
     def _watch_expiry(self, now: float) -> None:
@@ -326,6 +397,7 @@ class DeviceHandler:
             else:
                 outlet.dead_letter(message.seq, message.error, message.detail, now, message.raw)
         self._context.observer.received(len(messages), size)
+        self._context.pool.received(len(messages), size)
         if outlet.full and self._connection is not None:
             self._connection.pause_reading(PAUSED_BY_FULL_NODE)
             outlet.when_drained(self._resume)

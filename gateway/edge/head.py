@@ -28,8 +28,12 @@ _ONCE: Final = (
     b"\r\nsec-websocket-protocol: %b\r\n" % frames.SUBPROTOCOL.encode(),
 )
 """Lines of the plainest handshake (RFC 6455 section 4.1). Each name may come once."""
-_NAMES: Final = (*(line[: line.index(b":") + 1] for line in _ONCE), b"\r\nsec-websocket-key:")
+_KEY: Final = b"\r\nsec-websocket-key:"
+_key = re.compile(rb" [A-Za-z0-9+/]{22}==").fullmatch  # 16 bytes in base64
+_NAMES: Final = (*(line[: line.index(b":") + 1] for line in _ONCE), _KEY)
 _BODY: Final = (b"\r\ncontent-length:", b"\r\ntransfer-encoding:")
+_SUBPROTOCOL: Final = b": %b\r\n" % frames.SUBPROTOCOL.encode()
+"""Of the names and values above the only one in which case matters."""
 _CREDENTIAL: Final = b"\r\nauthorization:"
 _TICKET: Final = b"\r\n%b:" % frames.TICKET_HEADER.lower().encode()
 
@@ -50,12 +54,16 @@ def scan_head(head: bytes) -> Petition | None:
     if _shape(head) is None:
         return None
     folded = head.lower()
+    if _SUBPROTOCOL not in head:
+        return None
     for line in _ONCE:
         if line not in folded:
             return None
     for name in _NAMES:
         if folded.count(name) != 1:
             return None
+    if _key(_value(head, folded, _KEY)) is None:
+        return None
     if _BODY[0] in folded or _BODY[1] in folded or folded.count(_CREDENTIAL) != 1:
         return None
     credential = _value(head, folded, _CREDENTIAL)

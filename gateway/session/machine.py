@@ -1,14 +1,15 @@
 """The device session's state machine: every transition of a session is in this module.
 
-             hello                 close, offence, expiry, takeover
-  GREETING ---------> ESTABLISHED ---------------------------------> ENDED
-     |                                                                 ^
-     +-----------------------------------------------------------------+
+             hello              welcome               close, offence, expiry, takeover
+  GREETING ---------> RESUMING ---------> ESTABLISHED ---------------------------------> ENDED
+     |                   |                                                                 ^
+     +-------------------+-----------------------------------------------------------------+
 
 Rules:
-- The first frame is `hello`; it says where the device's outbox stands. It comes once.
-- `seq` rises by one from `hello.oldest`. A gap or a repeat is an offence: the transport is ordered,
-  so either is a broken client, and storing on would break the order we promise.
+- The first frame is `hello`; it says where the device's outbox stands. It comes once, and the
+  device waits for `welcome`, which says where the stream stands.
+- `seq` rises by one from what the stream has. A gap or a repeat is an offence: the transport is
+  ordered, so either is a broken client, and storing on would break the order we promise.
 - A message beyond the credit is an offence.
 - A message that has its place in the order but cannot be stored (its type, time, depth) is not an
   offence: it is settled into the dead letters, or its device would resend it for ever.
@@ -33,6 +34,7 @@ RESULT_ID_MAX_CHARS: Final = 64
 
 class State(enum.Enum):
     GREETING = "greeting"
+    RESUMING = "resuming"
     ESTABLISHED = "established"
     ENDED = "ended"
 
@@ -93,7 +95,7 @@ class Session:
     @property
     def unsettled(self) -> int:
         """Messages received and not yet settled."""
-        if self.state is State.GREETING:
+        if self.state in (State.GREETING, State.RESUMING):
             return 0
         return self._next_seq - 1 - self._credit.acked
 
@@ -114,6 +116,8 @@ class Session:
             raise PolicyViolation(exc.error, exc.detail) from None
         if self.state is State.GREETING:
             return self._greet(received)
+        if self.state is State.RESUMING:
+            raise PolicyViolation("hello", "a frame before welcome")
         if type(received) is list:
             return self._admit(received, text)
         if isinstance(received, frames.Hello):
@@ -122,17 +126,44 @@ class Session:
             raise PolicyViolation("result", f"id is longer than {RESULT_ID_MAX_CHARS} characters")
         return received
 
-    def settle(self, seq: int) -> None:
-        """Every message up to and including `seq` is in the stream or in the dead letters."""
+    def settle(self, seq: int, ceiling: int) -> None:
+        """Every message up to and including `seq` is in the stream or in the dead letters.
+
+        Args:
+            seq: the last of them.
+            ceiling: what a session of this node may have outstanding now.
+        """
         if seq > self._credit.acked:
             assert seq < self._next_seq, "settled what was never received"
-            self._credit.acknowledge(seq)
+            self._credit.acknowledge(seq, ceiling)
             self._unreported = True
 
     def take_ack(self) -> bytes | None:
         """The `ack` frame that is due, if any was settled since the last."""
         if not self._unreported:
             return None
+        self._unreported = False
+        return frames.encode_ack(self._credit.acked, self._credit.credit)
+
+    def begin(self, settled: int, ceiling: int) -> None:
+        """The hello is answered: everything up to `settled` is in the stream.
+
+        Args:
+            settled: at least `hello.oldest - 1`; more if the stream has more than the device knows.
+            ceiling: what a session of this node may have outstanding now.
+        """
+        assert self.state is State.RESUMING
+        self._next_seq = settled + 1
+        self._credit.start(settled, ceiling)
+        self.state = State.ESTABLISHED
+
+    def hold(self) -> None:
+        """Give no more credit: the stream stores nothing."""
+        self._credit.hold()
+
+    def release(self, ceiling: int) -> bytes:
+        """Give credit again, from a small window on; the `ack` frame that says so."""
+        self._credit.release(ceiling)
         self._unreported = False
         return frames.encode_ack(self._credit.acked, self._credit.credit)
 
@@ -145,9 +176,7 @@ class Session:
         if not is_token(received.outbox):
             raise PolicyViolation("hello", "outbox must match [A-Za-z0-9_-]{1,64}")
         self.outbox = received.outbox
-        self._next_seq = received.oldest
-        self._credit.start(received.oldest - 1)
-        self.state = State.ESTABLISHED
+        self.state = State.RESUMING
         return received
 
     def _admit(self, messages: list[Storable], text: bytes) -> list[Storable]:

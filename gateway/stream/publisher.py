@@ -34,6 +34,7 @@ class PublishLimits:
     ack_timeout_s: float = 5.0
     retry_s: float = 0.1
     retry_max_s: float = 2.0
+    hold_after_s: float = 2.0
     linger_s: float = 0.0
 
 
@@ -81,6 +82,7 @@ class Publisher:
         self._idle.set()
         self._strategy = Strategy.PLAIN
         self._recent_s: list[float] = []
+        self._last_reason = ""
         self.pending_messages = 0
         self.pending_bytes = 0
 
@@ -127,11 +129,27 @@ class Publisher:
     @property
     def trouble(self) -> str | None:
         """Why nothing is being stored right now, or None."""
+        limits = self._limits
         if self._link is None or self._link.client is None:
             return "nats_disconnected"
         if any(lane.failures > 1 for lane in self._lanes):
-            return "jetstream_not_answering"
+            return f"stream_{self._last_reason}"
+        now = time.perf_counter()
+        if any(
+            lane.in_flight is not None and now - lane.in_flight.started_at > limits.hold_after_s
+            for lane in self._lanes
+        ):
+            return "stream_slow"
         return None
+
+    @property
+    def backlog(self) -> float:
+        """Share of the bounds in use."""
+        limits = self._limits
+        return max(
+            self.pending_messages / limits.pending_messages_max,
+            self.pending_bytes / limits.pending_bytes_max,
+        )
 
     def signals(self) -> dict[str, float]:
         """How hard storing is: p99 of batches since the last call (s), share of the bounds used."""
@@ -140,13 +158,9 @@ class Publisher:
         # What is in flight counts as if it were answered now: a stream that stalls answers nothing.
         recent += [now - lane.in_flight.started_at for lane in self._lanes if lane.in_flight]
         recent.sort()
-        limits = self._limits
         return {
             "puback_p99": recent[min(len(recent) - 1, len(recent) * 99 // 100)] if recent else 0.0,
-            "publish_backlog": max(
-                self.pending_messages / limits.pending_messages_max,
-                self.pending_bytes / limits.pending_bytes_max,
-            ),
+            "publish_backlog": self.backlog,
         }
 
     def when_drained(self, callback: Callable[[], None]) -> None:
@@ -317,6 +331,7 @@ class Publisher:
         repeated = len(batch.items) - len(settled)
         if repeated:
             reason = answer.reason if answer is not None else _reason_of(batch)
+            self._last_reason = reason
             self._observer.batch_retried(reason, repeated)
         if lane.failures:
             if lane.failures == 1 or lane.failures % 10 == 0:

@@ -152,6 +152,9 @@ class Metrics:
         self._dead = counter(
             "tidegate_dead_letters", "Messages stored in the dead letters, by error.", "error"
         )
+        self._lookups = counter(
+            "tidegate_resume_lookups", "Devices whose place was looked up in the stream."
+        )
         self._server_restarts = counter(
             "tidegate_nats_server_restarts", "Times the embedded nats-server died and came back."
         )
@@ -285,6 +288,9 @@ class Metrics:
 
     def dead_lettered(self, error: str) -> None:
         self._dead.labels(error).inc()
+
+    def looked_up(self) -> None:
+        self._lookups.inc()
 
     def server_restarted(self) -> None:
         self._server_restarts.inc()

@@ -30,6 +30,7 @@ def hello(oldest=1, outbox="box"):
 def greeted(oldest=1):
     session = Session(LIMITS)
     session.receive(hello(oldest))
+    session.begin(oldest - 1, 100)
     return session
 
 
@@ -67,7 +68,7 @@ def test_credit_is_a_hard_limit():
     session = greeted()
     session.receive(encoded(1, 2, 3, 4))
     assert offence(session, encoded(5)) == (PolicyViolation, "credit")
-    session.settle(2)
+    session.settle(2, 100)
     assert session.take_ack() == b'{"ack":2,"credit":6}'
     session.receive(encoded(5, 6, 7, 8))
     assert offence(session, encoded(9)) == (PolicyViolation, "credit")
@@ -76,8 +77,8 @@ def test_credit_is_a_hard_limit():
 def test_acks_are_cumulative_and_said_once():
     session = greeted()
     session.receive(encoded(1, 2, 3))
-    session.settle(1)
-    session.settle(3)
+    session.settle(1, 100)
+    session.settle(3, 100)
     assert json.loads(session.take_ack())["ack"] == 3
     assert session.take_ack() is None
 
@@ -124,6 +125,7 @@ def test_known_types_are_shared_but_bounded():
     known: set[str] = set()
     session = Session(LIMITS, known)
     session.receive(hello())
+    session.begin(0, 100)
     session.receive(encoded(1, message_type="a.b"))
     session.receive(encoded(2, message_type="not ok"))
     assert known == {"a.b"}
@@ -136,6 +138,7 @@ class Conversation(RuleBasedStateMachine):
         super().__init__()
         self.session = Session(LIMITS)
         self.session.receive(hello())
+        self.session.begin(0, 100)
         self.sent = 0
         self.settled = 0
         self.limit = LIMITS.credit_initial
@@ -156,7 +159,7 @@ class Conversation(RuleBasedStateMachine):
     @rule(data=st.data())
     def settle_in_order(self, data):
         self.settled = data.draw(st.integers(self.settled + 1, self.sent))
-        self.session.settle(self.settled)
+        self.session.settle(self.settled, 100)
 
     @rule()
     def tell(self):
@@ -176,3 +179,32 @@ class Conversation(RuleBasedStateMachine):
 
 
 TestConversation = Conversation.TestCase
+
+
+def test_nothing_is_said_between_hello_and_welcome():
+    session = Session(LIMITS)
+    session.receive(hello())
+    assert session.state is State.RESUMING
+    assert offence(session, encoded(1)) == (PolicyViolation, "hello")
+
+
+def test_the_order_goes_on_from_what_the_stream_has():
+    session = Session(LIMITS)
+    session.receive(hello(oldest=5))
+    session.begin(9, 100)
+    assert session.acked == 9
+    assert offence(session, encoded(5))[1] == "gap"
+    again = Session(LIMITS)
+    again.receive(hello(oldest=5))
+    again.begin(9, 100)
+    assert [message.seq for message in again.receive(encoded(10))] == [10]
+
+
+def test_a_hold_gives_no_credit_and_its_release_says_how_much_there_is():
+    session = greeted()
+    session.receive(encoded(1, 2, 3, 4))
+    session.hold()
+    session.settle(4, 100)
+    assert session.take_ack() == b'{"ack":4,"credit":0}'
+    assert session.release(100) == b'{"ack":4,"credit":4}'
+    assert session.take_ack() is None

@@ -1,0 +1,83 @@
+"""The hold: while the stream stores nothing, devices stay connected and send nothing.
+
+Disconnecting them because the stream is slow would make the next storm. So credit goes to zero,
+pings go on, and each keeps its outbox. When the stream is back, credit comes back device by device,
+from a small window on: the backlog of a whole fleet at once would be a second storm.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+_STEP_S: Final = 0.05
+
+
+class Holdable(Protocol):
+    def hold(self, reason: str) -> None:
+        """Credit is zero until `release`."""
+
+    def release(self) -> None:
+        """Credit comes back."""
+
+
+class StreamHold:
+    """Whether the sessions of a node are held."""
+
+    def __init__(
+        self,
+        sessions: Callable[[], Sequence[Holdable]],
+        *,
+        release_per_s: float,
+        rng: random.Random,
+    ) -> None:
+        """
+        Args:
+            sessions: those of the node.
+            release_per_s: sessions given credit again a second.
+            rng: source of their order.
+        """
+        self._sessions = sessions
+        self._release_per_s = release_per_s
+        self._rng = rng
+        self._releasing: asyncio.Task[None] | None = None
+        self.reason = ""
+        """Why, as devices are told; empty while nobody is held."""
+
+    def engage(self, reason: str) -> None:
+        """Hold everybody."""
+        if self._releasing is not None:
+            self._releasing.cancel()
+            self._releasing = None
+        if not self.reason:
+            self.reason = reason
+            sessions = self._sessions()
+            _log.warning("held", reason=reason, devices=len(sessions))
+            for session in sessions:
+                session.hold(reason)
+
+    def disengage(self) -> None:
+        """Give credit back, spread over time."""
+        if self.reason and self._releasing is None:
+            self._releasing = asyncio.create_task(self._release(), name="release")
+
+    async def close(self) -> None:
+        if self._releasing is not None:
+            self._releasing.cancel()
+            await asyncio.gather(self._releasing, return_exceptions=True)
+
+    async def _release(self) -> None:
+        self.reason = ""  # who connects from here on is not held
+        sessions = list(self._sessions())
+        self._rng.shuffle(sessions)
+        _log.info("released", devices=len(sessions))
+        step = max(1, round(self._release_per_s * _STEP_S))
+        for start in range(0, len(sessions), step):
+            for session in sessions[start : start + step]:
+                session.release()
+            await asyncio.sleep(_STEP_S)
+        self._releasing = None

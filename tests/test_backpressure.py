@@ -1,0 +1,177 @@
+"""Demand flows upstream: holds, credit that comes back, resuming after a long absence."""
+
+import asyncio
+import contextlib
+
+import pytest
+from support.gateways import running_gateway, token_for, url_of
+from support.servers import nats_server
+from support.stored import by_device, read_embedded, read_stream
+from support.waiting import eventually, within
+from support.wire import message, raw_device
+
+from clients import BackoffSettings, Device
+
+QUICK = BackoffSettings(first_retry_ms=20, base_ms=10, cap_ms=100, stable_ms=1_000)
+
+
+@contextlib.asynccontextmanager
+async def over_own_nats(tmp_path, **settings):
+    with nats_server(tmp_path / "nats") as nats:
+        options = {
+            "nats__urls": (nats.url,),
+            "stream__durability": "stream",
+            "publish__hold_after_ms": 200,
+            "publish__ack_timeout_ms": 500,
+            **settings,
+        }
+        async with running_gateway(tmp_path / "node", **options) as gateway:
+            yield nats, gateway
+
+
+def held(gateway):
+    return gateway._hold.reason
+
+
+async def test_a_silent_stream_holds_devices_and_never_disconnects_them(tmp_path):
+    async with over_own_nats(tmp_path, session__release_per_s=50) as (nats, gateway):
+        async with contextlib.AsyncExitStack() as stack:
+            devices = [
+                await stack.enter_async_context(raw_device(gateway, f"veh-{n}")) for n in range(10)
+            ]
+            nats.pause()
+            await devices[0].say([message(seq) for seq in range(1, 33)])
+            for device in devices:
+                assert await device.hear_named("hold") == {"reason": "stream"}
+            assert gateway.not_ready() == "stream_slow" or gateway.not_ready().startswith("stream_")
+            assert b"tidegate_held 1.0" in gateway.metrics.exposition()[0]
+            for device in devices[1:]:
+                await device.say(message(1))  # granted before: taken
+            nats.go_on()
+            for device in devices:
+                frame = await device.hear()
+                while frame.get("credit", 0) == 0:
+                    frame = await device.hear()
+            await devices[0].say(message(33))
+            await devices[0].hear_ack(33)
+            assert gateway.metrics.value("tidegate_sessions_closed_total") == 0
+        assert len(await read_stream(nats.url)) == 33 + 9
+
+
+async def test_a_held_reference_client_stops_sending_and_loses_nothing(tmp_path):
+    async with over_own_nats(tmp_path) as (nats, gateway):
+        async with Device(
+            url_of(gateway), token_for(gateway, "veh-1"), outbox=tmp_path / "o", backoff=QUICK
+        ) as device:
+            await device.send("t", 0)
+            await within(device.flush())
+            nats.pause()
+            await device.send("t", 1)
+            await eventually(lambda: held(gateway))
+            for n in range(2, 300):
+                await device.send("t", n)
+            assert device.pending > 200
+            assert gateway.status()["pending"]["messages"] <= 64
+            nats.go_on()
+            await within(device.flush())
+            assert device.knocks.knocks == 1
+        stored = by_device(await read_stream(nats.url))
+        assert list(stored.values()) == [list(range(1, 301))]
+
+
+async def test_who_connects_in_a_hold_is_told(tmp_path):
+    async with over_own_nats(tmp_path) as (nats, gateway):
+        async with raw_device(gateway) as device:
+            nats.pause()
+            await device.say(message(1))
+            await device.hear_named("hold")
+            gateway._reception._desk.release()  # as if it had been let in just before
+            async with raw_device(gateway, "veh-2") as late:
+                assert await late.hear_named("hold") == {"reason": "stream"}
+                nats.go_on()
+                assert (await late.hear())["credit"] > 0
+
+
+async def test_a_full_store_holds_and_room_resumes(tmp_path):
+    settings = {"stream__events__max_bytes": 20_000, "stream__deny_purge": False}
+    async with running_gateway(tmp_path, publish__retry_ms=20, **settings) as gateway:
+        async with raw_device(gateway) as device:
+            seq = 0
+            while not held(gateway):
+                if device_credit(device, seq):
+                    seq += 1
+                    await device.say({"seq": seq, "type": "t", "data": "x" * 2_000})
+                await asyncio.sleep(0.02)
+            await eventually(lambda: gateway.not_ready() == "stream_limits")
+            client = gateway._link.client
+            await client.jetstream().purge_stream("EVENTS")
+            await device.hear_ack(seq)
+            await eventually(lambda: gateway.not_ready() is None)
+    assert gateway.metrics.value("tidegate_publish_retried_total", {"reason": "limits"}) > 0
+
+
+def device_credit(device, seq):
+    return seq < device.welcome["credit"]
+
+
+async def test_a_device_back_after_the_duplicate_window_stores_nothing_twice(tmp_path):
+    """Its acks were lost with the connection; JetStream has forgotten the ids."""
+    async with running_gateway(tmp_path, stream__duplicate_window_s=1) as gateway:
+        async with raw_device(gateway) as device:
+            await device.say([message(seq) for seq in range(1, 6)])
+            await device.hear_ack(5)
+            await device.say(message(6, message_type="not ok"))
+            await device.hear_ack(6)
+        async with raw_device(gateway, greet=False) as device:
+            await device.say({"hello": {"outbox": "box", "oldest": 1, "age_ms": 600_000}})
+            welcome = await device.hear_named("welcome")
+            assert welcome["resume"] == {"outbox": "box", "seq": 6}
+            await device.say(message(7))
+            await device.hear_ack(7)
+        async with raw_device(gateway, greet=False) as other:  # an outbox the stream never saw
+            await other.say({"hello": {"outbox": "new", "oldest": 1, "age_ms": 600_000}})
+            assert (await other.hear_named("welcome"))["resume"] == {"outbox": "new", "seq": 0}
+        assert gateway.metrics.value("tidegate_resume_lookups_total") == 2
+    stored = by_device(await read_embedded_again(tmp_path))
+    assert stored == {("veh-1", "box"): [1, 2, 3, 4, 5, 7]}
+
+
+async def read_embedded_again(tmp_path):
+    async with running_gateway(tmp_path, stream__duplicate_window_s=1) as gateway:
+        return await read_embedded(gateway.data_dir)
+
+
+async def test_a_quick_return_is_not_looked_up(tmp_path):
+    async with running_gateway(tmp_path) as gateway:
+        async with raw_device(gateway) as device:
+            await device.say(message(1))
+            await device.hear_ack(1)
+        async with raw_device(gateway, oldest=2):
+            pass
+        assert gateway.metrics.value("tidegate_resume_lookups_total") == 0
+
+
+@pytest.mark.parametrize("chatty", [1, 3])
+async def test_a_chatty_device_does_not_keep_quiet_ones_waiting(tmp_path, chatty):
+    async with running_gateway(tmp_path) as gateway:
+        stop = asyncio.Event()
+
+        async def shout(name):
+            async with raw_device(gateway, name) as device:
+                seq, limit = 0, device.welcome["credit"]
+                while not stop.is_set():
+                    batch = [message(n) for n in range(seq + 1, min(limit, seq + 200) + 1)]
+                    if batch:
+                        seq += len(batch)
+                        await device.say(batch)
+                    frame = await device.hear()
+                    limit = max(limit, frame.get("ack", 0) + frame.get("credit", 0))
+                return seq
+
+        shouting = [asyncio.create_task(shout(f"loud-{n}")) for n in range(chatty)]
+        async with raw_device(gateway, "quiet") as quiet:
+            for seq in range(1, 51):
+                await quiet.say(message(seq))
+                await quiet.hear_ack(seq)
+        stop.set()
+        assert sum(await within(asyncio.gather(*shouting))) > 500
