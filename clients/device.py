@@ -459,6 +459,8 @@ class Device:
                 batch = await self._in_thread(
                     lambda: self._read(session.sent, min(session.window, 1_000))
                 )
+                if len(batch) > session.window:
+                    continue  # a hold came while the outbox was read
                 if batch and batch[0].seq != session.sent + 1:
                     raise _Skipped  # the outbox dropped what was next: only a hello can say so
                 if batch:
