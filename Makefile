@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := config/requirements
 ARGS ?=
 
-.PHONY: help run test lint unit bench bench-admission conformance lock clean
+.PHONY: help run test lint unit bench bench-admission faults conformance lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -34,6 +34,9 @@ bench: $(VENV)/.dev ## the benchmarks of loadtest/README.md; takes some minutes
 
 bench-admission: $(VENV)/.dev ## the benchmarks of admission; takes some minutes
 	$(BIN)/python -m loadtest.admission $(ARGS)
+
+faults: $(VENV)/.dev ## a million messages through random faults, and the checker's verdict
+	$(BIN)/python -m loadtest.faults $(ARGS)
 
 conformance: $(VENV)/.dev ## Autobahn's core cases against the framing path; needs a CPython 2.7
 	$(BIN)/python tests/conformance/autobahn.py $(ARGS)

@@ -112,6 +112,13 @@ class StormDevice:
     def request(self) -> bytes:
         return handshake_request(self._token, self._policy.ticket)
 
+    def greeting(self) -> bytes:
+        """The hello, as a frame."""
+        return masked_frame(1, b'{"hello":{"outbox":"storm","oldest":1}}')
+
+    def heard(self, text: bytes) -> None:
+        """A frame of the gateway."""
+
     def failed(self) -> None:
         """No answer."""
         if self._gone:
@@ -197,14 +204,16 @@ class _Attempt(asyncio.Protocol):
                 self._device.refused(data)
                 return
             self._upgraded = True
-            self._transport.write(masked_frame(1, b'{"hello":{"outbox":"storm","oldest":1}}'))
+            self._transport.write(self._device.greeting())
             data = data[end + 4 :]
         position = 0
         for opcode, payload, position in frames_in(data):  # noqa: B007  # the last one is used
             if opcode == 9:  # ping
                 self._transport.write(masked_frame(10, payload))
-            elif payload.startswith(b'{"welcome"'):
-                self._device.welcomed(self._transport, payload)
+            else:
+                if payload.startswith(b'{"welcome"'):
+                    self._device.welcomed(self._transport, payload)
+                self._device.heard(payload)
         self._buffer = data[position:]
 
     def connection_lost(self, _exc: Exception | None) -> None:

@@ -1,0 +1,123 @@
+"""The checker: what was acknowledged against what is stored. It takes nobody's word.
+
+Writers record what was acknowledged to them; the stream is read whole, with a client of its own;
+and what was lost, doubled, reordered or corrupted is counted and named. Pure but for `read_stream`.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from zlib import crc32
+
+import nats
+from nats.js.api import ConsumerConfig, DeliverPolicy
+
+_EXAMPLES_MAX: Final = 5
+_READ_TIMEOUT_S: Final = 30.0
+
+
+def payload(device: str, seq: int) -> bytes:
+    """The data of a message: what it is, and a sum over that."""
+    return b'{"d":"%b","n":%d,"crc":%d}' % (
+        device.encode(),
+        seq,
+        crc32(b"%b:%d" % (device.encode(), seq)),
+    )
+
+
+def _intact(device: str, seq: int, data: bytes) -> bool:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return False
+    return bool(found == json.loads(payload(device, seq)))
+
+
+@dataclass(slots=True)
+class Finding:
+    """One kind of damage: how often, and a few examples."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, example: str) -> None:
+        self.count += 1
+        if len(self.examples) < _EXAMPLES_MAX:
+            self.examples.append(example)
+
+
+class Checker:
+    """Feed it the stream in order, then ask for the verdict."""
+
+    def __init__(self) -> None:
+        self.stored = 0
+        self.lost = Finding()
+        self.duplicated = Finding()
+        self.reordered = Finding()
+        self.corrupted = Finding()
+        self._seen: defaultdict[str, set[int]] = defaultdict(set)
+        self._last: dict[str, int] = {}
+
+    def take(self, device: str, seq: int, data: bytes) -> None:
+        """The next message of the stream."""
+        self.stored += 1
+        if not _intact(device, seq, data):
+            self.corrupted.add(f"{device} seq {seq}: {data[:60]!r}")
+        if seq in self._seen[device]:
+            self.duplicated.add(f"{device} seq {seq}")
+            return
+        self._seen[device].add(seq)
+        last = self._last.get(device, 0)
+        if seq < last:
+            self.reordered.add(f"{device} seq {seq} after {last}")
+        self._last[device] = max(last, seq)
+
+    def finish(self, acknowledged: Mapping[str, int]) -> None:
+        """Compare with what was acknowledged: everything up to a seq, for each device."""
+        for device, acked in acknowledged.items():
+            seen = self._seen[device]
+            for seq in range(1, acked + 1):
+                if seq not in seen:
+                    self.lost.add(f"{device} seq {seq} of {acked} acknowledged")
+
+    @property
+    def clean(self) -> bool:
+        return not any(found.count for _name, found in self.findings())
+
+    def findings(self) -> list[tuple[str, Finding]]:
+        return [
+            ("lost", self.lost),
+            ("duplicated", self.duplicated),
+            ("reordered", self.reordered),
+            ("corrupted", self.corrupted),
+        ]
+
+
+async def read_stream(url: str, stream: str = "EVENTS") -> AsyncIterator[tuple[str, int, bytes]]:
+    """Device, seq and data of every message, in the order of the stream.
+
+    The seq is that of the data, not of a header: the headers are the gateway's word.
+    """
+    client = await nats.connect(url)
+    try:
+        jetstream = client.jetstream()
+        left = (await jetstream.stream_info(stream)).state.messages
+        subscription = await jetstream.subscribe(
+            f"{stream.lower()}.>",
+            stream=stream,
+            ordered_consumer=True,
+            config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL),
+        )
+        while left:
+            message = await subscription.next_msg(timeout=_READ_TIMEOUT_S)
+            left -= 1
+            device = message.subject.split(".")[2]
+            try:
+                seq = int(json.loads(message.data)["n"])
+            except (ValueError, KeyError, TypeError):
+                seq = 0
+            yield device, seq, message.data
+    finally:
+        await client.close()

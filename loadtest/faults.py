@@ -1,0 +1,214 @@
+"""Fault runs: `python -m loadtest.faults`. Writers write, processes die, the checker reads it back.
+
+    make faults                                       # a million messages, 20 random faults
+    make faults ARGS="--messages 50000 --faults 5 --seed 7"
+
+A run is its seed: the same seed picks the same faults in the same order.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import uvloop
+
+from loadtest.bench import Bench
+from loadtest.checker import Checker, read_stream
+from loadtest.credentials import Issuer
+from loadtest.errors import LoadtestError, TargetError
+from loadtest.storm import StormLog
+from loadtest.targets import GatewayServer
+from loadtest.verdicts import Report
+from loadtest.writers import Writer, WriterPlan
+
+_SETTLE_TIMEOUT_S: Final = 300.0
+_PAUSE_S: Final = 3.0
+
+
+class Scene:
+    """A gateway, its writers, and the faults that can be done to them."""
+
+    def __init__(
+        self, gateway: GatewayServer, writers: Sequence[Writer], rng: random.Random
+    ) -> None:
+        self.gateway = gateway
+        self.writers = writers
+        self._rng = rng
+        self.done: Counter[str] = Counter()
+        self.faults: dict[str, Callable[[], Awaitable[None]]] = {
+            "kill -9 gateway": self.kill_gateway,
+            "kill -9 nats-server": self.kill_nats,
+            "SIGSTOP nats-server": self.stop_nats,
+            "cut connections": self.cut,
+        }
+
+    async def break_something(self) -> None:
+        name = self._rng.choice(sorted(self.faults))
+        self.done[name] += 1
+        await self.faults[name]()
+
+    async def kill_gateway(self) -> None:
+        self.gateway.kill()
+        await asyncio.to_thread(self.gateway.start)
+
+    async def kill_nats(self) -> None:
+        os.kill(self._nats_pid, signal.SIGKILL)
+
+    async def stop_nats(self) -> None:
+        pid = self._nats_pid
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(_PAUSE_S)
+        os.kill(pid, signal.SIGCONT)
+
+    async def cut(self) -> None:
+        for writer in self.writers:
+            if writer.transport is not None and self._rng.random() < 0.5:
+                writer.transport.abort()
+
+    @property
+    def _nats_pid(self) -> int:
+        return self.gateway.pids[1]
+
+
+async def write_through_faults(
+    bench: Bench,
+    gateway: GatewayServer,
+    *,
+    devices: int,
+    plan: WriterPlan,
+    faults: int,
+    seed: int,
+    arrange: Callable[[Scene], None] = lambda _scene: None,
+) -> tuple[Scene, float]:
+    """Write everything, with so many faults on the way, each once its share is acknowledged.
+
+    Args:
+        bench: mints the credentials.
+        gateway: running.
+        devices: that write.
+        plan: what each writes.
+        faults: how many.
+        seed: of the run.
+        arrange: may change the scene before it begins.
+
+    Returns:
+        The scene, and how long it took in seconds.
+
+    Raises:
+        TargetError: not everything was acknowledged in time.
+    """
+    rng = random.Random(seed)
+    left = devices
+    finished = asyncio.Event()
+
+    def on_done() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            finished.set()
+
+    writers = [
+        Writer(
+            name, bench.issuer.token(name), [gateway.port], plan=plan, log=StormLog(),
+            on_done=on_done, rng=random.Random(seed * 100_000 + number),
+        )
+        for number, name in enumerate(f"veh-{n}" for n in range(devices))
+    ]  # fmt: skip
+    scene = Scene(gateway, writers, rng)
+    arrange(scene)
+    began = monotonic()
+    for writer in writers:
+        writer.begin()
+    try:
+        total = devices * plan.messages
+        for number in range(1, faults + 1):
+            mark = total * number // (faults + 1)
+            await _until(lambda mark=mark: sum(w.acked for w in writers) >= mark, finished)  # type: ignore[misc]
+            await scene.break_something()
+        async with asyncio.timeout(_SETTLE_TIMEOUT_S):
+            await finished.wait()
+    except TimeoutError:
+        acked = sum(writer.acked for writer in writers)
+        raise TargetError(f"{acked:,} of {devices * plan.messages:,} acknowledged") from None
+    finally:
+        for writer in writers:
+            writer.stop()
+    return scene, monotonic() - began
+
+
+async def _until(condition: Callable[[], bool], finished: asyncio.Event) -> None:
+    async with asyncio.timeout(_SETTLE_TIMEOUT_S):
+        while not condition() and not finished.is_set():  # noqa: ASYNC110  # of what others count
+            await asyncio.sleep(0.02)
+
+
+async def check(gateway: GatewayServer, writers: Sequence[Writer]) -> Checker:
+    """Read the whole stream and compare."""
+    checker = Checker()
+    async for device, seq, data in read_stream(gateway.nats_url):
+        checker.take(device, seq, data)
+    checker.finish({writer.name: writer.acked for writer in writers})
+    return checker
+
+
+async def run(options: argparse.Namespace) -> int:
+    report = Report()
+    with tempfile.TemporaryDirectory(prefix="tidegate-faults-") as directory:
+        bench = Bench(Path(directory), Issuer(Path(directory) / "jwks.json"), 0.0, report)
+        settings = {
+            "stream__durability": options.durability,
+            "admission__device_knock_burst": 10_000,
+        }
+        plan = WriterPlan(messages=options.messages // options.devices)
+        with bench.gateway(**settings) as gateway:
+            scene, seconds = await write_through_faults(
+                bench, gateway, devices=options.devices, plan=plan, faults=options.faults,
+                seed=options.seed,
+            )  # fmt: skip
+            checker = await check(gateway, scene.writers)
+    acked = sum(writer.acked for writer in scene.writers)
+    rows = [
+        ("acknowledged", f"{acked:,}"),
+        ("stored", f"{checker.stored:,}"),
+        ("faults", ", ".join(f"{count} x {name}" for name, count in sorted(scene.done.items()))),
+        ("seconds, seed", f"{seconds:.0f}, {options.seed}"),
+        *(
+            (name, f"{found.count:,} {' '.join(found.examples)}")
+            for name, found in checker.findings()
+        ),
+    ]
+    report.table(f"{options.devices} devices, durability {options.durability}", ("", ""), rows)
+    for name, found in checker.findings():
+        report.verdict(name, found.count, "0", ok=found.count == 0)
+    return 1 if report.failed else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Nothing acknowledged is lost, doubled, reordered."
+    )
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--devices", type=int, default=200)
+    parser.add_argument("--faults", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--durability", choices=("fsync", "stream"), default="fsync")
+    options = parser.parse_args()
+    if options.messages < options.devices:
+        parser.error("fewer messages than devices")
+    try:
+        sys.exit(uvloop.run(run(options)))
+    except LoadtestError as exc:
+        sys.exit(f"faults: {exc}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Gateways that break a promise on purpose: the checker must catch each.
+
+    python tests/support/broken.py MODE serve ...    as `tidegate serve ...`, but for the MODE
+
+no-id       messages go out without their Nats-Msg-Id
+ack-early   a message counts as settled when it is sent, not when JetStream has it
+no-resume   nobody is looked up in the stream after a long absence
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from gateway.stream import encoding
+from gateway.stream.publisher import Publisher
+from gateway.stream.watermark import Watermarks
+
+
+def without_id():
+    honest = encoding.SourceHeaders.event
+
+    def event(self, *arguments):
+        envelope = honest(self, *arguments)
+        lines = envelope.headers.split(b"\r\n")
+        headers = b"\r\n".join(line for line in lines if not line.startswith(b"Nats-Msg-Id"))
+        return encoding.Envelope(envelope.stream, envelope.subject, headers, envelope.payload)
+
+    encoding.SourceHeaders.event = event
+
+
+def ack_early():
+    honest = Publisher.submit
+
+    def submit(self, owner, lane_index, device, seq, envelope, reject=None):
+        honest(self, owner, lane_index, device, seq, envelope, reject)
+        owner.stored(seq)
+
+    Publisher.submit = submit
+
+
+def without_resume():
+    Watermarks.needed = lambda _self, _age_ms: False
+
+
+MODES = {"no-id": without_id, "ack-early": ack_early, "no-resume": without_resume}
+
+if __name__ == "__main__":
+    MODES[sys.argv.pop(1)]()
+    from gateway.cli import main
+
+    main()
