@@ -1,0 +1,97 @@
+"""The simulator: the same objects in virtual time, the same fate for a seed."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_cli import tidegate
+
+from loadtest.policies import POLICIES, make_policy
+from loadtest.simulator import StormPlan, rate_for, simulate
+
+STORM = StormPlan(devices=4_000, rate_per_s=400)
+
+
+def test_tickets_drain_a_storm_in_n_over_r_with_two_knocks():
+    result = simulate(STORM)
+    assert result.admitted == 4_000
+    assert result.recovery_s <= 1.05 * result.ideal_s
+    assert result.knocks_a_device <= 2.0
+    assert result.dishonoured == 0
+
+
+def test_the_field_s_policies_do_worse():
+    ticket = simulate(STORM)
+    jitter = simulate(dataclasses.replace(STORM, policy="full-jitter"))
+    assert jitter.recovery_s > 2 * ticket.recovery_s
+    assert jitter.knocks_a_device > 1.5 * ticket.knocks_a_device
+    assert jitter.peak_knocks_per_s > 2 * ticket.peak_knocks_per_s
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.integers(1, 2_000),
+    st.floats(50, 1_000),
+    st.integers(1, 4),
+    st.floats(0, 0.5),
+    st.floats(0, 0.01),
+    st.integers(0, 1_000),
+)
+def test_everybody_who_comes_is_let_in(devices, rate, nodes, no_shows, clock_error, seed):
+    result = simulate(
+        StormPlan(
+            devices=devices, rate_per_s=rate, nodes=nodes, no_shows=no_shows,
+            clock_error=clock_error, seed=seed,
+        )
+    )  # fmt: skip
+    assert result.admitted + result.absent == devices
+    # R*w + burst over the whole storm, and the headroom of a fleet that mostly stays away.
+    assert result.admitted <= rate * result.recovery_s + 100 + 2
+
+
+def test_a_node_that_dies_costs_its_devices_a_knock_and_no_slot():
+    result = simulate(dataclasses.replace(STORM, nodes=3, fail_node_at_s=4.0))
+    assert result.admitted == 4_000
+    assert result.failures > 0
+    assert result.dishonoured == 0
+    assert result.recovery_s <= 1.15 * result.ideal_s
+
+
+def test_one_seed_is_one_fate():
+    first, second = simulate(STORM), simulate(STORM)
+    assert first.waits == second.waits
+    assert simulate(dataclasses.replace(STORM, seed=2)).waits != first.waits
+
+
+def test_what_rate_is_needed():
+    needed = rate_for(dataclasses.replace(STORM, devices=10_000), 20.0)
+    assert needed == pytest.approx(500, rel=0.05)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_brings_everybody_in(name):
+    result = simulate(StormPlan(devices=200, rate_per_s=100, policy=name))
+    assert result.admitted == 200
+
+
+def test_an_unknown_policy_is_an_error():
+    with pytest.raises(KeyError):
+        make_policy("hope", None)
+
+
+def test_the_command():
+    done = tidegate(
+        "simulate", "--devices", 2_000, "--rate", 200, "--policy", "ticket", "--policy", "fixed"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "recovery / (N/R)" in done.stdout
+    assert "2,000" in done.stdout
+    within = tidegate("simulate", "--devices", 2_000, "--within", 10)
+    assert within.stdout.startswith("ticket: R = 19"), (
+        "a little less than N/T: the burst comes free"
+    )
+    wrong = tidegate("simulate", "--devices", 10, "--policy", "hope")
+    assert (wrong.returncode, "full-jitter" in wrong.stderr) == (1, True)
+    alone = tidegate("simulate", "--devices", 10, "--fail-node-at", 1)
+    assert "--nodes" in alone.stderr
