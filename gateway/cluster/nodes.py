@@ -4,9 +4,13 @@ import asyncio
 import random
 from collections.abc import Callable
 
+import structlog
+
 from gateway.admission.clock import FleetClock
 from gateway.cluster.errors import RedisUnavailable
 from gateway.cluster.link import RedisLink
+
+_log = structlog.get_logger(__name__)
 
 
 class NodeRegistry:
@@ -73,6 +77,8 @@ class NodeRegistry:
         )
         # Its clock was read about half a round trip ago.
         self._clock.steer(float(now) + (loop.time() - began) / 2)
+        if int(nodes) != self.nodes:
+            _log.info("fleet_changed", nodes=int(nodes), before=self.nodes, rate_per_s=float(rate))
         self.nodes = int(nodes)
         self._on_fleet(float(rate), self.nodes)
 
