@@ -5,13 +5,11 @@ WebSocket listener, its devices publishing to JetStream and waiting for PubAcks,
 message and the same window. Absolute figures are this machine's; the ratios are what is promised.
 """
 
-import argparse
 import asyncio
 import contextlib
 import itertools
 import math
 import statistics
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +19,10 @@ from time import perf_counter
 from typing import Final, cast
 
 import nats
-import uvloop
 
 from loadtest.credentials import Issuer
-from loadtest.errors import LoadtestError, TargetError
+from loadtest.errors import TargetError
+from loadtest.sections import main_of
 from loadtest.targets import GatewayServer, PeerServer, Relay, Target, require_descriptors
 from loadtest.verdicts import Report
 from loadtest.wire import PAYLOAD, Flow, GatewayDevice, NatsDevice, WireDevice
@@ -453,22 +451,5 @@ async def run(sections: Sequence[str], seconds: float) -> int:
     return 1 if report.failed else 0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Benchmarks of the message path.")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--seconds", type=float, default=10.0, help="measured on each side")
-    options = parser.parse_args()
-    unknown = set(options.sections) - set(SECTIONS)
-    if unknown:
-        parser.error(
-            f"unknown section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}"
-        )
-    try:
-        status = uvloop.run(run(options.sections or list(SECTIONS), options.seconds))
-    except LoadtestError as exc:
-        sys.exit(f"bench: {exc}")
-    sys.exit(status)
-
-
 if __name__ == "__main__":
-    main()
+    main_of("bench", "Benchmarks of the message path.", SECTIONS, run)

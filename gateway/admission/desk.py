@@ -84,6 +84,14 @@ Outcome = Admit | Refuse
 ADMIT: Final = Admit()
 
 
+class _Promise(Struct, frozen=True, gc=False):
+    """A slot somebody holds. `mac` is of the ticket shown, which makes its redemption unique."""
+
+    slot_at: float
+    mac: bytes
+    rank: Rank
+
+
 class AdmissionDesk(Generic[W]):
     """The desk of one node. A `W` waits for an outcome: a connection, a simulated device."""
 
@@ -132,16 +140,17 @@ class AdmissionDesk(Generic[W]):
         """
         if self._held:
             return self._refuse_overload(claim.ticket)
-        slot_at, ticket_mac = self._promise_of(claim, now)
-        if slot_at is None:
+        promise = self._promise_of(claim, now)
+        if promise is None:
             return self._walk_in(claim, waiter, now, late=False)
+        slot_at = promise.slot_at
         if now < slot_at:
-            return self._early(claim, waiter, now, slot_at, ticket_mac)
+            return self._early(claim, waiter, now, promise)
         if now > slot_at + self._settings.window_s:
             self._observer.ticket_late(now - slot_at)
             self._promised.pop(claim.holder, None)
             return self._walk_in(claim, waiter, now, late=True)
-        return self._honour(claim, waiter, now, slot_at, ticket_mac)
+        return self._honour(claim, waiter, now, promise)
 
     def poll(self, now: float) -> list[tuple[W, Outcome]]:
         """Whoever's waiting is over. Call it at `next_poll_at`, or more often."""
@@ -210,8 +219,8 @@ class AdmissionDesk(Generic[W]):
 
     # Promises
 
-    def _promise_of(self, claim: Claim, now: float) -> tuple[float | None, bytes]:
-        """The slot this device was promised, and what makes its redemption unique."""
+    def _promise_of(self, claim: Claim, now: float) -> _Promise | None:
+        """The slot this device was promised, if it was."""
         if claim.ticket:
             try:
                 ticket = self._office.check(claim.ticket, holder=claim.holder, now=now)
@@ -219,44 +228,43 @@ class AdmissionDesk(Generic[W]):
                 self._observer.ticket_invalid(exc.reason)
             else:
                 if ticket.mac not in self._redeemed:
-                    return ticket.slot_at, ticket.mac
+                    rank = Rank.PRIORITY if ticket.priority else Rank.TICKET
+                    return _Promise(ticket.slot_at, ticket.mac, rank)
                 self._observer.ticket_replayed()
-                return None, b""
+                return None
         # A client that ignores tickets and comes back on time is not to starve.
-        return self._promised.get(claim.holder), b""
+        remembered = self._promised.get(claim.holder)
+        return None if remembered is None else _Promise(remembered, b"", Rank.TICKET)
 
-    def _early(
-        self, claim: Claim, waiter: W, now: float, slot_at: float, mac: bytes
-    ) -> Outcome | None:
+    def _early(self, claim: Claim, waiter: W, now: float, promise: _Promise) -> Outcome | None:
+        slot_at = promise.slot_at
         wait_s = slot_at - now
-        if wait_s <= self._settings.park_s and self._lot.room(Rank.TICKET):
-            self._redeem(claim, slot_at, mac)
-            self._park(claim, waiter, Rank.TICKET, slot_at, now, mac)
+        if wait_s <= self._settings.park_s and self._lot.room(promise.rank):
+            self._redeem(claim, promise)
+            self._park(claim, waiter, promise.rank, slot_at, now, promise.mac)
             return None
         self._observer.ticket_early(wait_s)
         ticket = claim.ticket or self._office.issue(slot_at, holder=claim.holder, now=now)
         return Refuse("rate", wait_s, ticket)
 
-    def _honour(
-        self, claim: Claim, waiter: W, now: float, slot_at: float, mac: bytes
-    ) -> Outcome | None:
-        self._observer.ticket_honoured(now - slot_at)
-        self._redeem(claim, slot_at, mac)
+    def _honour(self, claim: Claim, waiter: W, now: float, promise: _Promise) -> Outcome | None:
+        self._observer.ticket_honoured(now - promise.slot_at)
+        self._redeem(claim, promise)
         cost = self._cost(claim)
         if not self._meter.conforms(now, cost):
-            if self._lot.room(Rank.TICKET):
-                self._park(claim, waiter, Rank.TICKET, slot_at, now, mac)
+            if self._lot.room(promise.rank):
+                self._park(claim, waiter, promise.rank, promise.slot_at, now, promise.mac)
                 return None
             self._observer.over_meter()
         self._count(now, cost)
         return ADMIT
 
-    def _redeem(self, claim: Claim, slot_at: float, mac: bytes) -> None:
+    def _redeem(self, claim: Claim, promise: _Promise) -> None:
         self._promised.pop(claim.holder, None)
-        if not mac:
+        if not promise.mac:
             return
         redeemed = self._redeemed
-        redeemed[mac] = slot_at
+        redeemed[promise.mac] = promise.slot_at
         if len(redeemed) > self._settings.promises_max:
             redeemed.popitem(last=False)
 

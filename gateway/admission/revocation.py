@@ -1,6 +1,5 @@
 """Revocations: credentials (by `jti`) and devices that are no longer let in, until a time."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.admission.credential import Identity
@@ -40,11 +39,6 @@ class RevocationList:
 
     def add(self, revocation: Revocation) -> None:
         self._until[revocation.key] = revocation.until
-
-    def replace(self, revocations: Iterable[Revocation]) -> None:
-        """What another place knows is the truth; what only we knew is kept until it expires."""
-        for revocation in revocations:
-            self.add(revocation)
 
     def revoked(self, identity: Identity, now: float) -> bool:
         """Whether `identity` is refused. `now` is Unix time in seconds."""

@@ -76,7 +76,7 @@ def test_revocations_by_jti_and_device_until_their_time():
     two = Identity("veh-2", "t", "g", False, "j-2", 1e9)
     assert not revoked.revoked(one, 0.0)
     revoked.add(Revocation(100.0, jti="j-1"))
-    revoked.replace([Revocation(50.0, tenant="t", device="veh-2")])
+    revoked.add(Revocation(50.0, tenant="t", device="veh-2"))
     assert revoked.revoked(one, 99.0)
     assert revoked.revoked(two, 49.0)
     assert not revoked.revoked(two, 50.0)
