@@ -11,15 +11,14 @@ import socket
 import statistics
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from loadtest.bench import Bench
-from loadtest.credentials import Issuer
+from loadtest.bench import Bench, run_sections
 from loadtest.errors import TargetError
 from loadtest.policies import make_policy
 from loadtest.sections import main_of
@@ -27,7 +26,6 @@ from loadtest.simulator import StormPlan, simulate
 from loadtest.steady import SteadyDevices
 from loadtest.storm import StormDevice, StormLog, storm
 from loadtest.targets import Target, free_port, require_descriptors
-from loadtest.verdicts import Report
 from loadtest.wire import handshake_request, masked_frame
 
 _ROUND: Final = 100
@@ -475,16 +473,6 @@ SECTIONS: Final = {
 }
 
 
-async def run(sections: Sequence[str], seconds: float) -> int:
-    report = Report()
-    with tempfile.TemporaryDirectory(prefix="tidegate-admission-") as directory:
-        bench = Bench(Path(directory), Issuer(Path(directory) / "jwks.json"), seconds, report)
-        for name in sections:
-            await SECTIONS[name](bench)
-    if report.failed:
-        report.console.print(f"[red]missed:[/] {', '.join(report.failed)}")
-    return 1 if report.failed else 0
-
-
 if __name__ == "__main__":
+    run = partial(run_sections, SECTIONS)
     main_of("admission", "Benchmarks of admission.", SECTIONS, run)
