@@ -172,6 +172,19 @@ def test_urgent_devices_go_first_and_do_not_starve_the_rest():
     assert worst_excess(town.admissions, 100, 20) <= 1 + town.observer.counts.get("over_meter", 0)
 
 
+def test_a_priority_ticket_waits_at_the_head_of_the_lot():
+    town = Town(rate=10, burst=1)
+    devices = [Device("plain", 0.0), Device("first", 0.0)]
+    for device in devices:
+        device.ticket = town.desk._office.issue(
+            0.5, holder=device.claim().holder, now=0.0, priority=device.name == "first"
+        )
+    town.add(devices)
+    town.run()
+    plain, first = (device.admitted_at for device in devices)
+    assert first < plain
+
+
 def test_one_depot_cannot_take_every_slot():
     town = Town(rate=100, burst=20)
     depot = fleet(2_000, 1.0, group="depot")
