@@ -10,6 +10,7 @@ import nats
 import pytest
 from support.gateways import running_gateway, token_for, url_of
 from support.processes import GatewayProcess
+from support.servers import stop_process
 from support.stored import by_device, read_embedded
 from support.tls import make_certificate
 from support.waiting import eventually, within
@@ -243,7 +244,7 @@ async def test_sigterm_stops_in_order_and_a_second_at_once(tmp_path):
         ) as device:
             await device.send('{"hello":{"outbox":"b","oldest":1}}')
             await device.recv()
-            os.kill(nats_pid, signal.SIGSTOP)  # nothing will be settled
+            stop_process(nats_pid)  # nothing will be settled
             await device.send('{"seq":1,"type":"t","data":1}')
             await _pending(gateway, 1)
             gateway.process.send_signal(signal.SIGTERM)

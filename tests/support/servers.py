@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -29,6 +30,16 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
         assert process.poll() is None, f"exited with {process.returncode}"
         assert time.monotonic() < deadline, "no answer in 20 s"
         time.sleep(0.01)
+
+
+def stop_process(pid: int) -> None:
+    """SIGSTOP, and only back once it has stopped: a signal takes a moment to arrive."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 20
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        while (thread / "stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert time.monotonic() < deadline, f"{pid} does not stop"
+            time.sleep(0.001)
 
 
 class NatsServer:
@@ -69,7 +80,7 @@ class NatsServer:
 
     def pause(self) -> None:
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        stop_process(self.process.pid)
 
     def go_on(self) -> None:
         assert self.process is not None
