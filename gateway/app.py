@@ -7,8 +7,10 @@ NATS last, so that whatever was taken from a device is stored and acknowledged b
 import asyncio
 import contextlib
 import gc
+import math
 import random
 import secrets
+import shutil
 import signal
 import socket
 import ssl
@@ -61,6 +63,7 @@ from gateway.stream.provision import (
     stream_configs,
 )
 from gateway.stream.publisher import Publisher, PublishLimits
+from gateway.stream.store_watch import StoreWatch
 from gateway.stream.watermark import Watermarks
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.traces import make_sampler
@@ -69,6 +72,7 @@ _log = structlog.get_logger(__name__)
 
 _PROVISION_ATTEMPTS: Final = 20
 _CLOSING_S: Final = 1.0
+_WATCH_STORE_S: Final = 0.5
 
 
 class Gateway:
@@ -90,6 +94,7 @@ class Gateway:
         self._listener: Listener | None = None
         self._gate: DeviceGate | None = None
         self._wheel: TimingWheel | None = None
+        self._store = StoreWatch()
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self.port = 0
@@ -135,7 +140,7 @@ class Gateway:
             metrics=self.metrics,
             rng=self._rng,
             downstream=self._publisher.signals,
-            trouble=lambda: self._publisher.trouble,
+            trouble=self._trouble,
             hold=self._hold,
         )
         self._ops = OpsListener(
@@ -261,7 +266,12 @@ class Gateway:
         """Why no device should be sent here, or None."""
         if self._state != "serving":
             return self._state
-        return self._publisher.trouble
+        return self._trouble()
+
+    def _trouble(self) -> str | None:
+        """Why nothing is being stored right now, or None."""
+        trouble = self._publisher.trouble
+        return "disk_full" if trouble is not None and self._store.full else trouble
 
     def status(self) -> dict[str, Any]:
         """The state of the node in a page."""
@@ -319,6 +329,16 @@ class Gateway:
             "tidegate_durability_fsync",
             "1 if an acknowledgement is known to mean synced to disk.",
             lambda: int(self._durability == "fsync"),
+        )
+        gauge(
+            "tidegate_disk_free_bytes",
+            "Room on the disk of the embedded nats-server; NaN without one.",
+            lambda: math.nan if self._store.free_bytes is None else self._store.free_bytes,
+        )
+        gauge(
+            "tidegate_disk_full",
+            "1 while the embedded nats-server's disk has no room.",
+            lambda: int(self._store.full),
         )
         gauge(
             "tidegate_credential_verifications_total",
@@ -399,6 +419,7 @@ class Gateway:
                 on_restart=self.metrics.server_restarted,
             )
             self._tasks.append(await self._server.start())
+            self._spawn(self._watch_store(self._server), "store-watch")
             urls = (self._server.url,)
         self._link = NatsLink(
             NatsAddress(
@@ -429,6 +450,20 @@ class Gateway:
                 real=self._durability,
                 hint="set sync_interval: always on the servers, and nats.monitoring_url",
             )
+
+    async def _watch_store(self, server: EmbeddedServer) -> None:
+        """An embedded server whose disk was full needs a restart, and has nobody else to do it."""
+        directory = self._settings.nats.data_dir
+        while True:
+            await asyncio.sleep(_WATCH_STORE_S)
+            usage = await asyncio.to_thread(shutil.disk_usage, directory)
+            was_full = self._store.full
+            restart = self._store.observe(self._publisher.trouble, usage.free, time.monotonic())
+            if self._store.full and not was_full:
+                _log.error("disk_full", directory=str(directory), free_bytes=usage.free)
+            if restart:
+                _log.warning("nats_server_silent", action="restart", free_bytes=usage.free)
+                await server.restart()
 
     async def _provision(self, link: NatsLink, link_task: asyncio.Task[None]) -> None:
         """Create or check the streams; a server that just started may need a moment for it."""

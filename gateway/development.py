@@ -5,7 +5,6 @@ signs with it; the gateway says at start that it believes it.
 """
 
 import json
-import os
 import secrets
 import time
 from base64 import urlsafe_b64encode
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import jwt
+
+from gateway import durable_file
 
 KEY_ID: Final = "development"
 ALGORITHM: Final = "HS256"
@@ -26,20 +27,9 @@ def ensure_key(data_dir: Path) -> Path:
     """The development JWKS of `data_dir`, made if it is not there yet."""
     path = key_file(data_dir)
     if not path.exists():
-        data_dir.mkdir(parents=True, exist_ok=True)
         secret = urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
         key = {"kty": "oct", "kid": KEY_ID, "alg": ALGORITHM, "use": "sig", "k": secret}
-        # Written aside and linked: of two processes that start at once, one makes the key.
-        aside = path.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({"keys": [key]}, file)
-        try:
-            os.link(aside, path)
-        except FileExistsError:
-            pass
-        finally:
-            aside.unlink()
+        durable_file.create(path, json.dumps({"keys": [key]}))
     return path
 
 

@@ -5,7 +5,6 @@ keeps R in step with the node's health, and tells the fleet about this node.
 """
 
 import asyncio
-import os
 import random
 import secrets
 import time
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 import structlog
 
+from gateway import durable_file
 from gateway.admission.budget import VerificationBudget
 from gateway.admission.calendar import Calendar, CalendarSettings, SlotCalendar
 from gateway.admission.clock import FleetClock
@@ -271,11 +271,7 @@ class Reception:
         """A restart must not let them in again."""
         entries = self.revocations.entries(time.time())
         text = "".join(render_revocation(entry) + "\n" for entry in entries)
-        path = self._revocation_file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".new")
-        aside.write_text(text)
-        aside.replace(path)
+        durable_file.replace(self._revocation_file, text)
 
     def _load_revocations(self) -> None:
         path = self._revocation_file
@@ -490,15 +486,5 @@ def _up(link: RedisLink) -> float:
 def _ensure_secret(path: Path) -> bytes:
     """The node's own secret, made on first use: a restart honours its predecessor's tickets."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32))
-        try:
-            os.link(aside, path)
-        except FileExistsError:
-            pass  # another process was first: its secret is the one
-        finally:
-            aside.unlink()
+        durable_file.create(path, secrets.token_urlsafe(32))
     return path.read_bytes().strip()

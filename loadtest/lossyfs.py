@@ -7,12 +7,14 @@ but without its mercy for a file renamed before it is synced). kill -9 proves no
 durability, because the page cache survives it; this does.
 
 Making the directory `POWER_OFF` in it writes what the disk has to RESCUE and serves errors from
-then on. Needs libfuse 3 and leave to mount (root, or fusermount3).
+then on; mounted again with that RESCUE, it begins with it. Needs libfuse 3 and leave to mount
+(root, or fusermount3).
 """
 
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -79,6 +81,12 @@ class Disk:
         del self._nodes[path]
         self._names_changed = True
 
+    def link(self, new: str, old: str) -> None:
+        if new in self._nodes:
+            raise OSError(errno.EEXIST, new)
+        self._nodes[new] = self.node(old)
+        self._names_changed = True
+
     def rename(self, old: str, new: str) -> None:
         moved = self.node(old)
         below = f"{old}/"
@@ -130,6 +138,15 @@ class Disk:
                 del node.disk[node.cut_to :]
                 node.cut_to = None
         self._names_changed = False
+
+    def load(self, directory: Path) -> None:
+        """Begin with what a disk had that was rescued to `directory`."""
+        for source in sorted(directory.rglob("*")):
+            path = "/" + source.relative_to(directory).as_posix()
+            content = b"" if source.is_dir() else source.read_bytes()
+            mode = source.stat().st_mode
+            self._nodes[path] = Node(mode, bytearray(content), bytearray(content))
+        self._on_disk = dict(self._nodes)
 
     def rescue(self, directory: Path) -> None:
         """Write what the disk has below `directory`."""
@@ -239,6 +256,11 @@ class LossyOperations:
         self._disk.rename(old, new)
         return 0
 
+    def link(self, target: str, source: str) -> int:
+        self._find(source)
+        self._disk.link(target, source)
+        return 0
+
     def chmod(self, path: str, mode: int) -> int:
         node = self._find(path)
         node.mode = stat.S_IFMT(node.mode) | stat.S_IMODE(mode)
@@ -316,8 +338,12 @@ def main() -> None:
         from mfusepy import FUSE  # noqa: PLC0415  # it looks for libfuse as it is imported
     except (ImportError, OSError) as exc:
         sys.exit(f"lossyfs: {exc}")
+    disk, rescue = Disk(), Path(sys.argv[2])
+    if rescue.is_dir():
+        disk.load(rescue)
+        shutil.rmtree(rescue)
     FUSE(
-        LossyOperations(Disk(), Path(sys.argv[2])), sys.argv[1],
+        LossyOperations(disk, rescue), sys.argv[1],
         foreground=True, nothreads=True, hard_remove=True, fsname="tidegate-lossy",
     )  # fmt: skip
 

@@ -39,6 +39,8 @@ class StormLog:
     """Tickets shown in their slot and refused all the same."""
     failures: int = 0
     """Attempts without an answer: refused by the system, cut, timed out."""
+    cut: int = 0
+    """Sessions that ended although nobody here wanted them to."""
 
     def now(self) -> float:
         return monotonic() - self.began
@@ -167,6 +169,7 @@ class StormDevice:
             self._due = monotonic()
             self._timer = self._loop.call_later(0, self._knock)
         elif was_inside:
+            self._log.cut += 1
             self._policy.closed(60_000)
             self._schedule()
         else:

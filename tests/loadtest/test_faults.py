@@ -43,7 +43,7 @@ async def damage(bench, gateway, *, faults=3, messages=400, **plan):
             bench, gateway, devices=20, plan=wanted, faults=faults, seed=3, arrange=only_kills
         )
         assert sum(scene.done.values()) == faults
-        checker = await check(gateway, scene.writers)
+        checker = await check(gateway.nats_url, scene.writers)
     return {name: found.count for name, found in checker.findings()}
 
 
@@ -58,7 +58,7 @@ async def test_all_kinds_of_faults_leave_it_clean(bench):
             bench, gateway, devices=20, plan=WriterPlan(messages=500), faults=4, seed=11
         )
         assert len(scene.done) >= 2
-        assert (await check(gateway, scene.writers)).clean
+        assert (await check(gateway.nats_url, scene.writers)).clean
 
 
 def broken(bench, mode, tmp_path, **settings):
@@ -97,7 +97,7 @@ async def test_a_duplicate_window_of_a_second_is_harmless_with_the_look_up(bench
 
 def test_a_seed_is_a_run():
     def faults(seed):
-        scene = Scene(None, [], random.Random(seed))
+        scene = Scene(None, [], None, random.Random(seed))
         return [scene._rng.choice(sorted(scene.faults)) for _ in range(20)]
 
     assert faults(5) == faults(5) != faults(6)

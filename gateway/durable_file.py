@@ -1,0 +1,51 @@
+"""Small files that must outlive a power cut: synced before they have their name, and then named.
+
+A file renamed before its bytes are on disk may be there after a power cut, and empty.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def replace(path: Path, text: str) -> None:
+    """Write `text` to `path`, readable by its owner only: all of it or, if interrupted, nothing.
+
+    Raises:
+        OSError: the disk refused; `path` is as it was.
+    """
+    with _aside(path, text) as aside:
+        aside.replace(path)
+
+
+def create(path: Path, text: str) -> None:
+    """Write `text` to `path` unless it is there: of two processes that start at once, one wins.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    with _aside(path, text) as aside, contextlib.suppress(FileExistsError):
+        os.link(aside, path)
+
+
+@contextlib.contextmanager
+def _aside(path: Path, text: str) -> Iterator[Path]:
+    """A synced file beside `path`, to be given its name; the name is synced after that."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        yield aside
+    finally:
+        aside.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
