@@ -45,6 +45,7 @@ from gateway.edge.wheel import TimingWheel
 from gateway.reception import Reception
 from gateway.session import frames
 from gateway.session.credit import CreditPool
+from gateway.session.fairness import FairShare
 from gateway.session.grammar import is_token
 from gateway.session.machine import SessionLimits
 from gateway.settings import Retention, Settings
@@ -73,6 +74,7 @@ _log = structlog.get_logger(__name__)
 _PROVISION_ATTEMPTS: Final = 20
 _CLOSING_S: Final = 1.0
 _WATCH_STORE_S: Final = 0.5
+_TURN_S: Final = 0.5
 
 
 class Gateway:
@@ -130,6 +132,7 @@ class Gateway:
         self._hold = StreamHold(
             lambda: list(self._fleet), release_per_s=session.release_per_s, rng=self._rng
         )
+        self._fairness = FairShare()
         self._pool = CreditPool(
             maximum=session.credit_max, budget_bytes=session.credit_budget_bytes
         )
@@ -356,6 +359,11 @@ class Gateway:
             lambda: self._pool.ceiling(len(self._fleet), publisher.backlog),
         )
         gauge(
+            "tidegate_greedy_devices",
+            "Devices that send far more than the others and have a small window for it.",
+            lambda: self._fairness.greedy,
+        )
+        gauge(
             "tidegate_held",
             "1 while devices have no credit because the stream stores nothing.",
             lambda: int(bool(self._hold.reason)),
@@ -540,6 +548,8 @@ class Gateway:
             revocations=self._reception.revocations,
             watch=self._reception,
             pool=self._pool,
+            fairness=self._fairness,
+            credit_greedy=settings.session.credit_greedy,
             backlog=lambda: self._publisher.backlog,
             held=lambda: self._hold.reason,
             settled=Watermarks(
@@ -552,6 +562,7 @@ class Gateway:
             ),
         )
         gate = self._gate = self._reception.open_gate(device_context)
+        self._spawn(self._take_turns(), "fairness")
         for name, work in self._reception.work():
             self._spawn(work, name)
         connection_context = ConnectionContext(
@@ -599,6 +610,11 @@ class Gateway:
             knock=lambda accepted, address: Knock(knock_context, accepted, address).start(),
         )
         self.port = await self._listener.start(settings.server.host, settings.server.port)
+
+    async def _take_turns(self) -> None:
+        while True:
+            await asyncio.sleep(_TURN_S)
+            self._fairness.end_turn()
 
     def _extensions(self) -> list[ServerPerMessageDeflateFactory] | None:
         compression = self._settings.compression

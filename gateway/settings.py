@@ -114,6 +114,7 @@ class Session(_Section):
 
     credit_initial: Count = 32
     credit_max: Count = 256
+    credit_greedy: Count = 1
     credit_budget_bytes: Bytes = 134_217_728
     release_per_s: Annotated[float, Field(gt=0, le=1_000_000)] = 500.0
     resume_lookups: Annotated[int, Field(ge=1, le=1_000)] = 16
@@ -124,6 +125,8 @@ class Session(_Section):
     def _credit_grows(self) -> Self:
         if self.credit_initial > self.credit_max:
             raise ValueError("credit_initial is larger than credit_max")
+        if self.credit_greedy > self.credit_max:
+            raise ValueError("credit_greedy is larger than credit_max")
         return self
 
 

@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -202,15 +201,6 @@ def _small_disk(mountpoint: Path, size: int) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", mountpoint], check=False)  # noqa: S607
 
 
-def _metric(ops_port: int, name: str) -> float:
-    url = f"http://127.0.0.1:{ops_port}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as response:  # our own, on loopback
-        for line in response.read().decode().splitlines():
-            if line.startswith(f"{name} "):
-                return float(line.split()[1])
-    raise TargetError(f"no metric {name}")
-
-
 async def section_disk(bench: Bench) -> None:
     """Somebody else fills the disk; nothing is stored until there is room, and nobody restarts."""
     gateway = bench.gateway(**_NOBODY_TOLD_OFF)
@@ -225,7 +215,7 @@ async def section_disk(bench: Bench) -> None:
                     while True:
                         file.write(bytes(2**16))
                 full_at = monotonic()
-                while not await asyncio.to_thread(_metric, gateway.ops_port, "tidegate_held"):
+                while not await asyncio.to_thread(gateway.metric, "tidegate_held"):
                     if monotonic() > full_at + _ALARM_TIMEOUT_S:
                         raise TargetError("the disk is full and no metric says so")
                     await asyncio.sleep(0.1)

@@ -211,6 +211,16 @@ class GatewayServer(Target):
             page: dict[str, Any] = json.load(response)
             return page
 
+    def metric(self, sample: str) -> float:
+        """One sample of `/metrics`, with its labels; 0 if there is none yet."""
+        url = f"http://127.0.0.1:{self.ops_port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as response:  # our own, on loopback
+            for line in response.read().decode().splitlines():
+                name, _, value = line.rpartition(" ")
+                if name == sample:
+                    return float(value)
+        return 0.0
+
 
 class NatsServer(Target):
     """A nats-server of an operator's, for several gateways or to be hurt."""

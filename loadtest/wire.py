@@ -123,6 +123,10 @@ class WireDevice(asyncio.Protocol):
         self._marks.append((self._sent, time.perf_counter()))
         self.transport.write(self._encode(first, count))
 
+    def top_up(self) -> None:
+        """Send what the window has room for."""
+        self.fill(self._room())
+
     def _settled(self, total: int) -> None:
         count = total - self._acked
         if count <= 0:
@@ -133,7 +137,7 @@ class WireDevice(asyncio.Protocol):
             began = self._marks.popleft()[1]
         waited_s = time.perf_counter() - began if began is not None else -1.0
         self._flow.acked(count, waited_s)
-        self.fill(self._room())
+        self.top_up()
 
     def _room(self) -> int:
         return self._flow.window - (self._sent - self._acked)

@@ -50,10 +50,17 @@ class Writer(StormDevice):
         self._held = False
         self._unacked_since = monotonic()
         self.acked = 0
+        self.wanted = plan.messages
+        """The last seq this device has to send so far."""
 
     @property
     def done(self) -> bool:
-        return self.acked >= self._plan.messages
+        return self.acked >= self.wanted
+
+    def produce(self, messages: int) -> None:
+        """So many more: sent as credit allows, kept till then."""
+        self.wanted += messages
+        self._fill()
 
     def greeting(self) -> bytes:
         age_ms = 0
@@ -94,9 +101,9 @@ class Writer(StormDevice):
 
     def _fill(self) -> None:
         transport = self.transport
-        if transport is None or self._held:
+        if transport is None or not self.inside or self._held:
             return
-        end = min(self._limit, self.acked + self._plan.window, self._plan.messages)
+        end = min(self._limit, self.acked + self._plan.window, self.wanted)
         while self._sent < end:
             last = min(end, self._sent + _FRAME_MESSAGES)
             if self._sent == self.acked:

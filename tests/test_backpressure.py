@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
+from nats import connect
 from support.gateways import running_gateway, token_for, url_of
 from support.servers import nats_server
 from support.stored import by_device, read_embedded, read_stream
@@ -175,3 +176,52 @@ async def test_a_chatty_device_does_not_keep_quiet_ones_waiting(tmp_path, chatty
                 await quiet.hear_ack(seq)
         stop.set()
         assert sum(await within(asyncio.gather(*shouting))) > 500
+
+
+async def test_a_greedy_device_has_a_small_window_and_its_fleet_does_not(tmp_path):
+    async with running_gateway(tmp_path) as gateway:
+        async with contextlib.AsyncExitStack() as stack:
+            quiet = [
+                await stack.enter_async_context(raw_device(gateway, f"quiet-{n}"))
+                for n in range(20)
+            ]
+            loud = await stack.enter_async_context(raw_device(gateway, "loud"))
+            sent, limit, turn = 0, loud.welcome["credit"], 0
+            credit = limit
+            while credit > 1:
+                turn += 1
+                for device in quiet:
+                    await device.say(message(turn))
+                    await device.hear_ack(turn)
+                while sent < limit:
+                    sent += 1
+                    await loud.say(message(sent))
+                frame = await loud.hear()
+                credit = frame["credit"]
+                limit = max(limit, frame["ack"] + credit)
+            for device in quiet:
+                await device.say(message(turn + 1))
+                assert (await device.hear())["credit"] > 1
+            await loud.say(message(sent + 1))
+            greedy = b"tidegate_greedy_devices 1.0"
+            await eventually(lambda: greedy in gateway.metrics.exposition()[0])
+
+
+async def test_commands_for_a_device_that_does_not_read_are_held_back(tmp_path):
+    settings = {"limits__write_buffer_bytes": 16_384, "limits__slow_reader_timeout_ms": 500}
+    async with over_own_nats(tmp_path, **settings) as (nats, gateway):
+        async with raw_device(gateway, max_queue=1) as device:
+            client = await connect(nats.url)
+            command = b'{"type":"t","data":"' + b"x" * 60_000 + b'"}'
+            outcome = 'tidegate_commands_total{outcome="congested"}'
+
+            async def congested():
+                await client.publish("commands.default.veh-1", command)
+                await client.flush()
+                return outcome.encode() in gateway.metrics.exposition()[0]
+
+            await eventually(congested)
+            slow = 'tidegate_sessions_closed_total{cause="slow_reader"} 1.0'
+            await eventually(lambda: slow.encode() in gateway.metrics.exposition()[0])
+            await client.close()
+            device.connection.transport.abort()

@@ -208,6 +208,11 @@ class WebSocketConnection(asyncio.Protocol):
     # What a handler may do.
 
     @property
+    def congested(self) -> bool:
+        """Whether the peer does not read: what is sent now only waits here."""
+        return bool(self._paused_by & PAUSED_BY_SLOW_READER)
+
+    @property
     def is_open(self) -> bool:
         return self._phase is Phase.OPEN
 

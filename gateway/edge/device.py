@@ -33,9 +33,13 @@ from gateway.session.errors import (
     TakenOver,
     close_reason,
 )
+from gateway.session.fairness import FairShare, Share
 from gateway.session.machine import Session, SessionLimits, State, Storable
 
 _UNSUPPORTED_DATA: Final = 1003
+_REST: Final = 3.0
+"""A greedy device rests so many times as long as storing its last messages took."""
+_REST_MAX_S: Final = 1.0
 _NOTICE_CHANGE: Final = 0.25
 """A change of first_retry_ms smaller than this share is not worth a frame to every device."""
 
@@ -91,6 +95,9 @@ class DeviceContext:
     revocations: RevocationList
     watch: "SessionWatch"
     pool: CreditPool
+    fairness: FairShare
+    credit_greedy: int
+    """Messages a greedy device may have outstanding."""
     backlog: Callable[[], float]
     """Share of the publish bounds in use."""
     held: Callable[[], str]
@@ -113,8 +120,11 @@ class DeviceHandler:
         "_leaving",
         "_outlet",
         "_parting",
+        "_resting",
         "_resuming",
+        "_sent_at",
         "_session",
+        "_share",
         "deadline",
         "fence",
         "superseded",
@@ -124,6 +134,9 @@ class DeviceHandler:
         self._context = context
         self._identity = identity
         self._session = Session(context.limits, context.known_types)
+        self._share = Share(context.fairness)
+        self._resting: asyncio.TimerHandle | None = None
+        self._sent_at = 0.0
         self._connection: WebSocketConnection | None = None
         self._outlet: Outlet | None = None
         self._expires_at = identity.expires_at
@@ -209,6 +222,8 @@ class DeviceHandler:
         self._connection = None
         if self._resuming is not None:
             self._resuming.cancel()
+        if self._resting is not None:
+            self._resting.cancel()
         if self.fence:
             self._context.watch.ended(self.key, self.fence)
         if not self._session.unsettled:
@@ -221,16 +236,33 @@ class DeviceHandler:
     def stored(self, seq: int) -> None:
         session = self._session
         session.settle(seq, self._ceiling())
-        connection = self._connection
-        if connection is None:
+        if self._connection is None:
             if not session.unsettled:
                 self._context.fleet.remove(self)
             return
-        ack = session.take_ack()
+        if self._share.greedy and not self._parting:
+            self._rest()
+        else:
+            self._acknowledge()
+
+    def _rest(self) -> None:
+        """Acknowledge later, for a greedy device: most of the lanes' time belongs to the others."""
+        if self._resting is None:
+            storing_s = time.perf_counter() - self._sent_at
+            rest_s = min(_REST_MAX_S, _REST * storing_s)
+            self._resting = self._context.loop.call_later(rest_s, self._acknowledge)
+
+    def _acknowledge(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        if self._connection is None:
+            return
+        ack = self._session.take_ack()
         if ack is not None:
-            connection.send_text(ack)
+            self._connection.send_text(ack)
             self._context.observer.acknowledged()
-        if self._parting and not session.unsettled:
+        if self._parting and not self._session.unsettled:
             self._go_away()
 
     def hold(self, reason: str) -> None:
@@ -250,7 +282,8 @@ class DeviceHandler:
 
     def _ceiling(self) -> int:
         context = self._context
-        return context.pool.ceiling(len(context.fleet), context.backlog())
+        ceiling = context.pool.ceiling(len(context.fleet), context.backlog())
+        return min(ceiling, context.credit_greedy) if self._share.greedy else ceiling
 
     def rejected(self, seq: int, error: str, detail: str) -> None:
         self._send("reject", frames.Reject(seq, error, detail))
@@ -263,8 +296,12 @@ class DeviceHandler:
             self._connection.fail(offence.close_code, offence.reason, offence.error)
 
     def command(self, command: frames.Command) -> bool:
-        """Send a command; False if the session is not established."""
+        """Send a command; False if the session is not established, or its device does not read."""
         if not self.is_open or self._session.state is not State.ESTABLISHED:
+            return False
+        assert self._connection is not None
+        if self._connection.congested:
+            self._context.observer.commanded("congested")
             return False
         self._send("command", command)
         self._context.observer.commanded("sent")
@@ -398,6 +435,8 @@ class DeviceHandler:
                 outlet.dead_letter(message.seq, message.error, message.detail, now, message.raw)
         self._context.observer.received(len(messages), size)
         self._context.pool.received(len(messages), size)
+        self._share.sent(len(messages))
+        self._sent_at = time.perf_counter()
         if outlet.full and self._connection is not None:
             self._connection.pause_reading(PAUSED_BY_FULL_NODE)
             outlet.when_drained(self._resume)

@@ -41,7 +41,7 @@ class StoreWatch:
 
         Returns:
             Whether to start the server again: it has been silent since the disk was full and there
-            is room now, or it has been silent for two minutes; ever more seldom if that does not help.
+            is room now, or it has been silent for two minutes; ever more seldom if that fails.
         """
         self.free_bytes = free_bytes
         if free_bytes < _FULL_BYTES:

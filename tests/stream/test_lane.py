@@ -59,6 +59,15 @@ def test_a_batch_is_what_arrived_while_the_last_was_in_flight():
     assert (second.kind, seqs(second.items)) == (Kind.ATOMIC, [2, 3, 4])
 
 
+@pytest.mark.parametrize(("devices", "kind"), [(2, Kind.ROUND), (3, Kind.ROUND), (4, Kind.ATOMIC)])
+def test_a_few_messages_of_different_devices_are_cheaper_one_by_one(devices, kind):
+    lane = make()
+    for number in range(devices):
+        lane.submit(pending(Owner(f"d{number}"), 1))
+    batch, _ = lane.next_batch(0)
+    assert (batch.kind, len(batch.items)) == (kind, devices)
+
+
 def test_batches_are_bounded_in_messages_and_bytes_and_hold_one_stream():
     lane, owner = make(messages=3, size=25), Owner()
     for seq in range(1, 5):

@@ -214,8 +214,8 @@ async def test_a_full_node_says_so_until_there_is_room(tmp_path):
 async def test_a_linger_gathers_a_batch(tmp_path):
     with nats_server(tmp_path) as server:
         async with Rig(server.url, Strategy.ATOMIC, linger_s=0.05, lanes=1) as rig:
-            rig.submit("a", 1)
-            await asyncio.sleep(0)
-            rig.submit("b", 1)
-            await rig.settled("b", 1)
+            for device in ("a", "b", "c", "d"):
+                rig.submit(device, 1)
+                await asyncio.sleep(0)
+            await rig.settled("d", 1)
             assert rig.observer.kinds == {"atomic"}

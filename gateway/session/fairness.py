@@ -1,0 +1,89 @@
+"""Who sends far more than the others: the one device whose window must shrink for their sake.
+
+Credit bounds what a device has outstanding, not how fast that turns over. One device with a full
+window keeps a batch of its own in every commit, and whoever sends one message now and then waits
+behind it. So a device that sends many times what the others do gets a window of a few messages: its
+share of each commit is then no larger than theirs (max-min fairness, with latency as the resource).
+Where everybody sends as much as they can, nobody is greedy, and windows stay what the node's
+backlog allows.
+
+Counted in turns, which the node's clock ends; pure.
+"""
+
+import math
+from typing import Final
+
+_SENDERS_MIN: Final = 8
+
+
+class FairShare:
+    """What the sessions of a node sent in the last turn, greedy ones left out."""
+
+    __slots__ = ("_factor", "_floor", "_greedy", "_logs", "_senders", "greedy", "limit", "turn")
+
+    def __init__(self, *, factor: float = 16.0, floor: int = 50) -> None:
+        """
+        Args:
+            factor: greedy is who sends more than so many times the mean of the others.
+            floor: messages a turn that are nobody's offence.
+        """
+        self._factor = factor
+        self._floor = floor
+        self._logs = 0.0
+        self._senders = 0
+        self._greedy = 0
+        self.turn = 0
+        self.limit = math.inf
+        """Messages a turn beyond which a session is greedy; unbounded while few send at all."""
+        self.greedy = 0
+        """Sessions that were greedy in the last turn."""
+
+    def end_turn(self) -> None:
+        """A turn of the node's clock is over."""
+        self.limit = math.inf
+        if self._senders >= _SENDERS_MIN:
+            # The geometric mean: a few that send very much do not raise it for each other.
+            self.limit = max(self._floor, self._factor * math.exp(self._logs / self._senders))
+        self.greedy = self._greedy
+        self._logs = 0.0
+        self._senders = self._greedy = 0
+        self.turn += 1
+
+    def add(self, logs: float, senders: int, greedy: int) -> None:
+        """Count a session, with the logarithm of what it sent; negative to take it back."""
+        self._logs += logs
+        self._senders += senders
+        self._greedy += greedy
+
+
+class Share:
+    """What one session sends."""
+
+    __slots__ = ("_count", "_node", "_turn", "greedy")
+
+    def __init__(self, node: FairShare) -> None:
+        self._node = node
+        self._turn = -1
+        self._count = 0
+        self.greedy = False
+        """Whether it sends far more than the others."""
+
+    def sent(self, messages: int) -> None:
+        """The device sent so many."""
+        node = self._node
+        if self._turn != node.turn:
+            # Half the limit, so that who is near it does not change sides every turn.
+            last = self._count if self._turn == node.turn - 1 else 0
+            self.greedy = self.greedy and last > node.limit / 2
+            self._turn = node.turn
+            self._count = 0
+            node.add(0, int(not self.greedy), int(self.greedy))
+        before = math.log(self._count) if self._count else 0.0
+        self._count += messages
+        if self.greedy:
+            return
+        if self._count <= node.limit:
+            node.add(math.log(self._count) - before, 0, 0)
+        else:
+            self.greedy = True
+            node.add(-before, -1, 1)
