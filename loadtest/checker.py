@@ -6,7 +6,7 @@ and what was lost, doubled, reordered or corrupted is counted and named. Pure bu
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from zlib import crc32
@@ -51,7 +51,12 @@ class Finding:
 class Checker:
     """Feed it the stream in order, then ask for the verdict."""
 
-    def __init__(self) -> None:
+    def __init__(self, intact: Callable[[str, int, bytes], bool] = _intact) -> None:
+        """
+        Args:
+            intact: whether the data of a device's message is what it sent.
+        """
+        self._intact = intact
         self.stored = 0
         self.lost = Finding()
         self.duplicated = Finding()
@@ -63,7 +68,7 @@ class Checker:
     def take(self, device: str, seq: int, data: bytes) -> None:
         """The next message of the stream."""
         self.stored += 1
-        if not _intact(device, seq, data):
+        if not self._intact(device, seq, data):
             self.corrupted.add(f"{device} seq {seq}: {data[:60]!r}")
         if seq in self._seen[device]:
             self.duplicated.add(f"{device} seq {seq}")

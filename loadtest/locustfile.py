@@ -1,0 +1,113 @@
+"""Vehicles for locust: `locust -f loadtest/locustfile.py --host ws://127.0.0.1:8080/v1/device`.
+
+Rows: `connect` (a knock that was let in), `refused <reason>`, `ticket honoured` (how late for its
+slot), `ticket dishonoured` and `no answer` (failures), `ack` (from sending to the acknowledgement).
+Message rate, policy and credentials are parameters of the web page. Runs distributed as it is:
+give each worker the same key file.
+"""
+
+import itertools
+import os
+import random
+import socket
+from pathlib import Path
+from typing import Any, Final
+
+from locust import User, events, task
+
+from loadtest.credentials import Issuer
+from loadtest.errors import TargetError
+from loadtest.gevent_device import Refused, Vehicle, VehiclePlan
+from loadtest.policies import POLICIES, make_policy
+
+_numbers: Final = itertools.count()
+_here: Final = f"{socket.gethostname().replace('.', '-')[:24]}-{os.getpid()}"
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def _parameters(parser: Any) -> None:
+    group = parser.add_argument_group("Tidegate")
+    group.add_argument("--policy", choices=POLICIES, default="ticket", env_var="TIDEGATE_POLICY",
+                       help="How vehicles come back after they lost their connection")  # fmt: skip
+    group.add_argument("--message-rate", type=float, default=0.1, env_var="TIDEGATE_MESSAGE_RATE",
+                       help="Messages a second, of each vehicle")  # fmt: skip
+    group.add_argument("--first-retry-ms", type=int, default=2_000,
+                       env_var="TIDEGATE_FIRST_RETRY_MS",
+                       help="First knocks are spread over this until the gateway says")  # fmt: skip
+    group.add_argument("--key-file", default=".tidegate/development-jwks.json",
+                       env_var="TIDEGATE_KEY_FILE",
+                       help="JWKS with the HMAC key that signs credentials")  # fmt: skip
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def _check(environment: Any, **_more: Any) -> None:
+    """Say what is missing before anything starts."""
+    options = environment.parsed_options
+    if options is None or getattr(options, "master", False):
+        return
+    try:
+        environment.tidegate_issuer = Issuer.of(Path(options.key_file))
+    except TargetError as exc:
+        raise SystemExit(f"{exc}\nstart the gateway first (make run), or give --key-file") from None
+
+
+class Rows:
+    """What becomes of a vehicle, as rows of locust's statistics."""
+
+    def __init__(self, environment: Any) -> None:
+        self._fire = environment.events.request.fire
+
+    def _row(self, kind: str, name: str, seconds: float, error: str | None = None) -> None:
+        self._fire(
+            request_type=kind, name=name, response_time=seconds * 1_000, response_length=0,
+            exception=None if error is None else ConnectionError(error), context={},
+        )  # fmt: skip
+
+    def knocked(self) -> None:
+        """Counted with its answer."""
+
+    def welcomed(self, knocking_s: float, waited_s: float, late_s: float | None) -> None:
+        self._row("knock", "connect", knocking_s)
+        self._row("storm", "lost to welcome", waited_s)
+        if late_s is not None:
+            self._row("storm", "ticket honoured", late_s)
+
+    def refused(self, refusal: Refused, knocking_s: float, *, dishonoured: bool) -> None:
+        self._row("knock", f"refused {refusal.reason}", knocking_s)
+        if dishonoured:
+            self._row("storm", "ticket dishonoured", knocking_s, str(refusal))
+
+    def failed(self, why: str, knocking_s: float) -> None:
+        self._row("knock", "no answer", knocking_s, why)
+
+    def acked(self, latency_s: float) -> None:
+        self._row("message", "ack", latency_s)
+
+    def lost(self) -> None:
+        self._row("storm", "session lost", 0.0)
+
+
+class VehicleUser(User):
+    """One vehicle a user."""
+
+    def on_start(self) -> None:
+        options, issuer = self.environment.parsed_options, self.environment.tidegate_issuer
+        assert self.host is not None
+        name = f"veh-{_here}-{next(_numbers)}"
+        rng = random.Random(name)
+        self.vehicle = Vehicle(
+            name,
+            VehiclePlan(
+                urls=self.host.split(","),
+                token=lambda: issuer.token(name),
+                policy=make_policy(options.policy, rng, first_retry_ms=int(options.first_retry_ms)),
+                message_rate=float(options.message_rate),
+                rng=rng,
+            ),
+            Rows(self.environment),
+        )
+
+    @task
+    def drive(self) -> None:
+        """As long as the test runs."""
+        self.vehicle.run()
