@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 REQUIREMENTS := config/requirements
 ARGS ?=
 
-.PHONY: help run test lint unit bench bench-admission faults conformance lock clean
+.PHONY: help run test lint unit bench bench-admission bench-backpressure storm disasters faults conformance lock clean
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 run: $(VENV)/.run ## the gateway on an embedded NATS server; ARGS="--port 8081" and the like
 	@$(BIN)/tidegate serve --hint $(ARGS)
@@ -34,6 +34,15 @@ bench: $(VENV)/.dev ## the benchmarks of loadtest/README.md; takes some minutes
 
 bench-admission: $(VENV)/.dev ## the benchmarks of admission; takes some minutes
 	$(BIN)/python -m loadtest.admission $(ARGS)
+
+bench-backpressure: $(VENV)/.dev ## the benchmarks of backpressure; takes some minutes
+	$(BIN)/python -m loadtest.backpressure $(ARGS)
+
+storm: $(VENV)/.dev ## a reconnection storm, tickets against full jitter, verdict and report
+	$(BIN)/tidegate storm blip --devices 3000 --rate 300 --compare full-jitter --report storm.html $(ARGS)
+
+disasters: $(VENV)/.dev ## power loss, full disk, dead leader, bad network; some need root
+	$(BIN)/python -m loadtest.disasters $(ARGS)
 
 faults: $(VENV)/.dev ## a million messages through random faults, and the checker's verdict
 	$(BIN)/python -m loadtest.faults $(ARGS)

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -235,6 +237,19 @@ def simulate(
             typer.echo(f"{plan.policy}: R = {needed:,.0f}/s brings all in within {within:g} s")
         return
     simulator.show([simulator.simulate(plan) for plan in plans])
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def storm(context: typer.Context) -> None:
+    """A reconnection storm on real sockets, with a verdict and a report; `--help` for scenarios."""
+    if importlib.util.find_spec("locust") is None:
+        _fail("locust is missing: pip install 'tidegate[loadtest]'")
+    # Of its own: gevent changes how a process waits, and this one waits with asyncio.
+    command = [sys.executable, "-m", "loadtest.lab", *context.args]
+    raise typer.Exit(subprocess.call(command))  # noqa: S603  # our own module
 
 
 OpsUrl = Annotated[str, typer.Option(help="Ops page of the gateway.")]

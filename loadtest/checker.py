@@ -4,15 +4,19 @@ Writers record what was acknowledged to them; the stream is read whole, with a c
 and what was lost, doubled, reordered or corrupted is counted and named. Pure but for `read_stream`.
 """
 
+import asyncio
 import json
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Final
 from zlib import crc32
 
 import nats
 from nats.js.api import ConsumerConfig, DeliverPolicy
+
+from loadtest import telemetry
 
 _EXAMPLES_MAX: Final = 5
 _READ_TIMEOUT_S: Final = 30.0
@@ -126,3 +130,18 @@ async def read_stream(url: str, stream: str = "EVENTS") -> AsyncIterator[tuple[s
             yield device, seq, message.data
     finally:
         await client.close()
+
+
+async def _main(url: str) -> None:
+    checker = Checker(telemetry.intact)
+    async for device, seq, data in read_stream(url):
+        checker.take(device, seq, data)
+    checker.finish(json.load(sys.stdin))
+    findings = {name: asdict(found) for name, found in checker.findings()}
+    print(json.dumps({"stored": checker.stored, **findings}))
+
+
+if __name__ == "__main__":
+    # What vehicles sent, in a process of its own: `python -m loadtest.checker NATS_URL`, with what
+    # was acknowledged to each device on stdin, as JSON.
+    asyncio.run(_main(sys.argv[1]))

@@ -2,6 +2,7 @@
 
 LoadtestError
  +-- TargetError   a server under test did not start, or died
+ +-- ScenarioError a scenario file cannot be used
  +-- LimitError    this machine cannot hold the load (descriptors, ports)
 """
 
@@ -16,3 +17,7 @@ class TargetError(LoadtestError):
 
 class LimitError(LoadtestError):
     """This machine cannot hold the load. The message says what mends it."""
+
+
+class ScenarioError(LoadtestError):
+    """A scenario cannot be used. The message has a line for each offence, naming its key."""

@@ -58,6 +58,14 @@ class Refused(Exception):
         super().__init__(f"{self.status} {self.reason}")
 
 
+class ClosedByGateway(ConnectionResetError):
+    """The gateway closed the session, with a code."""
+
+    def __init__(self, code: int | None) -> None:
+        self.code = code
+        super().__init__(f"closed with {code}")
+
+
 class Watcher(Protocol):
     """Who is told what becomes of vehicles. Times in seconds."""
 
@@ -174,8 +182,7 @@ class _Link:
         ]
         self._flush()
         if self._core.state is not State.OPEN:
-            code = self._core.close_code
-            raise ConnectionResetError(f"closed with {code}")
+            raise ClosedByGateway(self._core.close_code)
         return texts
 
     def _flush(self) -> None:
@@ -314,11 +321,12 @@ class Vehicle:
             self._settle(session.acked)
             try:
                 self._serve(link, session)
-            except (OSError, WebSocketException, ProtocolViolation):
+            except (OSError, WebSocketException, ProtocolViolation) as exc:
                 self._watcher.lost()
                 self._lost_at = time.monotonic()
                 link.cut()
-                self._token = self._plan.token()
+                if isinstance(exc, ClosedByGateway) and exc.code == frames.CLOSE_CREDENTIAL:
+                    self._token = self._plan.token()
                 policy.closed((self._lost_at - began) * 1_000)
                 self._link, self.inside = None, False
                 return

@@ -114,6 +114,11 @@ class Target:
                 raise TargetError(f"{self.name} did not start: {' | '.join(tail)}")
             time.sleep(0.02)
 
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         process = self._process
         if process is None or process.poll() is not None:
@@ -211,14 +216,19 @@ class GatewayServer(Target):
             page: dict[str, Any] = json.load(response)
             return page
 
-    def metric(self, sample: str) -> float:
-        """One sample of `/metrics`, with its labels; 0 if there is none yet."""
+    def metrics_page(self) -> bytes:
+        """Its `/metrics` page."""
         url = f"http://127.0.0.1:{self.ops_port}/metrics"
         with urllib.request.urlopen(url, timeout=10) as response:  # our own, on loopback
-            for line in response.read().decode().splitlines():
-                name, _, value = line.rpartition(" ")
-                if name == sample:
-                    return float(value)
+            page: bytes = response.read()
+            return page
+
+    def metric(self, sample: str) -> float:
+        """One sample of `/metrics`, with its labels; 0 if there is none yet."""
+        for line in self.metrics_page().decode().splitlines():
+            name, _, value = line.rpartition(" ")
+            if name == sample:
+                return float(value)
         return 0.0
 
 

@@ -1,0 +1,157 @@
+"""The servers a scenario happens to: gateways, their NATS, their Redis; or somebody else's."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, Self
+
+from loadtest.credentials import Issuer
+from loadtest.errors import TargetError
+from loadtest.observations import Sample
+from loadtest.scenario import Scenario
+from loadtest.targets import GatewayServer, NatsServer, RedisServer
+
+_SETTLE_TIMEOUT_S: Final = 30.0
+_RATE: Final = re.compile(rb"^tidegate_admission_rate_per_second (\S+)", re.MULTILINE)
+_LIMITED: Final = re.compile(
+    rb'^tidegate_admission_limited_by\{signal="(\w+)"\} 1\.0', re.MULTILINE
+)
+_WAITING: Final = re.compile(rb"^tidegate_waiting (\S+)", re.MULTILINE)
+
+
+class Ground:
+    """Gateways of our own, as a scenario wants them. A context."""
+
+    def __init__(self, scenario: Scenario, directory: Path) -> None:
+        self._scenario = scenario
+        self._directory = directory
+        self._stack = ExitStack()
+        self.issuer = Issuer(directory / "jwks.json")
+        self.gateways: list[GatewayServer] = []
+        self.nats: NatsServer | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        scenario, directory = self._scenario, self._directory
+        settings: dict[str, object] = {
+            "log__level": "warning",
+            "admission__rate_per_s": scenario.rate_per_s,
+            "admission__rate_floor_per_s": min(50.0, scenario.rate_per_s),
+            # A node is stopped by drain alone; nobody knocks twice for that within a second.
+            "admission__device_knock_burst": 1_000,
+        }
+        if scenario.nodes > 1 or scenario.fault in ("stream-outage", "slow-stream"):
+            # As the embedded one: synced before it is acknowledged.
+            store = {"store_dir": str(directory / "nats" / "js"), "sync_interval": "always"}
+            self.nats = self._stack.enter_context(NatsServer(directory / "nats", jetstream=store))
+            monitoring = f"http://127.0.0.1:{self.nats.http_port}"
+            settings |= {"nats__urls": self.nats.url, "nats__monitoring_url": monitoring}
+        if scenario.nodes > 1:
+            redis = self._stack.enter_context(RedisServer(directory / "redis"))
+            settings["cluster__redis_url"] = redis.url
+        settings |= {key.replace(".", "__"): value for key, value in scenario.gateway.items()}
+        for number in range(scenario.nodes):
+            gateway = GatewayServer(
+                directory / f"node-{number}", jwks_file=self.issuer.jwks_file, **settings
+            )
+            self.gateways.append(self._stack.enter_context(gateway))
+        self.settle()
+
+    @property
+    def urls(self) -> list[str]:
+        """Where devices knock."""
+        return [url_of(gateway) for gateway in self.gateways]
+
+    @property
+    def nats_url(self) -> str:
+        return self.nats.url if self.nats is not None else self.gateways[0].nats_url
+
+    def settle(self) -> None:
+        """Wait until every node that runs has heard of every other.
+
+        Raises:
+            TargetError: they do not find each other.
+        """
+        running = [gateway for gateway in self.gateways if gateway.running]
+        if self._scenario.nodes == 1:
+            return
+        deadline = time.monotonic() + _SETTLE_TIMEOUT_S
+        while time.monotonic() < deadline:
+            fleets = [gateway.status()["admission"]["fleet"]["nodes"] for gateway in running]
+            if all(nodes == len(running) for nodes in fleets):
+                return
+            time.sleep(0.2)
+        raise TargetError("the nodes did not find each other")
+
+    def sample(self, now: float) -> Sample | None:
+        """The figures of all gateways that answer, together."""
+        pages = []
+        memory, cpu_s = 0, 0.0
+        for gateway in self.gateways:
+            try:
+                pages.append(gateway.metrics_page())
+                memory = max(memory, gateway.memory_bytes())
+                cpu_s += gateway.cpu_s()
+            except (OSError, ValueError, TargetError):
+                continue  # it is down at the moment, which is what scenarios are about
+        if not pages:
+            return None
+        return sample_of(pages, now, memory, cpu_s)
+
+    def check(self, acked: Mapping[str, int]) -> dict[str, Any]:
+        """What the checker finds in the stream, by kind of damage."""
+        return check(self.nats_url, acked)
+
+
+def url_of(gateway: GatewayServer) -> str:
+    return f"ws://127.0.0.1:{gateway.port}/v1/device"
+
+
+def sample_of(pages: Sequence[bytes], now: float, memory: int, cpu_s: float) -> Sample:
+    """One moment, from the metrics pages of the nodes."""
+
+    def read(pattern: re.Pattern[bytes], convert: Callable[[bytes], Any], default: Any) -> Any:
+        found = [pattern.search(page) for page in pages]
+        return [convert(match[1]) if match else default for match in found]
+
+    limits = [name for name in read(_LIMITED, bytes.decode, "ceiling") if name != "ceiling"]
+    return Sample(
+        at=now,
+        rate_per_s=sum(read(_RATE, float, 0.0)),
+        limited_by=limits[0] if limits else "ceiling",
+        waiting=int(sum(read(_WAITING, float, 0.0))),
+        memory=memory,
+        cpu_s=cpu_s,
+    )
+
+
+def check(nats_url: str, acked: Mapping[str, int]) -> dict[str, Any]:
+    """Run the checker in a process of its own.
+
+    Raises:
+        TargetError: it could not read the stream.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest.checker", nats_url],
+        input=json.dumps(acked), capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[1], timeout=600,
+    )  # fmt: skip
+    if done.returncode:
+        raise TargetError(f"the checker: {done.stderr.strip().splitlines()[-1:]}")
+    findings: dict[str, Any] = json.loads(done.stdout)
+    return findings
