@@ -182,7 +182,8 @@ class _Link:
         ]
         self._flush()
         if self._core.state is not State.OPEN:
-            raise ClosedByGateway(self._core.close_code)
+            received = self._core.close_rcvd
+            raise ClosedByGateway(received.code if received is not None else None)
         return texts
 
     def _flush(self) -> None:
@@ -246,6 +247,11 @@ class Vehicle:
         """Its network is gone for a moment."""
         if self._link is not None:
             self._link.cut()
+
+    @property
+    def pending(self) -> int:
+        """Messages produced and not yet acknowledged."""
+        return len(self._outbox)
 
     @property
     def url(self) -> str:

@@ -37,9 +37,12 @@ class Outcome:
         """From the fault to the last welcome; infinite if somebody was left out."""
         if not self.everybody:
             return float("inf")
-        return max((time for time in self.observed.admissions), default=self.fault_at) - (
-            self.fault_at
-        )
+        return max(0.0, max(self.observed.admissions, default=0.0) - self.fault_at)
+
+    @property
+    def caught_up_s(self) -> float:
+        """From the fault until everybody was in and the outboxes were empty again."""
+        return self.back_at - self.fault_at if self.everybody else float("inf")
 
     @property
     def recovery_over_ideal(self) -> float:
@@ -148,7 +151,8 @@ def rows(
 ) -> list[tuple[str, ...]]:
     """The figures of each storm, beside those of the same in virtual time where there are any."""
     names = (
-        "everybody back, s", "over N/R", "knocks a device", "refused", "tickets honoured",
+        "everybody back, s", "outboxes empty again, s", "over N/R", "knocks a device", "refused",
+        "tickets honoured",
         "tickets dishonoured", "wait p50 / p99, s", "ack p99 calm / storm, ms",
         "sessions lost beyond the fault", "acknowledged / stored", "lost / duplicated",
         "gateway memory, MiB",
@@ -160,6 +164,7 @@ def rows(
         columns.append(
             (
                 f"{outcome.recovery_s:.1f}",
+                f"{outcome.caught_up_s:.1f}",
                 f"{outcome.recovery_over_ideal:.3f}" if outcome.affected else "-",
                 f"{outcome.knocks_a_device:.2f}" if outcome.affected else "-",
                 f"{outcome.refused:,}",
@@ -168,7 +173,7 @@ def rows(
                 f"{percentile(waits, 50):.1f} / {percentile(waits, 99):.1f}",
                 f"{outcome.ack_p99_calm_s * 1e3:.0f} / {outcome.ack_p99_storm_s * 1e3:.0f}",
                 f"{outcome.disconnects:,}",
-                f"{outcome.acked:,} / {stored['stored']:,}" if stored else f"{outcome.acked:,} / -",
+                f"{outcome.acked:,} / " + (f"{stored['stored']:,}" if stored else "-"),
                 f"{outcome.damage('lost')} / {outcome.damage('duplicated')}" if stored else "-",
                 f"{outcome.memory_mib:.0f}" if outcome.observed.samples else "-",
             )
@@ -177,6 +182,7 @@ def rows(
             columns.append(
                 (
                     f"{virtual.recovery_s:.1f}",
+                    "-",
                     f"{virtual.recovery_s / virtual.ideal_s:.3f}",
                     f"{virtual.knocks_a_device:.2f}",
                     f"{virtual.knocks - virtual.admitted:,}",

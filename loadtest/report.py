@@ -79,7 +79,8 @@ class _Storm:
     @property
     def sampled(self) -> list[Sample]:
         """The gateways' own figures, from a little before the fault."""
-        return [s for s in self.outcome.observed.samples if s.at >= self._at - _BEFORE_S]
+        samples = self.outcome.observed.samples
+        return [s for s in samples if -_BEFORE_S <= s.at - self._at <= self.end - 1]
 
     def since(self, at: float) -> float:
         return at - self._at
@@ -171,7 +172,8 @@ def _draw(storms: Sequence[_Storm], simulated: Sequence[StormResult | None]) -> 
     waits.set_xlabel("seconds after losing the connection", fontsize=8)
     waits.set_ylim(0, 1.02)
     for axes in (knocks, waits):
-        axes.legend(fontsize=8, frameon=False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, frameon=False)
     return figure
 
 
