@@ -8,6 +8,7 @@ A run is its seed: the same seed picks the same faults in the same order.
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -26,12 +28,41 @@ from loadtest.checker import Checker, read_stream
 from loadtest.credentials import Issuer
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.storm import StormLog
-from loadtest.targets import GatewayServer
+from loadtest.targets import GatewayServer, RedisServer
 from loadtest.verdicts import Report
 from loadtest.writers import Writer, WriterPlan
 
 _SETTLE_TIMEOUT_S: Final = 300.0
 _PAUSE_S: Final = 3.0
+
+
+class FakeClock:
+    """The wall clock of processes that run below libfaketime; where it is installed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "clock"
+        self.set(0)
+
+    @staticmethod
+    def library() -> Path | None:
+        """Where libfaketime is."""
+        return next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+    def set(self, offset_s: int) -> None:
+        """So much ahead of the real one from now on."""
+        aside = self._file.with_suffix(".new")
+        aside.write_text(f"{offset_s:+d}\n")
+        aside.replace(self._file)  # never read half written
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to live by this clock."""
+        return {
+            "LD_PRELOAD": str(self.library()),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
 
 
 class Scene:
@@ -53,6 +84,18 @@ class Scene:
             "SIGSTOP nats-server": self.stop_nats,
             "cut connections": self.cut,
         }
+        self.redis: RedisServer | None = None
+        self.clock: FakeClock | None = None
+
+    def add_redis(self, redis: RedisServer) -> None:
+        """The gateway is one of a fleet over this Redis."""
+        self.redis = redis
+        self.faults["kill -9 redis-server"] = self.kill_redis
+
+    def add_clock(self, clock: FakeClock) -> None:
+        """The gateway's wall clock can be set."""
+        self.clock = clock
+        self.faults["clock jump"] = self.jump
 
     async def break_something(self) -> None:
         name = self._rng.choice(sorted(self.faults))
@@ -64,18 +107,31 @@ class Scene:
         await asyncio.to_thread(self.gateway.start)
 
     async def kill_nats(self) -> None:
-        os.kill(self._nats_pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._nats_pid, signal.SIGKILL)
 
     async def stop_nats(self) -> None:
         pid = self._nats_pid
-        os.kill(pid, signal.SIGSTOP)
-        await asyncio.sleep(_PAUSE_S)
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # the fault before may have been its death
+            os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(_PAUSE_S)
+            os.kill(pid, signal.SIGCONT)
 
     async def cut(self) -> None:
         for writer in self.writers:
             if writer.transport is not None and self._rng.random() < 0.5:
                 writer.transport.abort()
+
+    async def kill_redis(self) -> None:
+        assert self.redis is not None
+        self.redis.kill()
+        await asyncio.sleep(_PAUSE_S)
+        await asyncio.to_thread(self.redis.start)
+
+    async def jump(self) -> None:
+        """To half an hour early, right, or half an hour late: credentials here live longer."""
+        assert self.clock is not None
+        self.clock.set(self._rng.choice((-1_800, 0, 1_800)))
 
     @property
     def acked(self) -> int:
@@ -191,10 +247,23 @@ async def run(options: argparse.Namespace) -> int:
             "admission__device_knock_burst": 10_000,
         }
         plan = WriterPlan(messages=options.messages // options.devices)
-        with bench.gateway(**settings) as gateway:
+        clock = FakeClock(Path(directory)) if FakeClock.library() is not None else None
+        if clock is None:
+            report.console.print("no clock jumps without libfaketime: apt-get install faketime")
+        with RedisServer(Path(directory) / "redis") as redis, ExitStack() as stack:
+            gateway = bench.gateway(cluster__redis_url=redis.url, **settings)
+            if clock is not None:
+                gateway.more_environment = clock.environment
+
+            def arrange(scene: Scene) -> None:
+                scene.add_redis(redis)
+                if clock is not None:
+                    scene.add_clock(clock)
+
+            stack.enter_context(gateway)
             scene, seconds = await write_through_faults(
                 bench, gateway, devices=options.devices, plan=plan, faults=options.faults,
-                seed=options.seed,
+                seed=options.seed, arrange=arrange,
             )  # fmt: skip
             checker = await check(gateway.nats_url, scene.writers)
     rows = [

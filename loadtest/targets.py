@@ -189,6 +189,7 @@ class GatewayServer(Target):
         super().__init__(directory)
         self.ops_port = free_port()
         self._settings = {"credentials__jwks_file": jwks_file, **settings}
+        self.more_environment: Mapping[str, str] = {}
 
     def command(self) -> list[str]:
         arguments = ["serve", "--port", str(self.port), "--ops-port", str(self.ops_port)]
@@ -198,7 +199,7 @@ class GatewayServer(Target):
     def environment(self) -> Mapping[str, str]:
         inherited = {n: v for n, v in os.environ.items() if not n.startswith("TIDEGATE_")}
         mine = {f"TIDEGATE_{name.upper()}": str(value) for name, value in self._settings.items()}
-        return inherited | mine
+        return {**inherited, **mine, **self.more_environment}
 
     @property
     def pids(self) -> list[int]:
