@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import struct
 
 import aiohttp
@@ -175,3 +176,56 @@ async def test_frames_cut_off_in_the_middle_store_nothing_partial(tmp_path):
         async with raw_device(node) as again:
             await again.say([message(1), message(2)])
             await within(again.hear_ack(2))
+
+
+NASTY = [
+    ".", "*", ">", " ", "\t", "\r\n", "\x00", "\x7f", "\u2028", "ä", "＊", "𝕏", "%2e", "..", "/",
+    "\\", ":", "'", '"', "{", "}", "$", "&", "\r\nNats-Msg-Id: x",
+    "\r\nPUB events.default.victim.t 1\r\nx",
+]  # fmt: skip
+HOSTILE = [
+    *NASTY,
+    *(f"victim{piece}" for piece in NASTY),
+    *(f"{piece}victim" for piece in NASTY),
+    *(f"vic{piece}tim" for piece in NASTY),
+    "", "x" * 65, "default:victim:box:1", "$JS.API.STREAM.DELETE.EVENTS", "_INBOX.>",
+]  # fmt: skip
+
+
+async def test_two_hundred_hostile_ids_types_and_payloads_touch_nobody_else(node):
+    """Ids and outboxes are refused, types and payloads are dead letters or a close; the victim's
+    messages, their order and their duplicate detection are as if nobody had been there."""
+    payloads = [
+        "1e999999", '{"a":' * 40 + "1" + "}" * 40, r'"\ud800"', "NaN", "[1,]",
+        '"' + "x" * 66_000,
+    ]  # fmt: skip
+    assert 3 * len(HOSTILE) + len(payloads) >= 300
+    async with raw_device(node, "victim") as victim:
+        await victim.say(message(1))
+        await victim.hear_ack(1)
+        for number, name in enumerate(HOSTILE):
+            status, body = await _refused(
+                node, {"Authorization": f"Bearer {token_for(node, name)}"}
+            )
+            assert (status, body["error"]) == (401, "credential"), ascii(name)
+            async with raw_device(node, f"mallory-a{number}", greet=False) as device:
+                await device.say({"hello": {"outbox": name, "oldest": 1}})
+                assert (await device.closed())[0] == 1008
+            async with raw_device(node, f"mallory-b{number}") as device:
+                # One token of letters and dots is a type; these all have something that is not.
+                await device.say(message(1, message_type=f"t{name}#"))
+                assert (await device.hear_named("reject"))["error"] == "type"
+        for number, text in enumerate(payloads):
+            async with raw_device(node, f"mallory-c{number}") as device:
+                await device.say(f'{{"seq":1,"type":"t","data":{text}}}')
+                with contextlib.suppress(Exception):
+                    await device.hear()
+        await victim.say(message(2))
+        await victim.hear_ack(2)
+        assert node.metrics.value("tidegate_messages_duplicate_total") == 0
+    stored = await read_embedded(node.data_dir)
+    assert [m.subject for m in stored if ".victim." in m.subject] == [
+        "events.default.victim.battery.low"
+    ] * 2
+    others = [m.subject for m in stored if ".victim." not in m.subject]
+    assert all(re.fullmatch(r"events\.default\.mallory-c\d\.t", subject) for subject in others)
