@@ -133,10 +133,12 @@ async def read_stream(url: str, stream: str = "EVENTS") -> AsyncIterator[tuple[s
 
 
 async def _main(url: str) -> None:
+    acknowledged = json.load(sys.stdin)
     checker = Checker(telemetry.intact)
     async for device, seq, data in read_stream(url):
-        checker.take(device, seq, data)
-    checker.finish(json.load(sys.stdin))
+        if device in acknowledged:  # the stream of a visited gateway holds others, too
+            checker.take(device, seq, data)
+    checker.finish(acknowledged)
     findings = {name: asdict(found) for name, found in checker.findings()}
     print(json.dumps({"stored": checker.stored, **findings}))
 

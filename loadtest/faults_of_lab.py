@@ -9,7 +9,7 @@ from typing import Final
 import gevent
 
 from loadtest.gevent_device import Vehicle
-from loadtest.ground import Ground, url_of
+from loadtest.ground import Ground, Visited, url_of
 from loadtest.scenario import Scenario
 
 _CUT_AT_ONCE: Final = 100
@@ -18,7 +18,7 @@ _RUNNING_S: Final = 0.15
 """A slow JetStream stands still for so long, then goes on for so long."""
 
 
-def break_it(scenario: Scenario, vehicles: Sequence[Vehicle], ground: Ground | None) -> int:
+def break_it(scenario: Scenario, vehicles: Sequence[Vehicle], ground: Ground | Visited) -> int:
     """Do what the scenario says, as long as it says.
 
     Returns:
@@ -28,7 +28,7 @@ def break_it(scenario: Scenario, vehicles: Sequence[Vehicle], ground: Ground | N
         return _cut(vehicles)
     if scenario.fault == "expiry":
         return len(vehicles)
-    assert ground is not None, "checked before anything started"
+    assert isinstance(ground, Ground), "checked before anything started"
     breaks: Mapping[str, Callable[[], int]] = {
         "crash": lambda: _crash(vehicles, ground),
         "node-loss": lambda: _lose_node(vehicles, ground),

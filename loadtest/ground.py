@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +22,35 @@ _RATE: Final = re.compile(rb"^tidegate_admission_rate_per_second (\S+)", re.MULT
 _LIMITED: Final = re.compile(
     rb'^tidegate_admission_limited_by\{signal="(\w+)"\} 1\.0', re.MULTILINE
 )
+_MEMORY: Final = re.compile(rb"^process_resident_memory_bytes (\S+)", re.MULTILINE)
+_CPU: Final = re.compile(rb"^process_cpu_seconds_total (\S+)", re.MULTILINE)
 _WAITING: Final = re.compile(rb"^tidegate_waiting (\S+)", re.MULTILINE)
+
+
+class Visited:
+    """Gateways of somebody else's: looked at as far as their addresses are known."""
+
+    def __init__(self, ops_urls: Sequence[str], nats_url: str | None) -> None:
+        self._ops_urls = ops_urls
+        self._nats_url = nats_url
+
+    def sample(self, now: float) -> Sample | None:
+        """What their metrics pages say."""
+        pages = []
+        for url in self._ops_urls:
+            try:
+                with urllib.request.urlopen(f"{url.rstrip('/')}/metrics", timeout=5) as answer:  # noqa: S310  # checked at start
+                    pages.append(answer.read())
+            except OSError:
+                continue  # one moment without figures
+        if not pages:
+            return None
+        memory = max(int(_number(_MEMORY, page)) for page in pages)
+        return sample_of(pages, now, memory, sum(_number(_CPU, page) for page in pages))
+
+    def check(self, acked: Mapping[str, int]) -> dict[str, Any] | None:
+        """What the checker finds, if their NATS is known."""
+        return check(self._nats_url, acked) if self._nats_url is not None else None
 
 
 class Ground:
@@ -113,9 +142,14 @@ class Ground:
             return None
         return sample_of(pages, now, memory, cpu_s)
 
-    def check(self, acked: Mapping[str, int]) -> dict[str, Any]:
+    def check(self, acked: Mapping[str, int]) -> dict[str, Any] | None:
         """What the checker finds in the stream, by kind of damage."""
         return check(self.nats_url, acked)
+
+
+def _number(pattern: re.Pattern[bytes], page: bytes) -> float:
+    found = pattern.search(page)
+    return float(found[1]) if found else 0.0
 
 
 def url_of(gateway: GatewayServer) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -89,14 +89,18 @@ class Verdict:
     name: str
     wanted: float
     measured: float | None
-    """None: nobody could measure it here."""
+    """None: it could not be measured on servers that are not ours."""
 
     @property
-    def reached(self) -> bool:
-        return self.measured is not None and self.measured <= self.wanted
+    def word(self) -> str:
+        """Reached, missed or not judged."""
+        if self.measured is None:
+            return "not judged"
+        return "reached" if self.measured <= self.wanted else "missed"
 
 
-_NAMES = {
+_COLOURS: Final = {"reached": "green", "missed": "red", "not judged": "yellow"}
+_NAMES: Final = {
     "recovery_over_ideal": "recovery over N/R",
     "knocks_a_device": "knocks a device",
     "dishonoured": "tickets dishonoured",
@@ -119,8 +123,8 @@ class Judgement:
 
     @property
     def passed(self) -> bool:
-        """Whether everybody is back and every objective was reached."""
-        return self.outcome.everybody and all(verdict.reached for verdict in self.verdicts)
+        """Whether everybody is back and no objective was missed."""
+        return self.outcome.everybody and all(verdict.word != "missed" for verdict in self.verdicts)
 
     def show(
         self, console: Console, outcomes: Sequence[Outcome], simulated: Sequence[StormResult | None]
@@ -130,9 +134,12 @@ class Judgement:
         for name in ("objective", "wanted", "measured", ""):
             table.add_column(name, justify="left" if name == "objective" else "right")
         for verdict in self.verdicts:
-            mark = "[green]reached[/]" if verdict.reached else "[red]missed[/]"
+            colour = _COLOURS[verdict.word]
+            mark = f"[{colour}]{verdict.word}[/]"
             table.add_row(verdict.name, _figure(verdict.wanted), _figure(verdict.measured), mark)
         console.print(table)
+        if any(verdict.word == "not judged" for verdict in self.verdicts):
+            console.print("give --nats-url and --ops-url to have everything judged")
         table = Table(title="what happened", title_justify="left")
         table.add_column("")
         for outcome, virtual in zip(outcomes, simulated, strict=True):
@@ -198,7 +205,7 @@ def rows(
 
 def _figure(value: float | None) -> str:
     if value is None:
-        return "not measured"
+        return "-"
     return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:,.3f}"
 
 

@@ -18,6 +18,7 @@ import logging
 import os
 import random
 import resource
+import secrets
 import signal
 import socket
 import sys
@@ -40,7 +41,7 @@ from loadtest import faults_of_lab as faults
 from loadtest.credentials import Issuer
 from loadtest.errors import LimitError, LoadtestError, ScenarioError, TargetError
 from loadtest.gevent_device import Refused, Vehicle, VehiclePlan
-from loadtest.ground import Ground
+from loadtest.ground import Ground, Visited
 from loadtest.judgement import Judgement, Outcome, judge
 from loadtest.observations import Observations
 from loadtest.policies import POLICIES, make_policy
@@ -114,11 +115,13 @@ class Run:
     policy: str
     issuer: Issuer
     urls: Sequence[str]
-    ground: Ground | None
+    ground: Ground | Visited
     seed: int
     observed: Observations = field(init=False)
     vehicles: list[Vehicle] = field(default_factory=list)
     credentials: _Credentials = field(init=False)
+    name: str = field(default_factory=lambda: secrets.token_hex(3))
+    """In the ids of its vehicles: no stream has seen them before."""
 
     def __post_init__(self) -> None:
         began = time.monotonic()
@@ -137,7 +140,7 @@ class Run:
 
     def make_vehicle(self) -> Vehicle:
         number = len(self.vehicles)
-        name = f"veh-{self.seed}-{number}"
+        name = f"veh-{self.name}-{number}"
         rng = random.Random(f"{self.seed}-{number}")
         # What a gateway tells a fleet of this size; heard from it in the welcome, too.
         policy = make_policy(self.policy, rng, first_retry_ms=2_000)
@@ -172,10 +175,9 @@ class Run:
 
     def sample_for_ever(self) -> None:
         while True:
-            if self.ground is not None:
-                sample = self.ground.sample(self.observed.clock())
-                if sample is not None:
-                    self.observed.samples.append(sample)
+            sample = self.ground.sample(self.observed.clock())
+            if sample is not None:
+                self.observed.samples.append(sample)
             gevent.sleep(_SAMPLE_S)
 
 
@@ -296,7 +298,7 @@ def storm(run: Run, console: Console) -> Outcome:
             acked = {vehicle.name: vehicle.acked for vehicle in run.vehicles}
     finally:
         sampling.kill()
-    stored = run.ground.check(acked) if run.ground is not None else None
+    stored = run.ground.check(acked)
     return Outcome(
         scenario=scenario, policy=run.policy, observed=observed, calm=(calm_from, fault_at),
         fault_at=fault_at, back_at=back_at, affected=affected, everybody=everybody,
@@ -354,7 +356,8 @@ def perform(
     """One run, on servers of our own unless `--url` names others."""
     if options.url:
         issuer = Issuer.of(Path(options.key_file))
-        return storm(Run(scenario, policy, issuer, options.url, None, seed), console)
+        visited = Visited(options.ops_url, options.nats_url)
+        return storm(Run(scenario, policy, issuer, options.url, visited, seed), console)
     with (
         tempfile.TemporaryDirectory(prefix="tidegate-storm-") as directory,
         Ground(scenario, Path(directory)) as ground,
@@ -396,6 +399,9 @@ def run_lab(options: argparse.Namespace, console: Console) -> int:
         )
     check_limits(round(scenario.devices / (1 - scenario.forged_share)), scenario.nodes)
     check_reachable(options.url)
+    for url in options.ops_url:
+        if not url.startswith(("http://", "https://")):
+            raise TargetError(f"--ops-url {url}: must be http://HOST:PORT")
     console.print(
         f"[bold]{scenario.title}[/]: {scenario.devices:,} devices, R = {scenario.rate_per_s:g}/s, "
         f"{scenario.nodes} node{'s' if scenario.nodes > 1 else ''}, policy {scenario.policy}"
@@ -433,6 +439,9 @@ def main() -> None:
                         help="then the same storm with this policy; may be repeated")  # fmt: skip
     parser.add_argument("--url", action="append", default=[],
                         help="a gateway of yours; may be repeated")  # fmt: skip
+    parser.add_argument("--ops-url", action="append", default=[],
+                        help="its metrics, http://HOST:PORT; may be repeated")  # fmt: skip
+    parser.add_argument("--nats-url", help="its NATS, for the checker to read the stream")
     parser.add_argument("--key-file", default=".tidegate/development-jwks.json",
                         help="JWKS with the HMAC key that signs credentials for --url")  # fmt: skip
     parser.add_argument("--report", help="HTML file to write (storm-SCENARIO.html)")

@@ -212,8 +212,7 @@ def write_report(
     plt.close(figure)
     encoded = base64.b64encode(picture.getvalue()).decode()
     verdicts = [
-        (v.name, f"{v.wanted:g}", "not measured" if v.measured is None else f"{v.measured:.4g}",
-         "reached" if v.reached else "missed")
+        (v.name, f"{v.wanted:g}", "-" if v.measured is None else f"{v.measured:.4g}", v.word)
         for v in judgement.verdicts
     ]  # fmt: skip
     head = [""]

@@ -62,12 +62,17 @@ def test_each_objective_can_be_reached_and_missed(name, reached, missed):
         ("duplicated", {"stored": {"stored": 1, "lost": {"count": 0}, "duplicated": {"count": 2}}}),
         ("dishonoured", {"dishonoured": 1}),
         ("disconnects", {"affected": 99}),
-        ("lost", {"stored": None}),
     ],
 )
-def test_damage_is_a_miss_and_so_is_what_nobody_could_measure(name, damage):
+def test_damage_is_a_miss(name, damage):
     assert judge(outcome({name: 0}), None).passed
     assert not judge(outcome({name: 0}, **damage), None).passed
+
+
+def test_what_nobody_could_measure_is_not_judged_and_says_so():
+    judgement = judge(outcome({"lost": 0, "dishonoured": 0}, stored=None), None)
+    assert [verdict.word for verdict in judgement.verdicts] == ["reached", "not judged"]
+    assert judgement.passed
 
 
 def test_who_is_left_out_fails_whatever_else_is_reached():
