@@ -7,20 +7,16 @@ NATS last, so that whatever was taken from a device is stored and acknowledged b
 import asyncio
 import contextlib
 import gc
-import math
 import random
 import secrets
-import shutil
 import signal
 import socket
-import ssl
 import time
 from collections.abc import Coroutine
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Final
 
-import nats.errors
 import structlog
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.typing import Subprotocol
@@ -28,6 +24,7 @@ from websockets.typing import Subprotocol
 from gateway import development
 from gateway.admission.credential import CredentialPolicy, CredentialVerifier
 from gateway.admission.revocation import Revocation
+from gateway.backbone import Backbone
 from gateway.drain import send_away
 from gateway.edge.connection import ConnectionContext, ConnectionLimits, WebSocketConnection
 from gateway.edge.device import DeviceContext, DeviceHandler
@@ -48,32 +45,19 @@ from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
 from gateway.session.grammar import is_token
 from gateway.session.machine import SessionLimits
-from gateway.settings import Retention, Settings
+from gateway.settings import Settings
 from gateway.stream.commands import CommandInlet
-from gateway.stream.durability import Durability, probe_durability
-from gateway.stream.encoding import DEADLETTERS, EVENTS, Envelope, SourceHeaders
+from gateway.stream.encoding import Envelope, SourceHeaders
 from gateway.stream.lane import Pending
-from gateway.stream.nats_link import LinkClient, NatsAddress, NatsLink
-from gateway.stream.nats_server import EmbeddedServer
 from gateway.stream.outlet import SessionOutlet
-from gateway.stream.provision import (
-    StreamSettings,
-    choose_strategy,
-    provision,
-    server_version,
-    stream_configs,
-)
 from gateway.stream.publisher import Publisher, PublishLimits
-from gateway.stream.store_watch import StoreWatch
 from gateway.stream.watermark import Watermarks
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.traces import make_sampler
 
 _log = structlog.get_logger(__name__)
 
-_PROVISION_ATTEMPTS: Final = 20
 _CLOSING_S: Final = 1.0
-_WATCH_STORE_S: Final = 0.5
 _TURN_S: Final = 0.5
 
 
@@ -86,17 +70,12 @@ class Gateway:
         self._node = secrets.token_hex(4)
         self._started_at = time.time()
         self._state = "starting"
-        self._durability: Durability = "unverified"
-        self._server_version = ""
         self._certificate: Certificate | None = None
         self._verifier: CredentialVerifier | None = None
         self._tasks: list[asyncio.Task[Any]] = []
-        self._server: EmbeddedServer | None = None
-        self._link: NatsLink | None = None
         self._listener: Listener | None = None
         self._gate: DeviceGate | None = None
         self._wheel: TimingWheel | None = None
-        self._store = StoreWatch()
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self.port = 0
@@ -129,6 +108,14 @@ class Gateway:
             rng=self._rng,
             dispose=_dead_letter_of,
         )
+        self._backbone = Backbone(
+            settings,
+            node=self._node,
+            publisher=self._publisher,
+            metrics=self.metrics,
+            hear=self._commands.on_up,
+            rng=self._rng,
+        )
         self._hold = StreamHold(
             lambda: list(self._fleet), release_per_s=session.release_per_s, rng=self._rng
         )
@@ -143,7 +130,7 @@ class Gateway:
             metrics=self.metrics,
             rng=self._rng,
             downstream=self._publisher.signals,
-            trouble=self._trouble,
+            trouble=lambda: self._backbone.trouble,
             hold=self._hold,
         )
         self._ops = OpsListener(
@@ -213,7 +200,7 @@ class Gateway:
         if settings.tls.cert_file is not None and settings.tls.key_file is not None:
             self._certificate = Certificate(settings.tls.cert_file, settings.tls.key_file)
         await self._start_verifier()
-        await self._start_stream()
+        await self._backbone.start(self._tasks.append)
         await self._start_listener()
         self._state = "serving"
         _log.info(
@@ -221,9 +208,9 @@ class Gateway:
             node=self._node,
             port=self.port,
             ops_port=self.ops_port,
-            nats_server=self._server_version,
+            nats_server=self._backbone.version,
             strategy=self._publisher.strategy.value,
-            durability=self._durability,
+            durability=self._backbone.durability,
         )
 
     async def stop(self) -> None:
@@ -255,12 +242,10 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._publisher.close()
-        if self._link is not None:
-            await self._link.stop()
+        await self._backbone.disconnect()
         await self._reception.close()
         await self._ops.stop()
-        if self._server is not None:
-            await self._server.stop()
+        await self._backbone.stop_server()
         _log.info("stopped", node=self._node)
 
     # What the ops page says
@@ -269,16 +254,11 @@ class Gateway:
         """Why no device should be sent here, or None."""
         if self._state != "serving":
             return self._state
-        return self._trouble()
-
-    def _trouble(self) -> str | None:
-        """Why nothing is being stored right now, or None."""
-        trouble = self._publisher.trouble
-        return "disk_full" if trouble is not None and self._store.full else trouble
+        return self._backbone.trouble
 
     def status(self) -> dict[str, Any]:
         """The state of the node in a page."""
-        settings, publisher, link = self._settings, self._publisher, self._link
+        publisher = self._publisher
         return {
             "version": package_version("tidegate"),
             "node": self._node,
@@ -293,16 +273,7 @@ class Gateway:
                 "messages": publisher.pending_messages,
                 "bytes": publisher.pending_bytes,
             },
-            "stream": {
-                "connected": link is not None and link.client is not None,
-                "last_error": link.last_error if link is not None and not link.client else None,
-                "server_version": self._server_version,
-                "embedded": self._server is not None,
-                "strategy": publisher.strategy.value,
-                "durability": self._durability,
-                "durability_wanted": settings.stream.durability,
-                "replicas": settings.stream.replicas,
-            },
+            "stream": self._backbone.status(),
             "credentials": {
                 "cached": len(self._verifier) if self._verifier is not None else 0,
                 "development_key": self._uses_development_key,
@@ -327,21 +298,6 @@ class Gateway:
             "tidegate_ready",
             "1 if devices should be sent here.",
             lambda: int(self.not_ready() is None),
-        )
-        gauge(
-            "tidegate_durability_fsync",
-            "1 if an acknowledgement is known to mean synced to disk.",
-            lambda: int(self._durability == "fsync"),
-        )
-        gauge(
-            "tidegate_disk_free_bytes",
-            "Room on the disk of the embedded nats-server; NaN without one.",
-            lambda: math.nan if self._store.free_bytes is None else self._store.free_bytes,
-        )
-        gauge(
-            "tidegate_disk_full",
-            "1 while the embedded nats-server's disk has no room.",
-            lambda: int(self._store.full),
         )
         gauge(
             "tidegate_credential_verifications_total",
@@ -412,116 +368,6 @@ class Gateway:
         self._verifier = verifier
         self._spawn(self._key_source.keep_fresh(verifier.rotate), "jwks")
 
-    async def _start_stream(self) -> None:
-        settings = self._settings
-        nats_settings, stream = settings.nats, settings.stream
-        fsync = stream.durability == "fsync"
-        if nats_settings.urls:
-            urls = nats_settings.urls
-        else:
-            self._server = EmbeddedServer(
-                nats_settings.data_dir,
-                fsync=fsync,
-                port=nats_settings.embedded_port,
-                rng=self._rng,
-                on_restart=self.metrics.server_restarted,
-            )
-            self._tasks.append(await self._server.start())
-            self._spawn(self._watch_store(self._server), "store-watch")
-            urls = (self._server.url,)
-        self._link = NatsLink(
-            NatsAddress(
-                urls=urls,
-                user=nats_settings.user,
-                password=_reveal(nats_settings.password),
-                token=_reveal(nats_settings.token),
-                credentials_file=_text(nats_settings.credentials_file),
-                tls=self._nats_tls(),
-                connect_timeout_s=nats_settings.connect_timeout_ms / 1000,
-                reconnect_wait_s=nats_settings.reconnect_wait_ms / 1000,
-                reconnect_wait_max_s=nats_settings.reconnect_wait_max_ms / 1000,
-            ),
-            name=f"tidegate-{self._node}",
-            on_up=self._on_nats_up,
-            on_ready=self._publisher.on_ready,
-            on_down=self._publisher.on_down,
-            rng=self._rng,
-        )
-        self._publisher.attach(self._link)
-        link_task = self._link.start()
-        self._tasks.append(link_task)
-        await self._provision(self._link, link_task)
-        if fsync and self._durability != "fsync":
-            _log.warning(
-                "durability_weaker_than_wanted",
-                wanted="fsync",
-                real=self._durability,
-                hint="set sync_interval: always on the servers, and nats.monitoring_url",
-            )
-
-    async def _watch_store(self, server: EmbeddedServer) -> None:
-        """An embedded server whose disk was full needs a restart, and has nobody else to do it."""
-        directory = self._settings.nats.data_dir
-        while True:
-            await asyncio.sleep(_WATCH_STORE_S)
-            usage = await asyncio.to_thread(shutil.disk_usage, directory)
-            was_full = self._store.full
-            restart = self._store.observe(self._publisher.trouble, usage.free, time.monotonic())
-            if self._store.full and not was_full:
-                _log.error("disk_full", directory=str(directory), free_bytes=usage.free)
-            if restart:
-                _log.warning("nats_server_silent", action="restart", free_bytes=usage.free)
-                await server.restart()
-
-    async def _provision(self, link: NatsLink, link_task: asyncio.Task[None]) -> None:
-        """Create or check the streams; a server that just started may need a moment for it."""
-        stream = self._settings.stream
-
-        def wanted(retention: Retention) -> StreamSettings:
-            return StreamSettings(
-                replicas=stream.replicas,
-                max_age_s=retention.max_age_s,
-                max_bytes=retention.max_bytes,
-                duplicate_window_s=stream.duplicate_window_s,
-                deny_delete=stream.deny_delete,
-                deny_purge=stream.deny_purge,
-            )
-
-        streams = {EVENTS: wanted(stream.events), DEADLETTERS: wanted(stream.deadletters)}
-        for attempt in range(1, _PROVISION_ATTEMPTS + 1):
-            connecting = asyncio.create_task(link.wait_up(), name="nats-connecting")
-            await asyncio.wait({connecting, link_task}, return_when=asyncio.FIRST_COMPLETED)
-            if link_task.done():
-                connecting.cancel()
-                await link_task
-            client = await connecting
-            try:
-                created = await provision(client, stream_configs(streams, server_version(client)))
-            except (nats.errors.Error, TimeoutError) as exc:
-                if attempt == _PROVISION_ATTEMPTS:
-                    raise
-                _log.warning("provision_repeated", error=str(exc), attempt=attempt)
-                await asyncio.sleep(self._rng.uniform(0.1, 1.0))
-            else:
-                _log.info("streams_ready", created=created)
-                return
-
-    async def _on_nats_up(self, client: LinkClient) -> None:
-        """On every fresh connection: the server may be another, of another version."""
-        stream = self._settings.stream
-        version = server_version(client)
-        self._server_version = ".".join(map(str, version))
-        self._publisher.strategy = choose_strategy(
-            version, fsync=stream.durability == "fsync", replicas=stream.replicas
-        )
-        if self._server is not None:
-            self._durability = stream.durability
-        else:
-            self._durability = await probe_durability(self._settings.nats.monitoring_url)
-        await self._publisher.on_up(client)
-        await self._commands.on_up(client)
-        self.metrics.reconnected()
-
     async def _start_listener(self) -> None:
         settings, loop = self._settings, asyncio.get_running_loop()
         limits, keepalive = settings.limits, settings.keepalive
@@ -553,7 +399,7 @@ class Gateway:
             backlog=lambda: self._publisher.backlog,
             held=lambda: self._hold.reason,
             settled=Watermarks(
-                lambda: self._link.client if self._link is not None else None,
+                lambda: self._backbone.client,
                 duplicate_window_s=settings.stream.duplicate_window_s,
                 concurrency=settings.session.resume_lookups,
                 rng=self._rng,
@@ -629,18 +475,6 @@ class Gateway:
                 compress_settings={"memLevel": compression.memory_level},
             )
         ]
-
-    def _nats_tls(self) -> ssl.SSLContext | None:
-        settings = self._settings.nats
-        if settings.tls_ca_file is None and settings.tls_cert_file is None:
-            return None
-        try:
-            context = ssl.create_default_context(cafile=_text(settings.tls_ca_file))
-            if settings.tls_cert_file is not None:
-                context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
-        except (OSError, ssl.SSLError) as exc:
-            raise TlsError(f"nats.tls_*: {exc}") from exc
-        return context
 
     def _open_outlet(self, tenant: str, device: str, outbox: str, owner: OutletOwner) -> Outlet:
         return SessionOutlet(
@@ -727,11 +561,3 @@ def _dead_letter_of(item: Pending, reason: str) -> Envelope:
     headers = SourceHeaders(tenant, device, outbox)
     detail = "refused by the stream"
     return headers.dead_letter(item.seq, reason, detail, ids["ce-time"], item.envelope.payload)
-
-
-def _reveal(secret: Any) -> str | None:
-    return secret.get_secret_value() if secret is not None else None
-
-
-def _text(path: Any) -> str | None:
-    return str(path) if path is not None else None

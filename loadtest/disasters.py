@@ -35,6 +35,7 @@ from loadtest.writers import WriterPlan
 
 _NOBODY_TOLD_OFF: Final = {"admission__device_knock_burst": 10_000}
 _DISK_BYTES: Final = 64 * 2**20
+_STOPPED_S: Final = 30.0
 _ALARM_TIMEOUT_S: Final = 60.0
 
 
@@ -55,7 +56,7 @@ def _show(bench: Bench, title: str, *runs: Run) -> None:
     bench.report.table(title, ("", *(name for name, _, _, _ in runs)), rows)
 
 
-class _Machine:
+class Machine:
     """A gateway and its embedded NATS on a disk that can lose power."""
 
     def __init__(self, bench: Bench, durability: str) -> None:
@@ -87,9 +88,9 @@ async def section_powerloss(bench: Bench) -> None:
     runs: list[Run] = []
     lost = {}
     for durability in ("fsync", "stream"):
-        machine = _Machine(bench, durability)
+        machine = Machine(bench, durability)
 
-        def arrange(scene: Scene, machine: _Machine = machine) -> None:
+        def arrange(scene: Scene, machine: Machine = machine) -> None:
             async def power_loss() -> None:
                 await asyncio.to_thread(machine.lose_power)
                 await asyncio.to_thread(machine.boot)
@@ -237,6 +238,24 @@ async def section_disk(bench: Bench) -> None:
     bench.report.verdict("device closes", scene.log.cut, "0", ok=scene.log.cut == 0)
 
 
+async def section_stopped(bench: Bench) -> None:
+    """nats-server stands still for 30 s, and goes on."""
+    with bench.gateway(**_NOBODY_TOLD_OFF) as gateway:
+
+        def arrange(scene: Scene) -> None:
+            scene.faults = {"SIGSTOP nats-server": partial(scene.stop_nats, _STOPPED_S)}
+
+        scene, _seconds = await write_through_faults(
+            bench, gateway, devices=100, plan=WriterPlan(messages=1_000), faults=1, seed=8,
+            arrange=arrange,
+        )  # fmt: skip
+        checker = await check(gateway.nats_url, scene.writers)
+    note = f"{scene.log.cut} closes, longest gap {scene.still_s:.1f} s"
+    _show(bench, f"nats-server stopped for {_STOPPED_S:.0f} s", ("", scene, checker, note))
+    bench.report.verdict("damage", _damage(checker), "0", ok=checker.clean)
+    bench.report.verdict("device closes", scene.log.cut, "0", ok=scene.log.cut == 0)
+
+
 async def section_network(bench: Bench) -> None:
     """40 ms each way, and devices whose connections die without the gateway hearing of it."""
     rng = random.Random(7)
@@ -270,6 +289,7 @@ SECTIONS: Final = {
     "powerloss": section_powerloss,
     "leader": section_leader,
     "disk": section_disk,
+    "stopped": section_stopped,
     "network": section_network,
 }
 

@@ -110,11 +110,11 @@ class Scene:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._nats_pid, signal.SIGKILL)
 
-    async def stop_nats(self) -> None:
+    async def stop_nats(self, seconds: float = _PAUSE_S) -> None:
         pid = self._nats_pid
         with contextlib.suppress(ProcessLookupError):  # the fault before may have been its death
             os.kill(pid, signal.SIGSTOP)
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(seconds)
             os.kill(pid, signal.SIGCONT)
 
     async def cut(self) -> None:

@@ -132,7 +132,7 @@ class _Link:
             self.socket = raw
             self.socket.sendall(handshake_request(token.encode(), ticket))
             rest = self._head()
-        except BaseException:
+        except BaseException:  # a killed greenlet's too: the socket is nobody's yet
             raw.close()
             raise
         self._core = WebSocket(CLIENT, state=State.OPEN)

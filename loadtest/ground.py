@@ -67,7 +67,7 @@ class Ground:
     def __enter__(self) -> Self:
         try:
             self._start()
-        except BaseException:
+        except BaseException:  # an interrupt's too: what has been started must not stay behind
             self._stack.close()
             raise
         return self

@@ -118,15 +118,15 @@ async def test_the_ops_pages(gateway):
 
 async def test_a_node_whose_jetstream_is_gone_is_not_ready_and_keeps_its_devices(gateway):
     async with raw_device(gateway) as device:
-        pid = gateway._server.pid
-        gateway._server._process.send_signal(signal.SIGSTOP)
-        gateway._server._process.send_signal(signal.SIGKILL)
+        pid = gateway._backbone.server.pid
+        gateway._backbone.server._process.send_signal(signal.SIGSTOP)
+        gateway._backbone.server._process.send_signal(signal.SIGKILL)
         await eventually(lambda: gateway.not_ready() == "nats_disconnected")
         status, page = await ops(gateway, "/readyz")
         assert (status, page["reason"]) == (503, "nats_disconnected")
         await device.say(message(1))
         await device.hear_ack(1)
-        assert gateway._server.pid != pid
+        assert gateway._backbone.server.pid != pid
         await eventually(lambda: gateway.not_ready() is None)
     assert gateway.metrics.value("tidegate_nats_server_restarts_total") == 1
     assert by_device(await read_embedded(gateway.data_dir)) == {("veh-1", "box"): [1]}

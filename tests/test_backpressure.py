@@ -104,7 +104,7 @@ async def test_a_full_store_holds_and_room_resumes(tmp_path):
                     await device.say({"seq": seq, "type": "t", "data": "x" * 2_000})
                 await asyncio.sleep(0.02)
             await eventually(lambda: gateway.not_ready() == "stream_limits")
-            client = gateway._link.client
+            client = gateway._backbone.client
             await client.jetstream().purge_stream("EVENTS")
             await device.hear_ack(seq)
             await eventually(lambda: gateway.not_ready() is None)
