@@ -19,7 +19,7 @@ _SENDERS_MIN: Final = 8
 class FairShare:
     """What the sessions of a node sent in the last turn, greedy ones left out."""
 
-    __slots__ = ("_factor", "_floor", "_greedy", "_logs", "_senders", "greedy", "limit", "turn")
+    __slots__ = ("_digits", "_factor", "_floor", "_greedy", "_senders", "greedy", "limit", "turn")
 
     def __init__(self, *, factor: float = 16.0, floor: int = 50) -> None:
         """
@@ -29,7 +29,7 @@ class FairShare:
         """
         self._factor = factor
         self._floor = floor
-        self._logs = 0.0
+        self._digits = 0
         self._senders = 0
         self._greedy = 0
         self.turn = 0
@@ -42,16 +42,16 @@ class FairShare:
         """A turn of the node's clock is over."""
         self.limit = math.inf
         if self._senders >= _SENDERS_MIN:
-            # The geometric mean: a few that send very much do not raise it for each other.
-            self.limit = max(self._floor, self._factor * math.exp(self._logs / self._senders))
+            # The geometric mean, by binary digits: a few that send very much do not raise it for
+            # each other, and counting costs next to nothing.
+            self.limit = max(self._floor, self._factor * 2 ** (self._digits / self._senders - 1))
         self.greedy = self._greedy
-        self._logs = 0.0
-        self._senders = self._greedy = 0
+        self._digits = self._senders = self._greedy = 0
         self.turn += 1
 
-    def add(self, logs: float, senders: int, greedy: int) -> None:
-        """Count a session, with the logarithm of what it sent; negative to take it back."""
-        self._logs += logs
+    def add(self, digits: int, senders: int, greedy: int) -> None:
+        """Count a session, with the binary digits of what it sent; negative to take it back."""
+        self._digits += digits
         self._senders += senders
         self._greedy += greedy
 
@@ -78,12 +78,12 @@ class Share:
             self._turn = node.turn
             self._count = 0
             node.add(0, int(not self.greedy), int(self.greedy))
-        before = math.log(self._count) if self._count else 0.0
+        before = self._count.bit_length()
         self._count += messages
         if self.greedy:
             return
-        if self._count <= node.limit:
-            node.add(math.log(self._count) - before, 0, 0)
-        else:
+        if self._count > node.limit:
             self.greedy = True
             node.add(-before, -1, 1)
+        elif (digits := self._count.bit_length()) != before:
+            node.add(digits - before, 0, 0)
