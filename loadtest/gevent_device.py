@@ -99,7 +99,6 @@ class VehiclePlan:
     """Messages a second."""
     begins_at_once: bool = True
     """Knock without the spread of a lost connection: the fleet is only being built up."""
-    first_seq: int = 1
     rng: random.Random = field(default_factory=random.Random)
 
 
@@ -217,16 +216,15 @@ class Vehicle:
         self._rng.shuffle(self._urls)
         self._drive = Drive(self._rng)
         self._outbox: deque[_Message] = deque()
-        self._next_seq = plan.first_seq
+        self._next_seq = 1
         self._lost_at = time.monotonic()
-        self._held_ticket = False
         self._due = 0.0
         self._link: _Link | None = None
         self._token = plan.token()
         period_s = 1 / plan.message_rate if plan.message_rate > 0 else float("inf")
         self._period_s = period_s
         self._next_message_at = time.monotonic() + self._rng.uniform(0, min(period_s, 3_600))
-        self.acked = plan.first_seq - 1
+        self.acked = 0
         self.inside = False
 
     def run(self) -> None:
@@ -383,7 +381,7 @@ class Vehicle:
             policy.closed(60_000)
 
     def _produce(self, now: float) -> None:
-        """What the drive has to report by now; the oldest goes if the outbox is full."""
+        """What the drive has to report by now; nothing while the outbox is full."""
         while self._next_message_at <= now:
             self._next_message_at += self._period_s
             self._drive.advance(min(self._period_s, 60.0))

@@ -214,7 +214,7 @@ def _phase(run: Run, name: str, console: Console) -> Iterator[None]:
 
 
 @contextmanager
-def _driving(run: Run) -> Iterator[Environment]:
+def _driving(run: Run) -> Iterator[None]:
     """Locust, with a user for each vehicle, spawned as fast as R lets them in."""
 
     class VehicleUser(User):
@@ -230,7 +230,7 @@ def _driving(run: Run) -> Iterator[Environment]:
     runner = environment.create_local_runner()
     runner.start(run.scenario.devices, spawn_rate=max(1.0, run.scenario.rate_per_s * 0.98))
     try:
-        yield environment
+        yield
     finally:
         runner.quit()
 
@@ -276,10 +276,10 @@ def storm(run: Run, console: Console) -> Outcome:
             with _phase(run, "calm", console):
                 left_s = scenario.calm_s if until is None else int(until) - 0.5 - time.time()
                 gevent.sleep(max(0.0, left_s))
-            fault_at, honoured, dishonoured = observed.clock(), observed.honoured, 0
+            fault_at = observed.clock()
+            honoured, dishonoured = observed.honoured, observed.dishonoured
             observed.waits.clear()
             observed.lateness.clear()
-            dishonoured = observed.dishonoured
             with _phase(run, scenario.fault, console):
                 forgers = run.forgers() if scenario.forged_share else []
                 affected = faults.break_it(scenario, run.vehicles, run.ground)

@@ -1,7 +1,7 @@
 """What a storm in the lab did, second by second. Pure: whoever drives devices tells it."""
 
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -57,6 +57,3 @@ class Observations:
         """Over whole seconds from `start` to `end`."""
         seconds = range(int(start), int(end) + 1)
         return percentile([value for second in seconds for value in self.acks.get(second, ())], 99)
-
-    def per_second(self, times: Sequence[float]) -> Counter[int]:
-        return Counter(int(time) for time in times)
