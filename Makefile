@@ -27,7 +27,7 @@ lint: $(VENV)/.dev ## ruff, mypy, the arrows between rooms, the Dockerfile
 	$(BIN)/hadolint Dockerfile
 
 unit: $(VENV)/.dev ## every test, without the lint; ARGS="-k lane" and the like
-	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal --max-worker-restart 0 $(ARGS)
 
 bench: $(VENV)/.dev ## the benchmarks of loadtest/README.md; takes some minutes
 	$(BIN)/python -m loadtest.bench $(ARGS)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from support.processes import GatewayProcess, strip_colours
+from support.processes import GatewayProcess, spawned, strip_colours
 
 TIDEGATE = [sys.executable, "-c", "from gateway.cli import main; main()"]
 
@@ -87,11 +87,9 @@ def test_a_device_at_the_terminal_and_its_messages_read_back(gateway):
 
 
 def test_tail_follows(gateway):
-    with subprocess.Popen(
+    with spawned(
         [*TIDEGATE, "tail", "--data-dir", str(gateway.data_dir), "--since", "all"],
-        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     ) as following:
         device(gateway, "veh-1", [{"type": "a", "data": 1}])
         assert json.loads(following.stdout.readline())["device"] == "veh-1"
@@ -158,15 +156,13 @@ def test_check_config_shows_what_is_in_force_and_no_secret(tmp_path):
 
 def test_the_hint_of_serve_can_be_pasted(tmp_path):
     """What `make run` prints must work as it stands."""
-    with subprocess.Popen(
+    with spawned(
         [
             *TIDEGATE,
             *("serve", "--hint", "--port", "0", "--ops-port", "0"),
             *("--data-dir", str(tmp_path / "data dir")),
         ],
-        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
         env={n: v for n, v in os.environ.items() if not n.startswith("TIDEGATE_")},
     ) as serving:
         try:

@@ -3,12 +3,11 @@
 import asyncio
 import json
 import random
-import subprocess
 import sys
 
 import pytest
 from support.gateways import running_gateway, token_for, url_of
-from support.processes import GatewayProcess
+from support.processes import GatewayProcess, spawned
 from support.stored import by_device, read_embedded
 from support.waiting import eventually, within
 
@@ -218,11 +217,8 @@ async def test_kill_9_of_the_client_loses_and_doubles_nothing(gateway, tmp_path)
     token, box = token_for(gateway, "veh-1"), tmp_path / "box"
     last = 0
     for _ in range(4):
-        with subprocess.Popen(
-            [sys.executable, "-c", PRODUCER, url_of(gateway), token, str(box)],
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as producer:
+        command = [sys.executable, "-c", PRODUCER, url_of(gateway), token, str(box)]
+        with spawned(command) as producer:
             for _ in range(8):
                 last = json.loads(await asyncio.to_thread(producer.stdout.readline))
             producer.kill()

@@ -1,10 +1,10 @@
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 
 import pytest
+from support.processes import spawned
 
 from clients.errors import OutboxError, OutboxFull
 from clients.outbox import Entry, Outbox, OutboxLimits
@@ -87,9 +87,7 @@ def test_what_was_reported_on_disk_survives_kill_9_and_no_seq_is_given_twice(tmp
     path = tmp_path / "box"
     reported = 0
     for _ in range(3):
-        with subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
-        ) as writer:
+        with spawned([sys.executable, "-c", WRITER, str(path)]) as writer:
             heard = [int(writer.stdout.readline()) for _ in range(30)]
             assert heard[0] > reported
             reported = heard[-1]

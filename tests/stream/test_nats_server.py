@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import nats
 import nats.errors
 import pytest
 from nats.aio.client import Client
+from support.processes import spawned
 from support.waiting import eventually, within
 
 from gateway.stream.errors import ServerError
@@ -112,9 +112,7 @@ asyncio.run(main())
 
 
 async def test_it_does_not_outlive_a_killed_gateway_nor_block_the_next(tmp_path):
-    with subprocess.Popen(
-        [sys.executable, "-c", ORPHAN, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    ) as parent:
+    with spawned([sys.executable, "-c", ORPHAN, str(tmp_path)]) as parent:
         orphan = int(parent.stdout.readline())
         parent.kill()
     following = EmbeddedServer(tmp_path, fsync=False, port=0, rng=random.Random(1), on_restart=list)
