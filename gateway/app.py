@@ -432,7 +432,7 @@ class Gateway:
         )
         listener: Listener
 
-        def upgrade(accepted: socket.socket, head: bytes, granted: Granted | None) -> None:
+        def upgrade(accepted: socket.SocketType, head: bytes, granted: Granted | None) -> None:
             listener.connect(
                 accepted, lambda: WebSocketConnection(connection_context, gate, head, granted)
             )
@@ -453,7 +453,7 @@ class Gateway:
             tls=lambda: self._certificate.context if self._certificate is not None else None,
             tls_handshake_timeout_s=settings.tls.handshake_timeout_ms / 1000,
             observer=self.metrics,
-            knock=lambda accepted, address: Knock(knock_context, accepted, address).start(),
+            knock=lambda accepted, address: Knock(knock_context, accepted, address).read(),
         )
         self.port = await self._listener.start(settings.server.host, settings.server.port)
 

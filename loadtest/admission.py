@@ -80,8 +80,8 @@ async def section_refusal(bench: Bench) -> None:
     count = 4_000
     requests = [handshake_request(bench.issuer.token(f"veh-{n}").encode()) for n in range(count)]
     refusing = {
-        "admission__rate_per_s": 0.01,
-        "admission__rate_floor_per_s": 0.01,
+        "admission__rate_per_s": 1.0,
+        "admission__rate_floor_per_s": 1.0,
         "admission__burst": 1,
         "admission__park_ms": 0,
         "admission__horizon_ms": 86_400_000,

@@ -69,6 +69,8 @@ class ParkingLot(Generic[W]):
 
     def front(self, now: float) -> Parked[W] | None:
         """Who goes next of those whose time has come."""
+        if not self._count:
+            return None
         for heap in self._heaps:
             place = _first(heap)
             if place is not None and place.due <= now:

@@ -13,7 +13,8 @@ neighbours in time are accepted: a slot lies at most a horizon ahead.
 import binascii
 import hashlib
 import hmac
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
+from binascii import b2a_base64
 from collections.abc import Sequence
 from typing import Final
 
@@ -30,6 +31,7 @@ _BODY_BYTES: Final = 17
 _MAC_BYTES: Final = 14
 _DEVICE_BYTES: Final = 8
 _PRIORITY: Final = 1
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class Ticket(Struct, frozen=True, gc=False):
@@ -84,7 +86,8 @@ class TicketOffice:
             + (b"\x01" if priority else b"\x00")
             + holder
         )
-        return urlsafe_b64encode(body + _mac(key, body)).rstrip(b"=").decode()
+        text = b2a_base64(body + _mac(key, body), newline=False)
+        return text[:TICKET_CHARS].translate(_URL_SAFE).decode()
 
     def check(self, text: str, *, holder: bytes, now: float) -> Ticket:
         """The ticket that `text` is, if this device holds it.

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any, Final, Protocol, cast
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 from websockets.datastructures import Headers, MultipleValuesError
@@ -33,14 +33,10 @@ from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.errors import Refusal
 from gateway.edge.head import Petition
 from gateway.edge.knock import Granted, Visitor
+from gateway.edge.refusal import come_back, hint_ms
 from gateway.session import frames
 
 _BEARER: Final = "bearer "
-
-
-class Abortable(Protocol):
-    def abort(self, cause: str) -> None:
-        """Drop the connection at once."""
 
 
 class Pending:
@@ -79,7 +75,7 @@ class DeviceGate:
 
     def __init__(self, context: GateContext) -> None:
         self._context = context
-        self._visitors: set[Abortable] = set()
+        self._visitors: set[Visitor] = set()
         self._pending: dict[Visitor, Pending] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -97,11 +93,11 @@ class DeviceGate:
     def desk(self) -> AdmissionDesk[Pending]:
         return self._context.desk
 
-    def arrived(self, visitor: Any) -> None:
+    def arrived(self, visitor: Visitor) -> None:
         self._visitors.add(visitor)
         self.empty.clear()
 
-    def left(self, visitor: Any) -> None:
+    def left(self, visitor: Visitor) -> None:
         self._visitors.discard(visitor)
         if not self._visitors:
             self.empty.set()
@@ -129,17 +125,25 @@ class DeviceGate:
         """
         petition = _petition_of(request)
         if granted is None:
-            return self.decide(petition, address, visitor)
+            outcome = self.decide(petition, address, visitor)
+            if isinstance(outcome, Refuse):
+                raise come_back(outcome)
+            return outcome
         if granted.petition != petition:
             detail = "the request can be read in two ways"
             raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", reason="ambiguous", detail=detail)
         return cast("DeviceHandler", granted.handler)
 
-    def decide(self, petition: Petition, address: str, visitor: Visitor) -> DeviceHandler | None:
+    def decide(
+        self, petition: Petition, address: str, visitor: Visitor
+    ) -> DeviceHandler | Refuse | None:
         """The handler of who is let in at once; None if `visitor` waits for an answer.
 
+        Returns:
+            `Refuse` for who is to come back in its slot.
+
         Raises:
-            Refusal: with the status and error of the contract.
+            Refusal: it is not let in for another reason; with the contract's status and error.
         """
         context = self._context
         now = context.clock()
@@ -149,7 +153,8 @@ class DeviceGate:
             raise _too_many("address_rate", wait_s)
         if self.draining:
             raise self._come_back("draining")
-        if len(self._visitors) > context.connections_max:
+        others = len(self._visitors) - (visitor in self._visitors)
+        if others >= context.connections_max:
             raise self._come_back("capacity")
         identity = self._identify(petition, now)
         if context.device.revocations.revoked(identity, context.device.wall_clock()):
@@ -172,8 +177,8 @@ class DeviceGate:
             self._pending[visitor] = pending
             self._arm(now)
             return None
-        if isinstance(outcome, Refuse):
-            raise _refusal_of(outcome)
+        if type(outcome) is Refuse:
+            return outcome
         return DeviceHandler(context.device, identity)
 
     def pump(self) -> None:
@@ -193,7 +198,7 @@ class DeviceGate:
             if not visitor.waiting:
                 continue
             if isinstance(outcome, Refuse):
-                visitor.refused(_refusal_of(outcome))
+                visitor.refused(come_back(outcome))
             elif self.draining:
                 visitor.refused(self._come_back("draining"))
             else:
@@ -254,23 +259,8 @@ class DeviceGate:
         )
 
 
-def _refusal_of(outcome: Refuse) -> Refusal:
-    return Refusal(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "admission",
-        reason=outcome.reason,
-        retry_ms=_ms(outcome.retry_s),
-        ticket=outcome.ticket,
-    )
-
-
 def _too_many(error: str, wait_s: float) -> Refusal:
-    return Refusal(HTTPStatus.TOO_MANY_REQUESTS, error, retry_ms=_ms(wait_s))
-
-
-def _ms(seconds: float) -> int:
-    """Rounded up: a hint is a floor."""
-    return max(1, -int(-seconds * 1000 // 1))
+    return Refusal(HTTPStatus.TOO_MANY_REQUESTS, error, retry_ms=hint_ms(wait_s))
 
 
 def _petition_of(request: Request) -> Petition:

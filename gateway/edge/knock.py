@@ -8,13 +8,14 @@ on to `WebSocketConnection` with its head. With TLS there is no bare socket: it 
 import asyncio
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from gateway.admission.desk import Refuse
 from gateway.edge.errors import Refusal
-from gateway.edge.head import Petition, scan_head
+from gateway.edge.head import HeadScanner, Petition
 from gateway.edge.observer import EdgeObserver
-from gateway.edge.refusal import bad_request, render_refusal
+from gateway.edge.refusal import bad_request, render_come_back, render_refusal
 from gateway.edge.wheel import TimingWheel
 
 HEAD_END: Final = b"\r\n\r\n"
@@ -34,17 +35,23 @@ class Granted:
 class Door(Protocol):
     """Who decides on knocks."""
 
-    def arrived(self, visitor: object) -> None:
-        """Somebody is at the door."""
+    def arrived(self, visitor: "Visitor") -> None:
+        """Somebody is at the door, and was not answered at once."""
 
-    def left(self, visitor: object) -> None:
+    def left(self, visitor: "Visitor") -> None:
         """And has gone, or gone on."""
 
-    def decide(self, petition: Petition, address: str, visitor: "Visitor") -> object | None:
+    def decide(
+        self, petition: Petition, address: str, visitor: "Visitor"
+    ) -> object | Refuse | None:
         """The handler of whoever is let in at once; None if `visitor` waits for an answer.
 
+        Returns:
+            `Refuse` for who is to come back in its slot: what a storm is made of is a value, not
+            an exception.
+
         Raises:
-            Refusal: it is not let in.
+            Refusal: it is not let in, for any other reason.
         """
 
     def hung_up(self, visitor: "Visitor") -> None:
@@ -52,7 +59,7 @@ class Door(Protocol):
 
 
 class Visitor(Protocol):
-    """Who waits for an answer."""
+    """Who is at the door."""
 
     @property
     def waiting(self) -> bool:
@@ -63,6 +70,9 @@ class Visitor(Protocol):
 
     def refused(self, refusal: Refusal) -> None:
         """Go home."""
+
+    def abort(self, cause: str) -> None:
+        """Drop the connection at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +85,16 @@ class KnockContext:
     loop: asyncio.AbstractEventLoop
     head_bytes_max: int
     head_timeout_s: float
-    upgrade: Callable[[socket.socket, bytes, Granted | None], None]
+    upgrade: Callable[[socket.SocketType, bytes, Granted | None], None]
     """Goes on with a socket, the bytes read from it, and the grant if there is one."""
+    scanner: HeadScanner = field(default_factory=HeadScanner)
 
 
 class Knock:
-    """One bare socket. Tries to read at once: in a storm the head is there before we are."""
+    """One bare socket. Tries to read at once: in a storm the head is there before we are.
+
+    The door hears of it only if it must wait; most are answered before anybody could ask.
+    """
 
     __slots__ = (
         "_address",
@@ -93,19 +107,15 @@ class Knock:
         "due_tick",
     )
 
-    def __init__(self, context: KnockContext, accepted: socket.socket, address: str) -> None:
+    def __init__(self, context: KnockContext, accepted: socket.SocketType, address: str) -> None:
         self._context = context
-        self._socket: socket.socket | None = accepted
+        self._socket: socket.SocketType | None = accepted
         self._address = address
         self._head = b""
         self._reading = False
         self._petition: Petition | None = None
         self._undecided = False
         self.due_tick = -1
-
-    def start(self) -> None:
-        self._context.door.arrived(self)
-        self._read()
 
     def abort(self, _cause: str) -> None:
         """Drop it."""
@@ -123,16 +133,7 @@ class Knock:
         self._go_on(Granted(self._petition, handler))
 
     def refused(self, refusal: Refusal) -> None:
-        accepted, observer = self._socket, self._context.observer
-        if accepted is None:
-            return
-        observer.refused(refusal.error, refusal.reason)
-        self._undecided = False
-        try:
-            accepted.send(render_refusal(refusal), _DONTWAIT)
-        except OSError:
-            observer.answer_lost()  # it hung up without waiting for the answer
-        self._close()
+        self._answer(refusal.error, refusal.reason, render_refusal(refusal))
 
     # Deadline
 
@@ -140,14 +141,17 @@ class Knock:
         if self._petition is None:
             self.refused(bad_request("head_timeout", "the request head took too long"))
 
-    def _read(self) -> None:
-        accepted = self._socket
+    # Reading
+
+    def read(self) -> None:
+        """Read what is there and answer if it is enough. Called once; then by the loop."""
+        accepted, context = self._socket, self._context
         if accepted is None:
             return
         try:
             data = accepted.recv(_READ_BYTES, _DONTWAIT)
         except (BlockingIOError, InterruptedError):
-            self._wait_for_more()
+            self._wait()
             return
         except OSError:
             data = b""
@@ -158,47 +162,69 @@ class Knock:
             # Talking before the answer: nothing we know does, and nothing is kept for it.
             self._hang_up(bad_request("early", "bytes before the handshake was answered"))
             return
-        head = self._head = self._head + data if self._head else data
-        end = head.find(HEAD_END)
-        limit = self._context.head_bytes_max
-        if end < 0 and len(head) <= limit:
-            self._wait_for_more()
-        elif end < 0 or end > limit:
-            self.refused(bad_request("head_size", f"the request head is over {limit} bytes"))
-        else:
-            self._decide(head, end + len(HEAD_END))
-
-    def _decide(self, head: bytes, size: int) -> None:
-        petition = scan_head(head) if size == len(head) else None
+        head = self._head = self._head + data
+        size_max = context.head_bytes_max + len(HEAD_END)
+        petition = None
+        if head.endswith(HEAD_END) and len(head) <= size_max:
+            petition = context.scanner.scan(head)
         if petition is None:
-            self._go_on(None)
+            self._look_closer(head)
             return
         self._petition = petition
         try:
-            handler = self._context.door.decide(petition, self._address, self)
+            outcome = context.door.decide(petition, self._address, self)
         except Refusal as refusal:
             self.refused(refusal)
             return
-        if handler is not None:
-            self._go_on(Granted(petition, handler))
+        if type(outcome) is Refuse:
+            self._answer("admission", outcome.reason, render_come_back(outcome))
+        elif outcome is not None:
+            self._go_on(Granted(petition, outcome))
         else:
             self._undecided = True
-            self._wait_for_more()  # to see it hang up
+            self._wait()  # to see it hang up
 
-    def _wait_for_more(self) -> None:
+    def _look_closer(self, head: bytes) -> None:
+        """The scan made nothing of it: it is not complete, too long, or for the full parser."""
+        end, limit = head.find(HEAD_END), self._context.head_bytes_max
+        if end < 0 and len(head) <= limit:
+            self._wait()
+        elif end < 0 or end > limit:
+            self.refused(bad_request("head_size", f"the request head is over {limit} bytes"))
+        else:
+            self._go_on(None)
+
+    def _wait(self) -> None:
         if self._reading:
             return
         context, accepted = self._context, self._socket
         assert accepted is not None
         self._reading = True
-        context.loop.add_reader(accepted, self._read)
+        context.door.arrived(self)
+        context.loop.add_reader(accepted, self.read)
         context.wheel.schedule(self, context.loop.time() + context.head_timeout_s)
+
+    # Parting
+
+    def _answer(self, error: str, reason: str, response: bytes) -> None:
+        accepted, observer = self._detach(), self._context.observer
+        if accepted is None:
+            return
+        observer.refused(error, reason)
+        self._undecided = False
+        try:
+            accepted.send(response, _DONTWAIT)
+        except OSError:
+            observer.answer_lost()  # it hung up without waiting for the answer
+        accepted.close()
 
     def _gone(self) -> None:
         if self._petition is None:
             self._context.observer.refused("bad_request", "gone")
         undecided, self._undecided = self._undecided, False
-        self._close()
+        accepted = self._detach()
+        if accepted is not None:
+            accepted.close()
         if undecided:
             self._context.door.hung_up(self)
 
@@ -212,16 +238,10 @@ class Knock:
         if accepted is not None:
             self._context.upgrade(accepted, self._head, granted)
 
-    def _close(self) -> None:
-        accepted = self._detach()
-        if accepted is not None:
-            accepted.close()
-
-    def _detach(self) -> socket.socket | None:
+    def _detach(self) -> socket.SocketType | None:
         accepted, self._socket = self._socket, None
-        if accepted is not None:
-            if self._reading:
-                self._context.loop.remove_reader(accepted)
-                self._context.wheel.cancel(self)
+        if self._reading and accepted is not None:
+            self._context.loop.remove_reader(accepted)
+            self._context.wheel.cancel(self)
             self._context.door.left(self)
         return accepted

@@ -35,7 +35,7 @@ class Listener:
         tls: Callable[[], ssl.SSLContext | None],
         tls_handshake_timeout_s: float,
         observer: EdgeObserver,
-        knock: Callable[[socket.socket, str], None] | None = None,
+        knock: Callable[[socket.SocketType, str], None] | None = None,
     ) -> None:
         """
         Args:
@@ -116,7 +116,8 @@ class Listener:
         family = int(listening.family)
         for _ in range(self._accept_budget):
             try:
-                # Not accept(): it looks up two enums, which costs as much as the call itself.
+                # Not accept(), nor a socket.socket of it: both pay more for enums and Python's own
+                # bookkeeping than for the system's call. `SocketType` is the plain one underneath.
                 descriptor, address = listening._accept()  # type: ignore[attr-defined]  # noqa: SLF001
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
@@ -125,7 +126,7 @@ class Listener:
                     raise
                 self._pause(exc)
                 return
-            accepted = socket.socket(family, socket.SOCK_STREAM, 0, fileno=descriptor)
+            accepted = socket.SocketType(family, socket.SOCK_STREAM, 0, descriptor)
             self._observer.accepted()
             if knock is not None:
                 knock(accepted, address[0])
@@ -141,13 +142,14 @@ class Listener:
         self._resume = self._loop.call_later(_PAUSE_S, self._listen)
 
     def connect(
-        self, accepted: socket.socket, protocol_factory: Callable[[], asyncio.Protocol]
+        self, accepted: socket.SocketType, protocol_factory: Callable[[], asyncio.Protocol]
     ) -> None:
         """Make a connection of an accepted socket."""
-        accepted.setblocking(False)
+        whole = socket.socket(accepted.family, socket.SOCK_STREAM, 0, fileno=accepted.detach())
+        whole.setblocking(False)
         with contextlib.suppress(OSError):
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = self._loop.create_task(self._open(accepted, protocol_factory))
+            whole.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = self._loop.create_task(self._open(whole, protocol_factory))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 

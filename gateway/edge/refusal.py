@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.admission.desk import Refuse
 from gateway.edge.errors import Refusal
 from gateway.session.errors import REASON_MAX_BYTES, close_reason
 from gateway.session.frames import (
@@ -24,11 +25,43 @@ _STATUS_LINES: Final = {
     ).encode()
     for status in http.HTTPStatus
 }
+_COME_BACK: Final = _STATUS_LINES[http.HTTPStatus.SERVICE_UNAVAILABLE].decode()
 
 
 def bad_request(reason: str, detail: str) -> Refusal:
     """A 400: the request itself is broken."""
     return Refusal(http.HTTPStatus.BAD_REQUEST, "bad_request", reason=reason, detail=detail)
+
+
+def come_back(outcome: Refuse) -> Refusal:
+    """The 503 for who is told a time."""
+    return Refusal(
+        http.HTTPStatus.SERVICE_UNAVAILABLE,
+        "admission",
+        reason=outcome.reason,
+        retry_ms=hint_ms(outcome.retry_s),
+        ticket=outcome.ticket,
+    )
+
+
+def hint_ms(seconds: float) -> int:
+    """Whole milliseconds, rounded up: a hint is a floor."""
+    return max(1, -int(-seconds * 1000 // 1))
+
+
+def render_come_back(outcome: Refuse) -> bytes:
+    """`render_refusal(come_back(outcome))`, without the objects between: a storm is made of it."""
+    retry_ms = hint_ms(outcome.retry_s)
+    ticket = outcome.ticket
+    if ticket:
+        header, member = f"{TICKET_HEADER}: {ticket}\r\n", f',"ticket":"{ticket}"'
+    else:
+        header = member = ""
+    body = f'{{"error":"admission","reason":"{outcome.reason}","retry_ms":{retry_ms}{member}}}'
+    return (
+        f"{_COME_BACK}Content-Length: {len(body)}\r\nRetry-After: {-(-retry_ms // 1000)}\r\n"
+        f"{RETRY_AFTER_MS_HEADER}: {retry_ms}\r\n{header}\r\n{body}"
+    ).encode()
 
 
 def render_refusal(refusal: Refusal) -> bytes:

@@ -7,7 +7,7 @@ from websockets.server import ServerProtocol
 
 from gateway.edge.errors import Refusal
 from gateway.edge.gate import _petition_of
-from gateway.edge.head import Petition, scan_head
+from gateway.edge.head import HeadScanner, Petition, scan_head
 
 PLAIN = (
     b"GET /v1/device HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -64,21 +64,62 @@ def test_whatever_is_unusual_is_left_to_the_judge(old, new):
     assert scan_head(PLAIN.replace(old, new, 1)) is None
 
 
-@settings(max_examples=400)
-@given(st.data())
-def test_what_the_scan_reads_the_judge_reads_too(data):
-    """Mutations of a good head: cut, doubled, spliced with bytes that matter to HTTP."""
-    head = bytearray(PLAIN)
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(head)))
-        splice = data.draw(
+@st.composite
+def mutated(draw, good=PLAIN):
+    """A good head: cut, doubled, spliced with bytes that matter to HTTP."""
+    head = bytearray(good)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(head)))
+        splice = draw(
             st.sampled_from([b"\r\n", b":", b" ", b"\t", b"\x00", b",", b"\xff", b"A", b"=", b""])
         )
-        cut = data.draw(st.integers(0, 3))
+        cut = draw(st.integers(0, 3))
         head[at : at + cut] = splice
-    petition = scan_head(bytes(head))
+    return bytes(head)
+
+
+@settings(max_examples=400)
+@given(mutated())
+def test_what_the_scan_reads_the_judge_reads_too(head):
+    petition = scan_head(head)
     if petition is not None:
-        assert judge(bytes(head)) == petition
+        assert judge(head) == petition
+
+
+CREDENTIAL_FIRST = (
+    b"GET /v1/device HTTP/1.1\r\nTidegate-Ticket: tick\r\nAuthorization: Bearer a.b.c\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUpgrade: websocket\r\nHost: x\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: tidegate.v1\r\n"
+    b"\r\n"
+)
+ORDERS = [
+    PLAIN,
+    PLAIN.replace(b"Tidegate-Ticket: tick\r\n", b""),
+    PLAIN.replace(b"\r\n\r\n", b"\r\nUser-Agent: t/1\r\n\r\n"),
+    CREDENTIAL_FIRST,
+]
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(ORDERS).flatmap(lambda good: mutated(good=good)))
+def test_a_remembered_form_reads_as_the_scan_does(head):
+    scanner = HeadScanner()
+    for good in ORDERS:
+        assert scanner.scan(good) == scan_head(good) is not None
+    assert scanner.scan(head) == scan_head(head)
+
+
+def test_forms_are_learned_once_and_bounded():
+    scanner = HeadScanner()
+    for credential, key, ticket in ((b"a.b.c", b"A", b"tick"), (b"dd.e-_.f", b"/", b"other")):
+        head = PLAIN.replace(b"a.b.c", credential).replace(b": tick", b": " + ticket)
+        head = head.replace(b"dGhlIHNhbXBsZSBub25jZ", key * 21)
+        assert scanner.scan(head) == Petition(credential.decode(), ticket.decode())
+        assert len(scanner) == 1
+    for number in range(1_000):
+        assert scanner.scan(PLAIN.replace(b"Host: x", b"Host: x%d" % number)) is not None
+        assert len(scanner) <= 64
+    assert scanner.scan(PLAIN) == Petition("a.b.c", "tick")
 
 
 @given(st.binary(max_size=300))

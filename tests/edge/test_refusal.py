@@ -3,8 +3,12 @@ import io
 import json
 from http import HTTPStatus
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.admission.desk import Refuse
 from gateway.edge.errors import Refusal
-from gateway.edge.refusal import render_refusal
+from gateway.edge.refusal import come_back, render_come_back, render_refusal
 
 
 class Wire:
@@ -44,3 +48,14 @@ def test_a_401_challenges_and_a_426_names_the_protocol():
         parsed(Refusal(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required")).headers["Upgrade"]
         == "websocket"
     )
+
+
+@given(
+    st.sampled_from(["rate", "overload"]),
+    st.floats(0, 100_000),
+    st.sampled_from(["", "AQUBog5I4ygAJ15g5_c4x10MIIxL_xW9-05APtsd4Q"]),
+)
+def test_the_short_way_says_what_the_long_way_says(reason, retry_s, ticket):
+    outcome = Refuse(reason, retry_s, ticket)
+    assert render_come_back(outcome) == render_refusal(come_back(outcome))
+    assert come_back(outcome).retry_ms >= retry_s * 1000
