@@ -159,8 +159,7 @@ class DeviceGate:
         identity = self._identify(petition, now)
         if context.device.revocations.revoked(identity, context.device.wall_clock()):
             raise Refusal(HTTPStatus.FORBIDDEN, "revoked")
-        key = (identity.tenant, identity.device)
-        wait_s = context.device_knocks.wait_s(key, now)
+        wait_s = context.device_knocks.wait_s(identity.holder, now)
         if wait_s:
             raise _too_many("device_rate", wait_s)
         claim = Claim(
@@ -168,7 +167,9 @@ class DeviceGate:
             group=identity.group,
             holder=identity.holder,
             urgent=identity.urgent,
-            known=context.device.fleet.known(key, context.known_within_s),
+            known=context.device.fleet.known(
+                (identity.tenant, identity.device), context.known_within_s
+            ),
             ticket=petition.ticket,
         )
         pending = Pending(visitor, identity)

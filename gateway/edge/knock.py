@@ -22,6 +22,8 @@ HEAD_END: Final = b"\r\n\r\n"
 _READ_BYTES: Final = 16_384
 _DONTWAIT: Final = socket.MSG_DONTWAIT
 """Per call, so that a refused socket is never worth the call that makes it non-blocking."""
+_WITH_FIN: Final = _DONTWAIT | getattr(socket, "MSG_MORE", 0)
+"""More is to come, says this to Linux: the FIN. So answer and FIN go out as one packet, not two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ class Knock:
         observer.refused(error, reason)
         self._undecided = False
         try:
-            accepted.send(response, _DONTWAIT)
+            accepted.send(response, _WITH_FIN)
         except OSError:
             observer.answer_lost()  # it hung up without waiting for the answer
         accepted.close()
