@@ -33,7 +33,7 @@ from gateway.edge.fleet import Fleet
 from gateway.edge.gate import DeviceGate
 from gateway.edge.hold import StreamHold
 from gateway.edge.key_source import KeySource
-from gateway.edge.knock import Granted, Knock, KnockContext
+from gateway.edge.knock import Granted, KnockContext
 from gateway.edge.listener import Listener
 from gateway.edge.ops import OpsListener, OpsSources
 from gateway.edge.outlet import Outlet, OutletOwner
@@ -453,7 +453,7 @@ class Gateway:
             tls=lambda: self._certificate.context if self._certificate is not None else None,
             tls_handshake_timeout_s=settings.tls.handshake_timeout_ms / 1000,
             observer=self.metrics,
-            knock=lambda accepted, address: Knock(knock_context, accepted, address).read(),
+            knock=knock_context.knock,
         )
         self.port = await self._listener.start(settings.server.host, settings.server.port)
 

@@ -105,7 +105,7 @@ async def section_refusal(bench: Bench) -> None:
             for start in range(0, count, _ROUND):
                 act(target.port, requests[start : start + _ROUND])
             first_us[name] = (target.cpu_s() - before) / count * 1e6
-        rounds = 2
+        rounds = 5
         for _ in range(rounds):
             for start in range(0, count, _ROUND * 10):
                 for name, (target, act) in work.items():

@@ -73,12 +73,13 @@ class KeyedLimiter:
         Returns:
             0 if it does, else the seconds until one will; asking again does not change that time.
         """
-        arrival = self._arrivals.get(key, 0.0)
-        earliest = now - self._burst_s + self._interval_s
+        arrivals = self._arrivals
+        arrival = arrivals.get(key, 0.0)
         if arrival > now:
             return arrival - now
-        self._arrivals[key] = max(arrival, earliest) + self._interval_s
-        self._arrivals.move_to_end(key)
-        if len(self._arrivals) > self._keys_max:
-            self._arrivals.popitem(last=False)
+        earliest = now - self._burst_s + self._interval_s
+        arrivals[key] = max(arrival, earliest) + self._interval_s
+        arrivals.move_to_end(key)
+        if len(arrivals) > self._keys_max:
+            arrivals.popitem(last=False)
         return 0.0

@@ -42,8 +42,6 @@ class RevocationList:
 
     def revoked(self, identity: Identity, now: float) -> bool:
         """Whether `identity` is refused. `now` is Unix time in seconds."""
-        if not self._until:
-            return False
         for key in ((identity.tenant, identity.device), (identity.jti,)):
             until = self._until.get(key)
             if until is not None:

@@ -157,7 +157,8 @@ class DeviceGate:
         if others >= context.connections_max:
             raise self._come_back("capacity")
         identity = self._identify(petition, now)
-        if context.device.revocations.revoked(identity, context.device.wall_clock()):
+        revocations = context.device.revocations
+        if revocations and revocations.revoked(identity, context.device.wall_clock()):
             raise Refusal(HTTPStatus.FORBIDDEN, "revoked")
         wait_s = context.device_knocks.wait_s(identity.holder, now)
         if wait_s:

@@ -91,6 +91,10 @@ class KnockContext:
     """Goes on with a socket, the bytes read from it, and the grant if there is one."""
     scanner: HeadScanner = field(default_factory=HeadScanner)
 
+    def knock(self, accepted: socket.SocketType, address: str) -> None:
+        """Somebody knocked."""
+        Knock(self, accepted, address).read()
+
 
 class Knock:
     """One bare socket. Tries to read at once: in a storm the head is there before we are.

@@ -1,6 +1,7 @@
 """Refusals as raw bytes: no parser, no header objects, one write."""
 
 import http
+import math
 from typing import Final
 
 import msgspec
@@ -46,7 +47,7 @@ def come_back(outcome: Refuse) -> Refusal:
 
 def hint_ms(seconds: float) -> int:
     """Whole milliseconds, rounded up: a hint is a floor."""
-    return max(1, -int(-seconds * 1000 // 1))
+    return max(1, math.ceil(seconds * 1000))
 
 
 def render_come_back(outcome: Refuse) -> bytes:
