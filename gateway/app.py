@@ -449,6 +449,7 @@ class Gateway:
         listener = self._listener = Listener(
             lambda: WebSocketConnection(connection_context, gate),
             accept_budget=settings.server.accept_budget,
+            accept_slice_s=settings.server.accept_slice_us / 1e6,
             backlog=settings.server.backlog,
             tls=lambda: self._certificate.context if self._certificate is not None else None,
             tls_handshake_timeout_s=settings.tls.handshake_timeout_ms / 1000,

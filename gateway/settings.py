@@ -42,6 +42,7 @@ class Server(_Section):
     port: Port = 8080
     backlog: Count = 4096
     accept_budget: Count = 16
+    accept_slice_us: Count = 300
     connections_max: Count = 18_000
 
 
@@ -291,7 +292,7 @@ class Stream(_Section):
 class Publish(_Section):
     """Lanes, batches and repeats."""
 
-    lanes: Annotated[int, Field(ge=1, le=40)] = 4
+    lanes: Annotated[int, Field(ge=1, le=40)] = 1
     batch_messages: Annotated[int, Field(ge=1, le=1_000)] = 1_000
     batch_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
     linger_ms: Annotated[int, Field(ge=0, le=1_000)] = 0

@@ -80,6 +80,7 @@ async def serve(port):
     listener = Listener(
         lambda: WebSocketConnection(context, gate),
         accept_budget=64,
+        accept_slice_s=0.001,
         backlog=128,
         tls=lambda: None,
         tls_handshake_timeout_s=5,

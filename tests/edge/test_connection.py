@@ -100,6 +100,7 @@ async def serve():
             listener = Listener(
                 lambda: WebSocketConnection(context, rig),
                 accept_budget=8,
+                accept_slice_s=0.001,
                 backlog=128,
                 tls=lambda: None,
                 tls_handshake_timeout_s=5,
