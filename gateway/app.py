@@ -6,7 +6,6 @@ NATS last, so that whatever was taken from a device is stored and acknowledged b
 
 import asyncio
 import contextlib
-import gc
 import random
 import secrets
 import signal
@@ -25,6 +24,7 @@ from gateway import development
 from gateway.admission.credential import CredentialPolicy, CredentialVerifier
 from gateway.admission.revocation import Revocation
 from gateway.backbone import Backbone
+from gateway.collector import CalmCollector
 from gateway.drain import send_away
 from gateway.edge.connection import ConnectionContext, ConnectionLimits, WebSocketConnection
 from gateway.edge.device import DeviceContext, DeviceHandler
@@ -164,6 +164,7 @@ class Gateway:
         loop.add_signal_handler(signal.SIGINT, self.request_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         stopped = asyncio.create_task(self._stop.wait(), name="stop-requested")
+        collector = CalmCollector()
         try:
             starting = asyncio.create_task(self.start(), name="start")
             await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -173,7 +174,8 @@ class Gateway:
                     await starting
                 return
             await starting
-            _calm_collector()
+            collector.start()
+            self._tasks.append(asyncio.create_task(collector.run(), name="collector"))
             if on_ready is not None:
                 on_ready(self)
             await asyncio.wait({stopped, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -183,6 +185,7 @@ class Gateway:
         finally:
             stopped.cancel()
             await self.stop()
+            collector.stop()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
@@ -535,21 +538,6 @@ class Gateway:
         # Let the closing handshakes finish; whoever does not answer is dropped by `stop`.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(gate.empty.wait(), _CLOSING_S)
-
-
-_COLLECT_AFTER: Final = (20_000, 50, 50)
-
-
-def _calm_collector() -> None:
-    """Have the cyclic collector look at what lives long seldom, and at what we start with never.
-
-    Its passes over ten thousand connections stall the loop, and in a storm its default thresholds
-    are reached every few hundred knocks: half of a refusal's CPU (`loadtest.admission refusal`). We
-    make few cycles, and break those of a connection when it is lost.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def _dead_letter_of(item: Pending, reason: str) -> Envelope:

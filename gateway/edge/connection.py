@@ -353,7 +353,10 @@ class WebSocketConnection(asyncio.Protocol):
             self._gate.hung_up(self)
         self._context.wheel.cancel(self)
         handler, self._handler = self._handler, None
-        self._core = None
+        if self._core is not None:
+            # Its exception holds a traceback that holds the core: a cycle for each one that is cut.
+            self._core.parser_exc = None
+            self._core = None
         self._head = None
         self._fragments = None
         self._transport = None

@@ -227,7 +227,7 @@ class DeviceHandler:
         if self.fence:
             self._context.watch.ended(self.key, self.fence)
         if not self._session.unsettled:
-            self._context.fleet.remove(self)
+            self._leave()
         # Else the entry stays until the last message is settled: a session that returns before
         # that must find it, to mark what is still queued as its own to resend.
 
@@ -238,12 +238,16 @@ class DeviceHandler:
         session.settle(seq, self._ceiling())
         if self._connection is None:
             if not session.unsettled:
-                self._context.fleet.remove(self)
+                self._leave()
             return
         if self._share.greedy and not self._parting:
             self._rest()
         else:
             self._acknowledge()
+
+    def _leave(self) -> None:
+        self._context.fleet.remove(self)
+        self._outlet = None  # it holds us
 
     def _rest(self) -> None:
         """Acknowledge later, for a greedy device: most of the lanes' time belongs to the others."""
