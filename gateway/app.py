@@ -26,7 +26,12 @@ from gateway.admission.revocation import Revocation
 from gateway.backbone import Backbone
 from gateway.collector import CalmCollector
 from gateway.drain import send_away
-from gateway.edge.connection import ConnectionContext, ConnectionLimits, WebSocketConnection
+from gateway.edge.connection import (
+    ConnectionContext,
+    ConnectionLimits,
+    WebSocketConnection,
+    partings,
+)
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.errors import TlsError
 from gateway.edge.fleet import Fleet
@@ -414,6 +419,7 @@ class Gateway:
         self._spawn(self._take_turns(), "fairness")
         for name, work in self._reception.work():
             self._spawn(work, name)
+        slice_s = settings.server.accept_slice_us / 1e6
         connection_context = ConnectionContext(
             limits=ConnectionLimits(
                 head_bytes_max=limits.head_bytes,
@@ -430,6 +436,7 @@ class Gateway:
             observer=self.metrics,
             rng=self._rng,
             loop=loop,
+            partings=partings(loop, slice_s),
             subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
             extensions=self._extensions(),
         )
@@ -452,7 +459,7 @@ class Gateway:
         listener = self._listener = Listener(
             lambda: WebSocketConnection(connection_context, gate),
             accept_budget=settings.server.accept_budget,
-            accept_slice_s=settings.server.accept_slice_us / 1e6,
+            accept_slice_s=slice_s,
             backlog=settings.server.backlog,
             tls=lambda: self._certificate.context if self._certificate is not None else None,
             tls_handshake_timeout_s=settings.tls.handshake_timeout_ms / 1000,

@@ -54,7 +54,7 @@ class StormDevice:
         on_in: Callable[[], None], rng: random.Random,
     ) -> None:  # fmt: skip
         self.name = name
-        self._token = token.encode()
+        self.token = token
         self._ports = list(ports)
         rng.shuffle(self._ports)
         self._policy = policy
@@ -112,7 +112,7 @@ class StormDevice:
 
     @property
     def request(self) -> bytes:
-        return handshake_request(self._token, self._policy.ticket)
+        return handshake_request(self.token.encode(), self._policy.ticket)
 
     def greeting(self) -> bytes:
         """The hello, as a frame."""

@@ -32,6 +32,7 @@ from gateway.edge.errors import Refusal
 from gateway.edge.knock import HEAD_END, Granted, Visitor
 from gateway.edge.observer import EdgeObserver
 from gateway.edge.refusal import bad_request, close_of, render_refusal
+from gateway.edge.sliced import Sliced
 from gateway.edge.wheel import TimingWheel
 from gateway.session.errors import close_reason
 
@@ -128,8 +129,15 @@ class ConnectionContext:
     observer: EdgeObserver
     rng: random.Random
     loop: asyncio.AbstractEventLoop
+    partings: Sliced[asyncio.Transport]
+    """Closes what the peers have closed."""
     subprotocols: Sequence[Subprotocol] | None = None
     extensions: Sequence[ServerPerMessageDeflateFactory] | None = None
+
+
+def partings(loop: asyncio.AbstractEventLoop, slice_s: float) -> Sliced[asyncio.Transport]:
+    """Where connections wait to be closed that their peers have closed; some a turn."""
+    return Sliced(loop, slice_s, lambda transport: transport.close())
 
 
 class _Core(ServerProtocol):
@@ -337,11 +345,13 @@ class WebSocketConnection(asyncio.Protocol):
             self._flush()
 
     def eof_received(self) -> bool:
-        core = self._core
-        if core is not None and self._handler is not None:
-            core.receive_eof()
-            self._flush()
-        return False  # close our side too
+        # Our side is closed in its turn: thousands may be cut at once. The core is not told, it has
+        # nothing to answer. TLS knows no half-closed connection.
+        transport = self._transport
+        if transport is None or transport.get_extra_info("sslcontext") is not None:
+            return False
+        self._context.partings.add(transport)
+        return True
 
     def connection_lost(self, _exc: Exception | None) -> None:
         was_open = self._phase in (Phase.OPEN, Phase.CLOSING) and self._handler is not None
@@ -353,10 +363,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._gate.hung_up(self)
         self._context.wheel.cancel(self)
         handler, self._handler = self._handler, None
-        if self._core is not None:
-            # Its exception holds a traceback that holds the core: a cycle for each one that is cut.
-            self._core.parser_exc = None
-            self._core = None
+        self._core = None
         self._head = None
         self._fragments = None
         self._transport = None

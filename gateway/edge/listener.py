@@ -2,9 +2,7 @@
 
 The loop's own server accepts until the backlog is empty before it returns to anybody else. Here
 a turn of the loop spends at most a slice of time on knocks, and another on connections that were
-let in; the rest wait in the kernel's backlog and in ours. Without that a busy loop feeds itself:
-the longer a turn, the more has come by its end, and the messages of connected devices wait for
-several turns each (`loadtest.admission storm`: half the ack p99 during the first knocks).
+let in; the rest wait in the kernel's backlog and in ours (`sliced.py` says why).
 """
 
 import asyncio
@@ -12,7 +10,6 @@ import contextlib
 import errno
 import socket
 import ssl
-from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 from typing import Final
@@ -21,6 +18,7 @@ import structlog
 
 from gateway.edge.errors import ListenError
 from gateway.edge.observer import EdgeObserver
+from gateway.edge.sliced import Sliced
 
 _log = structlog.get_logger(__name__)
 
@@ -66,11 +64,12 @@ class Listener:
         self._observer = observer
         self._knock = knock
         self._sockets: list[socket.socket] = []
-        self._let_in: deque[tuple[socket.SocketType, _Factory]] = deque()
-        self._making: asyncio.Handle | None = None
         self._opening: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self._let_in: Sliced[tuple[socket.SocketType, _Factory]] = Sliced(
+            self._loop, accept_slice_s, self._make_connection
+        )
 
     async def start(self, host: str, port: int) -> int:
         """Bind and accept.
@@ -113,11 +112,8 @@ class Listener:
             self._loop.remove_reader(listening)
             listening.close()
         self._sockets.clear()
-        if self._making is not None:
-            self._making.cancel()
-        for accepted, _factory in self._let_in:
+        for accepted, _factory in self._let_in.clear():
             accepted.close()
-        self._let_in.clear()
         opening = list(self._opening)
         for task in opening:
             task.cancel()
@@ -163,20 +159,10 @@ class Listener:
 
     def connect(self, accepted: socket.SocketType, protocol_factory: _Factory) -> None:
         """Make a connection of an accepted socket, when its turn comes."""
-        self._let_in.append((accepted, protocol_factory))
-        if self._making is None:
-            self._making = self._loop.call_soon(self._make_connections)
+        self._let_in.add((accepted, protocol_factory))
 
-    def _make_connections(self) -> None:
-        end = perf_counter() + self._accept_slice_s
-        waiting = self._let_in
-        while waiting:
-            self._make_connection(*waiting.popleft())
-            if perf_counter() > end:
-                break
-        self._making = self._loop.call_soon(self._make_connections) if waiting else None
-
-    def _make_connection(self, accepted: socket.SocketType, protocol_factory: _Factory) -> None:
+    def _make_connection(self, let_in: tuple[socket.SocketType, _Factory]) -> None:
+        accepted, protocol_factory = let_in
         whole = socket.socket(accepted.family, socket.SOCK_STREAM, 0, fileno=accepted.detach())
         whole.setblocking(False)
         with contextlib.suppress(OSError):

@@ -15,7 +15,12 @@ import sys
 import uvloop
 from websockets.frames import Frame, Opcode
 
-from gateway.edge.connection import ConnectionContext, ConnectionLimits, WebSocketConnection
+from gateway.edge.connection import (
+    ConnectionContext,
+    ConnectionLimits,
+    WebSocketConnection,
+    partings,
+)
 from gateway.edge.listener import Listener
 from gateway.edge.observer import NullObserver
 from gateway.edge.wheel import TimingWheel
@@ -75,6 +80,7 @@ async def serve(port):
         observer=NullObserver(),
         rng=random.Random(1),
         loop=loop,
+        partings=partings(loop, 0.001),
     )
     gate = OpenGate()
     listener = Listener(

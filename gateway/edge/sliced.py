@@ -1,0 +1,64 @@
+"""Work that can wait: a slice of each turn of the loop, so that what cannot wait gets the rest.
+
+A busy loop feeds itself: the longer a turn, the more has come by its end. Thousands of connections
+that come, or go, at once are dealt with some hundred microseconds at a time; between two slices the
+loop polls, and the messages of everybody else pass.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Sliced(Generic[T]):
+    """Items in order of arrival, each dealt with once, some a turn."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, slice_s: float, deal_with: Callable[[T], None]
+    ) -> None:
+        """
+        Args:
+            loop: whose turns are sliced.
+            slice_s: how long a turn goes on; what has been begun is finished.
+            deal_with: called with each item.
+        """
+        self._loop = loop
+        self._slice_s = slice_s
+        self._deal_with = deal_with
+        self._items: deque[T] = deque()
+        self._turn: asyncio.Handle | None = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, item: T) -> None:
+        self._items.append(item)
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._take_turn)
+
+    def clear(self) -> list[T]:
+        """Deal with none of them.
+
+        Returns:
+            Those that were left.
+        """
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        left = list(self._items)
+        self._items.clear()
+        return left
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        items, end = self._items, perf_counter() + self._slice_s
+        while items:
+            self._deal_with(items.popleft())
+            if perf_counter() > end:
+                break
+        if items and self._turn is None:
+            self._turn = self._loop.call_soon(self._take_turn)

@@ -1,0 +1,72 @@
+"""Slices of the loop's turns, with time that passes by an item's own count."""
+
+import asyncio
+
+import pytest
+
+from gateway.edge import sliced
+from gateway.edge.sliced import Sliced
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """`clock[0]` is the time; only the test moves it."""
+    now = [0.0]
+    monkeypatch.setattr(sliced, "perf_counter", lambda: now[0])
+    return now
+
+
+async def turn():
+    await asyncio.sleep(0)
+
+
+async def test_a_turn_takes_what_fits_its_slice_and_finishes_what_it_began(clock):
+    done = []
+
+    def deal_with(item):
+        done.append(item)
+        clock[0] += 1.0
+
+    items = Sliced(asyncio.get_running_loop(), 2.5, deal_with)
+    for item in range(7):
+        items.add(item)
+    assert done == []
+    await turn()
+    assert done == [0, 1, 2]
+    await turn()
+    assert done == [0, 1, 2, 3, 4, 5]
+    items.add(7)
+    await turn()
+    assert done == list(range(8))
+    assert len(items) == 0
+
+
+async def test_what_is_added_by_an_item_keeps_its_place_and_is_dealt_with_once(clock):
+    done = []
+
+    def deal_with(item):
+        done.append(item)
+        clock[0] += 1.0
+        if item < 3:
+            items.add(item + 10)
+
+    items = Sliced(asyncio.get_running_loop(), 0.0, deal_with)
+    items.add(1)
+    items.add(2)
+    for _ in range(8):
+        await turn()
+    assert done == [1, 2, 11, 12]
+
+
+async def test_cleared_it_gives_back_what_is_left(clock):
+    done = []
+    items = Sliced(asyncio.get_running_loop(), 0.0, done.append)
+    clock[0] = 1.0
+    items.add("a")
+    items.add("b")
+    assert items.clear() == ["a", "b"]
+    await turn()
+    assert done == []
+    items.add("c")
+    await turn()
+    assert done == ["c"]
