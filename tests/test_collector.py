@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import weakref
 
 import pytest
 from support.gateways import token_for
@@ -34,10 +35,13 @@ def test_survivors_of_a_young_pass_are_never_visited_again(collector):
 
 async def test_a_full_pass_finds_what_leaked_into_a_cycle(collector):
     knots = [Knot() for _ in range(10_000)]
-    kind = type(knots[0])
+    gc.freeze()  # none of them is found by a pass over the young
+    gone = [weakref.ref(knot) for knot in knots]
     del knots
+    gc.collect()
+    assert gone[0]() is not None
     running = asyncio.create_task(collector.run())
-    await eventually(lambda: not any(type(each) is kind for each in gc.get_objects()))
+    await eventually(lambda: all(ref() is None for ref in gone))
     running.cancel()
 
 

@@ -14,7 +14,6 @@ import binascii
 import hashlib
 import hmac
 from base64 import urlsafe_b64decode
-from binascii import b2a_base64
 from collections.abc import Sequence
 from typing import Final
 
@@ -86,7 +85,7 @@ class TicketOffice:
             + (b"\x01" if priority else b"\x00")
             + holder
         )
-        text = b2a_base64(body + _mac(key, body), newline=False)
+        text = binascii.b2a_base64(body + _mac(key, body), newline=False)
         return text[:TICKET_CHARS].translate(_URL_SAFE).decode()
 
     def check(self, text: str, *, holder: bytes, now: float) -> Ticket:
