@@ -31,6 +31,8 @@ _SAMPLES_MAX: Final = 200_000
 _CONNECT_BATCH: Final = 50
 _CONNECT_TIMEOUT_S: Final = 120.0
 _SETTLE_S: Final = 2.0
+_TURNS: Final = 3
+"""Of each side: disk and processor change from one half minute to the next, for both."""
 
 
 class Meter:
@@ -39,9 +41,12 @@ class Meter:
     def __init__(self, window: int) -> None:
         self.window = window
         self.messages = 0
+        self.counting = True
         self._waits_s: list[float] = []
 
     def acked(self, count: int, waited_s: float) -> None:
+        if not self.counting:
+            return
         self.messages += count
         if waited_s >= 0 and len(self._waits_s) < _SAMPLES_MAX:
             self._waits_s.append(waited_s)
@@ -90,8 +95,8 @@ class Bench:
         tokens = [(f"{prefix}-{n}", self.issuer.token(f"{prefix}-{n}")) for n in range(count)]
         return Fleet([partial(GatewayDevice, name, flow, token=token) for name, token in tokens])
 
-    def nats_devices(self, count: int, flow: Flow) -> "Fleet":
-        return Fleet([partial(NatsDevice, f"veh-{n}", flow) for n in range(count)])
+    def nats_devices(self, count: int, flow: Flow, prefix: str = "veh") -> "Fleet":
+        return Fleet([partial(NatsDevice, f"{prefix}-{n}", flow) for n in range(count)])
 
 
 Make = Callable[[Callable[[], None]], WireDevice]
@@ -164,38 +169,90 @@ async def provision_peer(server: PeerServer) -> None:
     await client.close()
 
 
-async def throughput(target: Target, fleet: Fleet, meter: Meter, seconds: float) -> Figures:
-    """All devices with their windows full, for a while, after a while of warming up."""
-    async with fleet.connected(target.port) as devices:
-        for device in devices:
-            device.fill(min(meter.window, 32))
-        await asyncio.sleep(_SETTLE_S)
-        meter.reset()
-        cpu_s, began = target.cpu_s(), perf_counter()
-        await asyncio.sleep(seconds)
-        elapsed_s, cpu_s = perf_counter() - began, target.cpu_s() - cpu_s
-        if fleet.lost:
-            raise TargetError(f"{target.name} closed {fleet.lost} connections")
+class Side:
+    """One of two that are compared: its server, its devices, what it did in all its turns.
+
+    Messages are counted by the stream's growth. All that is stored is acknowledged, but nats-server
+    sends the acknowledgements of thousands of messages together, seconds apart: their count over a
+    turn would depend on where it begins.
+    """
+
+    def __init__(
+        self,
+        target: PeerServer | GatewayServer,
+        fleet: Callable[[Flow, str], Fleet],
+        window: int,
+    ) -> None:
+        """
+        Args:
+            target: the server.
+            fleet: makes devices with names that begin so.
+            window: messages in flight, each.
+        """
+        self._target = target
+        self._fleet = fleet
+        self._meter = Meter(window)
+        self._messages = 0
+        self._cpu_s = 0.0
+        self._elapsed_s = 0.0
+
+    async def take_turn(self, number: int, seconds: float) -> None:
+        """All devices with their windows full, for a while, after a while of warming up.
+
+        Raises:
+            TargetError: it closed a connection.
+        """
+        target, meter = self._target, self._meter
+        meter.counting = False
+        # Other devices each turn: those of the last one would send what is stored already.
+        fleet = self._fleet(meter, f"turn{number}")
+        async with fleet.connected(target.port) as devices:
+            for device in devices:
+                device.fill(min(meter.window, 32))
+            await asyncio.sleep(_SETTLE_S)
+            meter.counting = True
+            stored, cpu_s, began = await self._stored(), target.cpu_s(), perf_counter()
+            await asyncio.sleep(seconds)
+            self._messages += await self._stored() - stored
+            self._elapsed_s += perf_counter() - began
+            self._cpu_s += target.cpu_s() - cpu_s
+            meter.counting = False
+            if fleet.lost:
+                raise TargetError(f"{target.name} closed {fleet.lost} connections")
+
+    async def _stored(self) -> int:
+        client = await nats.connect(self._target.nats_url)
+        state = (await client.jetstream().stream_info("EVENTS")).state
+        await client.close()
+        return state.last_seq
+
+    @property
+    def figures(self) -> Figures:
         return Figures(
-            meter.messages / elapsed_s,
-            cpu_s / max(1, meter.messages) * 1e6,
-            meter.wait_ms(50),
-            meter.wait_ms(99),
+            self._messages / self._elapsed_s,
+            self._cpu_s / max(1, self._messages) * 1e6,
+            self._meter.wait_ms(50),
+            self._meter.wait_ms(99),
         )
 
 
 async def compare_throughput(
     bench: Bench, *, durability: str, devices: int, window: int
 ) -> tuple[Figures, Figures]:
-    meter = Meter(window)
-    with bench.peer(fsync=durability == "fsync") as peer:
+    """Both sides in turn, and a table of them. Gives the gateway's figures and the peer's."""
+    with (
+        bench.peer(fsync=durability == "fsync") as peer,
+        bench.gateway(stream__durability=durability) as gateway,
+    ):
         await provision_peer(peer)
-        theirs = await throughput(peer, bench.nats_devices(devices, meter), meter, bench.seconds)
-    meter = Meter(window)
-    with bench.gateway(stream__durability=durability) as gateway:
-        ours = await throughput(
-            gateway, bench.gateway_devices(devices, meter), meter, bench.seconds
+        sides = (
+            Side(gateway, partial(bench.gateway_devices, devices), window),
+            Side(peer, partial(bench.nats_devices, devices), window),
         )
+        for number in range(_TURNS):
+            for side in sides if number % 2 else reversed(sides):
+                await side.take_turn(number, bench.seconds)
+        ours, theirs = (side.figures for side in sides)
     bench.report.table(
         f"{durability}: {devices} devices, {window} in flight each, {len(PAYLOAD)} bytes",
         ("", "acked msg/s", "CPU us/msg", "ack p50 ms", "ack p99 ms"),
