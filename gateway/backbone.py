@@ -74,6 +74,7 @@ class Backbone:
             EmbeddedServer(
                 settings.nats.data_dir,
                 fsync=settings.stream.durability == "fsync",
+                batch_messages_max=settings.publish.batch_messages,
                 port=settings.nats.embedded_port,
                 rng=rng,
                 on_restart=metrics.server_restarted,

@@ -292,9 +292,10 @@ class Stream(_Section):
 class Publish(_Section):
     """Lanes, batches and repeats."""
 
-    lanes: Annotated[int, Field(ge=1, le=40)] = 1
-    batch_messages: Annotated[int, Field(ge=1, le=1_000)] = 1_000
-    batch_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
+    # A stream takes 50 open atomic batches, and a lane may have two.
+    lanes: Annotated[int, Field(ge=1, le=24)] = 1
+    batch_messages: Annotated[int, Field(ge=1, le=10_000)] = 4_000
+    batch_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 2_097_152
     linger_ms: Annotated[int, Field(ge=0, le=1_000)] = 0
     pending_messages: Count = 100_000
     pending_bytes: Bytes = 67_108_864

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from msgspec import UNSET
-
 from gateway.admission.credential import CredentialVerifier, Identity
 from gateway.admission.errors import CredentialError
 from gateway.admission.revocation import RevocationList
@@ -430,13 +428,7 @@ class DeviceHandler:
     def _store(self, messages: list[Storable], size: int) -> None:
         outlet = self._outlet
         assert outlet is not None
-        now = rfc3339_now()
-        for message in messages:
-            if isinstance(message, frames.Message):
-                stamp = now if message.time is UNSET else message.time
-                outlet.message(message.seq, message.type, stamp, bytes(message.data))
-            else:
-                outlet.dead_letter(message.seq, message.error, message.detail, now, message.raw)
+        outlet.store(messages, rfc3339_now())
         self._context.observer.received(len(messages), size)
         self._context.pool.received(len(messages), size)
         self._share.sent(len(messages))

@@ -6,6 +6,8 @@ The stream room provides it; neither imports the other, the composition root con
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.session.machine import Storable
+
 
 class OutletOwner(Protocol):
     """Who is told what became of its messages."""
@@ -23,11 +25,13 @@ class OutletOwner(Protocol):
 class Outlet(Protocol):
     """One session's way into the stream."""
 
-    def message(self, seq: int, message_type: str, time: str, data: bytes) -> None:
-        """Store a message in its order."""
+    def store(self, messages: list[Storable], received_at: str) -> None:
+        """Store messages in their order, those that cannot be events in the dead letters.
 
-    def dead_letter(self, seq: int, error: str, detail: str, time: str, raw: bytes) -> None:
-        """Store a message that cannot be an event, in its order."""
+        Args:
+            messages: of one frame.
+            received_at: RFC 3339; the time of those that bring none.
+        """
 
     @property
     def full(self) -> bool:

@@ -15,6 +15,12 @@ from msgspec import Struct
 EVENTS: Final = "EVENTS"
 DEADLETTERS: Final = "DEADLETTERS"
 
+_EXPECTED: Final = {
+    stream: f"Nats-Expected-Stream:{stream}\r\n".encode() for stream in (EVENTS, DEADLETTERS)
+}
+"""On what is answered: of a batch the last, for a message caught by another stream would be a gap
+in it; of one that is stored as it comes, also the first. The server searches every message."""
+
 _DETAIL_CHARS_MAX: Final = 200
 
 
@@ -53,7 +59,7 @@ class SourceHeaders:
         """A message for EVENTS. `trace` is a complete traceparent header line, or nothing."""
         kind = message_type.encode()
         headers = (
-            b"NATS/1.0\r\n%s%d\r\nNats-Expected-Stream:EVENTS\r\nce-specversion:1.0\r\n"
+            b"NATS/1.0\r\n%s%d\r\nce-specversion:1.0\r\n"
             b"ce-id:%s:%d\r\n%s\r\nce-type:%s\r\nce-time:%s\r\n%s"
             % (self._id, seq, self._outbox, seq, self._source, kind, time.encode(), trace)
         )
@@ -62,7 +68,7 @@ class SourceHeaders:
     def dead_letter(self, seq: int, error: str, detail: str, time: str, raw: bytes) -> Envelope:
         """A message for DEADLETTERS: the original bytes, the reason in headers."""
         headers = (
-            b"NATS/1.0\r\n%s%d\r\nNats-Expected-Stream:DEADLETTERS\r\nce-time:%s\r\n%s\r\n"
+            b"NATS/1.0\r\n%s%d\r\nce-time:%s\r\n%s\r\n"
             b"Tidegate-Outbox:%s\r\nTidegate-Seq:%d\r\nTidegate-Error:%s\r\nTidegate-Detail:%s\r\n"
             % (
                 self._id,
@@ -81,36 +87,48 @@ class SourceHeaders:
 
 def encode_plain(envelope: Envelope, reply: bytes) -> bytes:
     """One publish of its own, answered by a PubAck on `reply`."""
-    headers_bytes = len(envelope.headers) + 2
-    return b"HPUB %s %s %d %d\r\n%s\r\n%s\r\n" % (
+    expected = _EXPECTED[envelope.stream]
+    headers_bytes = len(envelope.headers) + len(expected) + 2
+    return b"HPUB %s %s %d %d\r\n%s%s\r\n%s\r\n" % (
         envelope.subject,
         reply,
         headers_bytes,
         headers_bytes + len(envelope.payload),
         envelope.headers,
+        expected,
         envelope.payload,
     )
 
 
-def encode_atomic(envelopes: list[Envelope], batch_id: bytes, reply: bytes) -> bytes:
-    """An atomic batch (ADR-50): all are stored or none; one PubAck on `reply` at the commit."""
-    last = len(envelopes)
+def encode_atomic(
+    envelopes: list[Envelope], batch_id: bytes, reply: bytes | None, first: int = 1
+) -> bytes:
+    """An atomic batch (ADR-50), or a part of one: all of it is stored or nothing.
+
+    Args:
+        envelopes: messages of the batch, in order.
+        batch_id: its name, at most 64 bytes.
+        reply: where to answer; with one, the last message commits the batch.
+        first: the place of the first one in the batch, from 1.
+    """
+    marks = b"Nats-Batch-Id:%s\r\nNats-Batch-Sequence:" % batch_id
+    last = first + len(envelopes) - 1 if reply else 0
+    answered = reply + b" " if reply else b""
+    commit = b"Nats-Batch-Commit:1\r\n" + _EXPECTED[envelopes[-1].stream]
     commands = []
-    for place, envelope in enumerate(envelopes, 1):
-        headers = b"%sNats-Batch-Id:%s\r\nNats-Batch-Sequence:%d\r\n%s\r\n" % (
-            envelope.headers,
-            batch_id,
-            place,
-            b"Nats-Batch-Commit:1\r\n" if place == last else b"",
-        )
+    for place, envelope in enumerate(envelopes, first):
+        number = b"%d\r\n%s" % (place, commit if place == last else b"")
+        headers_bytes = len(envelope.headers) + len(marks) + len(number) + 2
         commands.append(
-            b"HPUB %s %s%d %d\r\n%s%s\r\n"
+            b"HPUB %s %s%d %d\r\n%s%s%s\r\n%s\r\n"
             % (
                 envelope.subject,
-                reply + b" " if place == last else b"",
-                len(headers),
-                len(headers) + len(envelope.payload),
-                headers,
+                answered if place == last else b"",
+                headers_bytes,
+                headers_bytes + len(envelope.payload),
+                envelope.headers,
+                marks,
+                number,
                 envelope.payload,
             )
         )
@@ -130,9 +148,10 @@ def encode_fast(envelopes: list[Envelope], reply: bytes) -> bytes:
     commands = []
     for place, envelope in enumerate(envelopes, 1):
         operation = 2 if place == last else 0 if place == 1 else 1
-        headers_bytes = len(envelope.headers) + 2
+        expected = _EXPECTED[envelope.stream] if operation != 1 else b""
+        headers_bytes = len(envelope.headers) + len(expected) + 2
         commands.append(
-            b"HPUB %s %s.%d.fail.%d.%d.$FI %d %d\r\n%s\r\n%s\r\n"
+            b"HPUB %s %s.%d.fail.%d.%d.$FI %d %d\r\n%s%s\r\n%s\r\n"
             % (
                 envelope.subject,
                 reply,
@@ -142,6 +161,7 @@ def encode_fast(envelopes: list[Envelope], reply: bytes) -> bytes:
                 headers_bytes,
                 headers_bytes + len(envelope.payload),
                 envelope.headers,
+                expected,
                 envelope.payload,
             )
         )

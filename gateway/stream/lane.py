@@ -1,14 +1,20 @@
 """A publish lane: group commit for the devices hashed to it. Pure; no I/O, no clock of its own.
 
-            submit                 next_batch               resolve: stored
-  (device) --------> [ queue ] ----------------> in flight ----------------> settled
-                        ^                            |
-                        |      resolve: repeat       v
-                        +------------------------ [ retry ]
+            submit           stage            next_batch             resolve: stored
+  (device) --------> [queue] -------> [staged] ----------> in flight ----------------> settled
+                        |                                 ^   |
+                        |          next_batch             |   |  resolve: repeat
+                        +---------------------------------+   v
+                                                  ^------- [retry], before all else
 
 Rules:
 - At most one batch is in flight. Whatever arrives meanwhile is the next batch: small when quiet,
   large when busy, and no timer decides.
+- When much waits behind an atomic batch, the next one is staged: all but its last message are sent
+  ahead, for the server to parse and keep while it syncs the one in flight. Nothing of it is stored
+  before its last message, the commit, which is sent when the one in flight is settled. A staged
+  batch that the server may have lost is taken back and sent again under a new number; the server
+  forgets the old one by itself (ADR-50).
 - A device's messages are in one lane, in order, and a later batch starts only when the one before
   is settled. So order per device holds through any retry.
 - An ambiguous answer (timeout, disconnect) repeats the batch with the same message ids; the
@@ -19,7 +25,7 @@ Rules:
 
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -28,6 +34,10 @@ from msgspec import Struct
 from gateway.stream.encoding import Envelope
 
 _ATOMIC_MIN: Final = 4
+EAGER_MESSAGES: Final = 250
+"""So many are worth a write of their own while more are being read."""
+_STAGED_MAX_S: Final = 5.0
+"""A batch staged for longer is begun again: a server gives up one it hears nothing of (ADR-50)."""
 
 
 class Owner(Protocol):
@@ -78,6 +88,12 @@ class Batch:
     kind: Kind
     items: list[Pending]
     started_at: float
+    size: int = 0
+    """Bytes."""
+    sent: int = 0
+    """Messages, from the first, that were sent ahead."""
+    complete: bool = False
+    """It takes no more messages."""
     answers: dict[int, "Answer"] = field(default_factory=dict)
     """Rounds only: the answers so far, by place."""
 
@@ -89,12 +105,14 @@ class Verdict(enum.Enum):
     DUPLICATE = "duplicate"
     PARTIAL = "partial"  # a duplicate inside an atomic batch, or a fast batch cut short
     AMBIGUOUS = "ambiguous"
+    TOO_LARGE = "too_large"  # more messages than the server takes in a batch
     THROTTLED = "throttled"  # refused for now: a limit reached, no space, too many in flight
     REFUSED = "refused"  # never going to be stored: the message itself is the offence
 
 
 RETRY_REASONS = (
     "partial",
+    "batch_size",
     "timeout",
     "disconnected",
     "no_responders",
@@ -111,6 +129,8 @@ class Answer:
     reason: str = ""
     stored_count: int = 0
     """PARTIAL only: how many messages, from the first, are known to be stored."""
+    messages_max: int = 0
+    """TOO_LARGE only: how many messages the server takes."""
 
 
 Disposal = Callable[[Pending, str], Pending]
@@ -133,6 +153,7 @@ class Lane:
         self._dispose = dispose
         self._queue: deque[Pending] = deque()
         self._retry: deque[Pending] = deque()
+        self._staged: Batch | None = None
         self._careful = False
         self._number = 0
         self.in_flight: Batch | None = None
@@ -142,15 +163,16 @@ class Lane:
     def __len__(self) -> int:
         """Messages held: waiting, to be repeated, or in flight."""
         flying = len(self.in_flight.items) if self.in_flight is not None else 0
-        return len(self._queue) + len(self._retry) + flying
+        return self.waiting + flying
 
     @property
     def waiting(self) -> int:
         """Messages that the next batch can take."""
-        return len(self._queue) + len(self._retry)
+        staged = len(self._staged.items) if self._staged is not None else 0
+        return len(self._queue) + len(self._retry) + staged
 
-    def submit(self, item: Pending) -> None:
-        self._queue.append(item)
+    def submit(self, items: Iterable[Pending]) -> None:
+        self._queue.extend(items)
 
     def next_batch(self, now: float) -> tuple[Batch | None, list[Pending]]:
         """The batch to send now, if none is in flight and anything waits.
@@ -161,28 +183,74 @@ class Lane:
         """
         if self.in_flight is not None:
             return None, []
+        staged = self._staged
+        if staged is not None and (
+            self.strategy is not Strategy.ATOMIC or now - staged.started_at > _STAGED_MAX_S
+        ):
+            self.take_back()
         dropped: list[Pending] = []
+        batch = self._new_batch(now)
         if self._careful and self._retry:
-            items = self._take_round()
-            kind = Kind.ROUND
+            batch.items = self._take_round()
+            batch.kind = Kind.ROUND
         elif self._retry:
-            items = self._take_run(self._retry, dropped)
-            kind = self._kind(items)
+            self._fill(batch, self._retry, dropped)
+            batch.kind = self._kind(batch.items)
         else:
             self._careful = False
-            items = self._take_run(self._queue, dropped)
-            kind = self._kind(items)
-        if not items:
+            if self._staged is not None:
+                batch, self._staged = self._staged, None
+                batch.started_at = now
+            self._fill(batch, self._queue, dropped)
+            if not batch.sent:
+                batch.kind = self._kind(batch.items)
+        if not batch.items:
             return None, dropped
-        if kind is Kind.ROUND:
+        if batch.kind is Kind.ROUND:
             # A plain strategy: what does not fit this round waits, ahead of the queue.
-            first, later = _one_per_device(items)
+            first, later = _one_per_device(batch.items)
             self._retry.extendleft(reversed(later))
             self._careful = bool(later)
-            items = first
-        self._number += 1
-        self.in_flight = Batch(self._number, kind, items, now)
-        return self.in_flight, dropped
+            batch.items = first
+        self.in_flight = batch
+        return batch, dropped
+
+    @property
+    def can_stage(self) -> bool:
+        """Whether so much waits behind the batch in flight that it is worth sending ahead."""
+        return (
+            len(self._queue) >= EAGER_MESSAGES
+            and self.strategy is Strategy.ATOMIC
+            and self.in_flight is not None
+            and not (self._retry or self._careful or self.failures)
+            and (self._staged is None or not self._staged.complete)
+        )
+
+    def stage(self, now: float) -> tuple[Batch | None, int, list[Pending]]:
+        """Take from the queue what can be sent ahead, if `can_stage`.
+
+        Returns:
+            The batch it is part of, the place of the first message to send now (those up to
+            `sent` are to be sent), and the messages dropped as in `next_batch`.
+        """
+        dropped: list[Pending] = []
+        if not self.can_stage:
+            return None, 0, dropped
+        batch = self._staged or self._new_batch(now)
+        batch.kind = Kind.ATOMIC
+        first = batch.sent
+        self._fill(batch, self._queue, dropped)
+        if not batch.items:
+            return None, 0, dropped
+        batch.sent = len(batch.items) - 1  # the last one will be the commit
+        self._staged = batch
+        return batch, first, dropped
+
+    def take_back(self) -> None:
+        """The server may not have what was sent ahead: back to the queue with it."""
+        if self._staged is not None:
+            self._queue.extendleft(reversed(self._staged.items))
+            self._staged = None
 
     def resolve(self, answer: Answer) -> list[Pending]:
         """The batch in flight was answered as a whole.
@@ -204,10 +272,16 @@ class Lane:
             if len(items) == 1:
                 items = [self._dispose(items[0], answer.reason)]
             self._careful = True  # find the one message that offends
+        elif answer.verdict is Verdict.TOO_LARGE:
+            # By at least one, so that this ends whatever the server says.
+            allowed = min(answer.messages_max, self._batch_messages_max - 1)
+            self._batch_messages_max = max(1, allowed)
+            self.take_back()
         else:
             self.failures += 1
             # A fast batch may be stored in part; its first duplicate would end a second one.
             self._careful = self._careful or batch.kind is Kind.FAST
+            self.take_back()
         if settled:
             self.failures = 0
         self._retry.extendleft(reversed(items))
@@ -241,9 +315,15 @@ class Lane:
             else:
                 again.append(item)
         self.failures = 0 if settled or not again else self.failures + 1
+        if self.failures:
+            self.take_back()
         self._careful = True
         self._retry.extendleft(reversed(again))
         return settled
+
+    def _new_batch(self, now: float) -> Batch:
+        self._number += 1
+        return Batch(self._number, Kind.SINGLE, [], now)
 
     def _land(self) -> Batch:
         batch = self.in_flight
@@ -262,22 +342,24 @@ class Lane:
         small = len(items) < _ATOMIC_MIN and len({item.device for item in items}) == len(items)
         return Kind.ROUND if small else Kind.ATOMIC
 
-    def _take_run(self, source: deque[Pending], dropped: list[Pending]) -> list[Pending]:
-        """From the front of `source`: messages of one stream, up to the batch's bounds."""
-        items: list[Pending] = []
-        size = 0
-        while source and len(items) < self._batch_messages_max:
+    def _fill(self, batch: Batch, source: deque[Pending], dropped: list[Pending]) -> None:
+        """From the front of `source` into `batch`: messages of one stream, up to its bounds."""
+        items = batch.items
+        while source and not batch.complete:
             item = source[0]
             if item.owner.superseded:
                 dropped.append(source.popleft())
                 continue
-            size += item.size
-            if items and (
-                size > self._batch_bytes_max or item.envelope.stream != items[0].envelope.stream
-            ):
-                break
-            items.append(source.popleft())
-        return items
+            size = batch.size + item.size
+            batch.complete = len(items) >= self._batch_messages_max or (
+                bool(items)
+                and (
+                    size > self._batch_bytes_max or item.envelope.stream != items[0].envelope.stream
+                )
+            )
+            if not batch.complete:
+                batch.size = size
+                items.append(source.popleft())
 
     def _take_round(self) -> list[Pending]:
         taken = [self._retry.popleft() for _ in range(len(self._retry))]

@@ -62,6 +62,7 @@ class EmbeddedServer:
         data_dir: Path,
         *,
         fsync: bool,
+        batch_messages_max: int,
         port: int,
         rng: random.Random,
         on_restart: Callable[[], None],
@@ -70,6 +71,7 @@ class EmbeddedServer:
         Args:
             data_dir: JetStream's files and ours; created if missing.
             fsync: sync every write before it is acknowledged (`sync_interval: always`).
+            batch_messages_max: messages of the largest atomic batch it must take.
             port: port on loopback, 0 for a free one.
             rng: source of jitter between restarts.
             on_restart: called when it died and is up again.
@@ -77,6 +79,7 @@ class EmbeddedServer:
         self._directory = data_dir / "nats"
         self._url_file = url_file(data_dir)
         self._fsync = fsync
+        self._batch_messages_max = batch_messages_max
         self._port = port
         self._rng = rng
         self._on_restart = on_restart
@@ -132,7 +135,10 @@ class EmbeddedServer:
         return self._directory / "pid"
 
     def _config(self) -> str:
-        jetstream: dict[str, Any] = {"store_dir": str(self._directory.resolve())}
+        jetstream: dict[str, Any] = {
+            "store_dir": str(self._directory.resolve()),
+            "limits": {"batch": {"max_msgs": self._batch_messages_max}},
+        }
         if self._fsync:
             jetstream["sync_interval"] = "always"
         user = {

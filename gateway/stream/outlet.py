@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 
+from msgspec import UNSET
+
+from gateway.session.frames import Message, Unusable
+from gateway.session.machine import Storable
 from gateway.stream.encoding import SourceHeaders
-from gateway.stream.lane import Owner
+from gateway.stream.lane import Owner, Pending
 from gateway.stream.publisher import Publisher
 
 Sampler = Callable[[], bytes]
@@ -32,17 +36,31 @@ class SessionOutlet:
         self._headers = SourceHeaders(tenant, device, outbox)
         self._owner = owner
 
-    def message(self, seq: int, message_type: str, time: str, data: bytes) -> None:
-        """Store a message in EVENTS."""
-        envelope = self._headers.event(seq, message_type, time, data, self._sample())
-        self._publisher.submit(self._owner, self._lane_index, self._device, seq, envelope)
+    def store(self, messages: list[Storable], received_at: str) -> None:
+        """Store events in EVENTS, and in their places in the order what cannot be one in
+        DEADLETTERS.
 
-    def dead_letter(self, seq: int, error: str, detail: str, time: str, raw: bytes) -> None:
-        """Store what cannot be an event in DEADLETTERS, in its place in the order."""
-        envelope = self._headers.dead_letter(seq, error, detail, time, raw)
-        self._publisher.submit(
-            self._owner, self._lane_index, self._device, seq, envelope, (error, detail)
-        )
+        Args:
+            messages: of one frame.
+            received_at: RFC 3339; the time of those that bring none.
+        """
+        headers, sample = self._headers, self._sample
+        items = []
+        for message in messages:
+            if type(message) is Message:
+                time = received_at if message.time is UNSET else message.time
+                envelope = headers.event(
+                    message.seq, message.type, time, bytes(message.data), sample()
+                )
+                reject = None
+            else:
+                assert isinstance(message, Unusable)
+                reject = message.error, message.detail
+                envelope = headers.dead_letter(message.seq, *reject, received_at, message.raw)
+            items.append(
+                Pending(self._owner, self._device, message.seq, envelope, envelope.size, reject)
+            )
+        self._publisher.submit(self._lane_index, items)
 
     @property
     def full(self) -> bool:

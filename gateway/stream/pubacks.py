@@ -5,6 +5,7 @@ repeating a message that can never be stored costs a hold that somebody sees; gi
 could have been stored would lose it.
 """
 
+import re
 from typing import Final
 
 import msgspec
@@ -36,8 +37,10 @@ _TRY_ONE_BY_ONE: Final = {
     10201,  # batch holds a duplicate
     10208,  # fast batch unknown
     # batches not enabled, too many, badly numbered, not supported here
-    *(10174, 10175, 10177, 10199, 10200, 10205, 10206),
+    *(10174, 10175, 10177, 10200, 10205, 10206),
 }
+_BATCH_TOO_LARGE: Final = 10199
+_BATCH_LIMIT: Final = re.compile(r"(\d{1,9})$")
 _NEVER: Final = {
     10054: "message_size",  # larger than the stream's or account's message limit
     10097: "header_size",
@@ -67,7 +70,7 @@ def read_answer(payload: bytes, *, kind: Kind, stream: str, messages: int) -> An
     if ack.type:
         return None
     if ack.error is not None:
-        return _read_error(ack.error.err_code)
+        return _read_error(ack.error, messages)
     if ack.stream != stream:
         # Somebody else's stream took it: not stored where we promised.
         return Answer(Verdict.THROTTLED, "error")
@@ -82,7 +85,12 @@ def read_answer(payload: bytes, *, kind: Kind, stream: str, messages: int) -> An
     return STORED
 
 
-def _read_error(code: int) -> Answer:
+def _read_error(error: _ApiError, messages: int) -> Answer:
+    code = error.err_code
+    if code == _BATCH_TOO_LARGE:
+        found = _BATCH_LIMIT.search(error.description)
+        allowed = int(found[1]) if found else messages // 2
+        return Answer(Verdict.TOO_LARGE, "batch_size", messages_max=allowed)
     if code in _TRY_ONE_BY_ONE:
         return Answer(Verdict.PARTIAL, "partial")
     if code == _DUPLICATE_IN_PROCESS:

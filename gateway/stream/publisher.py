@@ -13,7 +13,17 @@ import structlog
 
 from gateway.stream import pubacks
 from gateway.stream.encoding import Envelope, encode_atomic, encode_fast, encode_plain
-from gateway.stream.lane import Answer, Batch, Kind, Lane, Owner, Pending, Strategy, Verdict
+from gateway.stream.lane import (
+    EAGER_MESSAGES,
+    Answer,
+    Batch,
+    Kind,
+    Lane,
+    Owner,
+    Pending,
+    Strategy,
+    Verdict,
+)
 from gateway.stream.nats_link import Headers, LinkClient, NatsLink
 from gateway.stream.observer import StreamObserver
 
@@ -26,9 +36,9 @@ _NO_RESPONDERS_STATUS: Final = "503"
 class PublishLimits:
     """Bounds and times of publishing. Counts in messages, sizes in bytes, times in seconds."""
 
-    lanes: int = 4
-    batch_messages_max: int = 1_000
-    batch_bytes_max: int = 1_048_576
+    lanes: int = 1
+    batch_messages_max: int = 4_000
+    batch_bytes_max: int = 2_097_152
     pending_messages_max: int = 100_000
     pending_bytes_max: int = 67_108_864
     ack_timeout_s: float = 5.0
@@ -73,9 +83,6 @@ class Publisher:
             )
             for _ in range(limits.lanes)
         ]
-        # An idle lane that has gathered this many starts at once: one turn of the loop can bring
-        # a thousand sockets' messages, and JetStream should work while the rest are read.
-        self._eager_messages = max(1, limits.batch_messages_max // 4)
         self._timers: list[asyncio.TimerHandle | asyncio.Handle | None] = [None] * limits.lanes
         self._waiters: deque[Callable[[], None]] = deque()
         self._idle = asyncio.Event()
@@ -114,6 +121,7 @@ class Publisher:
     def on_down(self) -> None:
         """The connection is lost: whatever is in flight may or may not be stored."""
         for index, lane in enumerate(self._lanes):
+            lane.take_back()
             if lane.in_flight is not None:
                 self._answer_batch(index, pubacks.DISCONNECTED)
 
@@ -171,31 +179,17 @@ class Publisher:
         """The lane of a device, for as long as this process lives."""
         return zlib.crc32(device.encode()) % len(self._lanes)
 
-    def submit(
-        self,
-        owner: Owner,
-        lane_index: int,
-        device: str,
-        seq: int,
-        envelope: Envelope,
-        reject: tuple[str, str] | None = None,
-    ) -> None:
-        """Take a message; `owner` hears when it is settled.
+    def submit(self, index: int, items: list[Pending]) -> None:
+        """Take messages; their owners hear when they are settled.
 
         Args:
-            owner: the session to tell.
-            lane_index: what `lane_of` gives for its device.
-            device: tenant and device, the key of order.
-            seq: its place in the device's outbox.
-            envelope: what to store, and where.
-            reject: error and detail, if `envelope` is a dead letter.
+            index: what `lane_of` gives for their device.
+            items: messages of one device, in order.
         """
-        index = lane_index
         lane = self._lanes[index]
-        size = envelope.size
-        lane.submit(Pending(owner, device, seq, envelope, size, reject))
-        self.pending_messages += 1
-        self.pending_bytes += size
+        lane.submit(items)
+        self.pending_messages += len(items)
+        self.pending_bytes += sum(item.size for item in items)
         if lane.in_flight is None:
             if self._timers[index] is None:
                 self._idle.clear()
@@ -206,8 +200,12 @@ class Publisher:
                     if linger_s
                     else loop.call_soon(self._fire, index)
                 )
-            elif lane.waiting >= self._eager_messages and not lane.failures:
+            elif lane.waiting >= EAGER_MESSAGES and not lane.failures:
+                # One turn of the loop can bring a thousand sockets' messages, and JetStream should
+                # work while the rest are read.
                 self._pump(index)
+        elif lane.can_stage:
+            self._stage(index)
 
     async def drain(self) -> None:
         """Wait until everything submitted is settled."""
@@ -244,6 +242,20 @@ class Publisher:
         else:
             self._answer_batch(index, pubacks.DISCONNECTED)
 
+    def _stage(self, index: int) -> None:
+        """Send ahead what waits behind the lane's batch in flight, if it can be."""
+        lane = self._lanes[index]
+        batch, first, dropped = lane.stage(time.perf_counter())
+        if dropped:
+            self._release(dropped)
+        if batch is not None and batch.sent > first:
+            ahead = [item.envelope for item in batch.items[first : batch.sent]]
+            token = self._token(index, batch)
+            if self._link is None or not self._link.write(
+                encode_atomic(ahead, token.encode(), None, first + 1)
+            ):
+                lane.take_back()
+
     def _set_timer(self, index: int, delay_s: float | None) -> None:
         timer = self._timers[index]
         if timer is not None:
@@ -254,14 +266,18 @@ class Publisher:
             else None
         )
 
+    def _token(self, index: int, batch: Batch) -> str:
+        """Names the batch, to the server and in the subject of its answers."""
+        return f"{self._node}-{index}-{batch.number}"
+
     def _encode(self, index: int, batch: Batch) -> bytes:
-        token = f"{self._node}-{index}-{batch.number}"
+        token = self._token(index, batch)
         reply = (self._inbox + token).encode()
-        envelopes = [item.envelope for item in batch.items]
+        envelopes = [item.envelope for item in batch.items[batch.sent :]]
         if batch.kind is Kind.SINGLE:
             return encode_plain(envelopes[0], reply)
         if batch.kind is Kind.ATOMIC:
-            return encode_atomic(envelopes, token.encode(), reply)
+            return encode_atomic(envelopes, token.encode(), reply, batch.sent + 1)
         if batch.kind is Kind.FAST:
             return encode_fast(envelopes, reply)
         return b"".join(
@@ -304,6 +320,8 @@ class Publisher:
         lane = self._lanes[index]
         batch = lane.in_flight
         assert batch is not None
+        if answer.verdict is Verdict.TOO_LARGE:
+            _log.info("batch_limit_learned", lane=index, messages=answer.messages_max)
         rounds = batch.kind is Kind.ROUND
         settled = lane.finish_round(answer) if rounds else lane.resolve(answer)
         self._after(index, batch, settled, answer)
@@ -311,44 +329,43 @@ class Publisher:
     def _after(
         self, index: int, batch: Batch, settled: list[Pending], answer: Answer | None
     ) -> None:
-        """A batch has landed: tell its sessions, then send the next or wait before a repeat."""
+        """A batch has landed: send the next, or wait before a repeat, and tell its sessions."""
         lane = self._lanes[index]
+        took_s = time.perf_counter() - batch.started_at
         self._set_timer(index, None)
-        if settled:
-            self._tell(settled)
-            self._release(settled)
-        now = time.perf_counter()
-        if batch.kind is Kind.ROUND:
-            verdicts = [given.verdict for given in batch.answers.values()]
-            duplicates = verdicts.count(Verdict.DUPLICATE)
-        else:
-            duplicates = int(answer is not None and answer.verdict is Verdict.DUPLICATE)
-        if settled:
-            self._recent_s.append(now - batch.started_at)
-            self._observer.batch_settled(
-                batch.kind.value, len(settled), duplicates, now - batch.started_at
-            )
+        reason = answer.reason if answer is not None else _reason_of(batch)
         repeated = len(batch.items) - len(settled)
-        if repeated:
-            reason = answer.reason if answer is not None else _reason_of(batch)
-            self._last_reason = reason
-            self._observer.batch_retried(reason, repeated)
         if lane.failures:
             if lane.failures == 1 or lane.failures % 10 == 0:
                 _log.warning(
                     "publish_repeated",
                     lane=index,
                     messages=repeated,
-                    reason=answer.reason if answer is not None else _reason_of(batch),
+                    reason=reason,
                     failures=lane.failures,
                 )
             limits = self._limits
             ceiling = min(limits.retry_max_s, limits.retry_s * 2 ** min(lane.failures, 16))
             self._set_timer(index, self._rng.uniform(limits.retry_s / 2, ceiling))
         elif lane.waiting:
-            self._pump(index)
-        elif self.pending_messages == 0:
-            self._idle.set()
+            self._pump(index)  # first of all: JetStream works while the sessions are told
+        if repeated:
+            self._last_reason = reason
+            self._observer.batch_retried(reason, repeated)
+        if settled:
+            self._observe(batch, len(settled), answer, took_s)
+            self._tell(settled)
+            self._release(settled)
+        self._stage(index)
+
+    def _observe(self, batch: Batch, settled: int, answer: Answer | None, took_s: float) -> None:
+        if batch.kind is Kind.ROUND:
+            verdicts = [given.verdict for given in batch.answers.values()]
+            duplicates = verdicts.count(Verdict.DUPLICATE)
+        else:
+            duplicates = int(answer is not None and answer.verdict is Verdict.DUPLICATE)
+        self._recent_s.append(took_s)
+        self._observer.batch_settled(batch.kind.value, settled, duplicates, took_s)
 
     def _tell(self, settled: list[Pending]) -> None:
         highest: dict[Owner, int] = {}

@@ -45,6 +45,7 @@ def test_no_reason_or_payload_can_forge_a_protocol_line(
     assert payload == raw
     assert pairs[b"Nats-Msg-Id"] == f"{tenant}:{device}:{outbox}:{seq}".encode()
     assert pairs[b"Tidegate-Seq"] == b"%d" % seq
+    assert pairs[b"Nats-Expected-Stream"] == b"DEADLETTERS"
     assert pairs[b"Tidegate-Outbox"] == outbox.encode()
 
 
@@ -63,9 +64,16 @@ def test_batches_number_their_messages(payloads):
         assert pairs[b"Nats-Batch-Id"] == b"batch"
         assert pairs[b"Nats-Batch-Sequence"] == b"%d" % place
         assert (b"Nats-Batch-Commit" in pairs) == (place == last)
+        assert pairs.get(b"Nats-Expected-Stream") == (b"EVENTS" if place == last else None)
         assert reply == (b"_INBOX.r" if place == last else b"")
+    parts = encode_atomic(envelopes[:1], b"batch", None) + encode_atomic(
+        envelopes[1:], b"batch", b"_INBOX.r", 2
+    )
+    assert parse(parts) == atomic, "a batch sent in parts is the same batch"
     operations = [reply.split(b".")[-2] for _, reply, _, _ in fast]
     assert operations == [b"0", *[b"1"] * (last - 2), b"2"]
+    expected = [b"Nats-Expected-Stream" in pairs for _, _, pairs, _ in fast]
+    assert expected == [True, *[False] * (last - 2), True]
     assert all(reply.startswith(b"_INBOX.r.60000.fail.") for _, reply, _, _ in fast)
 
 

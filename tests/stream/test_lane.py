@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.stream import lane as lane_module
 from gateway.stream.encoding import Envelope
-from gateway.stream.lane import Answer, Kind, Lane, Pending, Strategy, Verdict
+from gateway.stream.lane import EAGER_MESSAGES, Answer, Kind, Lane, Pending, Strategy, Verdict
 
 STORED = Answer(Verdict.STORED)
 TIMEOUT = Answer(Verdict.AMBIGUOUS, "timeout")
@@ -48,11 +49,11 @@ def seqs(items):
 
 def test_a_batch_is_what_arrived_while_the_last_was_in_flight():
     lane, owner = make(), Owner()
-    lane.submit(pending(owner, 1))
+    lane.submit([pending(owner, 1)])
     first, _ = lane.next_batch(0)
     assert (first.kind, seqs(first.items)) == (Kind.SINGLE, [1])
     for seq in (2, 3, 4):
-        lane.submit(pending(owner, seq))
+        lane.submit([pending(owner, seq)])
     assert lane.next_batch(0) == (None, []), "one batch in flight"
     assert seqs(lane.resolve(STORED)) == [1]
     second, _ = lane.next_batch(0)
@@ -63,7 +64,7 @@ def test_a_batch_is_what_arrived_while_the_last_was_in_flight():
 def test_a_few_messages_of_different_devices_are_cheaper_one_by_one(devices, kind):
     lane = make()
     for number in range(devices):
-        lane.submit(pending(Owner(f"d{number}"), 1))
+        lane.submit([pending(Owner(f"d{number}"), 1)])
     batch, _ = lane.next_batch(0)
     assert (batch.kind, len(batch.items)) == (kind, devices)
 
@@ -71,9 +72,9 @@ def test_a_few_messages_of_different_devices_are_cheaper_one_by_one(devices, kin
 def test_batches_are_bounded_in_messages_and_bytes_and_hold_one_stream():
     lane, owner = make(messages=3, size=25), Owner()
     for seq in range(1, 5):
-        lane.submit(pending(owner, seq))
-    lane.submit(pending(owner, 5, stream="DEADLETTERS"))
-    lane.submit(pending(owner, 6, size=1_000))
+        lane.submit([pending(owner, seq)])
+    lane.submit([pending(owner, 5, stream="DEADLETTERS")])
+    lane.submit([pending(owner, 6, size=1_000)])
     taken = []
     while lane.waiting:
         batch, _ = lane.next_batch(0)
@@ -85,9 +86,9 @@ def test_batches_are_bounded_in_messages_and_bytes_and_hold_one_stream():
 def test_an_ambiguous_batch_is_repeated_whole_before_anything_newer():
     lane, owner = make(), Owner()
     for seq in (1, 2):
-        lane.submit(pending(owner, seq))
+        lane.submit([pending(owner, seq)])
     lane.next_batch(0)
-    lane.submit(pending(owner, 3))
+    lane.submit([pending(owner, 3)])
     assert lane.resolve(TIMEOUT) == []
     assert lane.failures == 1
     again, _ = lane.next_batch(0)
@@ -99,7 +100,7 @@ def test_an_ambiguous_batch_is_repeated_whole_before_anything_newer():
 def test_duplicates_in_a_batch_are_settled_one_by_one_in_order():
     lane, a, b = make(), Owner("a"), Owner("b")
     for owner, seq in ((a, 1), (b, 1), (a, 2)):
-        lane.submit(pending(owner, seq))
+        lane.submit([pending(owner, seq)])
     lane.next_batch(0)
     lane.resolve(Answer(Verdict.PARTIAL, "partial"))
     round_one, _ = lane.next_batch(0)
@@ -113,8 +114,8 @@ def test_duplicates_in_a_batch_are_settled_one_by_one_in_order():
 
 def test_a_message_that_can_never_be_stored_becomes_its_dead_letter():
     lane, owner = make(), Owner()
-    lane.submit(pending(owner, 1))
-    lane.submit(pending(owner, 2))
+    lane.submit([pending(owner, 1)])
+    lane.submit([pending(owner, 2)])
     lane.next_batch(0)
     assert lane.resolve(Answer(Verdict.REFUSED, "message_size")) == []
     batch, _ = lane.next_batch(0)
@@ -129,11 +130,11 @@ def test_a_message_that_can_never_be_stored_becomes_its_dead_letter():
 @pytest.mark.parametrize("strategy", Strategy)
 def test_what_a_newer_session_resends_is_dropped_from_the_queue(strategy):
     lane, old, other = make(strategy), Owner("a"), Owner("b")
-    lane.submit(pending(old, 1))
+    lane.submit([pending(old, 1)])
     lane.next_batch(0)
     for seq in (2, 3):
-        lane.submit(pending(old, seq))
-    lane.submit(pending(other, 1))
+        lane.submit([pending(old, seq)])
+    lane.submit([pending(other, 1)])
     old.superseded = True
     lane.resolve(STORED) if lane.in_flight.kind is not Kind.ROUND else lane.resolve_one(0, STORED)
     batch, dropped = lane.next_batch(0)
@@ -141,13 +142,116 @@ def test_what_a_newer_session_resends_is_dropped_from_the_queue(strategy):
     assert [item.device for item in batch.items] == ["b"]
 
 
+def busy(waiting, messages=1_000, size=10_000_000):
+    """A lane with a batch in flight and so many messages behind it, of one device."""
+    lane, owner = make(messages=messages, size=size), Owner()
+    for seq in range(1, 5):
+        lane.submit([pending(owner, seq)])
+    lane.next_batch(0)
+    for seq in range(5, 5 + waiting):
+        lane.submit([pending(owner, seq)])
+    return lane, owner
+
+
+def test_what_waits_behind_a_batch_is_sent_ahead_but_for_its_commit():
+    lane, owner = busy(EAGER_MESSAGES)
+    staged, first, _ = lane.stage(0)
+    assert (first, staged.sent, len(staged.items)) == (0, EAGER_MESSAGES - 1, EAGER_MESSAGES)
+    assert lane.stage(0) == (None, 0, []), "nothing more waits"
+    assert len(lane) == 4 + EAGER_MESSAGES
+    for seq in range(5 + EAGER_MESSAGES, 5 + 2 * EAGER_MESSAGES):
+        lane.submit([pending(owner, seq)])
+    again, first, _ = lane.stage(0)
+    assert again is staged
+    assert (first, staged.sent) == (EAGER_MESSAGES - 1, 2 * EAGER_MESSAGES - 1)
+    lane.submit([pending(owner, 5 + 2 * EAGER_MESSAGES)])
+    assert lane.next_batch(0) == (None, []), "one batch in flight"
+    assert seqs(lane.resolve(STORED)) == [1, 2, 3, 4]
+    committed, _ = lane.next_batch(1)
+    assert committed is staged
+    assert (committed.kind, committed.started_at) == (Kind.ATOMIC, 1)
+    assert seqs(committed.items) == list(range(5, 6 + 2 * EAGER_MESSAGES))
+
+
+def test_a_staged_batch_is_bounded_as_any():
+    lane, _ = busy(2_000)
+    staged, _, _ = lane.stage(0)
+    assert (staged.sent, len(staged.items)) == (999, 1_000)
+    assert not lane.can_stage
+    lane, _ = busy(2_000, size=3_000)
+    staged, _, _ = lane.stage(0)
+    assert len(staged.items) == 300
+
+
+@pytest.mark.parametrize("strategy", [Strategy.PLAIN, Strategy.FAST])
+def test_nothing_is_sent_ahead_where_it_would_be_stored_at_once(strategy):
+    lane, _ = busy(1_000)
+    lane.strategy = strategy
+    assert lane.stage(0) == (None, 0, [])
+
+
+def test_what_the_server_may_have_lost_is_sent_again_under_another_number():
+    for lose in (
+        lambda lane: lane.resolve(TIMEOUT),
+        lambda lane: (lane.take_back(), lane.resolve(STORED)),
+        lambda lane: (lane.resolve(STORED), setattr(lane, "strategy", Strategy.FAST)),
+    ):
+        lane, _ = busy(EAGER_MESSAGES)
+        staged, _, _ = lane.stage(0)
+        lose(lane)
+        taken = []
+        while lane.waiting:
+            batch, _ = lane.next_batch(0)
+            assert batch.number > staged.number
+            assert batch.sent == 0
+            taken += seqs(lane.resolve(STORED))
+        assert taken[-EAGER_MESSAGES:] == list(range(5, 5 + EAGER_MESSAGES))
+
+
+def test_a_batch_staged_for_long_is_begun_again():
+    lane, _ = busy(EAGER_MESSAGES)
+    staged, _, _ = lane.stage(0)
+    lane.resolve(STORED)
+    batch, _ = lane.next_batch(6)
+    assert batch.number > staged.number
+    assert (batch.sent, len(batch.items)) == (0, EAGER_MESSAGES)
+
+
+def test_a_staged_batch_waits_until_the_one_before_is_settled_one_by_one():
+    lane, _ = busy(EAGER_MESSAGES)
+    staged, _, _ = lane.stage(0)
+    lane.resolve(Answer(Verdict.PARTIAL, "partial"))
+    for seq in (1, 2, 3, 4):
+        batch, _ = lane.next_batch(0)
+        assert (batch.kind, seqs(batch.items)) == (Kind.ROUND, [seq])
+        lane.resolve_one(0, STORED)
+    assert lane.next_batch(0)[0] is staged
+
+
+def test_the_size_of_batches_is_learned_from_a_server_that_takes_less():
+    lane, owner = make(messages=1_000), Owner()
+    for seq in range(1, 101):
+        lane.submit([pending(owner, seq)])
+    lane.next_batch(0)
+    assert lane.resolve(Answer(Verdict.TOO_LARGE, "batch_size", messages_max=40)) == []
+    assert lane.failures == 0
+    taken = []
+    while lane.waiting:
+        batch, _ = lane.next_batch(0)
+        assert batch.kind is Kind.ATOMIC
+        taken.append(len(batch.items))
+        lane.resolve(STORED)
+    assert taken == [40, 40, 20]
+
+
 class JetStream:
     """A model: what is stored, what is a duplicate, and how each kind of batch is answered."""
 
-    def __init__(self, rng, fault_rate):
+    def __init__(self, rng, fault_rate, batch_max):
         self.stored = []
         self.rng = rng
         self.fault_rate = fault_rate
+        self.batch_max = batch_max
 
     def put(self, item):
         key = (item.device, item.seq)
@@ -190,6 +294,10 @@ class JetStream:
         if batch.kind is Kind.SINGLE:
             return Answer(self.put(items[0]))
         if batch.kind is Kind.ATOMIC:
+            if batch.sent and self.fails():
+                return Answer(Verdict.PARTIAL, "partial")  # what was sent ahead is gone
+            if len(batch.items) > self.batch_max:
+                return Answer(Verdict.TOO_LARGE, "batch_size", messages_max=self.batch_max)
             if any((item.device, item.seq) in self.stored for item in items):
                 return Answer(Verdict.PARTIAL, "partial")
             for item in items:
@@ -202,33 +310,48 @@ class JetStream:
         return STORED
 
 
+def submit_some(lane, owners, submitted, rng):
+    for _ in range(rng.randrange(4)):
+        owner = rng.choice(owners)
+        key = (owner.device, 1 + sum(each[0] == owner.device for each in submitted))
+        submitted.append(key)
+        lane.submit([pending(owner, key[1])])
+
+
+def stage_with_little_waiting(lane):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lane_module, "EAGER_MESSAGES", 1)
+        lane.stage(0)
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(Strategy),
     st.integers(0, 2**32),
     st.floats(0, 0.6),
     st.integers(1, 12),
+    st.integers(1, 12),
     st.integers(1, 5),
 )
 def test_each_message_is_stored_once_in_order_and_settled_once_in_order(
-    strategy, seed, fault_rate, batch_max, devices
+    strategy, seed, fault_rate, batch_max, server_batch_max, devices
 ):
     rng = random.Random(seed)
     lane = make(strategy, messages=batch_max)
-    jetstream = JetStream(rng, fault_rate)
+    jetstream = JetStream(rng, fault_rate, server_batch_max)
     owners = [Owner(f"d{n}") for n in range(devices)]
     submitted, settled = [], []
     for step in range(120):
         if step < 60:
-            for _ in range(rng.randrange(4)):
-                owner = rng.choice(owners)
-                key = (owner.device, 1 + sum(each[0] == owner.device for each in submitted))
-                submitted.append(key)
-                lane.submit(pending(owner, key[1]))
+            submit_some(lane, owners, submitted, rng)
         elif step == 100:
             jetstream.fault_rate = 0.0
         if lane.in_flight is None:
             lane.next_batch(step)
+        if rng.random() < 0.5:
+            stage_with_little_waiting(lane)
+        if rng.random() < fault_rate / 4:
+            lane.take_back()
         if lane.in_flight is not None and rng.random() < 0.8:
             settled += [(item.device, item.seq) for item in jetstream.answer(lane)]
             lane.strategy = rng.choice([strategy, lane.strategy])

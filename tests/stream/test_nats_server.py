@@ -28,7 +28,12 @@ def alive(pid):
 async def server(tmp_path):
     restarts = []
     embedded = EmbeddedServer(
-        tmp_path, fsync=True, port=0, rng=random.Random(1), on_restart=lambda: restarts.append(1)
+        tmp_path,
+        fsync=True,
+        batch_messages_max=4_000,
+        port=0,
+        rng=random.Random(1),
+        on_restart=lambda: restarts.append(1),
     )
     embedded.restarts = restarts
     await embedded.start()
@@ -91,7 +96,12 @@ async def test_stopped_it_is_gone(server, tmp_path):
 async def test_a_port_in_use_is_an_error_with_the_servers_own_words(server, tmp_path):
     port = int(server.url.rsplit(":", 1)[1])
     second = EmbeddedServer(
-        tmp_path / "second", fsync=False, port=port, rng=random.Random(1), on_restart=list
+        tmp_path / "second",
+        fsync=False,
+        batch_messages_max=4_000,
+        port=port,
+        rng=random.Random(1),
+        on_restart=list,
     )
     with pytest.raises(ServerError, match="address already in use"):
         await second.start()
@@ -102,8 +112,8 @@ import asyncio, random, sys
 from pathlib import Path
 from gateway.stream.nats_server import EmbeddedServer
 async def main():
-    server = EmbeddedServer(Path(sys.argv[1]), fsync=False, port=0, rng=random.Random(1),
-                            on_restart=list)
+    server = EmbeddedServer(Path(sys.argv[1]), fsync=False, batch_messages_max=4_000, port=0,
+                            rng=random.Random(1), on_restart=list)
     await server.start()
     print(server.pid, flush=True)
     await asyncio.sleep(60)
@@ -115,7 +125,14 @@ async def test_it_does_not_outlive_a_killed_gateway_nor_block_the_next(tmp_path)
     with spawned([sys.executable, "-c", ORPHAN, str(tmp_path)]) as parent:
         orphan = int(parent.stdout.readline())
         parent.kill()
-    following = EmbeddedServer(tmp_path, fsync=False, port=0, rng=random.Random(1), on_restart=list)
+    following = EmbeddedServer(
+        tmp_path,
+        fsync=False,
+        batch_messages_max=4_000,
+        port=0,
+        rng=random.Random(1),
+        on_restart=list,
+    )
     await within(following.start())
     assert not alive(orphan)
     await following.stop()

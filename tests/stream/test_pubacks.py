@@ -62,6 +62,17 @@ def test_a_flow_message_is_no_answer_yet():
     assert read({"type": "ack", "seq": 5, "msgs": 10}, Kind.FAST, 20) is None
 
 
+@pytest.mark.parametrize(
+    ("description", "allowed"),
+    [("atomic publish batch is too large: 1000", 1_000), ("it is too large", 2_000)],
+)
+def test_a_batch_too_large_says_what_the_server_takes(description, allowed):
+    document = {"error": {"code": 400, "err_code": 10199, "description": description}}
+    answer = read(document, Kind.ATOMIC, 4_000)
+    assert (answer.verdict, answer.messages_max) == (Verdict.TOO_LARGE, allowed)
+    assert answer.reason in RETRY_REASONS
+
+
 @given(st.binary(max_size=60))
 def test_noise_settles_nothing(noise):
     answer = read(noise)

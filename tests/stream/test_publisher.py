@@ -9,7 +9,7 @@ from support.stored import by_device, read_stream
 from support.waiting import eventually, within
 
 from gateway.stream.encoding import SourceHeaders
-from gateway.stream.lane import Strategy
+from gateway.stream.lane import Pending, Strategy
 from gateway.stream.nats_link import NatsAddress, NatsLink
 from gateway.stream.observer import NullObserver
 from gateway.stream.provision import StreamSettings, provision, server_version, stream_configs
@@ -88,7 +88,8 @@ class Rig:
     def submit(self, device, seq, data=b"{}"):
         owner = self.owners.setdefault(device, Owner())
         event = SourceHeaders("t", device, "box").event(seq, "a", "2026-11-23T10:00:00Z", data)
-        self.publisher.submit(owner, self.publisher.lane_of(device), device, seq, event)
+        item = Pending(owner, device, seq, event, event.size)
+        self.publisher.submit(self.publisher.lane_of(device), [item])
 
     async def settled(self, device, seq):
         await eventually(lambda: self.owners[device].acked >= seq, f"{device} settled {seq}")
@@ -209,6 +210,31 @@ async def test_a_full_node_says_so_until_there_is_room(tmp_path):
             rig.publisher.when_drained(drained.set)
             await within(drained.wait())
             assert not rig.publisher.full
+
+
+async def test_a_server_that_takes_small_batches_is_given_small_batches(tmp_path):
+    limited = {"store_dir": str(tmp_path / "js"), "limits": {"batch": {"max_msgs": 100}}}
+    with nats_server(tmp_path, jetstream=limited) as server:
+        async with Rig(server.url, Strategy.ATOMIC) as rig:
+            for seq in range(1, 1_001):
+                rig.submit("a", seq)
+            await rig.settled("a", 1_000)
+            assert set(rig.observer.retries) == {"batch_size"}
+            assert rig.observer.kinds == {"atomic"}
+        assert by_device(await read_stream(server.url)) == {("a", "box"): list(range(1, 1_001))}
+
+
+async def test_what_is_staged_when_the_connection_is_lost_is_stored_once(tmp_path):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, Strategy.ATOMIC, batch_messages_max=1_000) as rig:
+            for seq in range(1, 4_001):
+                rig.submit("a", seq)
+            server.pause()  # one batch in flight, one staged behind it
+            await eventually(lambda: "timeout" in rig.observer.retries)
+            server.kill()
+            await asyncio.to_thread(server.start)
+            await rig.settled("a", 4_000)
+        assert by_device(await read_stream(server.url)) == {("a", "box"): list(range(1, 4_001))}
 
 
 async def test_a_linger_gathers_a_batch(tmp_path):
