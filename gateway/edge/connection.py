@@ -29,6 +29,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from gateway.edge.errors import Refusal
+from gateway.edge.framing import ALIGNED, UNKNOWN, owed_after, sole_text
 from gateway.edge.knock import HEAD_END, Granted, Visitor
 from gateway.edge.observer import EdgeObserver
 from gateway.edge.refusal import bad_request, close_of, render_refusal
@@ -173,6 +174,7 @@ class WebSocketConnection(asyncio.Protocol):
         "_head",
         "_heard",
         "_opened_at",
+        "_owed",
         "_paused_by",
         "_phase",
         "_request",
@@ -203,6 +205,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._core: ServerProtocol | None = None
         self._handler: Handler | None = None
         self._transport: asyncio.Transport | None = None
+        self._owed = ALIGNED
         self._fragments: list[bytes] | None = None
         self._fragments_text = False
         self._heard = True
@@ -328,10 +331,7 @@ class WebSocketConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.OPEN:
             self._heard = True
-            core = self._core
-            assert core is not None
-            core.receive_data(data)
-            self._advance(core)
+            self._read_frames(data)
         elif self._phase is Phase.HEAD:
             self._read_head(data)
         elif self._phase is Phase.WAITING:
@@ -540,6 +540,24 @@ class WebSocketConnection(asyncio.Protocol):
         return True
 
     # Frames
+
+    def _read_frames(self, data: bytes) -> None:
+        core = self._core
+        assert core is not None
+        if (
+            self._owed == ALIGNED
+            and self._fragments is None
+            and core.state is OPEN
+            and not core.extensions
+        ):
+            text = sole_text(data, self._context.limits.frame_bytes_max)
+            if text is not None:
+                self._deliver(text, text=True)
+                return
+        if self._owed != UNKNOWN:
+            self._owed = owed_after(self._owed, data)
+        core.receive_data(data)
+        self._advance(core)
 
     def _advance(self, core: ServerProtocol) -> None:
         """Act on what the core has parsed, then write what it wants written."""

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Protocol
 
 from gateway.admission.credential import CredentialVerifier, Identity
@@ -45,7 +46,12 @@ _NOTICE_CHANGE: Final = 0.25
 def rfc3339_now() -> str:
     """The wall clock as RFC 3339 with microseconds."""
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds // 1000:06d}Z"
+    return f"{_date_time(seconds)}.{nanoseconds // 1000:06d}Z"
+
+
+@lru_cache(maxsize=2)
+def _date_time(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 CommandResult = Callable[[str, str, frames.Result], bool]

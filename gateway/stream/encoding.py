@@ -139,14 +139,20 @@ FLOW_MESSAGES: Final = 60_000
 """Messages between flow acks we ask for: more than a batch holds, since we wait for the commit."""
 
 
-def encode_fast(envelopes: list[Envelope], reply: bytes) -> bytes:
-    """A fast-ingest batch (ADR-50, `gap fail`): stored in order as it comes, one PubAck at the end.
+def encode_fast(
+    envelopes: list[Envelope], reply: bytes, first: int = 1, *, commit: bool = True
+) -> bytes:
+    """A fast-ingest batch (ADR-50, `gap fail`), or a part of one: stored in order as it comes.
 
-    The server reads the batch's id from the last token of `reply`, which must be unique.
+    Args:
+        envelopes: messages of the batch, in order.
+        reply: where to answer; its last token is the batch's id to the server, and must be unique.
+        first: the place of the first one in the batch, from 1.
+        commit: whether the last message ends the batch, and asks for its PubAck.
     """
-    last = len(envelopes)
+    last = first + len(envelopes) - 1 if commit else 0
     commands = []
-    for place, envelope in enumerate(envelopes, 1):
+    for place, envelope in enumerate(envelopes, first):
         operation = 2 if place == last else 0 if place == 1 else 1
         expected = _EXPECTED[envelope.stream] if operation != 1 else b""
         headers_bytes = len(envelope.headers) + len(expected) + 2

@@ -5,7 +5,7 @@ import random
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -237,7 +237,7 @@ class Publisher:
         self._set_timer(index, None)
         if batch is None:
             return
-        if link.write(self._encode(index, batch)):
+        if all(link.write(part) for part in self._encode(index, batch)):
             self._set_timer(index, self._limits.ack_timeout_s)
         else:
             self._answer_batch(index, pubacks.DISCONNECTED)
@@ -270,20 +270,28 @@ class Publisher:
         """Names the batch, to the server and in the subject of its answers."""
         return f"{self._node}-{index}-{batch.number}"
 
-    def _encode(self, index: int, batch: Batch) -> bytes:
+    def _encode(self, index: int, batch: Batch) -> Iterator[bytes]:
+        """What is still to be sent of the batch, in writes: the server reads one while the next is
+        encoded.
+        """
         token = self._token(index, batch)
         reply = (self._inbox + token).encode()
-        envelopes = [item.envelope for item in batch.items[batch.sent :]]
+        envelopes = [item.envelope for item in batch.items]
         if batch.kind is Kind.SINGLE:
-            return encode_plain(envelopes[0], reply)
-        if batch.kind is Kind.ATOMIC:
-            return encode_atomic(envelopes, token.encode(), reply, batch.sent + 1)
-        if batch.kind is Kind.FAST:
-            return encode_fast(envelopes, reply)
-        return b"".join(
-            encode_plain(envelope, b"%s.%d" % (reply, place))
-            for place, envelope in enumerate(envelopes)
-        )
+            yield encode_plain(envelopes[0], reply)
+            return
+        for start in range(batch.sent, len(envelopes), EAGER_MESSAGES):
+            part = envelopes[start : start + EAGER_MESSAGES]
+            last = start + len(part) == len(envelopes)
+            if batch.kind is Kind.ATOMIC:
+                yield encode_atomic(part, token.encode(), reply if last else None, start + 1)
+            elif batch.kind is Kind.FAST:
+                yield encode_fast(part, reply, start + 1, commit=last)
+            else:
+                yield b"".join(
+                    encode_plain(envelope, b"%s.%d" % (reply, place))
+                    for place, envelope in enumerate(part, start)
+                )
 
     def _on_reply(self, subject: str, data: bytes, headers: Headers) -> None:
         tokens = subject[len(self._inbox) :].split(".")

@@ -50,6 +50,10 @@ class _Tally(Collector):
         counts = self.counts
         counts[values] = counts.get(values, 0) + 1
 
+    def add(self, amount: int) -> None:
+        """Of a counter without labels."""
+        self.counts[()] += amount
+
     def collect(self) -> Iterable[Metric]:
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
         for values, count in self.counts.items():
@@ -125,11 +129,11 @@ class Metrics:
         self._session_seconds = histogram(
             "tidegate_session_seconds", "How long sessions lasted.", _SESSION_BUCKETS
         )
-        self._received = counter("tidegate_messages_received", "Messages received from devices.")
-        self._received_bytes = counter(
+        self._received = tally("tidegate_messages_received", "Messages received from devices.")
+        self._received_bytes = tally(
             "tidegate_received_bytes", "Bytes of message frames received from devices."
         )
-        self._acks = counter("tidegate_ack_frames", "Ack frames sent to devices.")
+        self._acks = tally("tidegate_ack_frames", "Ack frames sent to devices.")
         self._commands = counter(
             "tidegate_commands", "Commands for devices, by outcome.", "outcome"
         )
@@ -223,8 +227,8 @@ class Metrics:
         self._session_seconds.observe(seconds)
 
     def received(self, messages: int, size: int) -> None:
-        self._received.inc(messages)
-        self._received_bytes.inc(size)
+        self._received.add(messages)
+        self._received_bytes.add(size)
 
     def acknowledged(self) -> None:
         self._acks.inc()

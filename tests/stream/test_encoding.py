@@ -70,6 +70,10 @@ def test_batches_number_their_messages(payloads):
         envelopes[1:], b"batch", b"_INBOX.r", 2
     )
     assert parse(parts) == atomic, "a batch sent in parts is the same batch"
+    parts = encode_fast(envelopes[:1], b"_INBOX.r", commit=False) + encode_fast(
+        envelopes[1:], b"_INBOX.r", 2
+    )
+    assert parse(parts) == fast
     operations = [reply.split(b".")[-2] for _, reply, _, _ in fast]
     assert operations == [b"0", *[b"1"] * (last - 2), b"2"]
     expected = [b"Nats-Expected-Stream" in pairs for _, _, pairs, _ in fast]
