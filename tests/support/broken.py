@@ -32,9 +32,10 @@ def without_id():
 def ack_early():
     honest = Publisher.submit
 
-    def submit(self, owner, lane_index, device, seq, envelope, reject=None):
-        honest(self, owner, lane_index, device, seq, envelope, reject)
-        owner.stored(seq)
+    def submit(self, index, items):
+        honest(self, index, items)
+        for item in items:
+            item.owner.stored(item.seq)
 
     Publisher.submit = submit
 
