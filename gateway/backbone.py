@@ -250,6 +250,7 @@ class Backbone:
         stream = self._settings.stream
         version = server_version(client)
         self._version = ".".join(map(str, version))
+        self._publisher.allow_staging(allowed=self._settings.stream.replicas == 1)
         self._publisher.strategy = choose_strategy(
             version, fsync=stream.durability == "fsync", replicas=stream.replicas
         )

@@ -104,6 +104,11 @@ class Publisher:
         for lane in self._lanes:
             lane.strategy = strategy
 
+    def allow_staging(self, *, allowed: bool) -> None:
+        """Send batches ahead of their turn, or not; see `Lane.staging`."""
+        for lane in self._lanes:
+            lane.staging = allowed
+
     def attach(self, link: NatsLink) -> None:
         """Publish over `link`; its hooks must be ours."""
         self._link = link

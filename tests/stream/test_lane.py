@@ -40,6 +40,7 @@ def dispose(item, reason):
 def make(strategy=Strategy.ATOMIC, messages=100, size=10_000):
     lane = Lane(batch_messages_max=messages, batch_bytes_max=size, dispose=dispose)
     lane.strategy = strategy
+    lane.staging = True
     return lane
 
 
@@ -175,6 +176,12 @@ def test_what_waits_behind_a_batch_is_sent_ahead_but_for_its_commit():
     assert seqs(committed.items) == list(range(5, 6 + 2 * EAGER_MESSAGES))
 
 
+def test_nothing_is_sent_ahead_to_a_replicated_stream():
+    lane, _ = busy(1_000)
+    lane.staging = False
+    assert lane.stage(0) == (None, 0, [])
+
+
 def test_a_staged_batch_is_bounded_as_any():
     lane, _ = busy(2_000)
     staged, _, _ = lane.stage(0)
@@ -183,6 +190,13 @@ def test_a_staged_batch_is_bounded_as_any():
     lane, _ = busy(2_000, size=3_000)
     staged, _, _ = lane.stage(0)
     assert len(staged.items) == 300
+
+
+def test_a_fast_batch_is_smaller_for_its_answer_may_be_lost():
+    lane, owner = make(Strategy.FAST, messages=4_000, size=10_000_000), Owner()
+    lane.submit(pending(owner, seq) for seq in range(1, 3_001))
+    batch, _ = lane.next_batch(0)
+    assert (batch.kind, len(batch.items)) == (Kind.FAST, 1_000)
 
 
 @pytest.mark.parametrize("strategy", [Strategy.PLAIN, Strategy.FAST])

@@ -61,6 +61,7 @@ class Rig:
             ),
         )
         self.publisher.strategy = strategy
+        self.publisher.allow_staging(allowed=True)
         self.link = NatsLink(
             NatsAddress((url,), reconnect_wait_s=0.01, reconnect_wait_max_s=0.1),
             name="test",
