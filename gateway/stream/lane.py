@@ -10,11 +10,11 @@
 Rules:
 - At most one batch is in flight. Whatever arrives meanwhile is the next batch: small when quiet,
   large when busy, and no timer decides.
-- When much waits behind an atomic batch (of a stream with one replica), the next one is staged: all but its last message are sent
-  ahead, for the server to parse and keep while it syncs the one in flight. Nothing of it is stored
-  before its last message, the commit, which is sent when the one in flight is settled. A staged
-  batch that the server may have lost is taken back and sent again under a new number; the server
-  forgets the old one by itself (ADR-50).
+- When much waits behind an atomic batch, the next one is staged, if the stream has one replica: all
+  but its last message are sent ahead, for the server to parse and keep while it syncs the one in
+  flight. Nothing of it is stored before its last message, the commit, which is sent when the one in
+  flight is settled. A staged batch that the server may have lost is taken back and sent again under
+  a new number; the server forgets the old one by itself (ADR-50).
 - A device's messages are in one lane, in order, and a later batch starts only when the one before
   is settled. So order per device holds through any retry.
 - An ambiguous answer (timeout, disconnect) repeats the batch with the same message ids; the
