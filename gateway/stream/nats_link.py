@@ -204,21 +204,27 @@ class NatsLink:
             client = LinkClient()
             usable = False
             try:
-                await client.connect(
-                    url,
-                    name=self._name,
-                    allow_reconnect=False,
-                    connect_timeout=self._address.connect_timeout_s,  # type: ignore[arg-type]  # a float works
-                    ping_interval=_PING_INTERVAL_S,
-                    max_outstanding_pings=_PINGS_OUTSTANDING_MAX,
-                    disconnected_cb=closed,
-                    closed_cb=closed,
-                    error_cb=failed,
-                    **self._address.options(),
-                )
+                async with asyncio.timeout(self._address.connect_timeout_s):
+                    await client.connect(
+                        url,
+                        name=self._name,
+                        allow_reconnect=False,
+                        # Or a first connection too is tried 60 times, 2 s apart, by nats-py itself:
+                        # two minutes with a dead server while another one waits.
+                        max_reconnect_attempts=1,
+                        reconnect_time_wait=0,
+                        ping_interval=_PING_INTERVAL_S,
+                        max_outstanding_pings=_PINGS_OUTSTANDING_MAX,
+                        disconnected_cb=closed,
+                        closed_cb=closed,
+                        error_cb=failed,
+                        **self._address.options(),
+                    )
                 await self._on_up(client)
                 await client.flush()
                 usable = client.is_connected
+            except nats.errors.NoServersError:
+                pass  # `failed` has heard why
             except (OSError, nats.errors.Error, TimeoutError) as exc:
                 self.last_error = _describe(exc)
             except (ValueError, TypeError) as exc:

@@ -25,14 +25,14 @@ class Watcher:
         self.events.append("down")
 
 
-def link_to(watcher, *urls, **options):
+def link_to(watcher, *urls, seed=1, **options):
     return NatsLink(
         NatsAddress(urls, reconnect_wait_s=0.01, reconnect_wait_max_s=0.05, **options),
         name="test",
         on_up=watcher.on_up,
         on_ready=watcher.on_ready,
         on_down=watcher.on_down,
-        rng=random.Random(1),
+        rng=random.Random(seed),
     )
 
 
@@ -53,11 +53,28 @@ async def test_it_comes_back_and_says_so_in_order(tmp_path):
 
 
 async def test_of_several_servers_any_that_lives_will_do(tmp_path):
-    watcher = Watcher()
+    """Whichever is tried first."""
     with nats_server(tmp_path) as server:
-        link = link_to(watcher, "nats://127.0.0.1:1", server.url)
+        first = set()
+        for seed in range(8):
+            urls = ["nats://127.0.0.1:1", server.url]
+            link = link_to(Watcher(), *urls, seed=seed)
+            random.Random(seed).shuffle(urls)
+            first.add(urls[0])
+            link.start()
+            assert (await within(link.wait_up())).is_connected
+            await link.stop()
+    assert len(first) == 2
+
+
+async def test_a_server_that_is_away_is_knocked_at_again_at_our_own_pace(tmp_path):
+    with nats_server(tmp_path) as server:
+        server.kill()
+        link = link_to(Watcher(), server.url)
         link.start()
-        assert (await within(link.wait_up())).is_connected
+        await eventually(lambda: "Connect" in link.last_error or "refused" in link.last_error)
+        server.start()
+        await within(link.wait_up())
         await link.stop()
 
 
