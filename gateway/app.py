@@ -106,6 +106,7 @@ class Gateway:
                 retry_s=publish.retry_ms / 1000,
                 retry_max_s=publish.retry_max_ms / 1000,
                 hold_after_s=publish.hold_after_ms / 1000,
+                duplicate_window_s=settings.stream.duplicate_window_s,
                 linger_s=publish.linger_ms / 1000,
             ),
             node=self._node,

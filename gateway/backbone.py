@@ -24,6 +24,7 @@ from gateway.stream.nats_link import LinkClient, NatsAddress, NatsLink
 from gateway.stream.nats_server import EmbeddedServer
 from gateway.stream.provision import (
     StreamSettings,
+    check_payload,
     choose_strategy,
     provision,
     server_version,
@@ -110,7 +111,8 @@ class Backbone:
             own: takes each task that keeps it so; if one fails, nothing is stored any more.
 
         Raises:
-            StreamError: no server, or streams that differ from the settings.
+            StreamError: no server, one that takes too little, or streams that differ from the
+                settings.
             TlsError: files of `nats.tls_*` that cannot be used.
             nats.errors.Error: the server does not want us.
         """
@@ -131,6 +133,7 @@ class Backbone:
         link_task = link.start()
         own(link_task)
         await self._provision(link, link_task)
+        check_payload(await link.wait_up(), self._settings.limits.message_bytes)
         if self._settings.stream.durability == "fsync" and self._durability != "fsync":
             _log.warning(
                 "durability_weaker_than_wanted",
@@ -250,7 +253,6 @@ class Backbone:
         stream = self._settings.stream
         version = server_version(client)
         self._version = ".".join(map(str, version))
-        self._publisher.allow_staging(allowed=self._settings.stream.replicas == 1)
         self._publisher.strategy = choose_strategy(
             version, fsync=stream.durability == "fsync", replicas=stream.replicas
         )

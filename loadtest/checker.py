@@ -111,7 +111,7 @@ async def read_stream(url: str, stream: str = "EVENTS") -> AsyncIterator[tuple[s
     """
     client = await nats.connect(url)
     try:
-        jetstream = client.jetstream()
+        jetstream = client.jetstream(timeout=_READ_TIMEOUT_S)
         left = (await jetstream.stream_info(stream)).state.messages
         subscription = await jetstream.subscribe(
             f"{stream.lower()}.>",

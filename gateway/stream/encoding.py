@@ -21,11 +21,14 @@ _EXPECTED: Final = {
 """On what is answered: of a batch the last, for a message caught by another stream would be a gap
 in it; of one that is stored as it comes, also the first. The server searches every message."""
 
+_HEADERS_START: Final = b"NATS/1.0\r\nNats-Msg-Id:"
+
 _DETAIL_CHARS_MAX: Final = 200
 
 
 class Envelope(Struct, frozen=True, gc=False):
-    """One message ready to publish. `headers` lacks only what its batch adds and the blank line.
+    """One message ready to publish. `headers` begins with the message id, and lacks only what its
+    batch adds and the blank line.
 
     A msgspec Struct, as all that is made once per message: a tenth of a dataclass's cost.
     """
@@ -40,6 +43,12 @@ class Envelope(Struct, frozen=True, gc=False):
         """Bytes it holds in memory and adds to a batch."""
         return len(self.subject) + len(self.headers) + len(self.payload)
 
+    @property
+    def message_id(self) -> bytes:
+        """`Nats-Msg-Id`: source and seq, which the last colon divides."""
+        start = len(_HEADERS_START)
+        return self.headers[start : self.headers.index(b"\r\n", start)]
+
 
 class SourceHeaders:
     """What every message of one device and outbox has in common."""
@@ -50,7 +59,7 @@ class SourceHeaders:
         self._subject = f"events.{tenant}.{device}.".encode()
         self._dead_subject = f"deadletters.{tenant}.{device}".encode()
         self._outbox = outbox.encode()
-        self._id = f"Nats-Msg-Id:{tenant}:{device}:{outbox}:".encode()
+        self._id = _HEADERS_START + f"{tenant}:{device}:{outbox}:".encode()
         self._source = f"ce-source:tidegate:{tenant}/{device}".encode()
 
     def event(
@@ -59,7 +68,7 @@ class SourceHeaders:
         """A message for EVENTS. `trace` is a complete traceparent header line, or nothing."""
         kind = message_type.encode()
         headers = (
-            b"NATS/1.0\r\n%s%d\r\nce-specversion:1.0\r\n"
+            b"%s%d\r\nce-specversion:1.0\r\n"
             b"ce-id:%s:%d\r\n%s\r\nce-type:%s\r\nce-time:%s\r\n%s"
             % (self._id, seq, self._outbox, seq, self._source, kind, time.encode(), trace)
         )
@@ -68,7 +77,7 @@ class SourceHeaders:
     def dead_letter(self, seq: int, error: str, detail: str, time: str, raw: bytes) -> Envelope:
         """A message for DEADLETTERS: the original bytes, the reason in headers."""
         headers = (
-            b"NATS/1.0\r\n%s%d\r\nce-time:%s\r\n%s\r\n"
+            b"%s%d\r\nce-time:%s\r\n%s\r\n"
             b"Tidegate-Outbox:%s\r\nTidegate-Seq:%d\r\nTidegate-Error:%s\r\nTidegate-Detail:%s\r\n"
             % (
                 self._id,
@@ -97,6 +106,19 @@ def encode_plain(envelope: Envelope, reply: bytes) -> bytes:
         envelope.headers,
         expected,
         envelope.payload,
+    )
+
+
+def encode_lookup(envelope: Envelope, reply: bytes) -> bytes:
+    """Asks for the last message of its subject: as a device's messages are stored in order, it is
+    this one or a later one if this one is stored.
+    """
+    wanted = b'{"last_by_subj":"%s"}' % envelope.subject
+    return b"PUB $JS.API.STREAM.MSG.GET.%s %s %d\r\n%s\r\n" % (
+        envelope.stream.encode(),
+        reply,
+        len(wanted),
+        wanted,
     )
 
 

@@ -3,6 +3,7 @@
 StreamError
  +-- ServerError           the embedded nats-server did not start or stay up
  +-- ConnectError          a setting of the NATS connection cannot be used
+ +-- IncompatibleServer    the operator's nats-server cannot take what the gateway sends
  +-- IncompatibleStream    an existing stream differs from what the gateway promises
 """
 
@@ -17,6 +18,10 @@ class ServerError(StreamError):
 
 class ConnectError(StreamError):
     """A setting of the NATS connection cannot be used."""
+
+
+class IncompatibleServer(StreamError):
+    """The operator's nats-server cannot take what the gateway sends. The message says what."""
 
 
 class IncompatibleStream(StreamError):

@@ -10,20 +10,23 @@
 Rules:
 - At most one batch is in flight. Whatever arrives meanwhile is the next batch: small when quiet,
   large when busy, and no timer decides.
-- When much waits behind an atomic batch, the next one is staged, if the stream has one replica: all
-  but its last message are sent ahead, for the server to parse and keep while it syncs the one in
-  flight. Nothing of it is stored before its last message, the commit, which is sent when the one in
-  flight is settled. A staged batch that the server may have lost is taken back and sent again under
-  a new number; the server forgets the old one by itself (ADR-50).
+- When much waits behind an atomic batch, the next one is staged: all but its last message are sent
+  ahead, for the server to parse and keep while it syncs the one in flight. Nothing of it is stored
+  before its last message, the commit, which is sent when the one in flight is settled. A staged
+  batch that the server may have lost is taken back and sent again under a new number; the server
+  forgets the old one by itself (ADR-50).
 - A device's messages are in one lane, in order, and a later batch starts only when the one before
   is settled. So order per device holds through any retry.
 - An ambiguous answer (timeout, disconnect) repeats the batch with the same message ids; the
   server's duplicate detection makes that harmless. Nothing is given up for being slow.
+- The server forgets ids after its duplicate window. What has been in doubt for half of it is looked
+  up in the stream before it is repeated: it may be there.
 - When a batch holds a duplicate, or was stored in part, its messages are settled one by one in
   rounds: plain publishes, at most one per device in flight, so that order holds there too.
 """
 
 import enum
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -41,6 +44,11 @@ _FAST_MAX: Final = 1_000
 its answer is lost: the fewer the better."""
 EAGER_MESSAGES: Final = 250
 """So many are worth a write of their own while more are being read."""
+_LOOKUP_MAX: Final = 100
+"""Messages looked up at once. The server holds 10,000 requests to its API for all who ask, drops
+them all when there are more, and each is answered with a whole message."""
+_DOUBT_SHARE: Final = 0.5
+"""Of the duplicate window: a repeat sent until then is read by the server within the rest."""
 _STAGED_MAX_S: Final = 5.0
 """A batch staged for longer is begun again: a server gives up one it hears nothing of (ADR-50)."""
 
@@ -68,6 +76,8 @@ class Pending(Struct, eq=False):
     size: int
     reject: tuple[str, str] | None = None
     """`error` and `detail` if it goes to the dead letters."""
+    doubtful_since: float | None = None
+    """When it was published without an answer; None while it is known not to be stored."""
 
 
 class Kind(enum.Enum):
@@ -77,6 +87,7 @@ class Kind(enum.Enum):
     ATOMIC = "atomic"
     FAST = "fast"
     ROUND = "round"
+    LOOKUP = "lookup"  # not published: looked up in the stream
 
 
 class Strategy(enum.Enum):
@@ -100,7 +111,11 @@ class Batch:
     complete: bool = False
     """It takes no more messages."""
     answers: dict[int, "Answer"] = field(default_factory=dict)
-    """Rounds only: the answers so far, by place."""
+    """The answers so far, by place, if they come one by one."""
+
+    @property
+    def answered_one_by_one(self) -> bool:
+        return self.kind in (Kind.ROUND, Kind.LOOKUP)
 
 
 class Verdict(enum.Enum):
@@ -113,6 +128,7 @@ class Verdict(enum.Enum):
     TOO_LARGE = "too_large"  # more messages than the server takes in a batch
     THROTTLED = "throttled"  # refused for now: a limit reached, no space, too many in flight
     REFUSED = "refused"  # never going to be stored: the message itself is the offence
+    ABSENT = "absent"  # looked up, and not in the stream
 
 
 RETRY_REASONS = (
@@ -122,6 +138,7 @@ RETRY_REASONS = (
     "disconnected",
     "no_responders",
     "conflict",
+    "absent",
     "limits",
     "error",
 )
@@ -150,14 +167,13 @@ class Lane:
         *,
         batch_messages_max: int,
         batch_bytes_max: int,
+        duplicate_window_s: float,
         dispose: Disposal,
     ) -> None:
         self.strategy = Strategy.PLAIN
-        self.staging = False
-        """Whether batches are sent ahead. Not to a replicated stream: after a change of its leader,
-        message ids were seen to stay "in process" there for the whole duplicate window."""
         self._batch_messages_max = batch_messages_max
         self._batch_bytes_max = batch_bytes_max
+        self._doubt_max_s = duplicate_window_s * _DOUBT_SHARE
         self._dispose = dispose
         self._queue: deque[Pending] = deque()
         self._retry: deque[Pending] = deque()
@@ -170,8 +186,10 @@ class Lane:
 
     def __len__(self) -> int:
         """Messages held: waiting, to be repeated, or in flight."""
-        flying = len(self.in_flight.items) if self.in_flight is not None else 0
-        return self.waiting + flying
+        batch = self.in_flight
+        if batch is None or batch.kind is Kind.LOOKUP:
+            return self.waiting
+        return self.waiting + len(batch.items)
 
     @property
     def waiting(self) -> int:
@@ -198,7 +216,11 @@ class Lane:
             self.take_back()
         dropped: list[Pending] = []
         batch = self._new_batch(now)
-        if self._careful and self._retry:
+        doubtful = self._doubtful(now)
+        if doubtful:
+            batch.items = doubtful  # which stay in their places to be repeated
+            batch.kind = Kind.LOOKUP
+        elif self._careful and self._retry:
             batch.items = self._take_round()
             batch.kind = Kind.ROUND
         elif self._retry:
@@ -228,7 +250,6 @@ class Lane:
         """Whether so much waits behind the batch in flight that it is worth sending ahead."""
         return (
             len(self._queue) >= EAGER_MESSAGES
-            and self.staging
             and self.strategy is Strategy.ATOMIC
             and self.in_flight is not None
             and not (self._retry or self._careful or self.failures)
@@ -291,28 +312,36 @@ class Lane:
             # A fast batch may be stored in part; its first duplicate would end a second one.
             self._careful = self._careful or batch.kind is Kind.FAST
             self.take_back()
+            for item in items:
+                _doubt(item, batch)
         if settled:
             self.failures = 0
         self._retry.extendleft(reversed(items))
         return settled
 
     def resolve_one(self, place: int, answer: Answer) -> list[Pending] | None:
-        """One message of the round in flight was answered.
+        """One message of the round or look-up in flight was answered.
 
         Returns:
             None while answers are missing; with the last one, the messages settled.
         """
         batch = self.in_flight
         assert batch is not None
-        assert batch.kind is Kind.ROUND
+        assert batch.answered_one_by_one
         batch.answers[place] = answer
         if len(batch.answers) < len(batch.items):
             return None
         return self.finish_round(Answer(Verdict.AMBIGUOUS, "timeout"))
 
     def finish_round(self, missing: Answer) -> list[Pending]:
-        """End the round in flight, taking `missing` for every answer that did not come."""
+        """End the round or look-up in flight, taking `missing` for every answer that did not come.
+
+        Returns:
+            The messages now settled, in order.
+        """
         batch = self._land()
+        if batch.kind is Kind.LOOKUP:
+            return self._sort_out(batch)
         settled: list[Pending] = []
         again: list[Pending] = []
         for place, item in enumerate(batch.items):
@@ -322,12 +351,45 @@ class Lane:
             elif answer.verdict is Verdict.REFUSED:
                 again.append(self._dispose(item, answer.reason))
             else:
+                _doubt(item, batch)
                 again.append(item)
         self.failures = 0 if settled or not again else self.failures + 1
         if self.failures:
             self.take_back()
         self._careful = True
         self._retry.extendleft(reversed(again))
+        return settled
+
+    def _doubtful(self, now: float) -> list[Pending]:
+        """What is to be repeated and may have been stored so long ago that its id is forgotten."""
+        limit = now - self._doubt_max_s
+        found = (
+            item
+            for item in self._retry
+            if item.doubtful_since is not None and item.doubtful_since <= limit
+        )
+        return list(itertools.islice(found, _LOOKUP_MAX))
+
+    def _sort_out(self, batch: Batch) -> list[Pending]:
+        """What was looked up is settled, or is known to be missing, or is to be looked up again."""
+        verdicts = {batch.items[place]: given.verdict for place, given in batch.answers.items()}
+        settled: list[Pending] = []
+        kept: deque[Pending] = deque()
+        unsettled: set[str] = set()
+        for item in self._retry:
+            verdict = verdicts.get(item)
+            if verdict is Verdict.STORED and item.device not in unsettled:
+                settled.append(item)
+                continue
+            if verdict is Verdict.ABSENT:
+                item.doubtful_since = None
+            unsettled.add(item.device)
+            kept.append(item)
+        self._retry = kept
+        if settled:
+            self.failures = 0
+        elif Verdict.ABSENT not in verdicts.values():
+            self.failures += 1
         return settled
 
     def _new_batch(self, now: float) -> Batch:
@@ -391,3 +453,9 @@ def _one_per_device(items: list[Pending]) -> tuple[list[Pending], list[Pending]]
             seen.add(item.device)
             first.append(item)
     return first, later
+
+
+def _doubt(item: Pending, batch: Batch) -> None:
+    """The outcome of `item`, published with `batch`, is not known."""
+    if item.doubtful_since is None:
+        item.doubtful_since = batch.started_at

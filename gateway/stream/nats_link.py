@@ -159,20 +159,19 @@ class NatsLink:
 
     async def _keep_up(self) -> None:
         failures = 0
+        wait_s, wait_max_s = self._address.reconnect_wait_s, self._address.reconnect_wait_max_s
+        loop = asyncio.get_running_loop()
         # Not for ever: nats-py can swallow the cancellation that `stop` sends.
         while not self._stopping:
+            if failures:
+                ceiling = min(wait_max_s, wait_s * 2 ** min(failures, 16))
+                await asyncio.sleep(self._rng.uniform(0, ceiling))
             lost = asyncio.Event()
             client = await self._connect(lost)
             if client is None:
                 failures += 1
-                address = self._address
-                ceiling = min(
-                    address.reconnect_wait_max_s,
-                    address.reconnect_wait_s * 2 ** min(failures, 16),
-                )
-                await asyncio.sleep(self._rng.uniform(0, ceiling))
                 continue
-            failures = 0
+            up_since = loop.time()
             self._client = client
             self._up.set()
             _log.info("nats_connected", server=str(client.connected_server_version))
@@ -190,6 +189,9 @@ class NatsLink:
             _log.warning("nats_connection_lost")
             self._on_down()
             await client.close()
+            # A server that ends each connection at once is no better than none.
+            lasting = loop.time() - up_since > wait_max_s
+            failures = 0 if lasting else failures + 1
 
     async def _connect(self, lost: asyncio.Event) -> LinkClient | None:
         async def closed() -> None:

@@ -7,7 +7,7 @@ class StreamObserver(Protocol):
     """Called from the event loop, at most a few times a batch. Times in seconds."""
 
     def batch_settled(self, kind: str, messages: int, duplicates: int, seconds: float) -> None:
-        """A batch was answered: `kind` is single, atomic, fast or round."""
+        """A batch was answered: `kind` is one of lane.Kind."""
 
     def batch_retried(self, reason: str, messages: int) -> None:
         """A batch must be repeated; `reason` is one of lane.RETRY_REASONS."""

@@ -13,9 +13,10 @@ from nats.aio.client import Client
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from gateway.stream.encoding import DEADLETTERS, EVENTS
-from gateway.stream.errors import IncompatibleStream
+from gateway.stream.errors import IncompatibleServer, IncompatibleStream
 from gateway.stream.lane import Strategy
 
+_HEADERS_BYTES_MAX: Final = 4_096  # names are bounded, and so is the detail of a dead letter
 _ATOMIC_SINCE: Final = (2, 12, 1)  # first to check duplicates inside a batch
 _FAST_SINCE: Final = (2, 14, 0)
 
@@ -106,6 +107,22 @@ _CHECKED: Final = (
     "sources",
     "subject_transform",
 )
+
+
+def check_payload(client: Client, message_bytes_max: int) -> None:
+    """Check that the server takes the largest message a device may send.
+
+    It ends the connection of who sends a larger one: the one message would stop all the others.
+
+    Raises:
+        IncompatibleServer: its `max_payload` is too small.
+    """
+    needed = message_bytes_max + _HEADERS_BYTES_MAX
+    if client.max_payload < needed:
+        raise IncompatibleServer(
+            f"max_payload of the nats-server is {client.max_payload} bytes; limits.message_bytes ="
+            f" {message_bytes_max} with its headers needs {needed}: raise one or lower the other"
+        )
 
 
 async def provision(client: Client, configs: list[StreamConfig]) -> list[str]:

@@ -12,7 +12,13 @@ from typing import Final
 import structlog
 
 from gateway.stream import pubacks
-from gateway.stream.encoding import Envelope, encode_atomic, encode_fast, encode_plain
+from gateway.stream.encoding import (
+    Envelope,
+    encode_atomic,
+    encode_fast,
+    encode_lookup,
+    encode_plain,
+)
 from gateway.stream.lane import (
     EAGER_MESSAGES,
     Answer,
@@ -45,6 +51,7 @@ class PublishLimits:
     retry_s: float = 0.1
     retry_max_s: float = 2.0
     hold_after_s: float = 2.0
+    duplicate_window_s: float = 120.0
     linger_s: float = 0.0
 
 
@@ -79,6 +86,7 @@ class Publisher:
             Lane(
                 batch_messages_max=limits.batch_messages_max,
                 batch_bytes_max=limits.batch_bytes_max,
+                duplicate_window_s=limits.duplicate_window_s,
                 dispose=self._dispose,
             )
             for _ in range(limits.lanes)
@@ -103,11 +111,6 @@ class Publisher:
         self._strategy = strategy
         for lane in self._lanes:
             lane.strategy = strategy
-
-    def allow_staging(self, *, allowed: bool) -> None:
-        """Send batches ahead of their turn, or not; see `Lane.staging`."""
-        for lane in self._lanes:
-            lane.staging = allowed
 
     def attach(self, link: NatsLink) -> None:
         """Publish over `link`; its hooks must be ours."""
@@ -281,20 +284,20 @@ class Publisher:
         """
         token = self._token(index, batch)
         reply = (self._inbox + token).encode()
-        envelopes = [item.envelope for item in batch.items]
         if batch.kind is Kind.SINGLE:
-            yield encode_plain(envelopes[0], reply)
+            yield encode_plain(batch.items[0].envelope, reply)
             return
-        for start in range(batch.sent, len(envelopes), EAGER_MESSAGES):
-            part = envelopes[start : start + EAGER_MESSAGES]
-            last = start + len(part) == len(envelopes)
+        for start in range(batch.sent, len(batch.items), EAGER_MESSAGES):
+            part = [item.envelope for item in batch.items[start : start + EAGER_MESSAGES]]
+            last = start + len(part) == len(batch.items)
             if batch.kind is Kind.ATOMIC:
                 yield encode_atomic(part, token.encode(), reply if last else None, start + 1)
             elif batch.kind is Kind.FAST:
                 yield encode_fast(part, reply, start + 1, commit=last)
             else:
+                encode = encode_lookup if batch.kind is Kind.LOOKUP else encode_plain
                 yield b"".join(
-                    encode_plain(envelope, b"%s.%d" % (reply, place))
+                    encode(envelope, b"%s.%d" % (reply, place))
                     for place, envelope in enumerate(part, start)
                 )
 
@@ -305,20 +308,20 @@ class Publisher:
         batch = self._lanes[index].in_flight
         if batch is None or batch.number != int(number_text):
             return  # an answer that came after its timeout; the repeat will be answered too
+        place = int(tokens[1]) if batch.answered_one_by_one else 0
+        envelope = batch.items[place].envelope
         if headers is not None and headers.get("Status") == _NO_RESPONDERS_STATUS:
             answer: Answer | None = pubacks.NO_RESPONDERS
+        elif batch.kind is Kind.LOOKUP:
+            answer = pubacks.read_lookup(data, envelope.message_id)
         else:
-            place = int(tokens[1]) if batch.kind is Kind.ROUND else 0
             answer = pubacks.read_answer(
-                data,
-                kind=batch.kind,
-                stream=batch.items[place].envelope.stream,
-                messages=len(batch.items),
+                data, kind=batch.kind, stream=envelope.stream, messages=len(batch.items)
             )
         if answer is None:
             return
-        if batch.kind is Kind.ROUND:
-            self._answer_one(index, int(tokens[1]), answer)
+        if batch.answered_one_by_one:
+            self._answer_one(index, place, answer)
         else:
             self._answer_batch(index, answer)
 
@@ -335,8 +338,7 @@ class Publisher:
         assert batch is not None
         if answer.verdict is Verdict.TOO_LARGE:
             _log.info("batch_limit_learned", lane=index, messages=answer.messages_max)
-        rounds = batch.kind is Kind.ROUND
-        settled = lane.finish_round(answer) if rounds else lane.resolve(answer)
+        settled = lane.finish_round(answer) if batch.answered_one_by_one else lane.resolve(answer)
         self._after(index, batch, settled, answer)
 
     def _after(
@@ -362,6 +364,10 @@ class Publisher:
             self._set_timer(index, self._rng.uniform(limits.retry_s / 2, ceiling))
         elif lane.waiting:
             self._pump(index)  # first of all: JetStream works while the sessions are told
+        if batch.kind is Kind.LOOKUP:
+            _log.info(
+                "publish_looked_up", lane=index, messages=len(batch.items), found=len(settled)
+            )
         if repeated:
             self._last_reason = reason
             self._observer.batch_retried(reason, repeated)
@@ -372,7 +378,7 @@ class Publisher:
         self._stage(index)
 
     def _observe(self, batch: Batch, settled: int, answer: Answer | None, took_s: float) -> None:
-        if batch.kind is Kind.ROUND:
+        if batch.answered_one_by_one:
             verdicts = [given.verdict for given in batch.answers.values()]
             duplicates = verdicts.count(Verdict.DUPLICATE)
         else:

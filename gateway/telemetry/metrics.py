@@ -138,7 +138,9 @@ class Metrics:
             "tidegate_commands", "Commands for devices, by outcome.", "outcome"
         )
         self._stored = counter(
-            "tidegate_messages_settled", "Messages stored, by kind of batch.", "kind"
+            "tidegate_messages_settled",
+            "Messages stored, by kind of batch (lookup: found in the stream).",
+            "kind",
         )
         self._duplicates = counter(
             "tidegate_messages_duplicate",
@@ -185,7 +187,8 @@ class Metrics:
             "tidegate_admitted_over_meter", "Promises kept although R had no credit for them."
         )
         self._kinds = {
-            kind: self._stored.labels(kind) for kind in ("single", "atomic", "fast", "round")
+            kind: self._stored.labels(kind)
+            for kind in ("single", "atomic", "fast", "round", "lookup")
         }
 
     def gauge(self, name: str, documentation: str, source: Callable[[], float]) -> None:

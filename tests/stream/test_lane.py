@@ -12,7 +12,10 @@ from gateway.stream.encoding import Envelope
 from gateway.stream.lane import EAGER_MESSAGES, Answer, Kind, Lane, Pending, Strategy, Verdict
 
 STORED = Answer(Verdict.STORED)
+ABSENT = Answer(Verdict.ABSENT, "absent")
 TIMEOUT = Answer(Verdict.AMBIGUOUS, "timeout")
+
+WINDOW_S = 20.0
 
 
 class Owner:
@@ -38,9 +41,13 @@ def dispose(item, reason):
 
 
 def make(strategy=Strategy.ATOMIC, messages=100, size=10_000):
-    lane = Lane(batch_messages_max=messages, batch_bytes_max=size, dispose=dispose)
+    lane = Lane(
+        batch_messages_max=messages,
+        batch_bytes_max=size,
+        duplicate_window_s=WINDOW_S,
+        dispose=dispose,
+    )
     lane.strategy = strategy
-    lane.staging = True
     return lane
 
 
@@ -176,12 +183,6 @@ def test_what_waits_behind_a_batch_is_sent_ahead_but_for_its_commit():
     assert seqs(committed.items) == list(range(5, 6 + 2 * EAGER_MESSAGES))
 
 
-def test_nothing_is_sent_ahead_to_a_replicated_stream():
-    lane, _ = busy(1_000)
-    lane.staging = False
-    assert lane.stage(0) == (None, 0, [])
-
-
 def test_a_staged_batch_is_bounded_as_any():
     lane, _ = busy(2_000)
     staged, _, _ = lane.stage(0)
@@ -260,21 +261,84 @@ def test_the_size_of_batches_is_learned_from_a_server_that_takes_less():
     assert taken == [40, 40, 20]
 
 
+def test_what_was_long_in_doubt_is_looked_up_before_it_is_repeated():
+    lane, owner = make(), Owner()
+    for seq in range(1, 5):
+        lane.submit([pending(owner, seq)])
+    lane.next_batch(0)
+    lane.resolve(TIMEOUT)
+    lane.next_batch(9)
+    lane.resolve(TIMEOUT)
+    lookup, _ = lane.next_batch(10)
+    assert (lookup.kind, seqs(lookup.items), len(lane)) == (Kind.LOOKUP, [1, 2, 3, 4], 4)
+    lane.resolve_one(0, STORED)
+    lane.resolve_one(1, STORED)
+    lane.resolve_one(2, ABSENT)
+    assert seqs(lane.finish_round(TIMEOUT)) == [1, 2]
+    assert lane.failures == 0
+    again, _ = lane.next_batch(11)
+    assert (again.kind, seqs(again.items)) == (Kind.LOOKUP, [4]), "the one without an answer"
+    assert lane.finish_round(TIMEOUT) == []
+    assert lane.failures == 1
+    lane.next_batch(12)
+    assert lane.resolve_one(0, ABSENT) == []
+    repeated, _ = lane.next_batch(13)
+    assert (repeated.kind, seqs(repeated.items)) == (Kind.ATOMIC, [3, 4])
+    lane.resolve(TIMEOUT)
+    assert lane.next_batch(22)[0].kind is Kind.ATOMIC, "in doubt since 13 only"
+
+
+def test_nothing_is_settled_before_what_its_device_sent_before():
+    lane, owner = make(), Owner()
+    lane.submit([pending(owner, 1), pending(owner, 2)])
+    lane.next_batch(0)
+    lane.resolve(TIMEOUT)
+    lane.next_batch(10)
+    lane.resolve_one(0, ABSENT)
+    assert lane.resolve_one(1, STORED) == []
+
+
+def test_so_many_are_looked_up_at_once_as_the_server_can_bear():
+    lane, owner = make(messages=1_000), Owner()
+    lane.submit(pending(owner, seq) for seq in range(1, 251))
+    lane.next_batch(0)
+    lane.resolve(TIMEOUT)
+    looked_up = []
+    while lane.waiting:
+        batch, _ = lane.next_batch(10)
+        looked_up.append(len(batch.items))
+        for place in range(len(batch.items)):
+            lane.resolve_one(place, STORED)
+    assert looked_up == [100, 100, 50]
+
+
 class JetStream:
-    """A model: what is stored, what is a duplicate, and how each kind of batch is answered."""
+    """A model: what is stored, what is a duplicate, and how each kind of batch is answered.
+
+    It remembers ids for `WINDOW_S` of `now`.
+    """
 
     def __init__(self, rng, fault_rate, batch_max):
+        self.now = 0.0
         self.stored = []
+        self.known_until = {}
         self.rng = rng
         self.fault_rate = fault_rate
         self.batch_max = batch_max
 
     def put(self, item):
-        key = (item.device, item.seq)
-        if key in self.stored:
+        if self.knows(item):
             return Verdict.DUPLICATE
+        key = (item.device, item.seq)
         self.stored.append(key)
+        self.known_until[key] = self.now + WINDOW_S
         return Verdict.STORED
+
+    def knows(self, item):
+        return self.known_until.get((item.device, item.seq), -1.0) >= self.now
+
+    def look_up(self, item):
+        return Verdict.STORED if (item.device, item.seq) in self.stored else Verdict.ABSENT
 
     def fails(self):
         return self.rng.random() < self.fault_rate
@@ -285,19 +349,20 @@ class JetStream:
         if self.fails():
             refused = Answer(Verdict.THROTTLED, "limits")
             no_answer = refused if self.rng.random() < 0.3 else TIMEOUT
-            if batch.kind is Kind.ROUND:
+            if batch.answered_one_by_one:
                 return lane.finish_round(no_answer)
             return lane.resolve(no_answer)
-        if batch.kind is Kind.ROUND:
+        if batch.answered_one_by_one:
             return self.answer_round(lane, batch)
         answer = self.carry_out(batch)
         return lane.resolve(TIMEOUT if self.fails() else answer)
 
     def answer_round(self, lane, batch):
+        carry_out = self.look_up if batch.kind is Kind.LOOKUP else self.put
         for place, item in enumerate(batch.items):
             if self.fails():
                 continue  # lost on the way there
-            answer = Answer(self.put(item))
+            answer = Answer(carry_out(item))
             if self.fails():
                 continue  # lost on the way back
             settled = lane.resolve_one(place, answer)
@@ -314,7 +379,7 @@ class JetStream:
                 return Answer(Verdict.PARTIAL, "partial")  # what was sent ahead is gone
             if len(batch.items) > self.batch_max:
                 return Answer(Verdict.TOO_LARGE, "batch_size", messages_max=self.batch_max)
-            if any((item.device, item.seq) in self.stored for item in items):
+            if any(self.knows(item) for item in items):
                 return Answer(Verdict.PARTIAL, "partial")
             for item in items:
                 self.put(item)
@@ -334,10 +399,10 @@ def submit_some(lane, owners, submitted, rng):
         lane.submit([pending(owner, key[1])])
 
 
-def stage_with_little_waiting(lane):
+def stage_with_little_waiting(lane, now):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lane_module, "EAGER_MESSAGES", 1)
-        lane.stage(0)
+        lane.stage(now)
 
 
 @settings(max_examples=300, deadline=None)
@@ -348,24 +413,29 @@ def stage_with_little_waiting(lane):
     st.integers(1, 12),
     st.integers(1, 12),
     st.integers(1, 5),
+    st.floats(0, 3 * WINDOW_S),
 )
 def test_each_message_is_stored_once_in_order_and_settled_once_in_order(
-    strategy, seed, fault_rate, batch_max, server_batch_max, devices
+    strategy, seed, fault_rate, batch_max, server_batch_max, devices, outage_s
 ):
     rng = random.Random(seed)
     lane = make(strategy, messages=batch_max)
     jetstream = JetStream(rng, fault_rate, server_batch_max)
     owners = [Owner(f"d{n}") for n in range(devices)]
     submitted, settled = [], []
+    now = 0.0
     for step in range(120):
+        # What is in flight is read by the server, or lost, within the window's other half.
+        now += rng.choice([0.0, 0.1, 1.0] + [outage_s] * (lane.in_flight is None))
+        jetstream.now = now
         if step < 60:
             submit_some(lane, owners, submitted, rng)
         elif step == 100:
             jetstream.fault_rate = 0.0
         if lane.in_flight is None:
-            lane.next_batch(step)
+            lane.next_batch(now)
         if rng.random() < 0.5:
-            stage_with_little_waiting(lane)
+            stage_with_little_waiting(lane, now)
         if rng.random() < fault_rate / 4:
             lane.take_back()
         if lane.in_flight is not None and rng.random() < 0.8:
@@ -373,7 +443,7 @@ def test_each_message_is_stored_once_in_order_and_settled_once_in_order(
             lane.strategy = rng.choice([strategy, lane.strategy])
     while len(lane):
         if lane.in_flight is None:
-            lane.next_batch(0)
+            lane.next_batch(now)
         settled += [(item.device, item.seq) for item in jetstream.answer(lane)]
     assert max(Counter(jetstream.stored).values(), default=1) == 1
     assert sorted(jetstream.stored) == sorted(submitted)

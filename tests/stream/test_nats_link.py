@@ -67,6 +67,33 @@ async def test_of_several_servers_any_that_lives_will_do(tmp_path):
     assert len(first) == 2
 
 
+class Recording(random.Random):
+    def __init__(self):
+        super().__init__(1)
+        self.ceilings = []
+
+    def uniform(self, a, b):
+        self.ceilings.append(b)
+        return super().uniform(a, b)
+
+
+async def test_a_server_that_hangs_up_at_once_is_not_knocked_at_without_pause(tmp_path):
+    with nats_server(tmp_path, max_payload=1_000) as server:
+        rng = Recording()
+        link = NatsLink(
+            NatsAddress((server.url,), reconnect_wait_s=0.001, reconnect_wait_max_s=0.016),
+            name="test",
+            on_up=Watcher().on_up,
+            on_ready=lambda: link.write(b"PUB a 2000\r\n" + b"x" * 2_000 + b"\r\n"),
+            on_down=lambda: None,
+            rng=rng,
+        )
+        link.start()
+        await eventually(lambda: len(rng.ceilings) >= 5)
+        await link.stop()
+    assert rng.ceilings[:5] == [0.002, 0.004, 0.008, 0.016, 0.016]
+
+
 async def test_a_server_that_is_away_is_knocked_at_again_at_our_own_pace(tmp_path):
     with nats_server(tmp_path) as server:
         server.kill()

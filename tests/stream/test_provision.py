@@ -5,10 +5,11 @@ from hypothesis import strategies as st
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from support.servers import nats_server
 
-from gateway.stream.errors import IncompatibleStream
+from gateway.stream.errors import IncompatibleServer, IncompatibleStream
 from gateway.stream.lane import Strategy
 from gateway.stream.provision import (
     StreamSettings,
+    check_payload,
     choose_strategy,
     provision,
     server_version,
@@ -99,6 +100,12 @@ async def test_a_stream_somebody_else_made_is_refused(client, config, named):
 )
 def test_the_strategy_follows_what_the_server_can_do(version, fsync, replicas, strategy):
     assert choose_strategy(version, fsync=fsync, replicas=replicas) is strategy
+
+
+async def test_a_server_that_takes_less_than_a_device_may_send_is_refused(client):
+    check_payload(client, 65_536)  # 1 MiB, as nats-server ships
+    with pytest.raises(IncompatibleServer, match=r"max_payload .* is 1048576 bytes"):
+        check_payload(client, 1_048_576)
 
 
 @given(st.tuples(st.integers(2, 3), st.integers(0, 20), st.integers(0, 9)))

@@ -15,7 +15,9 @@ from gateway.stream.observer import NullObserver
 from gateway.stream.provision import StreamSettings, provision, server_version, stream_configs
 from gateway.stream.publisher import Publisher, PublishLimits
 
-WANTED = StreamSettings(1, 0, 0, 120, deny_delete=False, deny_purge=False)
+
+def wanted(duplicate_window_s):
+    return StreamSettings(1, 0, 0, duplicate_window_s, deny_delete=False, deny_purge=False)
 
 
 class Owner:
@@ -61,7 +63,12 @@ class Rig:
             ),
         )
         self.publisher.strategy = strategy
-        self.publisher.allow_staging(allowed=True)
+        self.deaf = False
+        hear = self.publisher._on_reply
+        self.publisher._on_reply = lambda *reply: None if self.deaf else hear(*reply)
+        self.streams = dict.fromkeys(
+            ("EVENTS", "DEADLETTERS"), wanted(limits.get("duplicate_window_s", 120))
+        )
         self.link = NatsLink(
             NatsAddress((url,), reconnect_wait_s=0.01, reconnect_wait_max_s=0.1),
             name="test",
@@ -76,7 +83,7 @@ class Rig:
         self.publisher.attach(self.link)
         self.task = self.link.start()
         client = await within(self.link.wait_up())
-        configs = stream_configs({"EVENTS": WANTED, "DEADLETTERS": WANTED}, server_version(client))
+        configs = stream_configs(self.streams, server_version(client))
         for config in configs:
             config.max_msg_size = 100_000
         await provision(client, configs)
@@ -236,6 +243,45 @@ async def test_what_is_staged_when_the_connection_is_lost_is_stored_once(tmp_pat
             await asyncio.to_thread(server.start)
             await rig.settled("a", 4_000)
         assert by_device(await read_stream(server.url)) == {("a", "box"): list(range(1, 4_001))}
+
+
+SHORT_WINDOW = {"duplicate_window_s": 1, "ack_timeout_s": 0.3}
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_what_was_stored_longer_ago_than_the_window_is_not_stored_again(tmp_path, strategy):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, strategy, **SHORT_WINDOW) as rig:
+            rig.deaf = True
+            for seq in range(1, 21):
+                rig.submit("a", seq)
+                rig.submit("b", seq)
+            await eventually(lambda: len(rig.observer.retries) > 5, "answers missed for 1.5 s")
+            rig.deaf = False
+            await rig.settled("a", 20)
+            await rig.settled("b", 20)
+            assert "lookup" in rig.observer.kinds
+        stored = by_device(await read_stream(server.url))
+    assert stored == {(device, "box"): list(range(1, 21)) for device in "ab"}
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_what_was_lost_longer_ago_than_the_window_is_stored(tmp_path, strategy):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, strategy, **SHORT_WINDOW) as rig:
+            rig.submit("a", 1)
+            await rig.settled("a", 1)
+            server.pause()
+            for seq in range(2, 21):
+                rig.submit("a", seq)
+            rig.submit("b", 1, b"x" * 200_000)  # and in a stream with nothing yet
+            await eventually(lambda: len(rig.observer.retries) > 3, "answers missed for 0.9 s")
+            server.kill()
+            await asyncio.to_thread(server.start)
+            await rig.settled("a", 20)
+            await rig.settled("b", 1)
+            assert "absent" in rig.observer.retries
+        assert by_device(await read_stream(server.url)) == {("a", "box"): list(range(1, 21))}
 
 
 async def test_a_linger_gathers_a_batch(tmp_path):
