@@ -36,6 +36,7 @@ from loadtest.writers import WriterPlan
 _NOBODY_TOLD_OFF: Final = {"admission__device_knock_burst": 10_000}
 _DISK_BYTES: Final = 64 * 2**20
 _STOPPED_S: Final = 30.0
+_WINDOW_S: Final = 2
 _ALARM_TIMEOUT_S: Final = 60.0
 
 
@@ -256,6 +257,38 @@ async def section_stopped(bench: Bench) -> None:
     bench.report.verdict("device closes", scene.log.cut, "0", ok=scene.log.cut == 0)
 
 
+async def section_forgotten(bench: Bench) -> None:
+    """nats-server is killed and stays away for longer than it remembers message ids."""
+    server = NatsServer(
+        bench.directory / "nats",
+        jetstream={"store_dir": str(bench.directory / "js"), "sync_interval": "always"},
+    )
+    with server, bench.gateway(
+        nats__urls=server.url, stream__duplicate_window_s=_WINDOW_S, **_NOBODY_TOLD_OFF
+    ) as gateway:  # fmt: skip
+
+        def arrange(scene: Scene) -> None:
+            async def long_outage() -> None:
+                await asyncio.to_thread(server.kill)
+                await asyncio.sleep(2 * _WINDOW_S)
+                await asyncio.to_thread(server.start)
+
+            scene.faults = {"long outage": long_outage}
+
+        scene, _seconds = await write_through_faults(
+            bench, gateway, devices=100, plan=WriterPlan(messages=2_000), faults=10, seed=9,
+            arrange=arrange,
+        )  # fmt: skip
+        checker = await check(server.url, scene.writers)
+        found = await asyncio.to_thread(
+            gateway.metric, 'tidegate_messages_settled_total{kind="lookup"}'
+        )
+    note = f"{found:,.0f} in doubt were found to be stored"
+    _show(bench, "ten outages of twice the duplicate window", ("", scene, checker, note))
+    bench.report.verdict("damage", _damage(checker), "0", ok=checker.clean)
+    bench.report.verdict("device closes", scene.log.cut, "0", ok=scene.log.cut == 0)
+
+
 async def section_network(bench: Bench) -> None:
     """40 ms each way, and devices whose connections die without the gateway hearing of it."""
     rng = random.Random(7)
@@ -290,6 +323,7 @@ SECTIONS: Final = {
     "leader": section_leader,
     "disk": section_disk,
     "stopped": section_stopped,
+    "forgotten": section_forgotten,
     "network": section_network,
 }
 
