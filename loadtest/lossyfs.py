@@ -302,9 +302,8 @@ class LossyMount:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._mountpoint.is_mount():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                assert self._process.stderr is not None
                 self._process.kill()
-                words = self._process.stderr.read().decode(errors="replace").strip()
+                words = self._process.communicate()[1].decode(errors="replace").strip()
                 last = words.splitlines()[-1] if words else "no answer"
                 raise LimitError(f"cannot mount a lossy file system ({last}): {_MENDED_BY}")
             time.sleep(0.02)
