@@ -183,9 +183,11 @@ class Reception:
         await self._feed.load()
         await self._devices.register_all()
 
-    def _on_fleet(self, rate_per_s: float, nodes: int) -> None:
+    def _on_fleet(self, rate_per_s: float, nodes: int, complete: bool) -> None:
         assert self._shared is not None
         self._shared.calendar.set_fleet(rate_per_s, nodes)
+        if complete:
+            self._shared.rejoin()
         self._desk.set_rate(self.calendar.rate_per_s, self.clock())
 
     def _on_newer(self, key: DeviceKey, fence: int) -> None:

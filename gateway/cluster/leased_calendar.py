@@ -8,7 +8,7 @@ for the next lease, a tenth of a second at most.
             v
         [ LEASED ] -- Redis lost --> [ ALONE ]  an own calendar at R / nodes, from where the
             ^                            |      fleet's was
-            +-------- Redis back --------+
+            +----- the fleet is back ----+
 """
 
 import math
@@ -253,7 +253,7 @@ class LeasedCalendar:
         self._priority.clear()
 
     def rejoin(self) -> None:
-        """Redis is back: it is told by the next wish how far this node has promised."""
+        """The fleet is back: the next wish tells Redis how far this node has promised."""
         if self._alone is not None:
             self._front = max(self._front, self._alone.front)
             self._alone = None

@@ -3,14 +3,19 @@
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
 from gateway.admission.clock import FleetClock
 from gateway.cluster.errors import RedisUnavailable
 from gateway.cluster.link import RedisLink
+from gateway.cluster.muster import Muster
 
 _log = structlog.get_logger(__name__)
+
+_INCOMPLETE_BEAT: Final = 0.25
+"""Of a heartbeat: whoever waits for the others wants to hear of them soon."""
 
 
 class NodeRegistry:
@@ -29,7 +34,7 @@ class NodeRegistry:
         timeout_s: float,
         clock: FleetClock,
         proposal: Callable[[], float],
-        on_fleet: Callable[[float, int], None],
+        on_fleet: Callable[[float, int, bool], None],
         rng: random.Random,
     ) -> None:
         """
@@ -40,7 +45,7 @@ class NodeRegistry:
             timeout_s: a node silent for this long is gone.
             clock: the fleet's clock; steered by Redis' time.
             proposal: the R this node could live with.
-            on_fleet: called with R and the number of nodes.
+            on_fleet: called with R, the number of nodes, and whether all have found Redis again.
             rng: source of jitter.
         """
         self._link = link
@@ -52,13 +57,20 @@ class NodeRegistry:
         self._on_fleet = on_fleet
         self._rng = rng
         self._keys = [link.key("nodes"), link.key("rates")]
-        self.nodes = 1
+        self._muster = Muster(timeout_s)
         link.on_up.append(self.beat)
+        link.on_down.append(self._muster.lost)
+
+    @property
+    def nodes(self) -> int:
+        """How many share R."""
+        return self._muster.nodes
 
     async def run(self) -> None:
         """Beat for ever; while Redis is away the link says so, and its return is a beat."""
         while True:
-            await asyncio.sleep(self._heartbeat_s * self._rng.uniform(0.8, 1.0))
+            beat_s = self._heartbeat_s * (1.0 if self._muster.complete else _INCOMPLETE_BEAT)
+            await asyncio.sleep(beat_s * self._rng.uniform(0.8, 1.0))
             if self._link.up:
                 try:
                     await self.beat()
@@ -77,10 +89,13 @@ class NodeRegistry:
         )
         # Its clock was read about half a round trip ago.
         self._clock.steer(float(now) + (loop.time() - began) / 2)
-        if int(nodes) != self.nodes:
-            _log.info("fleet_changed", nodes=int(nodes), before=self.nodes, rate_per_s=float(rate))
-        self.nodes = int(nodes)
-        self._on_fleet(float(rate), self.nodes)
+        if not self._link.up:  # this was its last word
+            raise RedisUnavailable("Redis went down")
+        before = self.nodes
+        self._muster.heard(int(nodes), loop.time())
+        if self.nodes != before:
+            _log.info("fleet_changed", nodes=self.nodes, before=before, rate_per_s=float(rate))
+        self._on_fleet(float(rate), self.nodes, self._muster.complete)
 
     async def leave(self) -> None:
         """This node stops: its share is the others' at once.

@@ -43,7 +43,6 @@ class SharedCalendar:
             settings, rate_per_s=rate_per_s, now=clock(), on_need=self._needed.set
         )
         self.calendar.go_alone(clock())
-        link.on_up.append(self._on_up)
         link.on_down.append(self._on_down)
 
     async def run(self) -> None:
@@ -86,9 +85,11 @@ class SharedCalendar:
         )
         self._on_leased()
 
-    async def _on_up(self) -> None:
-        self.calendar.rejoin()
-        self._needed.set()
+    def rejoin(self) -> None:
+        """The fleet is complete: its calendar is this node's again."""
+        if self.calendar.alone:
+            self.calendar.rejoin()
+            self._needed.set()
 
     def _on_down(self) -> None:
         self.calendar.go_alone(self._clock())
