@@ -16,9 +16,9 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
-from loadtest.bench import Bench, Fleet, Meter, run_sections
 from loadtest.errors import TargetError
 from loadtest.policies import make_policy
+from loadtest.rig import Bench, Fleet, Meter, run_sections
 from loadtest.sections import main_of
 from loadtest.simulator import StormPlan, simulate
 from loadtest.steady import SteadyDevices

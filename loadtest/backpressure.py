@@ -15,9 +15,9 @@ from typing import Final, Self, cast
 
 import nats
 
-from loadtest.bench import Bench, Meter, run_sections
 from loadtest.checker import Checker, read_stream
 from loadtest.errors import TargetError
+from loadtest.rig import Bench, Meter, run_sections
 from loadtest.sections import main_of
 from loadtest.steady import SteadyDevices
 from loadtest.storm import StormLog

@@ -6,59 +6,25 @@ message and the same window. Absolute figures are this machine's; the ratios are
 """
 
 import asyncio
-import contextlib
 import itertools
-import math
-import statistics
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from time import perf_counter
-from typing import Final, cast
+from typing import Final
 
 import nats
 
-from loadtest.credentials import Issuer
 from loadtest.errors import TargetError
+from loadtest.quiet import section_quiet
+from loadtest.rig import Bench, Fleet, Meter, run_sections
 from loadtest.sections import main_of
-from loadtest.targets import GatewayServer, PeerServer, Relay, Target, require_descriptors
-from loadtest.verdicts import Report
-from loadtest.wire import PAYLOAD, Flow, GatewayDevice, NatsDevice, WireDevice
+from loadtest.targets import GatewayServer, PeerServer, Target, require_descriptors
+from loadtest.wire import PAYLOAD, Flow
 
-_SAMPLES_MAX: Final = 200_000
-_CONNECT_BATCH: Final = 50
-_CONNECT_TIMEOUT_S: Final = 120.0
 _SETTLE_S: Final = 2.0
 _TURNS: Final = 3
 """Of each side: disk and processor change from one half minute to the next, for both."""
-
-
-class Meter:
-    """Counts acknowledgements and samples how long they took."""
-
-    def __init__(self, window: int) -> None:
-        self.window = window
-        self.messages = 0
-        self.counting = True
-        self._waits_s: list[float] = []
-
-    def acked(self, count: int, waited_s: float) -> None:
-        if not self.counting:
-            return
-        self.messages += count
-        if waited_s >= 0 and len(self._waits_s) < _SAMPLES_MAX:
-            self._waits_s.append(waited_s)
-
-    def reset(self) -> None:
-        self.messages = 0
-        self._waits_s.clear()
-
-    def wait_ms(self, percent: int) -> float:
-        """A percentile of the waiting time."""
-        waits = self._waits_s
-        return statistics.quantiles(waits, n=100)[percent - 1] * 1000 if len(waits) > 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,90 +35,6 @@ class Figures:
     cpu_us: float
     p50_ms: float
     p99_ms: float
-
-
-@dataclass(slots=True)
-class Bench:
-    """One run: where it keeps its files, who mints its credentials, how long it measures."""
-
-    directory: Path
-    issuer: Issuer
-    seconds: float
-    report: Report
-    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
-
-    def gateway(self, **settings: object) -> GatewayServer:
-        directory = self.directory / f"gateway-{next(self._numbers)}"
-        open_door = {"admission__rate_per_s": 100_000, "admission__burst": 100_000}
-        quiet = {"log__level": "warning", "session__first_retry_min_ms": 10}
-        settings = {**quiet, **open_door, **settings}
-        return GatewayServer(directory, jwks_file=self.issuer.jwks_file, **settings)
-
-    def peer(self, *, fsync: bool) -> PeerServer:
-        return PeerServer(self.directory / f"peer-{next(self._numbers)}", fsync=fsync)
-
-    def gateway_devices(self, count: int, flow: Flow, prefix: str = "veh") -> "Fleet":
-        tokens = [(f"{prefix}-{n}", self.issuer.token(f"{prefix}-{n}")) for n in range(count)]
-        return Fleet([partial(GatewayDevice, name, flow, token=token) for name, token in tokens])
-
-    def nats_devices(self, count: int, flow: Flow, prefix: str = "veh") -> "Fleet":
-        return Fleet([partial(NatsDevice, f"{prefix}-{n}", flow) for n in range(count)])
-
-
-Make = Callable[[Callable[[], None]], WireDevice]
-
-
-class Fleet:
-    """Connections to one target."""
-
-    def __init__(self, makers: Sequence[Make]) -> None:
-        self._makers = makers
-        self._ready = 0
-        self._all_ready = asyncio.Event()
-        self.devices: list[WireDevice] = []
-
-    @contextlib.asynccontextmanager
-    async def connected(
-        self, port: int, *, rate_per_s: float = math.inf
-    ) -> AsyncIterator[list[WireDevice]]:
-        """All of them, connected and greeted, at most so many a second."""
-        loop = asyncio.get_running_loop()
-        try:
-            for batch in _batches(self._makers, _CONNECT_BATCH):
-                made = await asyncio.gather(
-                    *(
-                        loop.create_connection(lambda m=make: m(self._on_ready), "127.0.0.1", port)  # type: ignore[misc]
-                        for make in batch
-                    )
-                )
-                self.devices += [device for _transport, device in made]
-                await asyncio.sleep(len(batch) / rate_per_s)
-            try:
-                await asyncio.wait_for(self._all_ready.wait(), _CONNECT_TIMEOUT_S)
-            except TimeoutError:
-                refusals = [device.refusal[:200] for device in self.devices if device.refusal]
-                raise TargetError(
-                    f"{self._ready} of {len(self._makers)} devices connected; {refusals[:1]}"
-                ) from None
-            yield self.devices
-        finally:
-            for device in self.devices:
-                if device.transport is not None:
-                    device.transport.abort()
-            await asyncio.sleep(0)
-
-    @property
-    def lost(self) -> int:
-        return sum(device.lost for device in self.devices)
-
-    def _on_ready(self) -> None:
-        self._ready += 1
-        if self._ready == len(self._makers):
-            self._all_ready.set()
-
-
-def _batches(makers: Sequence[Make], size: int) -> list[Sequence[Make]]:
-    return [makers[start : start + size] for start in range(0, len(makers), size)]
 
 
 async def provision_peer(server: PeerServer) -> None:
@@ -287,137 +169,6 @@ async def section_single(bench: Bench) -> None:
         )
 
 
-class BarePublisher(asyncio.Protocol):
-    """The least a program can do to have a message acknowledged: one TCP connection to NATS."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name.encode()
-        self._answered: asyncio.Future[bytes] | None = None
-        self._transport: asyncio.Transport | None = None
-        self._loop = asyncio.get_running_loop()
-        self._seq = 0
-        self.ready = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def sign_in(self, user: str, password: str) -> None:
-        assert self._transport is not None
-        connect = (
-            f'CONNECT {{"verbose":false,"headers":true,"no_responders":true,'
-            f'"user":"{user}","pass":"{password}"}}\r\n'
-            f"SUB _INBOX.{self._name.decode()} 1\r\nPING\r\n"
-        )
-        self._transport.write(connect.encode())
-
-    def data_received(self, data: bytes) -> None:
-        if b"PONG" in data:
-            self.ready.set()
-        elif b"PING" in data:
-            assert self._transport is not None
-            self._transport.write(b"PONG\r\n")
-        elif self._answered is not None and b'"stream"' in data:
-            self._answered.set_result(data)
-            self._answered = None
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    async def publish(self) -> float:
-        """Seconds from writing a message to its PubAck."""
-        assert self._transport is not None
-        self._seq += 1
-        name = self._name
-        headers = b"NATS/1.0\r\nNats-Msg-Id:default:%s:b:%d\r\n\r\n" % (name, self._seq)
-        answered = self._answered = self._loop.create_future()
-        began = perf_counter()
-        self._transport.write(
-            b"HPUB events.default.%s.battery.low _INBOX.%s %d %d\r\n%s%s\r\n"
-            % (name, name, len(headers), len(headers) + len(PAYLOAD), headers, PAYLOAD)
-        )
-        await answered
-        return perf_counter() - began
-
-
-class QuietFlow:
-    """One message at a time; each ack resolves a future."""
-
-    window = 0
-
-    def __init__(self) -> None:
-        self.answered: asyncio.Future[float] | None = None
-
-    def acked(self, count: int, waited_s: float) -> None:
-        del count
-        if self.answered is not None:
-            self.answered.set_result(waited_s)
-            self.answered = None
-
-
-async def _bare_publisher(name: str, url: str, port: int | None = None) -> BarePublisher:
-    """Signed in to the nats-server of `url`, perhaps through a relay on `port`."""
-    user, _, rest = url.removeprefix("nats://").partition(":")
-    password, _, address = rest.partition("@")
-    host, _, own_port = address.partition(":")
-    loop = asyncio.get_running_loop()
-    _transport, bare = await loop.create_connection(
-        lambda: BarePublisher(name), host, port or int(own_port)
-    )
-    bare.sign_in(user, password)
-    await asyncio.wait_for(bare.ready.wait(), 10)
-    return bare
-
-
-async def section_quiet(bench: Bench) -> None:
-    """One device, one message in flight, against a bare publish to the same nats-server.
-
-    A third way, through a relay that copies bytes and does nothing else, is the floor: what any
-    process between a device and its stream costs here.
-    """
-    rounds = 1_500
-    loop = asyncio.get_running_loop()
-    for durability in ("fsync", "stream"):
-        with bench.gateway(stream__durability=durability) as gateway:
-            nats_port = int(gateway.nats_url.rpartition(":")[2])
-            with Relay(bench.directory / f"relay-{durability}", nats_port) as relay:
-                bare = await _bare_publisher("bare", gateway.nats_url)
-                relayed = await _bare_publisher("relay", gateway.nats_url, relay.port)
-                flow = QuietFlow()
-                fleet = bench.gateway_devices(1, flow)
-                waits_s: dict[str, list[float]] = {"gateway": [], "relay": [], "bare": []}
-                async with fleet.connected(gateway.port) as (device,):
-                    for _ in range(rounds):  # in turn, so that all see the same machine
-                        waits_s["bare"].append(await bare.publish())
-                        waits_s["relay"].append(await relayed.publish())
-                        answered = flow.answered = loop.create_future()
-                        device.fill(1)
-                        waits_s["gateway"].append(await answered)
-                bare.close()
-                relayed.close()
-        p50 = {name: statistics.median(waits) for name, waits in waits_s.items()}
-        rows = [
-            (
-                name,
-                f"{p50[name] * 1e3:.3f}",
-                f"{statistics.quantiles(waits, n=100)[98] * 1e3:.3f}",
-                f"{p50[name] / p50['bare']:.2f}",
-            )
-            for name, waits in waits_s.items()
-        ]
-        title = f"{durability}: a quiet device, one message in flight"
-        bench.report.table(title, ("", "p50 ms", "p99 ms", "p50 over bare"), rows)
-        ratio = p50["gateway"] / p50["bare"]
-        if durability == "fsync":
-            what = "quiet ack p50 over a bare PubAck"
-            bench.report.verdict(what, ratio, "at most 2", ok=ratio <= 2)
-        else:
-            floor = p50["relay"] / p50["bare"]
-            bench.report.console.print(
-                f"  {durability}: {ratio:.2f}; a relay that only copies bytes: {floor:.2f}\n"
-            )
-
-
 async def _memory_per_connection(target: Target, fleet: Fleet, count: int) -> float:
     await asyncio.sleep(_SETTLE_S)
     before = target.memory_bytes()
@@ -494,27 +245,6 @@ SECTIONS: Final = {
     "idle": section_idle,
     "hold": section_hold,
 }
-
-
-Section = Callable[[Bench], Awaitable[None]]
-
-
-async def run_sections(
-    sections: Mapping[str, Section], names: Sequence[str], seconds: float
-) -> int:  # fmt: skip
-    """Run the named ones of `sections`.
-
-    Returns:
-        1 if a promise was missed, else 0.
-    """
-    report = Report()
-    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as directory:
-        bench = Bench(Path(directory), Issuer(Path(directory) / "jwks.json"), seconds, report)
-        for name in names:
-            await sections[name](bench)
-    if report.failed:
-        report.console.print(f"[red]missed:[/] {', '.join(report.failed)}")
-    return 1 if report.failed else 0
 
 
 if __name__ == "__main__":

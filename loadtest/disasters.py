@@ -23,12 +23,12 @@ import nats
 import nats.errors
 import nats.js.errors
 
-from loadtest.bench import Bench, run_sections
 from loadtest.checker import Checker
 from loadtest.errors import LimitError, TargetError
 from loadtest.faults import Scene, check, write_through_faults
 from loadtest.lossyfs import LossyMount
 from loadtest.network import BadNetwork
+from loadtest.rig import Bench, run_sections
 from loadtest.sections import main_of
 from loadtest.targets import NatsServer, nats_cluster
 from loadtest.writers import WriterPlan
@@ -55,6 +55,17 @@ def _show(bench: Bench, title: str, *runs: Run) -> None:
         rows.append((kind, *(f"{count:,}" for count in counts)))
     rows.append(("", *(note for _, _, _, note in runs)))
     bench.report.table(title, ("", *(name for name, _, _, _ in runs)), rows)
+
+
+def _judge(bench: Bench, title: str, scene: Scene, checker: Checker, note: str) -> None:
+    """One run's messages, none of them hurt, by devices that nobody disconnected."""
+    _show(bench, title, ("", scene, checker, note))
+    bench.report.verdict("damage", _damage(checker), "0", ok=checker.clean)
+    bench.report.verdict("device closes", scene.log.cut, "0", ok=scene.log.cut == 0)
+
+
+def _damage(checker: Checker) -> int:
+    return sum(finding.count for _name, finding in checker.findings())
 
 
 class Machine:
@@ -179,14 +190,8 @@ async def section_leader(bench: Bench) -> None:
         )  # fmt: skip
         checker = await check(servers["n0"].url, scene.writers)
     note = f"{scene.log.cut} closes, longest gap {scene.still_s:.1f} s of {seconds:.0f}"
-    _show(bench, "the stream's leader killed three times, R3", ("", scene, checker, note))
-    bench.report.verdict("device closes", scene.log.cut, "0", ok=scene.log.cut == 0)
+    _judge(bench, "the stream's leader killed three times, R3", scene, checker, note)
     bench.report.verdict("ack gap, s", scene.still_s, "at most 20", ok=scene.still_s <= 20)
-    bench.report.verdict("damage", _damage(checker), "0", ok=checker.clean)
-
-
-def _damage(checker: Checker) -> int:
-    return sum(finding.count for _name, finding in checker.findings())
 
 
 @contextlib.contextmanager
@@ -233,10 +238,8 @@ async def section_disk(bench: Bench) -> None:
         )  # fmt: skip
         checker = await check(gateway.nats_url, scene.writers)
     note = f"{scene.log.cut} closes, alarm after {max(alarms):.1f} s"
-    _show(bench, "the disk full three times", ("", scene, checker, note))
-    bench.report.verdict("damage", _damage(checker), "0", ok=checker.clean)
+    _judge(bench, "the disk full three times", scene, checker, note)
     bench.report.verdict("alarm, s", max(alarms), "at most 10", ok=max(alarms) <= 10)
-    bench.report.verdict("device closes", scene.log.cut, "0", ok=scene.log.cut == 0)
 
 
 async def section_stopped(bench: Bench) -> None:
@@ -252,9 +255,7 @@ async def section_stopped(bench: Bench) -> None:
         )  # fmt: skip
         checker = await check(gateway.nats_url, scene.writers)
     note = f"{scene.log.cut} closes, longest gap {scene.still_s:.1f} s"
-    _show(bench, f"nats-server stopped for {_STOPPED_S:.0f} s", ("", scene, checker, note))
-    bench.report.verdict("damage", _damage(checker), "0", ok=checker.clean)
-    bench.report.verdict("device closes", scene.log.cut, "0", ok=scene.log.cut == 0)
+    _judge(bench, f"nats-server stopped for {_STOPPED_S:.0f} s", scene, checker, note)
 
 
 async def section_forgotten(bench: Bench) -> None:
@@ -284,9 +285,7 @@ async def section_forgotten(bench: Bench) -> None:
             gateway.metric, 'tidegate_messages_settled_total{kind="lookup"}'
         )
     note = f"{found:,.0f} in doubt were found to be stored"
-    _show(bench, "ten outages of twice the duplicate window", ("", scene, checker, note))
-    bench.report.verdict("damage", _damage(checker), "0", ok=checker.clean)
-    bench.report.verdict("device closes", scene.log.cut, "0", ok=scene.log.cut == 0)
+    _judge(bench, "ten outages of twice the duplicate window", scene, checker, note)
 
 
 async def section_network(bench: Bench) -> None:

@@ -23,10 +23,10 @@ from typing import Final
 
 import uvloop
 
-from loadtest.bench import Bench
 from loadtest.checker import Checker, read_stream
 from loadtest.credentials import Issuer
 from loadtest.errors import LoadtestError, TargetError
+from loadtest.rig import Bench
 from loadtest.storm import StormLog
 from loadtest.targets import GatewayServer, RedisServer
 from loadtest.verdicts import Report

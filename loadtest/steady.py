@@ -16,8 +16,8 @@ from typing import Any, Self
 
 import uvloop
 
-from loadtest.bench import Fleet, Meter
 from loadtest.errors import TargetError
+from loadtest.rig import Fleet, Meter
 from loadtest.wire import GatewayDevice, WireDevice
 
 

@@ -6,12 +6,12 @@ import random
 import pytest
 from support.waiting import eventually
 
-from loadtest.bench import Bench
 from loadtest.credentials import Issuer
 from loadtest.disasters import Machine
 from loadtest.errors import LimitError
 from loadtest.faults import check, write_through_faults
 from loadtest.network import BadNetwork
+from loadtest.rig import Bench
 from loadtest.verdicts import Report
 from loadtest.writers import WriterPlan
 

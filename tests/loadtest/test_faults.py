@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.bench import Bench
 from loadtest.credentials import Issuer
 from loadtest.faults import Scene, check, write_through_faults
+from loadtest.rig import Bench
 from loadtest.targets import GatewayServer
 from loadtest.verdicts import Report
 from loadtest.writers import WriterPlan
