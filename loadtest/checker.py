@@ -10,10 +10,13 @@ import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from time import monotonic
+from typing import Any, Final
 from zlib import crc32
 
 import nats
+import nats.errors
+from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from loadtest import telemetry
@@ -104,6 +107,22 @@ class Checker:
         ]
 
 
+async def _subscribe(jetstream: JetStreamContext, stream: str) -> Any:
+    """All of it; asked again while a cluster that was hurt a moment ago does not answer."""
+    deadline = monotonic() + _READ_TIMEOUT_S
+    while True:
+        try:
+            return await jetstream.subscribe(
+                f"{stream.lower()}.>",
+                stream=stream,
+                ordered_consumer=True,
+                config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL),
+            )
+        except nats.errors.TimeoutError:
+            if monotonic() > deadline:
+                raise
+
+
 async def read_stream(url: str, stream: str = "EVENTS") -> AsyncIterator[tuple[str, int, bytes]]:
     """Device, seq and data of every message, in the order of the stream.
 
@@ -111,14 +130,8 @@ async def read_stream(url: str, stream: str = "EVENTS") -> AsyncIterator[tuple[s
     """
     client = await nats.connect(url)
     try:
-        jetstream = client.jetstream(timeout=_READ_TIMEOUT_S)
-        left = (await jetstream.stream_info(stream)).state.messages
-        subscription = await jetstream.subscribe(
-            f"{stream.lower()}.>",
-            stream=stream,
-            ordered_consumer=True,
-            config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL),
-        )
+        left = (await client.jetstream().stream_info(stream)).state.messages
+        subscription = await _subscribe(client.jetstream(), stream)
         while left:
             message = await subscription.next_msg(timeout=_READ_TIMEOUT_S)
             left -= 1
