@@ -26,12 +26,8 @@ from gateway.admission.revocation import Revocation
 from gateway.backbone import Backbone
 from gateway.collector import CalmCollector
 from gateway.drain import send_away
-from gateway.edge.connection import (
-    ConnectionContext,
-    ConnectionLimits,
-    WebSocketConnection,
-    partings,
-)
+from gateway.edge.connection import WebSocketConnection
+from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.errors import TlsError
 from gateway.edge.fleet import Fleet

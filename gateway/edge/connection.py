@@ -13,51 +13,24 @@ frames, limits, keepalive and buffers, and nothing of devices: a `Gate` decides 
 import asyncio
 import enum
 import http
-import logging
 import math
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
-from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN, Event
 from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
+from gateway.edge.context import ConnectionContext
+from gateway.edge.core import FRAMING_CAUSES, make_core, refusal_of
 from gateway.edge.errors import Refusal
-from gateway.edge.framing import ALIGNED, UNKNOWN, owed_after, sole_text
+from gateway.edge.framing import ALIGNED, UNKNOWN, owed_after, sole_text, text_frame
 from gateway.edge.knock import HEAD_END, Granted, Visitor
-from gateway.edge.observer import EdgeObserver
 from gateway.edge.refusal import bad_request, close_of, render_refusal
-from gateway.edge.sliced import Sliced
-from gateway.edge.wheel import TimingWheel
 from gateway.session.errors import close_reason
 
 _INTERNAL_ERROR: Final = 1011
-
-# One logger for all connections, quiet: the library logs two lines a connection at INFO, which in a
-# storm is a storm of its own.
-_websockets_log = logging.getLogger("tidegate.websockets")
-_websockets_log.setLevel(logging.CRITICAL)
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """Bounds of one connection. Sizes in bytes, times in seconds."""
-
-    head_bytes_max: int = 8_192
-    head_timeout_s: float = 5.0
-    frame_bytes_max: int = 262_144
-    fragments_max: int = 64
-    write_buffer_bytes_max: int = 262_144
-    slow_reader_timeout_s: float = 10.0
-    close_timeout_s: float = 5.0
-    keepalive_interval_s: float = 30.0
-    keepalive_timeout_s: float = 20.0
 
 
 class Handler(Protocol):
@@ -119,42 +92,6 @@ class Phase(enum.Enum):
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionContext:
-    """What all connections of a listener share."""
-
-    limits: ConnectionLimits
-    wheel: TimingWheel
-    observer: EdgeObserver
-    rng: random.Random
-    loop: asyncio.AbstractEventLoop
-    partings: Sliced[asyncio.Transport]
-    """Closes what the peers have closed."""
-    subprotocols: Sequence[Subprotocol] | None = None
-    extensions: Sequence[ServerPerMessageDeflateFactory] | None = None
-
-
-def partings(loop: asyncio.AbstractEventLoop, slice_s: float) -> Sliced[asyncio.Transport]:
-    """Where connections wait to be closed that their peers have closed; some a turn."""
-    return Sliced(loop, slice_s, lambda transport: transport.close())
-
-
-class _Core(ServerProtocol):
-    """The library's core, but for two things the contract and the conformance suite ask for."""
-
-    def recv_frame(self, frame: Frame) -> None:
-        """Take a close between fragments as the close it is (RFC 6455 section 5.5.1)."""
-        if frame.opcode is Opcode.CLOSE:
-            self.current_size = None
-        super().recv_frame(frame)
-
-    def fail(self, code: int, reason: str = "") -> None:
-        """Say why in the contract's JSON."""
-        if not reason.startswith("{"):
-            reason = close_reason(_FRAMING_CAUSES.get(code, "framing"), reason)
-        super().fail(code, reason)
 
 
 class WebSocketConnection(asyncio.Protocol):
@@ -240,15 +177,8 @@ class WebSocketConnection(asyncio.Protocol):
             core.send_text(text)
             self._flush()
         else:
-            # What the core would write for an unmasked, unfragmented text frame (RFC 6455 5.2),
-            # without its objects: every ack of every device passes here.
-            size = len(text)
-            if size < 126:  # noqa: PLR2004  # RFC 6455 section 5.2
-                transport.write(b"\x81%c%b" % (size, text))
-            elif size < 65536:  # noqa: PLR2004  # as above
-                transport.write(b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), text))
-            else:
-                transport.write(b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), text))
+            # Without the core's objects: every ack of every device passes here.
+            transport.write(text_frame(text))
 
     def close(self, code: int, reason: str, cause: str) -> None:
         """Start the closing handshake; `cause` is what metrics will say."""
@@ -452,17 +382,12 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _handshake(self, head: bytes, rest: bytes) -> None:
         context = self._context
-        core = _Core(
-            subprotocols=context.subprotocols,
-            extensions=context.extensions,
-            max_size=context.limits.frame_bytes_max,
-            logger=_websockets_log,
-        )
+        core = make_core(context)
         core.receive_data(head)
         events = core.events_received()
         try:
             if not events:
-                raise _refusal_of(core.handshake_exc)
+                raise refusal_of(core.handshake_exc)
             request = self._request = cast("Request", events[0])
             self._core = core
             assert self._transport is not None
@@ -494,7 +419,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._request = None
         response = core.accept(request)
         if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            self._refuse(_refusal_of(core.handshake_exc))
+            self._refuse(refusal_of(core.handshake_exc))
             return
         core.send_response(response)
         self._handler = handler
@@ -615,7 +540,7 @@ class WebSocketConnection(asyncio.Protocol):
     def _on_core_closing(self, core: ServerProtocol) -> None:
         """The peer closed, or broke the framing and the core has failed the connection."""
         if core.parser_exc is not None:
-            self._cause = self._cause or _FRAMING_CAUSES.get(
+            self._cause = self._cause or FRAMING_CAUSES.get(
                 core.close_sent.code if core.close_sent is not None else 1006, "framing"
             )
         else:
@@ -660,28 +585,9 @@ PAUSED_BY_FULL_NODE: Final = 2
 PAUSED_BY_DRAIN: Final = 4
 PAUSED_BY_RESUME: Final = 8
 
-_FRAMING_CAUSES: Final = {
-    1006: "lost",
-    1002: "framing",
-    1007: "utf8",
-    1009: "size",
-    1011: "internal",
-}
-
-
 _REFUSED_BY_CLOSE: Final = (
     http.HTTPStatus.UNAUTHORIZED,
     http.HTTPStatus.FORBIDDEN,
     http.HTTPStatus.TOO_MANY_REQUESTS,
     http.HTTPStatus.SERVICE_UNAVAILABLE,
 )
-
-
-def _refusal_of(error: Exception | None) -> Refusal:
-    """The contract's refusal for what the full parser found wrong with a handshake."""
-    name = type(error).__name__
-    detail = str(error)[:100]
-    if name in ("InvalidUpgrade", "InvalidMethod"):
-        status = http.HTTPStatus.UPGRADE_REQUIRED
-        return Refusal(status, "upgrade_required", detail=detail)
-    return bad_request("handshake", detail)

@@ -72,3 +72,13 @@ def owed_after(owed: int, data: bytes) -> int:
             size = int.from_bytes(data[position + 2 : position + 2 + wide], "big")
         position = begin + wide + size
     return position - end
+
+
+def text_frame(text: bytes) -> bytes:
+    """What the core would write for an unmasked, unfragmented text message."""
+    size = len(text)
+    if size < 126:  # noqa: PLR2004  # RFC 6455 section 5.2
+        return b"\x81%c%b" % (size, text)
+    if size < 65536:  # noqa: PLR2004  # as above
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), text)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), text)

@@ -15,12 +15,8 @@ import sys
 import uvloop
 from websockets.frames import Frame, Opcode
 
-from gateway.edge.connection import (
-    ConnectionContext,
-    ConnectionLimits,
-    WebSocketConnection,
-    partings,
-)
+from gateway.edge.connection import WebSocketConnection
+from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
 from gateway.edge.listener import Listener
 from gateway.edge.observer import NullObserver
 from gateway.edge.wheel import TimingWheel

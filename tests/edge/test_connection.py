@@ -13,12 +13,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
-from gateway.edge.connection import (
-    ConnectionContext,
-    ConnectionLimits,
-    WebSocketConnection,
-    partings,
-)
+from gateway.edge.connection import WebSocketConnection
+from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
 from gateway.edge.errors import Refusal
 from gateway.edge.listener import Listener
 from gateway.edge.observer import NullObserver

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from gateway.edge.framing import ALIGNED, UNKNOWN, owed_after, sole_text
+from gateway.edge.framing import ALIGNED, UNKNOWN, owed_after, sole_text, text_frame
 
 OPCODES = st.sampled_from([Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING])
 FRAMES = st.builds(
@@ -71,3 +71,8 @@ def test_a_boundary_is_never_seen_where_there_is_none(frames, sizes):
             return
         following = min(at for at in boundaries if at >= position)
         assert owed == following - position
+
+
+@given(st.one_of(st.binary(max_size=300), st.sampled_from([65_535, 65_536, 100_000]).map(bytes)))
+def test_a_text_frame_is_what_the_library_would_write(text):
+    assert text_frame(text) == Frame(Opcode.TEXT, text).serialize(mask=False)

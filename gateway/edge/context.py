@@ -1,0 +1,48 @@
+"""What all connections of a listener share, and the bounds of each."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.typing import Subprotocol
+
+from gateway.edge.observer import EdgeObserver
+from gateway.edge.sliced import Sliced
+from gateway.edge.wheel import TimingWheel
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Bounds of one connection. Sizes in bytes, times in seconds."""
+
+    head_bytes_max: int = 8_192
+    head_timeout_s: float = 5.0
+    frame_bytes_max: int = 262_144
+    fragments_max: int = 64
+    write_buffer_bytes_max: int = 262_144
+    slow_reader_timeout_s: float = 10.0
+    close_timeout_s: float = 5.0
+    keepalive_interval_s: float = 30.0
+    keepalive_timeout_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionContext:
+    """What all connections of a listener share."""
+
+    limits: ConnectionLimits
+    wheel: TimingWheel
+    observer: EdgeObserver
+    rng: random.Random
+    loop: asyncio.AbstractEventLoop
+    partings: Sliced[asyncio.Transport]
+    """Closes what the peers have closed."""
+    subprotocols: Sequence[Subprotocol] | None = None
+    extensions: Sequence[ServerPerMessageDeflateFactory] | None = None
+
+
+def partings(loop: asyncio.AbstractEventLoop, slice_s: float) -> Sliced[asyncio.Transport]:
+    """Where connections wait to be closed that their peers have closed; some a turn."""
+    return Sliced(loop, slice_s, lambda transport: transport.close())
