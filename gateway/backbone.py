@@ -157,7 +157,7 @@ class Backbone:
         link = self._link
         return {
             "connected": link is not None and link.client is not None,
-            "last_error": link.last_error if link is not None and not link.client else None,
+            "last_error": (link.last_error or None) if link is not None else None,
             "server_version": self._version,
             "embedded": self.server is not None,
             "strategy": self._publisher.strategy.value,

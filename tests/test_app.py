@@ -4,12 +4,14 @@ import asyncio
 import json
 import os
 import signal
+from pathlib import Path
 
 import aiohttp
 import nats
 import pytest
 from support.gateways import running_gateway, token_for, url_of
 from support.processes import GatewayProcess
+from support.servers import nats_server as operators_server
 from support.servers import stop_process
 from support.stored import by_device, read_embedded
 from support.tls import make_certificate
@@ -268,3 +270,67 @@ async def _pending(gateway, messages):
                 return (await response.json())["pending"]["messages"] == messages
 
         await eventually(page)
+
+
+def limited_user(*publish):
+    """A user who may do no more than that, and hear what the gateway must hear."""
+    permissions = {
+        "publish": {"allow": list(publish)},
+        "subscribe": {"allow": ["_INBOX.>", "commands.*.*"]},
+        "allow_responses": True,
+    }
+    gateway = {"user": "gateway", "password": "p" * 12, "permissions": permissions}
+    operator = {"user": "operator", "password": "o" * 12}
+    return {"authorization": {"users": [gateway, operator]}}
+
+
+NEEDED = (
+    "events.>",
+    "deadletters.>",
+    "$JS.API.STREAM.INFO.*",
+    "$JS.API.STREAM.CREATE.*",
+    "$JS.API.STREAM.MSG.GET.*",
+)
+
+
+def as_gateway(server):
+    return {
+        "nats__urls": (server.url,),
+        "nats__user": "gateway",
+        "nats__password": "p" * 12,
+        "stream__durability": "stream",
+    }
+
+
+async def test_the_permissions_that_the_settings_name_are_enough(tmp_path):
+    explained = (Path(__file__).parents[1] / "config" / "gateway.toml").read_text()
+    assert all(subject in explained for subject in (*NEEDED, "_INBOX.>", "commands.*.*"))
+    with operators_server(tmp_path / "nats", **limited_user(*NEEDED)) as server:
+        async with running_gateway(tmp_path, **as_gateway(server)) as gateway:
+            async with raw_device(gateway, greet=False) as device:
+                await device.say({"hello": {"outbox": "box", "oldest": 1, "age_ms": 600_000}})
+                assert (await device.hear_named("welcome"))["resume"]["seq"] == 0
+                await device.say([message(1), message(2, message_type="not ok")])
+                await device.hear_ack(2)
+                operator = await nats.connect(server.url, user="operator", password="o" * 12)
+                asking = asyncio.create_task(
+                    operator.request("commands.default.veh-1", b'{"type":"lock"}', timeout=10)
+                )
+                command = await device.hear_named("command")
+                await device.say({"result": {"id": command["id"], "ok": True}})
+                assert json.loads((await within(asking)).data)["ok"]
+                await operator.close()
+            assert gateway.status()["stream"]["last_error"] is None
+
+
+async def test_a_missing_permission_is_named_in_the_status(tmp_path):
+    allowed = [subject for subject in NEEDED if subject != "events.>"]
+    with operators_server(tmp_path / "nats", **limited_user(*allowed)) as server:
+        async with (
+            running_gateway(tmp_path, **as_gateway(server)) as gateway,
+            raw_device(gateway) as device,
+        ):
+            await device.say(message(1))
+            await eventually(
+                lambda: 'for publish to "events.' in str(gateway.status()["stream"]["last_error"])
+            )

@@ -119,6 +119,7 @@ class NatsLink:
         self._known_urls: list[str] = list(address.urls)
         self._task: asyncio.Task[None] | None = None
         self.last_error = "not connected yet"
+        """What went wrong last; empty if nothing has since it is connected."""
 
     @property
     def client(self) -> LinkClient | None:
@@ -173,6 +174,7 @@ class NatsLink:
                 continue
             up_since = loop.time()
             self._client = client
+            self.last_error = ""
             self._up.set()
             _log.info("nats_connected", server=str(client.connected_server_version))
             self._on_ready()
@@ -198,6 +200,9 @@ class NatsLink:
             lost.set()
 
         async def failed(error: Exception) -> None:
+            # Once a connection: whoever lacks a permission is told so for every message.
+            if self._client is not None and not self.last_error:
+                _log.warning("nats_error", error=_describe(error))
             self.last_error = _describe(error)
 
         urls = self._known_urls[:]
