@@ -383,13 +383,15 @@ class Lane:
                 continue
             if verdict is Verdict.ABSENT:
                 item.doubtful_since = None
+            elif verdict is Verdict.STORED:
+                # Behind one that is missing: both arrived while they were being looked up.
+                item.doubtful_since = batch.started_at
             unsettled.add(item.device)
             kept.append(item)
         self._retry = kept
-        if settled:
-            self.failures = 0
-        elif Verdict.ABSENT not in verdicts.values():
-            self.failures += 1
+        # An answer of either kind is progress: thousands may be looked up, and none of them waits.
+        answered = settled or Verdict.ABSENT in verdicts.values()
+        self.failures = 0 if answered else self.failures + 1
         return settled
 
     def _new_batch(self, now: float) -> Batch:

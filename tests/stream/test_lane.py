@@ -282,6 +282,7 @@ def test_what_was_long_in_doubt_is_looked_up_before_it_is_repeated():
     assert lane.failures == 1
     lane.next_batch(12)
     assert lane.resolve_one(0, ABSENT) == []
+    assert lane.failures == 0, "no pause before the next look-up"
     repeated, _ = lane.next_batch(13)
     assert (repeated.kind, seqs(repeated.items)) == (Kind.ATOMIC, [3, 4])
     lane.resolve(TIMEOUT)
@@ -296,6 +297,8 @@ def test_nothing_is_settled_before_what_its_device_sent_before():
     lane.next_batch(10)
     lane.resolve_one(0, ABSENT)
     assert lane.resolve_one(1, STORED) == []
+    repeated, _ = lane.next_batch(11)
+    assert (repeated.kind, seqs(repeated.items)) == (Kind.ATOMIC, [1, 2])
 
 
 def test_so_many_are_looked_up_at_once_as_the_server_can_bear():
