@@ -77,7 +77,7 @@ class Pending(Struct, eq=False):
     reject: tuple[str, str] | None = None
     """`error` and `detail` if it goes to the dead letters."""
     doubtful_since: float | None = None
-    """When it was published without an answer; None while it is known not to be stored."""
+    """Since when it may be stored without our knowing; None if it cannot be."""
 
 
 class Kind(enum.Enum):
@@ -375,18 +375,19 @@ class Lane:
         verdicts = {batch.items[place]: given.verdict for place, given in batch.answers.items()}
         settled: list[Pending] = []
         kept: deque[Pending] = deque()
-        unsettled: set[str] = set()
+        missing_since: dict[str, float] = {}
         for item in self._retry:
-            verdict = verdicts.get(item)
-            if verdict is Verdict.STORED and item.device not in unsettled:
+            verdict, since = verdicts.get(item), item.doubtful_since
+            if verdict is Verdict.STORED and item.device not in missing_since:
                 settled.append(item)
                 continue
             if verdict is Verdict.ABSENT:
-                item.doubtful_since = None
+                since = batch.started_at  # what is still on its way may arrive after the look-up
             elif verdict is Verdict.STORED:
-                # Behind one that is missing: both arrived while they were being looked up.
-                item.doubtful_since = batch.started_at
-            unsettled.add(item.device)
+                # After the one before it, which was not there then: order holds in the stream.
+                since = missing_since[item.device]
+            item.doubtful_since = since
+            missing_since[item.device] = batch.started_at if since is None else since
             kept.append(item)
         self._retry = kept
         # An answer of either kind is progress: thousands may be looked up, and none of them waits.
