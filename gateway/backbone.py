@@ -133,7 +133,6 @@ class Backbone:
         link_task = link.start()
         own(link_task)
         await self._provision(link, link_task)
-        check_payload(await link.wait_up(), self._settings.limits.message_bytes)
         if self._settings.stream.durability == "fsync" and self._durability != "fsync":
             _log.warning(
                 "durability_weaker_than_wanted",
@@ -237,6 +236,7 @@ class Backbone:
                 connecting.cancel()
                 await link_task
             client = await connecting
+            check_payload(client, self._settings.limits.message_bytes)
             try:
                 created = await provision(client, stream_configs(streams, server_version(client)))
             except (nats.errors.Error, TimeoutError) as exc:

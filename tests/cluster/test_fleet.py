@@ -163,6 +163,20 @@ async def test_without_redis_each_node_goes_on_with_its_share_and_heals_by_itsel
         assert one.metrics.exposition()[0].count(b"tidegate_redis_up 1.0") == 1
 
 
+async def test_a_node_back_at_redis_keeps_its_share_until_the_missing_are_gone(tmp_path, servers):
+    _nats, redis = servers
+    async with nodes(tmp_path, servers, admission__rate_per_s=600.0) as (one, two):
+        redis.kill()
+        await eventually(lambda: fleet_of(one)["alone"] and fleet_of(two)["alone"])
+        await two.stop()
+        redis.start()
+        await within(one._reception._link.wait_up())
+        assert fleet_of(one)["alone"]
+        assert one.status()["admission"]["rate_per_s"] == 300
+        await eventually(lambda: not fleet_of(one)["alone"])
+        assert one.status()["admission"]["rate_per_s"] == 600
+
+
 async def test_tickets_outlive_a_redis_that_lost_its_memory(tmp_path, servers):
     _nats, redis = servers
     async with nodes(tmp_path, servers) as (one, two):
