@@ -381,6 +381,7 @@ class Gateway:
         device_context = DeviceContext(
             limits=SessionLimits(
                 message_bytes_max=limits.message_bytes,
+                frame_bytes_max=limits.frame_bytes,
                 json_depth_max=limits.json_depth,
                 messages_per_frame_max=limits.messages_per_frame,
                 credit_initial=settings.session.credit_initial,
@@ -403,7 +404,7 @@ class Gateway:
             credit_greedy=settings.session.credit_greedy,
             backlog=lambda: self._publisher.backlog,
             held=lambda: self._hold.reason,
-            settled=Watermarks(
+            resume_points=Watermarks(
                 lambda: self._backbone.client,
                 duplicate_window_s=settings.stream.duplicate_window_s,
                 concurrency=settings.session.resume_lookups,

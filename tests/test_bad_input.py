@@ -32,7 +32,7 @@ OFFENCES = [
     ([], 1008, "frame"),
     ('{"seq":"1","type":"t","data":1}', 1008, "frame"),
     ('{"seq":1e400,"type":"t","data":1}', 1008, "frame"),
-    ({"hello": {"outbox": "b", "oldest": 1}}, 1008, "hello"),
+    ({"hello": {"outbox": "a.b", "oldest": 1}}, 1008, "hello"),
     ({"ack": 5}, 1008, "frame"),
     ({"result": {"id": "x" * 100, "ok": True}}, 1008, "result"),
     (message(1, data="x" * 65_535), 1009, "size"),

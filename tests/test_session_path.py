@@ -14,6 +14,10 @@ async def test_a_message_is_stored_as_the_contract_says_and_then_acknowledged(ga
         assert device.welcome["max_message_bytes"] == 65_536
         assert device.welcome["resume"] == {"outbox": "box", "seq": 0}
         assert device.welcome["keepalive_ms"] == 30_000
+        assert device.welcome["max_frame_bytes"] == 262_144
+        assert device.welcome["max_messages_per_frame"] == 1_000
+        assert device.welcome["max_depth"] == 32
+        assert device.welcome["features"] == ["outboxes"]
         # Digits and spacing of `data` are the device's own.
         await device.say(
             '{"seq":1,"type":"battery.low","data":{"soc": 7.00},"time":"2026-11-23T10:00:00Z"}'
@@ -103,3 +107,15 @@ async def test_credit_grows_with_acks_and_an_overrun_is_an_offence(gateway):
         code, reason = await device.closed()
     assert (code, reason["error"]) == (1008, "credit")
     assert len(await read_embedded(gateway.data_dir)) == 32
+
+
+async def test_a_session_drains_several_outboxes_one_after_the_other(gateway):
+    async with raw_device(gateway, outbox="old", oldest=3) as device:
+        await device.say([message(3), message(4)])
+        await device.hear_ack(4)
+        await device.say({"hello": {"outbox": "new", "oldest": 1, "age_ms": 0, "sent": 0}})
+        assert await device.hear() == {"resume": {"outbox": "new", "seq": 0}, "credit": 32}
+        await device.say([message(1), message(2)])
+        await device.hear_ack(2)
+    stored = [each.headers["Nats-Msg-Id"] for each in await read_embedded(gateway.data_dir)]
+    assert stored == [f"default:veh-1:{place}" for place in ("old:3", "old:4", "new:1", "new:2")]

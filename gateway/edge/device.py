@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Protocol
 
+import structlog
+
 from gateway.admission.credential import CredentialVerifier, Identity
 from gateway.admission.errors import CredentialError
 from gateway.admission.revocation import RevocationList
@@ -21,11 +23,12 @@ from gateway.edge.connection import (
 )
 from gateway.edge.fleet import Fleet
 from gateway.edge.observer import EdgeObserver
-from gateway.edge.outlet import OpenOutlet, Outlet
+from gateway.edge.outlet import OpenOutlet, Outlet, ResumePoints
 from gateway.session import frames
 from gateway.session.credit import CreditPool
 from gateway.session.errors import (
     CredentialExpired,
+    InternalError,
     PolicyViolation,
     Revoked,
     SessionError,
@@ -34,6 +37,8 @@ from gateway.session.errors import (
 )
 from gateway.session.fairness import FairShare, Share
 from gateway.session.machine import Session, SessionLimits, State, Storable
+
+_log = structlog.get_logger(__name__)
 
 _UNSUPPORTED_DATA: Final = 1003
 _REST: Final = 3.0
@@ -56,16 +61,6 @@ def _date_time(seconds: int) -> str:
 
 CommandResult = Callable[[str, str, frames.Result], bool]
 """Takes the result of a command of (tenant, device); False if nobody waits for it."""
-
-
-class Settled(Protocol):
-    """Where a device's outbox stands in the stream, for who was away for long."""
-
-    def needed(self, age_ms: int) -> bool:
-        """Whether a device whose oldest message is that old must be looked up."""
-
-    async def last_seq(self, tenant: str, device: str, outbox: str) -> int:
-        """The last seq of `outbox` in the stream, 0 if there is none."""
 
 
 class SessionWatch(Protocol):
@@ -106,7 +101,7 @@ class DeviceContext:
     """Share of the publish bounds in use."""
     held: Callable[[], str]
     """Why the stream stores nothing, or nothing."""
-    settled: "Settled"
+    resume_points: ResumePoints
     wall_clock: Callable[[], float] = time.time
     known_types: set[str] = field(default_factory=set)
 
@@ -185,7 +180,7 @@ class DeviceHandler:
             if type(received) is list:
                 self._store(received, len(text))
             elif isinstance(received, frames.Hello):
-                self._greet(received)
+                self._answer_hello(received)
             elif isinstance(received, frames.Result):
                 known = self._context.on_result(*self.key, received)
                 self._context.observer.commanded(
@@ -358,54 +353,81 @@ class DeviceHandler:
         if self._connection is not None:
             self._connection.send_text(frames.encode_named(name, body))  # type: ignore[arg-type]  # Structs
 
-    def _greet(self, hello: frames.Hello) -> None:
+    def _answer_hello(self, hello: frames.Hello) -> None:
+        """Open the outlet of an outbox; say where it stands, which may have to be looked up."""
         context, connection = self._context, self._connection
         assert connection is not None
+        if not self.fence:
+            self._announce()
+        tenant, device = self.key
+        self._outlet = context.open_outlet(tenant, device, hello.outbox, self)
+        settled = context.resume_points.known(tenant, device, hello)
+        if settled is not None:
+            self._begin(hello, settled)
+            return
+        connection.pause_reading(PAUSED_BY_RESUME)
+        if self._session.state is State.RESUMING:
+            self.deadline = math.inf  # it said hello in time; its expiry is watched from welcome on
+        self._resuming = context.loop.create_task(self._look_up(hello), name="resume")
+        self._resuming.add_done_callback(self._looked_up)
+
+    def _announce(self) -> None:
+        """This is the device's session from now on, here and on all nodes."""
+        context = self._context
         self.fence = context.watch.next_fence()
         older = context.fleet.add(self)
         if older is not None:
             older.superseded = True
             older.end(TakenOver())
-        identity = self._identity
-        self._outlet = context.open_outlet(identity.tenant, identity.device, hello.outbox, self)
         context.watch.established(self.key, self.fence)
-        if context.settled.needed(hello.age_ms):
-            # Duplicates this old are no longer recognised: ask the stream how far it has come.
-            connection.pause_reading(PAUSED_BY_RESUME)
-            self.deadline = math.inf
-            self._resuming = context.loop.create_task(self._resume_after(hello))
-        else:
-            self._welcome(hello, hello.oldest - 1)
 
-    async def _resume_after(self, hello: frames.Hello) -> None:
-        """Look up where the stream stands, then go on."""
-        tenant, device = self.key
-        last_seq = await self._context.settled.last_seq(tenant, device, hello.outbox)
+    async def _look_up(self, hello: frames.Hello) -> None:
+        settled = await self._context.resume_points.look_up(*self.key, hello)
         if self._connection is not None:
             self._connection.resume_reading(PAUSED_BY_RESUME)
-            self._welcome(hello, max(hello.oldest - 1, last_seq))
+            self._begin(hello, settled)
 
-    def _welcome(self, hello: frames.Hello, settled: int) -> None:
-        context = self._context
+    def _looked_up(self, resuming: asyncio.Task[None]) -> None:
+        """A look-up that failed must not leave the device waiting for its answer."""
+        if not resuming.cancelled() and (failure := resuming.exception()) is not None:
+            _log.error("look_up_failed", exc_info=failure)
+            self.end(InternalError("where the outbox stands could not be looked up"))
+
+    def _begin(self, hello: frames.Hello, settled: int) -> None:
+        """Go on after `settled`, and tell the device."""
+        context, session = self._context, self._session
         if not self.is_open:
             return
-        self._session.begin(settled, self._ceiling())
-        self._first_retry_ms = context.fleet.first_retry_ms
-        self._send(
-            "welcome",
-            frames.Welcome(
-                session=secrets.token_hex(8),
-                credit=self._session.credit,
-                max_message_bytes=context.limits.message_bytes_max,
-                resume=frames.Resume(hello.outbox, self._session.acked),
-                first_retry_ms=self._first_retry_ms,
-                keepalive_ms=context.keepalive_ms,
-            ),
-        )
+        assert self._connection is not None
+        first = session.state is State.RESUMING
+        session.begin(settled, self._ceiling())
+        self._held = False
+        if first:
+            self._send("welcome", self._welcome(hello.outbox))
+        else:
+            resume = frames.encode_resume(hello.outbox, session.acked, session.credit)
+            self._connection.send_text(resume)
         reason = context.held()
         if reason:
             self.hold(reason)
-        self._watch_expiry(context.loop.time())
+        if first:
+            self._watch_expiry(context.loop.time())
+
+    def _welcome(self, outbox: str) -> frames.Welcome:
+        context, limits = self._context, self._context.limits
+        self._first_retry_ms = context.fleet.first_retry_ms
+        return frames.Welcome(
+            session=secrets.token_hex(8),
+            credit=self._session.credit,
+            max_message_bytes=limits.message_bytes_max,
+            resume=frames.Resume(outbox, self._session.acked),
+            first_retry_ms=self._first_retry_ms,
+            keepalive_ms=context.keepalive_ms,
+            max_frame_bytes=limits.frame_bytes_max,
+            max_messages_per_frame=limits.messages_per_frame_max,
+            max_depth=limits.json_depth_max,
+            features=frames.FEATURES,
+        )
 
     def _watch_expiry(self, now: float) -> None:
         """Look again when the credential expires, or in a day: the wall clock may be set."""

@@ -6,6 +6,7 @@ The stream room provides it; neither imports the other, the composition root con
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.session.frames import Hello
 from gateway.session.machine import Storable
 
 
@@ -43,3 +44,16 @@ class Outlet(Protocol):
 
 OpenOutlet = Callable[[str, str, str, OutletOwner], Outlet]
 """Opens the outlet of (tenant, device, outbox, owner)."""
+
+
+class ResumePoints(Protocol):
+    """Where outboxes stand in the stream.
+
+    Both answers are the last settled seq of `hello.outbox`, at least `hello.oldest - 1`.
+    """
+
+    def known(self, tenant: str, device: str, hello: Hello) -> int | None:
+        """The answer if it is certain without asking the stream, else None."""
+
+    async def look_up(self, tenant: str, device: str, hello: Hello) -> int:
+        """Ask the stream. Waits while it does not answer: to guess is to store something twice."""

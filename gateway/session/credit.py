@@ -80,7 +80,8 @@ class CreditWindow:
         self._limit = initial
 
     def start(self, acked: int, ceiling: int) -> None:
-        """Begin at `acked`, the last seq that is settled."""
+        """Begin at `acked`, the last seq that is settled, and in no hold."""
+        self._held = False
         self._acked = acked
         self._window = min(self._initial, ceiling)
         self._limit = acked + self._window

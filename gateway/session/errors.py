@@ -4,6 +4,7 @@ SessionError
  +-- DataError           1007  not UTF-8, not JSON
  +-- PolicyViolation     1008  a rule of the protocol: hello, gap, credit, frame, depth, fragments
  +-- MessageTooBig       1009  a message or frame over its limit
+ +-- InternalError       1011  the gateway cannot go on, through no fault of the device
  +-- CredentialExpired   4401
  +-- Revoked             4403
  +-- TakenOver           4409
@@ -51,6 +52,13 @@ class PolicyViolation(SessionError):
 
 class MessageTooBig(SessionError):
     close_code = 1009
+
+
+class InternalError(SessionError):
+    close_code = 1011
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__("internal", detail)
 
 
 class CredentialExpired(SessionError):

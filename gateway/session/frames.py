@@ -1,7 +1,8 @@
 """Frames of the wire contract `tidegate.v1`: JSON objects in WebSocket text messages.
 
-The gateway decodes strictly (an unknown key is an offence, so a typo never turns into silence). The
-client decodes leniently (a newer gateway may say more than an older client knows).
+The gateway decodes strictly (an unknown key is an offence, so a typo never turns into silence), but
+for `hello`: a newer client may say more there than an older gateway knows. The client decodes
+leniently (a newer gateway may say more than an older client knows).
 
 `data` is never parsed: it is carried as the bytes the device sent, so a number keeps the digits it
 came with. msgspec checks its syntax while it looks for its end; UTF-8 is checked here.
@@ -24,6 +25,11 @@ CLOSE_TRY_AGAIN_LATER: Final = 1013
 CLOSE_CREDENTIAL: Final = 4401
 CLOSE_REVOKED: Final = 4403
 CLOSE_TAKEN_OVER: Final = 4409
+
+OUTBOXES: Final = "outboxes"
+"""A feature named in `welcome`: a session may drain several outboxes, one after the other."""
+FEATURES: Final = (OUTBOXES,)
+"""What this gateway understands beyond what every gateway does."""
 
 SEQ_MAX: Final = 2**53 - 1
 """Largest `seq`: what every JSON implementation keeps exact (RFC 8259, section 6)."""
@@ -49,12 +55,18 @@ class Message(Struct, forbid_unknown_fields=True):
     time: str | UnsetType = UNSET
 
 
-class Hello(Struct, forbid_unknown_fields=True):
-    """First frame of a device: which outbox it sends from, and the oldest `seq` still unacked."""
+class Hello(Struct):
+    """First frame of a device: which outbox it sends from, and the oldest `seq` still unacked.
+
+    `sent` is the highest seq of that outbox that the device may have sent on an earlier connection,
+    0 for none; without it, everything from `oldest` on may have been sent. Unknown members are
+    ignored. With the feature `outboxes` it may come again, for another outbox.
+    """
 
     outbox: str
     oldest: Seq
     age_ms: Annotated[int, Meta(ge=0)] = 0
+    sent: Annotated[int, Meta(ge=0, le=SEQ_MAX)] | UnsetType = UNSET
 
 
 class Result(Struct, forbid_unknown_fields=True):
@@ -182,7 +194,10 @@ class Resume(Struct):
 
 
 class Welcome(Struct, omit_defaults=True):
-    """First frame of the gateway. Times are milliseconds, sizes bytes, credit messages."""
+    """First frame of the gateway. Times are milliseconds, sizes bytes, credit messages.
+
+    The limits with a default of 0 are not named by gateways before `features`.
+    """
 
     session: str
     credit: int
@@ -190,6 +205,10 @@ class Welcome(Struct, omit_defaults=True):
     resume: Resume
     first_retry_ms: int
     keepalive_ms: int
+    max_frame_bytes: int = 0
+    max_messages_per_frame: int = 0
+    max_depth: int = 0
+    features: tuple[str, ...] = ()
 
 
 class Reject(Struct, omit_defaults=True):
@@ -222,6 +241,7 @@ class ServerFrame(Struct):
     """Any frame the gateway may send, as a client reads it. Unknown members are ignored."""
 
     welcome: Welcome | UnsetType = UNSET
+    resume: Resume | UnsetType = UNSET
     ack: int | UnsetType = UNSET
     credit: int | UnsetType = UNSET
     reject: Reject | UnsetType = UNSET
@@ -253,6 +273,11 @@ def decode_server_frame(text: bytes) -> ServerFrame:
 
 def encode_ack(seq: int, credit: int) -> bytes:
     return b'{"ack":%d,"credit":%d}' % (seq, credit)
+
+
+def encode_resume(outbox: str, seq: int, credit: int) -> bytes:
+    """The answer to a further hello; `credit` counts beyond `seq`."""
+    return _encode({"resume": Resume(outbox, seq), "credit": credit})
 
 
 def encode_named(name: str, body: Struct) -> bytes:

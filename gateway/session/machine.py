@@ -1,18 +1,25 @@
 """The device session's state machine: every transition of a session is in this module.
 
-             hello              welcome               close, offence, expiry, takeover
-  GREETING ---------> RESUMING ---------> ESTABLISHED ---------------------------------> ENDED
-     |                   |                                                                 ^
-     +-------------------+-----------------------------------------------------------------+
+             hello              welcome                  close, offence, expiry, takeover
+  GREETING ---------> RESUMING ---------> ESTABLISHED ------------------------------------> ENDED
+     |                   |                 |       ^                                          ^
+     |                   |   further hello |       | resume                                   |
+     |                   |                 v       |                                          |
+     |                   |                 CHANGING                                           |
+     |                   |                     |                                              |
+     +-------------------+---------------------+----------------------------------------------+
 
 Rules:
-- The first frame is `hello`; it says where the device's outbox stands. It comes once, and the
-  device waits for `welcome`, which says where the stream stands.
+- The first frame is `hello`; it says where the device's outbox stands. The device waits for
+  `welcome`, which says where the stream stands, and sends nothing before it.
+- Once every message is settled and the device has been told so, it may send a further `hello`, for
+  another outbox. It sends no message and no hello until the answer, `resume`; what belongs to no
+  outbox (results, credentials) may go on. `ack`s count in the outbox of the last answer.
 - `seq` rises by one from what the stream has. A gap or a repeat is an offence: the transport is
   ordered, so either is a broken client, and storing on would break the order we promise.
 - A message beyond the credit is an offence.
-- A message that has its place in the order but cannot be stored (its type, time, depth) is not an
-  offence: it is settled into the dead letters, or its device would resend it for ever.
+- A message that has its place in the order but cannot be stored (its type, time, depth, size) is
+  not an offence: it is settled into the dead letters, or its device would resend it for ever.
 - Settling is in order: `settle(seq)` covers everything up to and including `seq`.
 
 No I/O, no clock of its own: the shell feeds frames and settlements and carries out what comes back.
@@ -36,14 +43,19 @@ class State(enum.Enum):
     GREETING = "greeting"
     RESUMING = "resuming"
     ESTABLISHED = "established"
+    CHANGING = "changing"
     ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """Bounds of one session. Sizes in bytes, credit in messages."""
+    """Bounds of one session. Sizes in bytes, credit in messages.
+
+    `frame_bytes_max` is told to devices here and held by the connection.
+    """
 
     message_bytes_max: int = 65_536
+    frame_bytes_max: int = 262_144
     json_depth_max: int = 32
     messages_per_frame_max: int = 1_000
     credit_initial: int = 32
@@ -95,7 +107,7 @@ class Session:
     @property
     def unsettled(self) -> int:
         """Messages received and not yet settled."""
-        if self.state in (State.GREETING, State.RESUMING):
+        if self.state in (State.GREETING, State.RESUMING, State.CHANGING):
             return 0
         return self._next_seq - 1 - self._credit.acked
 
@@ -119,9 +131,11 @@ class Session:
         if self.state is State.RESUMING:
             raise PolicyViolation("hello", "a frame before welcome")
         if type(received) is list:
+            if self.state is State.CHANGING:
+                raise PolicyViolation("hello", "a message before the further hello is answered")
             return self._admit(received, text)
         if isinstance(received, frames.Hello):
-            raise PolicyViolation("hello", "hello comes once")
+            return self._change(received)
         if isinstance(received, frames.Result) and len(received.id) > RESULT_ID_MAX_CHARS:
             raise PolicyViolation("result", f"id is longer than {RESULT_ID_MAX_CHARS} characters")
         return received
@@ -146,13 +160,13 @@ class Session:
         return frames.encode_ack(self._credit.acked, self._credit.credit)
 
     def begin(self, settled: int, ceiling: int) -> None:
-        """The hello is answered: everything up to `settled` is in the stream.
+        """The last hello is answered: everything up to `settled` is in the stream.
 
         Args:
             settled: at least `hello.oldest - 1`; more if the stream has more than the device knows.
             ceiling: what a session of this node may have outstanding now.
         """
-        assert self.state is State.RESUMING
+        assert self.state in (State.RESUMING, State.CHANGING)
         self._next_seq = settled + 1
         self._credit.start(settled, ceiling)
         self.state = State.ESTABLISHED
@@ -173,11 +187,21 @@ class Session:
     def _greet(self, received: frames.Decoded) -> frames.Hello:
         if not isinstance(received, frames.Hello):
             raise PolicyViolation("hello", "the first frame must be hello")
-        if not is_token(received.outbox):
+        return self._take_up(received, State.RESUMING)
+
+    def _change(self, hello: frames.Hello) -> frames.Hello:
+        if self.state is State.CHANGING:
+            raise PolicyViolation("hello", "a hello before the one before it is answered")
+        if self.unsettled or self._unreported:
+            raise PolicyViolation("hello", "a further hello while messages are not acknowledged")
+        return self._take_up(hello, State.CHANGING)
+
+    def _take_up(self, hello: frames.Hello, state: State) -> frames.Hello:
+        if not is_token(hello.outbox):
             raise PolicyViolation("hello", "outbox must match [A-Za-z0-9_-]{1,64}")
-        self.outbox = received.outbox
-        self.state = State.RESUMING
-        return received
+        self.outbox = hello.outbox
+        self.state = state
+        return hello
 
     def _admit(self, messages: list[Storable], text: bytes) -> list[Storable]:
         limits = self._limits

@@ -16,8 +16,10 @@ from typing import Final
 import nats.errors
 import nats.js.errors
 import structlog
+from msgspec import UNSET
 from nats.aio.client import Client
 
+from gateway.session.frames import Hello
 from gateway.stream.encoding import DEADLETTERS, EVENTS
 
 _log = structlog.get_logger(__name__)
@@ -61,14 +63,19 @@ class Watermarks:
         self._on_lookup = on_lookup
         self._cache: OrderedDict[tuple[str, str, str], tuple[float, int]] = OrderedDict()
 
-    def needed(self, age_ms: int) -> bool:
-        return age_ms > self._needed_ms
+    def known(self, _tenant: str, _device: str, hello: Hello) -> int | None:
+        """The last settled seq of the outbox, or None if the stream must be asked."""
+        nothing_in_doubt = hello.sent is not UNSET and hello.sent < hello.oldest
+        return hello.oldest - 1 if nothing_in_doubt or hello.age_ms <= self._needed_ms else None
 
-    async def last_seq(self, tenant: str, device: str, outbox: str) -> int:
-        """The last seq of `outbox` in the stream or the dead letters, 0 if there is none.
+    async def look_up(self, tenant: str, device: str, hello: Hello) -> int:
+        """The last settled seq of the outbox, as the stream and the dead letters have it.
 
         Waits while the stream does not answer: to guess would be to store something twice.
         """
+        return max(hello.oldest - 1, await self._last_seq(tenant, device, hello.outbox))
+
+    async def _last_seq(self, tenant: str, device: str, outbox: str) -> int:
         key = (tenant, device, outbox)
         known = self._cache.get(key)
         if known is not None and self._clock() - known[0] < _CACHE_S:

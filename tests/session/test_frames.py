@@ -32,6 +32,8 @@ JSON = st.recursive(
 def test_each_frame_of_a_device():
     hello = decode_device_frame(b'{"hello":{"outbox":"b","oldest":7,"age_ms":80}}')
     assert hello == Hello("b", 7, 80)
+    known = decode_device_frame(b'{"hello":{"outbox":"b","oldest":7,"sent":0}}')
+    assert known == Hello("b", 7, 0, 0)
     assert decode_device_frame(b'{"credential":"a.b.c"}') == "a.b.c"
     result = decode_device_frame(b'{"result":{"id":"1","ok":true,"data":{"x": 1}}}')
     assert result == Result("1", True, Raw(b'{"x": 1}'))
@@ -39,6 +41,11 @@ def test_each_frame_of_a_device():
     assert one == [Message(1, "t", Raw(b"null"), UNSET)]
     many = decode_device_frame(b'[{"seq":1,"type":"t","data":1},{"seq":2,"type":"u","data":2}]')
     assert [message.seq for message in many] == [1, 2]
+
+
+def test_a_newer_client_may_say_more_in_its_hello():
+    newer = decode_device_frame(b'{"hello":{"outbox":"b","oldest":7,"state":"v1","more":[1]}}')
+    assert newer == Hello("b", 7)
 
 
 @given(JSON)
@@ -75,7 +82,8 @@ def test_data_is_carried_byte_for_byte(value):
         (b'{"seq":true,"type":"t","data":1}', "frame"),
         (b'{"hello":{"outbox":"b"}}', "frame"),
         (b'{"hello":{"outbox":"b","oldest":1},"credential":"x"}', "frame"),
-        (b'{"hello":{"outbox":"b","oldest":1,"more":1}}', "frame"),
+        (b'{"hello":{"outbox":"b","oldest":1,"sent":-1}}', "frame"),
+        (b'{"hello":{"outbox":"b","oldest":1},"more":1}', "frame"),
         (b'{"credential":5}', "frame"),
         (b'{"welcome":{}}', "frame"),
         (b'{"ack":1}', "frame"),
@@ -146,8 +154,15 @@ def test_a_limit_is_inclusive(limit):
 
 
 def test_server_frames_round_trip_and_unknown_members_are_left_to_newer_clients():
-    welcome = frames.Welcome("s", 32, 65536, frames.Resume("b", 4), 2000, 30000)
+    resume = frames.Resume("b", 4)
+    welcome = frames.Welcome(
+        "s", 32, 65536, resume, 2000, 30000, 262_144, 1000, 32, frames.FEATURES
+    )
     assert decode_server_frame(frames.encode_named("welcome", welcome)).welcome == welcome
+    older = frames.Welcome("s", 32, 65536, resume, 2000, 30000)
+    assert decode_server_frame(frames.encode_named("welcome", older)).welcome == older
+    resumed = decode_server_frame(frames.encode_resume("b", 4, 32))
+    assert (resumed.resume, resumed.credit, resumed.ack) == (resume, 32, UNSET)
     acked = decode_server_frame(frames.encode_ack(7, 64))
     assert (acked.ack, acked.credit) == (7, 64)
     newer = decode_server_frame(b'{"ack":1,"credit":2,"mood":"fine","hold":{"reason":"x","y":1}}')

@@ -40,10 +40,9 @@ def offence(session, text):
     return type(caught.value), caught.value.error
 
 
-def test_hello_comes_first_and_once():
+def test_hello_comes_first():
     for first in (encoded(1), b'{"credential":"x"}', b'{"result":{"id":"1","ok":true}}'):
         assert offence(Session(LIMITS), first) == (PolicyViolation, "hello")
-    assert offence(greeted(), hello()) == (PolicyViolation, "hello")
 
 
 @pytest.mark.parametrize("outbox", ["", "a.b", "a b", "ä", "x" * 65, "a\u0000", "*", ">"])
@@ -208,3 +207,49 @@ def test_a_hold_gives_no_credit_and_its_release_says_how_much_there_is():
     assert session.take_ack() == b'{"ack":4,"credit":0}'
     assert session.release(100) == b'{"ack":4,"credit":4}'
     assert session.take_ack() is None
+
+
+def test_a_further_hello_begins_another_outbox_with_a_small_window():
+    session = greeted()
+    session.receive(encoded(1, 2, 3, 4))
+    session.settle(4, 100)
+    session.take_ack()
+    received = session.receive(hello(oldest=7, outbox="other"))
+    assert (received.outbox, session.outbox, session.state) == ("other", "other", State.CHANGING)
+    assert session.unsettled == 0
+    session.begin(11, 100)
+    assert (session.state, session.acked, session.credit) == (State.ESTABLISHED, 11, 4)
+    assert session.take_ack() is None
+    assert [message.seq for message in session.receive(encoded(12))] == [12]
+    session.settle(12, 100)
+    assert session.take_ack() == b'{"ack":12,"credit":5}'
+
+
+def test_a_further_hello_waits_until_every_message_is_acknowledged():
+    session = greeted()
+    session.receive(encoded(1))
+    assert offence(session, hello()) == (PolicyViolation, "hello")
+    session.settle(1, 100)
+    assert offence(session, hello()) == (PolicyViolation, "hello")  # the ack is not sent yet
+    session.take_ack()
+    assert offence(session, hello(outbox="a.b")) == (PolicyViolation, "hello")
+    assert session.receive(hello()).outbox == "box"
+
+
+def test_between_a_further_hello_and_its_answer_only_what_belongs_to_no_outbox_is_said():
+    session = greeted()
+    session.receive(hello(outbox="other"))
+    for early in (encoded(1), hello(outbox="third"), b'{"seq":1,"type":7,"data":1}'):
+        assert offence(session, early) == (PolicyViolation, "hello")
+    assert session.receive(b'{"credential":"x"}') == "x"
+    assert session.receive(b'{"result":{"id":"1","ok":true}}').id == "1"
+
+
+def test_a_hold_that_ends_before_welcome_leaves_no_trace():
+    session = Session(LIMITS)
+    session.receive(hello())
+    session.hold()
+    session.begin(0, 100)
+    session.receive(encoded(1, 2, 3, 4))
+    session.settle(4, 100)
+    assert session.take_ack() == b'{"ack":4,"credit":8}'
