@@ -22,7 +22,6 @@ from websockets.typing import Subprotocol
 
 from gateway import development
 from gateway.admission.credential import CredentialPolicy, CredentialVerifier
-from gateway.admission.revocation import Revocation
 from gateway.backbone import Backbone
 from gateway.collector import CalmCollector
 from gateway.drain import send_away
@@ -36,11 +35,12 @@ from gateway.edge.hold import StreamHold
 from gateway.edge.key_source import KeySource
 from gateway.edge.knock import Granted, KnockContext
 from gateway.edge.listener import Listener
-from gateway.edge.ops import OpsListener, OpsSources
 from gateway.edge.outlet import Outlet, OutletOwner
 from gateway.edge.tls import Certificate
 from gateway.edge.wheel import TimingWheel
+from gateway.ops.listener import OpsListener, OpsSources
 from gateway.reception import Reception
+from gateway.revoking import OperatorRevocations
 from gateway.session import frames
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
@@ -140,9 +140,11 @@ class Gateway:
                 metrics=self.metrics.exposition,
                 not_ready=self.not_ready,
                 status=self.status,
-                drain=self.request_stop,
-                revoke=self._revoke,
-            )
+                drain=self.drain,
+                revocations=OperatorRevocations(self._reception),
+                is_token=is_token,
+            ),
+            hosts=settings.ops.hosts,
         )
         self._register_gauges()
 
@@ -192,8 +194,12 @@ class Gateway:
                 loop.remove_signal_handler(number)
 
     def request_stop(self) -> None:
-        """Stop in order; a second request stops at once."""
-        if self._stop.is_set():
+        """A signal: stop in order; a second one stops at once."""
+        self.drain(self._stop.is_set())
+
+    def drain(self, now: bool) -> None:
+        """Stop: in order, however often this is called, or at once if `now` says so."""
+        if now and not self._stop_now.is_set():
             _log.warning("stopping_now")
             self._stop_now.set()
         self._stop.set()
@@ -494,9 +500,6 @@ class Gateway:
             outbox=outbox,
             owner=owner,
         )
-
-    async def _revoke(self, revocation: Revocation) -> str:
-        return await self._reception.revoke(revocation)
 
     def _deliver(self, tenant: str, device: str, command: frames.Command) -> bool:
         handler = self._fleet.find(tenant, device)

@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 try:
-    import aiohttp
     import nats.errors
     import typer
     import uvloop
@@ -24,10 +23,11 @@ except ModuleNotFoundError as missing:  # a plain install is the client alone
 
 from clients import BackoffSettings, Device, DeviceError, Rejected
 from clients.credentials import static_credential
-from gateway import development
+from gateway import development, foreground, operate
 from gateway.admission.errors import AdmissionError
 from gateway.app import Gateway
 from gateway.edge.errors import EdgeError
+from gateway.ops.errors import OpsError
 from gateway.session.grammar import is_message_type, is_token
 from gateway.settings import Settings, SettingsError, load_settings
 from gateway.stream import nats_server
@@ -35,7 +35,8 @@ from gateway.stream.errors import StreamError
 from gateway.stream.replay import ReplayFilter, replay
 from gateway.telemetry.logs import configure_logs
 
-_POLL_S: Final = 0.5
+_OPS_URL: Final = "http://127.0.0.1:9090"
+_T = TypeVar("_T")
 
 app: Final = typer.Typer(
     name="tidegate",
@@ -85,7 +86,14 @@ def serve(
 
     try:
         uvloop.run(run())
-    except (SettingsError, AdmissionError, EdgeError, StreamError, nats.errors.Error) as exc:
+    except (
+        SettingsError,
+        AdmissionError,
+        EdgeError,
+        OpsError,
+        StreamError,
+        nats.errors.Error,
+    ) as exc:
         _fail(str(exc))
     except OSError as exc:
         _fail(str(exc))
@@ -256,9 +264,12 @@ OpsUrl = Annotated[str, typer.Option(help="Ops page of the gateway.")]
 
 
 @app.command()
-def drain(ops_url: OpsUrl = "http://127.0.0.1:9090") -> None:
+def drain(
+    ops_url: OpsUrl = _OPS_URL,
+    now: Annotated[bool, typer.Option("--now", help="Give no slots: stop at once.")] = False,
+) -> None:
     """Give every device of a gateway a slot elsewhere, then stop it; waits until it has stopped."""
-    asyncio.run(_drain(ops_url.rstrip("/")))
+    _operate(operate.drain(ops_url.rstrip("/"), now=now, say=typer.echo))
 
 
 @app.command()
@@ -267,15 +278,36 @@ def revoke(
     jti: Annotated[str | None, typer.Option(help="One credential, by its `jti`.")] = None,
     tenant: Annotated[str, typer.Option(help="Tenant of the device.")] = "default",
     hours: Annotated[float, typer.Option(help="For how long.", min=0.001)] = 24.0,
-    ops_url: OpsUrl = "http://127.0.0.1:9090",
+    undo: Annotated[bool, typer.Option("--undo", help="Let it in again.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Show what is revoked.")] = False,
+    ops_url: OpsUrl = _OPS_URL,
 ) -> None:
-    """Let a device or a credential in no more, on all nodes, and end its session."""
+    """Let a device or a credential in no more, on all nodes, and end its session.
+
+    With --undo it may come in again; --list shows what is revoked, one JSON line each.
+    """
+    url = ops_url.rstrip("/")
+    if list_:
+        if undo or device is not None or jti is not None:
+            _fail("--list shows all that is revoked; it takes nothing but --ops-url")
+        answer = _operate(operate.ask(f"{url}/revocations"))
+        for entry in answer["revocations"]:
+            until = datetime.fromtimestamp(entry.pop("until"), UTC)
+            typer.echo(json.dumps(entry | {"until": until.isoformat(timespec="seconds")}))
+        if answer["total"] > len(answer["revocations"]):
+            typer.echo(f"tidegate: {answer['total']} in all; the first are shown", err=True)
+        return
     if (device is None) == (jti is None):
         _fail("give --device or --jti")
-    until = time.time() + hours * 3600
-    wanted: dict[str, Any] = {"until": until}
-    wanted |= {"jti": jti} if jti is not None else {"tenant": tenant, "device": device}
-    answer = asyncio.run(_post(f"{ops_url.rstrip('/')}/revoke", wanted))
+    wanted = {"jti": jti} if jti is not None else {"tenant": tenant, "device": device}
+    if undo:
+        answer = _operate(operate.ask(f"{url}/unrevoke", wanted))
+        if not answer["was_revoked"]:
+            typer.echo("tidegate: it was not revoked on this node", err=True)
+        typer.echo(f"may come in again on this {answer['unrevoked']}")
+        return
+    until_s = time.time() + hours * 3600
+    answer = _operate(operate.ask(f"{url}/revoke", wanted | {"until": until_s}))
     typer.echo(f"revoked on this {answer['revoked']} for {hours:g} h")
 
 
@@ -291,10 +323,17 @@ def _settings(config: Path | None, overrides: dict[str, Any]) -> Settings:
         return load_settings(config, overrides=overrides)
     except SettingsError as exc:
         _fail(str(exc))
-        raise  # never reached; _fail exits
 
 
-def _fail(message: str) -> None:
+def _operate(work: Coroutine[Any, Any, _T]) -> _T:
+    """Talk to an ops port."""
+    try:
+        return foreground.run(work)
+    except operate.OperateError as exc:
+        _fail(str(exc))
+
+
+def _fail(message: str) -> NoReturn:
     for line in message.splitlines():
         typer.echo(f"tidegate: {line}", err=True)
     raise typer.Exit(1)
@@ -332,7 +371,6 @@ def _since(text: str | None) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         _fail(f"--since {text!r}: neither 10m, 2h, 1d, `all` nor an RFC 3339 time")
-        raise
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
@@ -365,35 +403,6 @@ async def _tail(settings: Settings, wanted: ReplayFilter, follow: bool) -> None:
             sys.stdout.buffer.flush()
     finally:
         await client.close()
-
-
-async def _post(url: str, document: dict[str, Any]) -> dict[str, Any]:
-    try:
-        async with aiohttp.ClientSession() as http, http.post(url, json=document) as response:
-            answer: dict[str, Any] = await response.json()
-    except (aiohttp.ClientError, ValueError) as exc:
-        _fail(f"{url}: {exc}")
-        raise
-    if response.status >= HTTPStatus.BAD_REQUEST:
-        _fail(f"{url}: {answer.get('detail', answer)}")
-    return answer
-
-
-async def _drain(ops_url: str) -> None:
-    await _post(f"{ops_url}/drain", {})
-    shown = None
-    async with aiohttp.ClientSession() as http:
-        while True:
-            try:
-                async with http.get(f"{ops_url}/status") as response:
-                    devices = (await response.json())["devices"]
-            except aiohttp.ClientError:
-                typer.echo("stopped")
-                return
-            if devices != shown:
-                typer.echo(f"{devices} devices left")
-                shown = devices
-            await asyncio.sleep(_POLL_S)
 
 
 async def _be_device(url: str, credential: str, outbox: Path) -> None:

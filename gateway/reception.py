@@ -9,6 +9,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -256,6 +257,14 @@ class Reception:
             else:
                 return "fleet"
         return "node"
+
+    async def unrevoke(self, revocation: Revocation) -> str:
+        """Undo `revocation` on all nodes: one that has ended takes its place.
+
+        Returns:
+            How far it went, as of `revoke`.
+        """
+        return await self.revoke(replace(revocation, until=0.0))
 
     def _enforce(self, revocation: Revocation) -> None:
         self.revocations.add(revocation)

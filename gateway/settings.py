@@ -25,6 +25,7 @@ Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Bytes = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})$")]
 
 
 class SettingsError(ValueError):
@@ -65,6 +66,7 @@ class Ops(_Section):
 
     host: str = "127.0.0.1"
     port: Port = 9090
+    hosts: tuple[HostName, ...] = ()
 
 
 class Limits(_Section):

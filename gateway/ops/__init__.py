@@ -1,0 +1,1 @@
+"""What operators see and press, on a port of its own. The composition fills its protocols."""

@@ -1,0 +1,101 @@
+"""What an operator posts: the bodies of `/drain`, `/revoke` and `/unrevoke`. Pure.
+
+Every name is checked against the same grammar as a device's, so that nothing is kept that no device
+could ever present.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import msgspec
+
+from gateway.ops.errors import BadOrder
+
+_Order = TypeVar("_Order")
+
+JTI_CHARS_MAX: Final = 256
+UNTIL_MAX: Final = 253_402_300_799.0
+"""Unix time in seconds of the last second of the year 9999: what any calendar can still show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who is revoked: one credential by its `jti`, or one device of a tenant."""
+
+    jti: str = ""
+    tenant: str = ""
+    device: str = ""
+
+
+class _Named(msgspec.Struct, forbid_unknown_fields=True):
+    jti: str = ""
+    tenant: str = ""
+    device: str = ""
+
+
+class _Revoke(_Named, forbid_unknown_fields=True, kw_only=True):
+    until: float
+
+
+class _Drain(msgspec.Struct, forbid_unknown_fields=True):
+    now: bool = False
+
+
+def parse_drain(body: bytes) -> bool:
+    """Whether to stop at once instead of giving each device a slot elsewhere.
+
+    Raises:
+        BadOrder: the body is no such order.
+    """
+    return _decode(body or b"{}", _Drain).now
+
+
+def parse_revoke(
+    body: bytes, *, now: float, is_token: Callable[[str], bool]
+) -> tuple[Subject, float]:
+    """Whom to revoke, and until when (Unix time in seconds).
+
+    Args:
+        body: JSON.
+        now: Unix time in seconds.
+        is_token: the grammar of tenant and device.
+
+    Raises:
+        BadOrder: the body is no such order.
+    """
+    order = _decode(body, _Revoke)
+    subject = _subject(order, is_token)
+    if not math.isfinite(order.until) or order.until > UNTIL_MAX:
+        raise BadOrder("until is beyond the year 9999")
+    if order.until <= now:
+        raise BadOrder("until is in the past; to undo a revocation, post /unrevoke")
+    return subject, order.until
+
+
+def parse_unrevoke(body: bytes, *, is_token: Callable[[str], bool]) -> Subject:
+    """Whose revocation to undo.
+
+    Raises:
+        BadOrder: the body is no such order.
+    """
+    return _subject(_decode(body, _Named), is_token)
+
+
+def _subject(order: _Named, is_token: Callable[[str], bool]) -> Subject:
+    if bool(order.jti) == bool(order.device) or bool(order.device) != bool(order.tenant):
+        raise BadOrder("name a jti, or a tenant and a device")
+    for name, value in (("tenant", order.tenant), ("device", order.device)):
+        if value and not is_token(value):
+            raise BadOrder(f"{name} must match [A-Za-z0-9_-]{{1,64}}")
+    if len(order.jti) > JTI_CHARS_MAX:
+        raise BadOrder(f"jti is longer than {JTI_CHARS_MAX} characters")
+    return Subject(order.jti, order.tenant, order.device)
+
+
+def _decode(body: bytes, kind: type[_Order]) -> _Order:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise BadOrder(str(exc)) from None

@@ -1,0 +1,185 @@
+"""The operators' port over real sockets, with sources of the test's own."""
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+
+from gateway.ops.errors import OpsListenError
+from gateway.ops.listener import BODY_BYTES_MAX, OpsListener, OpsSources
+from gateway.session.grammar import is_token
+
+FAR = 4_000_000_000
+
+
+class Revocations:
+    def __init__(self):
+        self.entries = {}
+
+    async def revoke(self, subject, until):
+        self.entries[subject] = until
+        return "fleet"
+
+    async def unrevoke(self, subject):
+        self.entries.pop(subject, None)
+        return "node"
+
+    def in_force(self):
+        return list(self.entries.items())
+
+
+class Port:
+    def __init__(self):
+        self.drains = []
+        self.revocations = Revocations()
+        sources = OpsSources(
+            metrics=lambda: (b"# metrics\n", "text/plain; version=1.0.0"),
+            not_ready=lambda: "draining" if self.drains else None,
+            status=lambda: {"devices": 5},
+            drain=self.drains.append,
+            revocations=self.revocations,
+            is_token=is_token,
+        )
+        self.listener = OpsListener(sources, hosts=["gate-1.internal"])
+        self.port = 0
+
+    async def send(self, data, *, until=b""):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(data)
+            return await (reader.readuntil(until) if until else reader.read())
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def ask(self, line, body=None, *, host="127.0.0.1", headers=()):
+        """Status and JSON (or text) of the answer."""
+        lines = [f"{line} HTTP/1.1", *(f"Host: {each}" for each in host.split("|") if host)]
+        if body is not None:
+            text = body if isinstance(body, bytes) else json.dumps(body).encode()
+            lines.append(f"Content-Length: {len(text)}")
+            if not headers:
+                headers = ["Content-Type: application/json"]
+        lines += [*headers, "Connection: close", "", ""]
+        answer = await self.send("\r\n".join(lines).encode() + (text if body is not None else b""))
+        head, _, content = answer.partition(b"\r\n\r\n")
+        status = int(head.split()[1])
+        return status, json.loads(content) if b"application/json" in head else content
+
+
+@pytest.fixture
+async def ops():
+    port = Port()
+    port.port = await port.listener.start("127.0.0.1", 0)
+    yield port
+    await port.listener.stop()
+
+
+async def test_the_pages(ops):
+    assert await ops.ask("GET /metrics") == (200, b"# metrics\n")
+    assert await ops.ask("GET /healthz") == (200, {"healthy": True})
+    assert await ops.ask("GET /readyz") == (200, {"ready": True})
+    assert await ops.ask("GET /status") == (200, {"devices": 5})
+    assert (await ops.ask("GET /nothing"))[0] == 404
+    assert (await ops.ask("GET /drain"))[0] == 405
+    assert ops.drains == []
+
+
+@pytest.mark.parametrize("page", ["GET /metrics", "GET /healthz", "GET /readyz"])
+async def test_probes_and_scrapes_may_name_any_host(ops, page):
+    assert (await ops.ask(page, host="10-1-2-3.pod.cluster.local:9090"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [
+        ("GET /status", None),
+        ("GET /revocations", None),
+        ("POST /drain", {}),
+        ("POST /revoke", {"until": FAR, "jti": "x"}),
+        ("POST /unrevoke", {"jti": "x"}),
+        ("GET /", None),
+    ],
+)
+async def test_a_page_under_a_foreign_name_reaches_nothing(ops, line, body):
+    """DNS rebinding: for the browser it is the same origin, and the name is in `Host`."""
+    for host in ("attacker.example:9090", "", "127.0.0.1|attacker.example"):
+        headers = ["Origin: http://attacker.example:9090", "Content-Type: application/json"]
+        status, answer = await ops.ask(line, body, host=host, headers=headers)
+        assert status in (400, 421)
+        if status == 421:
+            assert "ops.hosts" in answer["detail"]
+    assert ops.drains == []
+    assert ops.revocations.entries == {}
+
+
+async def test_an_absolute_target_is_judged_as_a_host(ops):
+    assert (await ops.ask("GET http://attacker.example/status"))[0] == 421
+    assert (await ops.ask("GET http://127.0.0.1/status"))[0] == 200
+
+
+async def test_configured_names_and_addresses_are_good(ops):
+    for host in ("gate-1.internal:9090", "localhost", "[::1]:9090", "10.0.0.7"):
+        assert (await ops.ask("GET /status", host=host))[0] == 200
+
+
+async def test_drain_may_be_repeated_and_now_is_a_word_of_its_own(ops):
+    for _ in range(3):
+        assert await ops.ask("POST /drain", {}) == (202, {"draining": True, "now": False})
+    assert await ops.ask("POST /drain", {"now": True}) == (202, {"draining": True, "now": True})
+    assert (await ops.ask("POST /drain", {"now": "yes"}))[0] == 400
+    assert ops.drains == [False, False, False, True]
+
+
+async def test_revocations_are_made_listed_and_undone(ops):
+    device = {"tenant": "default", "device": "veh-1"}
+    assert await ops.ask("POST /revoke", {"until": FAR, **device}) == (200, {"revoked": "fleet"})
+    await ops.ask("POST /revoke", {"until": FAR + 1, "jti": "abc"})
+    entries = [{**device, "until": FAR}, {"jti": "abc", "until": FAR + 1}]
+    assert await ops.ask("GET /revocations") == (200, {"total": 2, "revocations": entries})
+    undone = {"unrevoked": "node", "was_revoked": True}
+    assert await ops.ask("POST /unrevoke", device) == (200, undone)
+    assert (await ops.ask("POST /unrevoke", device))[1]["was_revoked"] is False
+    assert (await ops.ask("GET /revocations"))[1]["total"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b'{"until":1,"jti":"x"}', [], 400),
+        (b"{}", ["Content-Type: text/plain"], 415),
+        (b"jti=x", ["Content-Type: application/x-www-form-urlencoded"], 415),
+        (b" " * (BODY_BYTES_MAX + 1), [], 413),
+        (b"\x1f\x8b", ["Content-Type: application/json", "Content-Encoding: gzip"], 400),
+        (json.dumps({"until": FAR, "tenant": "t", "device": "d" * 100}).encode(), [], 400),
+    ],
+)
+async def test_a_bad_body_is_refused_in_json(ops, body, headers, status):
+    answer = await ops.ask("POST /revoke", body, headers=headers)
+    assert answer[0] == status
+    assert answer[1]["error"] == "bad_request"
+    assert ops.revocations.entries == {}
+
+
+async def test_what_is_no_http_leaves_no_traceback(ops, caplog):
+    for data in (b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9\r\n\r\n"):
+        assert b" 400 " in (await ops.send(data)).split(b"\r\n")[0]
+    many = b"".join(b"a%d: b\r\n" % number for number in range(100))
+    await ops.send(b"GET /status HTTP/1.1\r\nHost: localhost\r\n" + many + b"\r\n")
+    assert caplog.records == []
+
+
+async def test_connections_that_say_nothing_do_not_keep_operators_out(ops):
+    silent = [await asyncio.open_connection("127.0.0.1", ops.port) for _ in range(200)]
+    try:
+        assert (await ops.ask("GET /readyz"))[0] == 200
+    finally:
+        for _reader, writer in silent:
+            writer.transport.abort()
+
+
+async def test_an_address_in_use_is_said(ops):
+    with pytest.raises(OpsListenError, match=f"cannot listen on 127.0.0.1 port {ops.port}: "):
+        await Port().listener.start("127.0.0.1", ops.port)

@@ -1,0 +1,97 @@
+"""The operators' port and commands against a gateway that serves devices."""
+
+import asyncio
+import json
+
+import aiohttp
+from support.gateways import running_gateway
+from support.processes import GatewayProcess
+from support.waiting import within
+from support.wire import message, raw_device
+from test_cli import tidegate
+
+
+async def post(gateway, page, document, **headers):
+    url = f"http://127.0.0.1:{gateway.ops_port}{page}"
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(url, json=document, headers=headers) as response,
+    ):
+        return response.status, await response.json()
+
+
+async def test_a_drain_asked_for_twice_still_gives_everybody_a_slot(tmp_path):
+    async with running_gateway(tmp_path, drain__rate_per_s=20.0) as gateway:
+        async with raw_device(gateway, "veh-1") as one, raw_device(gateway, "veh-2") as two:
+            stopping = asyncio.create_task(_stopped(gateway))
+            for _ in range(3):
+                assert (await post(gateway, "/drain", {}))[0] == 202
+            for device in (one, two):
+                assert (await device.hear_named("goaway"))["reason"] == "drain"
+                assert (await device.closed())[0] == 1012
+            await within(stopping)
+
+
+async def test_now_cuts_a_drain_short(tmp_path):
+    async with running_gateway(tmp_path, drain__rate_per_s=0.001) as gateway:
+        async with raw_device(gateway, "veh-1"), raw_device(gateway, "veh-2"):
+            stopping = asyncio.create_task(_stopped(gateway))
+            assert (await post(gateway, "/drain", {}))[0] == 202
+            assert (await post(gateway, "/drain", {"now": True}))[0] == 202
+            await within(stopping)
+
+
+async def _stopped(gateway):
+    """What `Gateway.run` does when it is told to stop."""
+    await gateway._stop.wait()
+    await gateway.stop()
+
+
+async def test_a_page_under_a_foreign_name_neither_revokes_nor_drains(gateway):
+    document = {"until": 4_000_000_000, "tenant": "default", "device": "veh-1"}
+    origin = f"http://attacker.example:{gateway.ops_port}"
+    host = {"Host": f"attacker.example:{gateway.ops_port}", "Origin": origin}
+    assert (await post(gateway, "/revoke", document, **host))[0] == 421
+    assert (await post(gateway, "/drain", {}, **host))[0] == 421
+    async with raw_device(gateway, "veh-1") as device:
+        await device.say(message(1))
+        await device.hear_ack(1)
+
+
+async def test_a_revocation_is_listed_undone_and_its_undoing_survives_a_restart(tmp_path):
+    gateway = GatewayProcess(tmp_path)
+
+    def knocks(stdin='{"type":"t","data":1}\n'):
+        return tidegate(
+            *("device", "veh-1", "--url", gateway.url, "--data-dir", gateway.data_dir), stdin=stdin
+        )
+
+    async def run(*arguments):
+        ops = f"http://127.0.0.1:{gateway.ops_port}"
+        return await asyncio.to_thread(tidegate, "revoke", *arguments, "--ops-url", ops)
+
+    gateway.start()
+    try:
+        assert (await run("--device", "veh-1")).stdout.startswith("revoked on this node")
+        await run("--jti", "abc", "--hours", "1")
+        listed = [json.loads(line) for line in (await run("--list")).stdout.splitlines()]
+        assert [sorted(entry) for entry in listed] == [
+            ["jti", "until"],
+            ["device", "tenant", "until"],
+        ]
+        assert listed[1]["device"] == "veh-1"
+        assert "revoked" in (await asyncio.to_thread(knocks)).stderr
+        done = await run("--device", "veh-1", "--undo")
+        assert (done.stdout, done.stderr) == ("may come in again on this node\n", "")
+        assert "was not revoked" in (await run("--device", "veh-1", "--undo")).stderr
+        assert (await asyncio.to_thread(knocks)).returncode == 0
+        gateway.signal(15)
+        await gateway.ended()
+        gateway.start()
+        assert (await asyncio.to_thread(knocks)).returncode == 0
+        assert [json.loads(line)["jti"] for line in (await run("--list")).stdout.splitlines()] == [
+            "abc"
+        ]
+        assert "takes nothing but" in (await run("--list", "--undo")).stderr
+    finally:
+        gateway.stop()
