@@ -35,7 +35,6 @@ OFFENCES = [
     ({"hello": {"outbox": "a.b", "oldest": 1}}, 1008, "hello"),
     ({"ack": 5}, 1008, "frame"),
     ({"result": {"id": "x" * 100, "ok": True}}, 1008, "result"),
-    (message(1, data="x" * 65_535), 1009, "size"),
     ("x" * 262_145, 1009, "size"),
 ]
 
@@ -52,6 +51,29 @@ async def test_each_offence_is_named_counted_and_touches_nobody_else(node, frame
         await bystander.say(message(1))
         await bystander.hear_ack(1)
     assert node.metrics.value("tidegate_sessions_closed_total", {"cause": error}) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "original_bytes"),
+    [
+        (json.dumps("x" * 65_535), "too_large", 65_565),
+        (r'"\ud800"', "surrogate", 0),
+        (r'{"a":"\udc00"}', "surrogate", 0),
+    ],
+)
+async def test_data_that_cannot_be_stored_is_rejected_and_the_rest_flows(
+    node, data, error, original_bytes
+):
+    async with raw_device(node) as device:
+        text = f'{{"seq":1,"type":"t","data":{data}}}'
+        await device.say(f'[{text},{{"seq":2,"type":"t","data":2}}]')
+        assert (await device.hear_named("reject"))["error"] == error
+        await device.hear_ack(2)
+    assert [stored.data for stored in await read_embedded(node.data_dir)] == [b"2"]
+    (letter,) = await read_embedded(node.data_dir, "DEADLETTERS")
+    assert letter.headers["Tidegate-Error"] == error
+    assert letter.data == text.encode()[:4_096]
+    assert int(letter.headers.get("Tidegate-Truncated", 0)) == original_bytes
 
 
 async def test_binary_is_not_spoken_here(node):

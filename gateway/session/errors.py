@@ -3,7 +3,6 @@
 SessionError
  +-- DataError           1007  not UTF-8, not JSON
  +-- PolicyViolation     1008  a rule of the protocol: hello, gap, credit, frame, depth, fragments
- +-- MessageTooBig       1009  a message or frame over its limit
  +-- InternalError       1011  the gateway cannot go on, through no fault of the device
  +-- CredentialExpired   4401
  +-- Revoked             4403
@@ -48,10 +47,6 @@ class DataError(SessionError):
 
 class PolicyViolation(SessionError):
     close_code = 1008
-
-
-class MessageTooBig(SessionError):
-    close_code = 1009
 
 
 class InternalError(SessionError):

@@ -8,7 +8,6 @@ leniently (a newer gateway may say more than an older client knows).
 came with. msgspec checks its syntax while it looks for its end; UTF-8 is checked here.
 """
 
-import re
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -90,26 +89,28 @@ class DeviceFrame(Struct, forbid_unknown_fields=True):
 
 
 class Unusable(Struct):
-    """A message in its place in the order, but not one that can be stored: a dead letter."""
+    """A message in its place in the order, but not one that can be stored: a dead letter.
+
+    `original_bytes` is the size of the message where `raw` is only its beginning, else 0.
+    """
 
     seq: int
     error: str
     detail: str
     raw: bytes
+    original_bytes: int = 0
 
 
-Credential = Annotated[str, "a JWT offered in-band"]
-Decoded = Hello | Result | str | list[Message | Unusable]
+class Damaged(Struct):
+    """A frame that does not decode as a whole; its messages may. `error` as of `FrameError`."""
+
+    error: str
+    detail: str
 
 
-class _SeqOnly(Struct):
-    seq: Seq
-
+Decoded = Hello | Result | str | list[Message | Unusable] | Damaged
 
 _decode_frame = msgspec.json.Decoder(DeviceFrame | list[Message]).decode
-_decode_raws = msgspec.json.Decoder(list[Raw]).decode
-_decode_message = msgspec.json.Decoder(Message).decode
-_decode_seq = msgspec.json.Decoder(_SeqOnly).decode
 
 
 def check_utf8(text: bytes) -> None:
@@ -129,20 +130,19 @@ def decode_device_frame(text: bytes) -> Decoded:
     """Decode what a device sent.
 
     Returns:
-        A `Hello`, a `Result`, a `str` (a fresh credential) or a list of messages. A message that
-        has its `seq` but is otherwise malformed comes back as `Unusable`: closing would make its
-        device, which must resend it, loop for ever on the same poison.
+        A `Hello`, a `Result`, a `str` (a fresh credential), a list of messages, or `Damaged`, of
+        which `salvage` may read messages one by one.
 
     Raises:
-        FrameError: not UTF-8, not JSON, or no frame of the contract.
+        FrameError: not UTF-8, or certainly no frame of the contract.
     """
     check_utf8(text)
     try:
         frame = _decode_frame(text)
     except msgspec.ValidationError as exc:
-        return _salvage(text, str(exc))
+        return Damaged("frame", str(exc))
     except msgspec.DecodeError as exc:
-        raise FrameError("json", str(exc)) from None
+        return Damaged("json", str(exc))
     except RecursionError:
         raise FrameError("depth", "nested too deep to parse") from None
     if type(frame) is list:
@@ -156,34 +156,13 @@ def decode_device_frame(text: bytes) -> Decoded:
             or frame.result is not UNSET
             or frame.credential is not UNSET
         ):
-            return _salvage(text, "a message has seq, type, data and optionally time")
+            return Damaged("frame", "a message has seq, type, data and optionally time")
         return [Message(frame.seq, frame.type, frame.data, frame.time)]
     named = [frame.hello, frame.result, frame.credential]
     present = [member for member in named if member is not UNSET]
     if len(present) != 1 or not (frame.type is frame.data is frame.time is UNSET):
         raise FrameError("frame", "expected exactly one of hello, result, credential, or a message")
     return present[0]
-
-
-def _salvage(text: bytes, problem: str) -> list[Message | Unusable]:
-    """Keep the order of a frame in which some message is malformed, if every `seq` can be read."""
-    try:
-        raws = _decode_raws(text) if text.lstrip()[:1] == b"[" else [Raw(text)]
-        return [_message_or_unusable(bytes(raw)) for raw in raws]
-    except (msgspec.DecodeError, RecursionError):
-        raise FrameError("frame", problem) from None
-
-
-def _message_or_unusable(raw: bytes) -> Message | Unusable:
-    try:
-        return _decode_message(raw)
-    except msgspec.ValidationError as exc:
-        return Unusable(_decode_seq(raw).seq, "schema", str(exc), raw)
-
-
-def raw_message(text: bytes, index: int) -> bytes:
-    """The bytes of message `index` as they stand in the (already decoded) frame `text`."""
-    return bytes(_decode_raws(text)[index]) if text.lstrip()[:1] == b"[" else text
 
 
 class Resume(Struct):
@@ -251,10 +230,6 @@ class ServerFrame(Struct):
     command: Command | UnsetType = UNSET
 
 
-_strings = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_not_brackets = bytes(byte for byte in range(256) if byte not in b"[]{}")
-_innermost = re.compile(rb"\[\]|\{\}")
-
 _encode = msgspec.json.Encoder().encode
 _decode_server = msgspec.json.Decoder(ServerFrame).decode
 
@@ -301,21 +276,3 @@ def encode_data(data: Any) -> bytes:
         TypeError: the value has no JSON form.
     """
     return _encode(data)
-
-
-def json_depth_exceeds(text: bytes, depth_max: int) -> bool:
-    """Whether JSON `text` (already known to be valid) nests deeper than `depth_max`.
-
-    Counts brackets first: nearly every message has fewer of them than the limit. Otherwise drops
-    strings and everything but brackets, then removes the innermost pairs once per allowed level,
-    all at the speed of bytes methods, so that 64 KiB of brackets do not stall the loop.
-    """
-    if text.count(b"{") + text.count(b"[") <= depth_max:
-        return False
-    brackets = _strings.sub(b"", text).translate(None, _not_brackets)
-    for _ in range(depth_max):
-        if not brackets:
-            return False
-        # One pass, both kinds: removing "[]" first would bare a "{}" within the same level.
-        brackets = _innermost.sub(b"", brackets)
-    return bool(brackets)

@@ -31,9 +31,10 @@ from typing import Final
 
 from msgspec import UNSET
 
-from gateway.session import frames
+from gateway.session import frames, salvage
 from gateway.session.credit import CreditWindow
-from gateway.session.errors import DataError, MessageTooBig, PolicyViolation
+from gateway.session.depth import json_depth_exceeds
+from gateway.session.errors import DataError, PolicyViolation
 from gateway.session.grammar import is_message_type, is_timestamp, is_token
 
 RESULT_ID_MAX_CHARS: Final = 64
@@ -121,11 +122,13 @@ class Session:
             SessionError: the session must end with its close code and reason.
         """
         try:
-            received = frames.decode_device_frame(text)
+            decoded = frames.decode_device_frame(text)
+            received = (
+                self._salvage(decoded, text) if isinstance(decoded, frames.Damaged) else decoded
+            )
         except frames.FrameError as exc:
-            if exc.error in ("utf8", "json"):
-                raise DataError(exc.error, exc.detail) from None
-            raise PolicyViolation(exc.error, exc.detail) from None
+            offence = DataError if exc.error in ("utf8", "json") else PolicyViolation
+            raise offence(exc.error, exc.detail) from None
         if self.state is State.GREETING:
             return self._greet(received)
         if self.state is State.RESUMING:
@@ -203,37 +206,68 @@ class Session:
         self.state = state
         return hello
 
+    def _salvage(self, damaged: frames.Damaged, text: bytes) -> list[Storable]:
+        """The messages of a frame that does not decode as a whole.
+
+        Raises:
+            FrameError: it is not made of messages.
+            SessionError: they break a rule, before any work is done on their bodies.
+        """
+        if self.state is not State.ESTABLISHED:
+            raise frames.FrameError(damaged.error, damaged.detail)
+        messages: list[Storable] = []
+        try:
+            raws = salvage.split(text)
+            self._check_count(len(raws))
+            for expected, raw in enumerate(raws, self._next_seq):
+                seq = salvage.seq_of(raw)
+                if seq != expected:
+                    raise _gap(expected, seq)
+                messages.append(salvage.read(seq, raw))
+        except salvage.Unreadable:
+            raise frames.FrameError(damaged.error, damaged.detail) from None
+        return messages
+
     def _admit(self, messages: list[Storable], text: bytes) -> list[Storable]:
-        limits = self._limits
-        if not 1 <= len(messages) <= limits.messages_per_frame_max:
-            raise PolicyViolation(
-                "frame", f"{len(messages)} messages, not 1 to {limits.messages_per_frame_max}"
-            )
+        count = len(messages)
+        self._check_count(count)
+        raws: list[bytes] | None = None
         expected = self._next_seq
         for index, message in enumerate(messages):
             if message.seq != expected:
-                raise PolicyViolation("gap", f"expected seq {expected}, got {message.seq}")
+                raise _gap(expected, message.seq)
             expected += 1
             if type(message) is frames.Message:
                 problem = self._problem(message)
                 if problem is not None:
-                    raw = frames.raw_message(text, index)
-                    messages[index] = frames.Unusable(message.seq, *problem, raw)
-            elif len(message.raw) > limits.message_bytes_max:  # type: ignore[union-attr]
-                raise self._too_big(message.seq)
-        if expected - 1 > self._credit.limit:
-            raise PolicyViolation(
-                "credit", f"seq {expected - 1} is beyond the credit, {self._credit.limit}"
-            )
+                    raws = salvage.split(text) if raws is None else raws
+                    messages[index] = self._unusable(message.seq, *problem, raws[index])
+            else:
+                assert type(message) is frames.Unusable
+                messages[index] = self._unusable(
+                    message.seq, message.error, message.detail, message.raw
+                )
         self._next_seq = expected
         return messages
+
+    def _check_count(self, count: int) -> None:
+        """Before any work on bodies: a device cannot make us work beyond its credit."""
+        limit = self._limits.messages_per_frame_max
+        if not 1 <= count <= limit:
+            raise PolicyViolation("frame", f"{count} messages, not 1 to {limit}")
+        last = self._next_seq + count - 1
+        if last > self._credit.limit:
+            raise PolicyViolation(
+                "credit", f"seq {last} is beyond the credit, {self._credit.limit}"
+            )
 
     def _problem(self, message: frames.Message) -> tuple[str, str] | None:
         """Why `message` cannot be stored, as the `error` and `detail` of its reject."""
         limits = self._limits
         data = bytes(message.data)
         if len(data) > limits.message_bytes_max:
-            raise self._too_big(message.seq)
+            detail = f"data has {len(data)} bytes, over {limits.message_bytes_max}"
+            return TOO_LARGE, detail
         if message.type not in self._known_types:
             if not is_message_type(message.type):
                 return "type", "not one to eight tokens [A-Za-z0-9_-]{1,64} joined by dots"
@@ -241,13 +275,24 @@ class Session:
                 self._known_types.add(message.type)
         if message.time is not UNSET and not is_timestamp(message.time):
             return "time", "not an RFC 3339 date-time with offset"
-        if frames.json_depth_exceeds(data, limits.json_depth_max):
+        if json_depth_exceeds(data, limits.json_depth_max):
             return "depth", f"nested deeper than {limits.json_depth_max}"
         return None
 
-    def _too_big(self, seq: int) -> MessageTooBig:
-        return MessageTooBig("size", f"seq {seq} is over {self._limits.message_bytes_max} bytes")
+    def _unusable(self, seq: int, error: str, detail: str, raw: bytes) -> frames.Unusable:
+        """A dead letter: the message whole if it is about as large as one may be."""
+        size = len(raw)
+        if error != TOO_LARGE and size <= self._limits.message_bytes_max + MEMBERS_BYTES_MAX:
+            return frames.Unusable(seq, error, detail, raw)
+        return frames.Unusable(seq, error, detail, raw[: salvage.LETTER_BYTES_MAX], size)
 
 
+def _gap(expected: int, seq: int) -> PolicyViolation:
+    return PolicyViolation("gap", f"expected seq {expected}, got {seq}")
+
+
+TOO_LARGE: Final = "too_large"
+MEMBERS_BYTES_MAX: Final = 1_024
+"""More than what a well-formed message has beside its data: names, seq, type, time."""
 KNOWN_TYPES_MAX: Final = 4_096
 """Well-formed types remembered by a node. A device that invents types can fill it, no more."""

@@ -74,8 +74,13 @@ class SourceHeaders:
         )
         return Envelope(EVENTS, self._subject + kind, headers, payload)
 
-    def dead_letter(self, seq: int, error: str, detail: str, time: str, raw: bytes) -> Envelope:
-        """A message for DEADLETTERS: the original bytes, the reason in headers."""
+    def dead_letter(
+        self, seq: int, error: str, detail: str, time: str, raw: bytes, original_bytes: int = 0
+    ) -> Envelope:
+        """A message for DEADLETTERS: the original bytes, the reason in headers.
+
+        `original_bytes` is the size of the original where `raw` is only its beginning, else 0.
+        """
         headers = (
             b"%s%d\r\nce-time:%s\r\n%s\r\n"
             b"Tidegate-Outbox:%s\r\nTidegate-Seq:%d\r\nTidegate-Error:%s\r\nTidegate-Detail:%s\r\n"
@@ -91,6 +96,8 @@ class SourceHeaders:
                 quote(detail[:_DETAIL_CHARS_MAX], safe=" $.,:;'`()[]{}<>=/-_").encode(),
             )
         )
+        if original_bytes:
+            headers += b"Tidegate-Truncated:%d\r\n" % original_bytes
         return Envelope(DEADLETTERS, self._dead_subject, headers, raw)
 
 

@@ -56,7 +56,9 @@ class SessionOutlet:
             else:
                 assert isinstance(message, Unusable)
                 reject = message.error, message.detail
-                envelope = headers.dead_letter(message.seq, *reject, received_at, message.raw)
+                envelope = headers.dead_letter(
+                    message.seq, *reject, received_at, message.raw, message.original_bytes
+                )
             items.append(
                 Pending(self._owner, self._device, message.seq, envelope, envelope.size, reject)
             )

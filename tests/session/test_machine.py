@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.session import frames
-from gateway.session.errors import DataError, MessageTooBig, PolicyViolation, SessionError
+from gateway.session.errors import DataError, PolicyViolation, SessionError
 from gateway.session.machine import Session, SessionLimits, State
 
 LIMITS = SessionLimits(
@@ -82,14 +82,82 @@ def test_acks_are_cumulative_and_said_once():
     assert session.take_ack() is None
 
 
-def test_sizes_and_counts():
-    assert offence(greeted(), encoded(1, data="x" * 255)) == (MessageTooBig, "size")
-    session = greeted()
-    assert len(session.receive(encoded(1, data="x" * 254))) == 1
+def test_counts_are_bounded():
     assert offence(greeted(), encoded(*range(1, 12))) == (PolicyViolation, "frame")
     assert offence(greeted(), b"[]") == (PolicyViolation, "frame")
-    unusable = b'{"seq":1,"type":"t","data":1,"more":"' + b"x" * 300 + b'"}'
-    assert offence(greeted(), unusable) == (MessageTooBig, "size")
+    malformed = b",".join(b'{"seq":%d}' % seq for seq in range(1, 12))
+    assert offence(greeted(), b"[" + malformed + b"]") == (PolicyViolation, "frame")
+
+
+def test_data_over_the_limit_is_a_dead_letter_that_keeps_its_beginning():
+    session = greeted()
+    assert isinstance(session.receive(encoded(1, data="x" * 254))[0], frames.Message)
+    text = encoded(2, data="x" * 9_000)
+    (letter,) = session.receive(text)
+    assert (letter.seq, letter.error) == (2, "too_large")
+    assert "9002 bytes, over 256" in letter.detail
+    assert (letter.raw, letter.original_bytes) == (text[:4_096], len(text))
+    small = encoded(3, data="x" * 255)
+    (letter,) = session.receive(small)
+    assert (letter.error, letter.raw, letter.original_bytes) == ("too_large", small, len(small))
+
+
+@pytest.mark.parametrize("member", ['"more":"%s"', '"type":"a b","data":"%s"'])
+def test_a_damaged_message_is_kept_whole_up_to_the_size_of_a_large_sound_one(member):
+    prefix, _, suffix = (b'{"seq":1,' + member.encode() + b"}").partition(b"%s")
+    room = LIMITS.message_bytes_max + 1_024 - len(prefix) - len(suffix)
+    data = 200 if "data" in member else room
+    whole = prefix.replace(b"a b", b"a b" + b"c" * (room - data)) + b"x" * data + suffix
+    (letter,) = greeted().receive(whole)
+    assert (letter.raw, letter.original_bytes) == (whole, 0)
+    over = whole.replace(b'"seq"', b' "seq"')
+    (letter,) = greeted().receive(over)
+    assert (letter.raw, letter.original_bytes) == (over, len(over))
+    (letter,) = greeted().receive(over + b" " * 9_000)
+    assert (len(letter.raw), letter.original_bytes) == (4_096, len(over) + 9_000)
+
+
+def test_a_damaged_message_keeps_its_place_and_spoils_no_other():
+    session = greeted()
+    text = (
+        b'[ {"seq":1,"type":"t","data":"\\ud83d\\ude00 \\\\ud800"} ,'
+        b'{"seq":2,"type":"t","data":"\\ud800"},\n{"seq":3,"type":7,"data":1},'
+        b'{"seq":4,"type":"t","data":"\\ude00\\ud83d"}]'
+    )
+    first, second, third, fourth = session.receive(text)
+    assert bytes(first.data) == b'"\\ud83d\\ude00 \\\\ud800"'
+    assert (second.error, third.error, fourth.error) == ("surrogate", "schema", "surrogate")
+    assert second.raw == b'{"seq":2,"type":"t","data":"\\ud800"}'
+    assert third.raw == b'{"seq":3,"type":7,"data":1}'
+    assert session.unsettled == 4
+
+
+@pytest.mark.parametrize("data", ['"\\ud800"', '"\\udc00x"', '{"\\uDBFF":1}', '"\\ud800\\u0041"'])
+def test_half_a_surrogate_pair_is_a_dead_letter(data):
+    (letter,) = greeted().receive(b'{"seq":1,"type":"t","data":%s}' % data.encode())
+    assert (letter.seq, letter.error) == (1, "surrogate")
+
+
+def test_damaged_messages_beyond_the_credit_or_out_of_order_are_offences():
+    beyond = b"[" + b",".join(b'{"seq":%d,"type":7}' % seq for seq in range(1, 6)) + b"]"
+    assert offence(greeted(), beyond) == (PolicyViolation, "credit")
+    assert offence(greeted(), b'{"seq":2,"type":7}') == (PolicyViolation, "gap")
+    assert offence(greeted(), b'[{"seq":1,"type":7},{"seq":3,"type":7}]') == (
+        PolicyViolation,
+        "gap",
+    )
+
+
+def test_settling_again_is_not_worth_an_ack():
+    session = greeted()
+    session.settle(0, 100)
+    assert session.take_ack() is None
+    session.receive(encoded(1, 2))
+    session.settle(2, 100)
+    session.take_ack()
+    session.settle(1, 100)
+    session.settle(2, 100)
+    assert session.take_ack() is None
 
 
 def test_data_errors_and_policy_errors_have_their_codes():
@@ -239,7 +307,7 @@ def test_a_further_hello_waits_until_every_message_is_acknowledged():
 def test_between_a_further_hello_and_its_answer_only_what_belongs_to_no_outbox_is_said():
     session = greeted()
     session.receive(hello(outbox="other"))
-    for early in (encoded(1), hello(outbox="third"), b'{"seq":1,"type":7,"data":1}'):
+    for early in (encoded(1), hello(outbox="third")):
         assert offence(session, early) == (PolicyViolation, "hello")
     assert session.receive(b'{"credential":"x"}') == "x"
     assert session.receive(b'{"result":{"id":"1","ok":true}}').id == "1"
