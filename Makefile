@@ -7,9 +7,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := config/requirements
+# What some tests and `make disasters` run: promtool to check the metrics, faketime to move a clock.
+DEBIAN_PACKAGES := prometheus faketime
 ARGS ?=
 
-.PHONY: help run test lint unit bench bench-admission bench-backpressure storm disasters faults conformance lock clean
+.PHONY: help run test lint unit bench bench-admission bench-backpressure storm disasters faults conformance debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -49,6 +51,10 @@ faults: $(VENV)/.dev ## a million messages through random faults, and the checke
 
 conformance: $(VENV)/.dev ## Autobahn's core cases against the framing path; needs a CPython 2.7
 	$(BIN)/python tests/conformance/autobahn.py $(ARGS)
+
+debian: ## Debian packages that some tests need, which are skipped without; as root
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(DEBIAN_PACKAGES)
 
 lock: ## pin the newest versions of everything, with hashes
 	uv pip compile pyproject.toml $(REQUIREMENTS)/build.in --extra dev --python-version 3.11 --upgrade \

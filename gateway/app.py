@@ -6,6 +6,7 @@ NATS last, so that whatever was taken from a device is stored and acknowledged b
 
 import asyncio
 import contextlib
+import platform
 import random
 import secrets
 import signal
@@ -293,6 +294,11 @@ class Gateway:
 
     def _register_gauges(self) -> None:
         publisher, gauge = self._publisher, self.metrics.gauge
+        self.metrics.info(
+            "tidegate_build_info",
+            "1, with the version of the gateway and of Python in the labels.",
+            {"version": package_version("tidegate"), "python": platform.python_version()},
+        )
         gauge("tidegate_devices", "Devices with a session.", lambda: len(self._fleet))
         gauge(
             "tidegate_connections",
@@ -310,12 +316,12 @@ class Gateway:
             "1 if devices should be sent here.",
             lambda: int(self.not_ready() is None),
         )
-        gauge(
+        self.metrics.counted(
             "tidegate_credential_verifications_total",
             "Signatures checked.",
             lambda: self._verifier.verifications if self._verifier is not None else 0,
         )
-        gauge(
+        self.metrics.counted(
             "tidegate_credential_cache_hits_total",
             "Credentials recognised without checking their signature.",
             lambda: self._verifier.cache_hits if self._verifier is not None else 0,
@@ -336,9 +342,9 @@ class Gateway:
             lambda: int(bool(self._hold.reason)),
         )
         gauge(
-            "tidegate_first_retry_ms",
-            "Over how long the fleet spreads its first knock, in milliseconds.",
-            lambda: self._fleet.first_retry_ms,
+            "tidegate_first_retry_seconds",
+            "Over how long the fleet spreads its first knock.",
+            lambda: self._fleet.first_retry_ms / 1000,
         )
 
     # Starting

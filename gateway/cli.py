@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
@@ -54,7 +55,26 @@ DataDir = Annotated[
 
 def main() -> None:
     """Entry point of the `tidegate` command."""
-    app()
+    app(prog_name="tidegate")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tidegate {package_version('tidegate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _tidegate(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and end."
+        ),
+    ] = False,
+) -> None:
+    """WebSocket gateway for device fleets, in front of NATS JetStream."""
+    del version
 
 
 @app.command()

@@ -468,7 +468,7 @@ class Reception:
             "1 while admission is stopped because the stream stores nothing.",
             lambda: int(self._desk.held),
         )
-        gauge(
+        metrics.counted(
             "tidegate_unverified_credential_seconds_total",
             "CPU time spent on signatures nobody had verified before.",
             lambda: self._budget.spent_s,
@@ -483,7 +483,7 @@ class Reception:
             gauge("tidegate_fleet_nodes", "Nodes that live.", lambda: self._nodes.nodes)
             shared = self._shared
             assert shared is not None
-            gauge(
+            metrics.counted(
                 "tidegate_calendar_leases_total",
                 "Blocks of slots leased from the fleet's calendar.",
                 lambda: shared.leases,

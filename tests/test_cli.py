@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from support.processes import GatewayProcess, spawned, strip_colours
@@ -98,6 +99,16 @@ def test_tail_follows(gateway):
         following.send_signal(signal.SIGINT)
         assert following.wait(20) == 130
         assert "Traceback" not in following.stderr.read()
+
+
+def test_the_version_is_said_however_the_command_is_called():
+    said = f"tidegate {version('tidegate')}\n"
+    assert tidegate("--version").stdout == said
+    module = subprocess.run(
+        [sys.executable, "-m", "gateway", "--version"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (module.returncode, module.stdout, module.stderr) == (0, said, "")
 
 
 def test_token_prints_a_credential(tmp_path):

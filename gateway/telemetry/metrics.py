@@ -33,6 +33,9 @@ _SESSION_BUCKETS: Final = (1, 10, 60, 600, 3600, 6 * 3600, 24 * 3600)
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
+_Family = GaugeMetricFamily | CounterMetricFamily
+
+
 class _Tally(Collector):
     """A counter for hot paths: a plain dictionary, turned into samples at the scrape.
 
@@ -61,15 +64,22 @@ class _Tally(Collector):
         yield family
 
 
-class _Gauges(Collector):
-    """Gauges read when they are scraped, so that nothing is counted twice to be shown once."""
+class _Read(Collector):
+    """What is read when it is scraped, so that nothing is counted twice to be shown once."""
 
     def __init__(self) -> None:
-        self._sources: list[tuple[str, str, Callable[[], float]]] = []
+        self._sources: list[tuple[type[_Family], str, str, Callable[[], float]]] = []
         self._choices: list[tuple[str, str, str, tuple[str, ...], Callable[[], str]]] = []
 
-    def add(self, name: str, documentation: str, source: Callable[[], float]) -> None:
-        self._sources.append((name, documentation, source))
+        self._infos: list[tuple[str, str, dict[str, str]]] = []
+
+    def add(
+        self, kind: type[_Family], name: str, documentation: str, source: Callable[[], float]
+    ) -> None:
+        self._sources.append((kind, name, documentation, source))
+
+    def add_info(self, name: str, documentation: str, labels: dict[str, str]) -> None:
+        self._infos.append((name, documentation, labels))
 
     def add_choice(
         self,
@@ -87,8 +97,12 @@ class _Gauges(Collector):
             for choice in choices:
                 family.add_metric([choice], float(choice == chosen()))
             yield family
-        for name, documentation, source in self._sources:
-            yield GaugeMetricFamily(name, documentation, value=source())
+        for kind, name, documentation, source in self._sources:
+            yield kind(name, documentation, value=source())
+        for name, documentation, labels in self._infos:
+            family = GaugeMetricFamily(name, documentation, labels=list(labels))
+            family.add_metric(list(labels.values()), 1.0)
+            yield family
 
 
 class Metrics:
@@ -100,8 +114,8 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
-        self._gauges = _Gauges()
-        registry.register(self._gauges)
+        self._read = _Read()
+        registry.register(self._read)
 
         def counter(name: str, documentation: str, *labels: str) -> Counter:
             return Counter(name, documentation, labels, registry=registry)
@@ -193,7 +207,19 @@ class Metrics:
 
     def gauge(self, name: str, documentation: str, source: Callable[[], float]) -> None:
         """Show `source()` as a gauge at each scrape."""
-        self._gauges.add(name, documentation, source)
+        if name.endswith("_total"):
+            raise ValueError(f"{name}: only a counter is named _total; see `counted`")
+        self._read.add(GaugeMetricFamily, name, documentation, source)
+
+    def counted(self, name: str, documentation: str, source: Callable[[], float]) -> None:
+        """Show `source()`, which only ever rises, as a counter at each scrape."""
+        if not name.endswith("_total"):
+            raise ValueError(f"{name}: a counter is named _total")
+        self._read.add(CounterMetricFamily, name, documentation, source)
+
+    def info(self, name: str, documentation: str, labels: dict[str, str]) -> None:
+        """Show a gauge that is always 1, for what its labels say."""
+        self._read.add_info(name, documentation, labels)
 
     def choice(
         self,
@@ -204,7 +230,7 @@ class Metrics:
         source: Callable[[], str],
     ) -> None:
         """Show a gauge that is 1 for the one of `choices` that `source()` names."""
-        self._gauges.add_choice(name, documentation, label, choices, source)
+        self._read.add_choice(name, documentation, label, choices, source)
 
     def exposition(self) -> tuple[bytes, str]:
         """Body and content type for `/metrics`."""
