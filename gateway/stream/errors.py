@@ -5,6 +5,7 @@ StreamError
  +-- ConnectError          a setting of the NATS connection cannot be used
  +-- IncompatibleServer    the operator's nats-server cannot take what the gateway sends
  +-- IncompatibleStream    an existing stream differs from what the gateway promises
+ +-- StreamMissing         there is no such stream
 """
 
 
@@ -26,3 +27,7 @@ class IncompatibleServer(StreamError):
 
 class IncompatibleStream(StreamError):
     """An existing stream differs from what the gateway promises. The message says in what."""
+
+
+class StreamMissing(StreamError):
+    """There is no such stream."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 import nats.errors
 import structlog
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 
 from gateway.stream.errors import ConnectError
 
@@ -28,6 +29,8 @@ _PINGS_OUTSTANDING_MAX: Final = 2  # a silent server is given up after 15 s
 Headers = dict[str, str] | None
 DirectHandler = Callable[[str, bytes, Headers], None]
 """Takes subject, payload and headers of a message, at once."""
+RawHandler = Callable[[bytes, bytes, bytes, bytes | None], None]
+"""Takes subject, reply, payload and the header block as it came, at once."""
 
 
 class LinkClient(Client):
@@ -39,6 +42,25 @@ class LinkClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self._direct: dict[int, DirectHandler] = {}
+        self._raw: dict[int, RawHandler] = {}
+
+    async def subscribe_raw(self, subject: str, handler: RawHandler) -> Subscription:
+        """As `subscribe_direct`, for who reads a stream: headers are left as they came.
+
+        nats-py makes a dictionary of each message's headers, which costs more than all the rest.
+        """
+        subscription = await self.subscribe(subject)
+        self._raw[subscription._id] = handler  # noqa: SLF001  # no public name for it
+        return subscription
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:
+        handler = self._raw.get(sid)
+        if handler is not None:
+            handler(subject, reply, data, headers)
+        else:
+            await super()._process_msg(sid, subject, reply, data, headers)  # type: ignore[arg-type]  # it takes None
 
     async def subscribe_direct(self, subject: str, handler: DirectHandler) -> None:
         """Have `handler` called from the reading task, for every message on `subject`."""

@@ -1,0 +1,364 @@
+"""Reads a stream in order, each message once, whatever happens to the connection.
+
+A pull consumer without acks on the server, which forgets it when nobody asks; the reader's own
+position is what counts. The consumer is made anew behind the last accepted message when
+
+- its sequence has a gap: a message was lost on its way,
+- it is silent: no message and no heartbeat for `SILENCE_S`,
+- it is gone: deleted, its server restarted, its leader changed,
+- the connection is another one.
+
+Not nats-py's ordered consumer (2.16): it replays the whole stream if it is reset before its first
+message, and moves its position before its queue has taken the message.
+
+The reader asks for no more than it has room for, so memory is bounded by `room_messages` and by
+`room_bytes` beyond one message.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.aio.subscription import Subscription
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from gateway.stream.nats_link import LinkClient
+
+_log = structlog.get_logger(__name__)
+
+SILENCE_S: Final = 5.0
+"""Two heartbeats and more."""
+_HEARTBEAT_NS: Final = 2_000_000_000
+_EXPIRES_NS: Final = 20_000_000_000
+_INACTIVE_S: Final = 30.0
+_WATCH_S: Final = 0.5
+_RETRY_S: Final = 0.2
+_RETRY_MAX_S: Final = 5.0
+_STATUS_BYTES: Final = 12  # "NATS/1.0 409"
+_ACK_TOKENS: Final = 9
+
+T = TypeVar("T")
+
+Make = Callable[[str, bytes, bytes, int, int], T]
+"""Makes an item of subject, header block, payload, stream sequence and Unix nanoseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartAt:
+    """Where a consumer begins: at a sequence, at a time, or at what comes from now on."""
+
+    seq: int = 0
+    time: datetime | None = None
+    now: bool = False
+
+
+class Link(Protocol):
+    """A connection that comes back by itself."""
+
+    @property
+    def client(self) -> LinkClient | None:
+        """The live client, or None."""
+
+    async def wait_up(self) -> LinkClient:
+        """Wait for a live client."""
+
+
+class StreamReader(Generic[T]):
+    """One reader of one stream. Owner: `run` it as a task, `take` what has come."""
+
+    def __init__(
+        self,
+        link: Link,
+        stream: str,
+        subjects: Sequence[str],
+        *,
+        start: Callable[[LinkClient, int], Awaitable[StartAt]],
+        make: Make[T],
+        room_messages: int,
+        room_bytes: int,
+        rng: random.Random,
+    ) -> None:
+        """
+        Args:
+            link: the connection.
+            stream: what to read.
+            subjects: filters, which must not overlap.
+            start: says where a new consumer begins, given the last accepted sequence (0 before the
+                first). It may check that the stream is still the one it was; what it raises ends
+                `run`.
+            make: makes the items.
+            room_messages: messages that are asked for and not yet taken.
+            room_bytes: bytes beyond which nothing is asked for.
+            rng: source of jitter.
+        """
+        self._link = link
+        self._stream = stream
+        self._subjects = list(subjects)
+        self._start = start
+        self._make = make
+        self._room_messages = room_messages
+        self._room_bytes = room_bytes
+        self._rng = rng
+        self._items: deque[tuple[T, int]] = deque()
+        self._bytes = 0
+        self._asked = 0
+        self._consumer: _Consumer | None = None
+        self.accepted = 0
+        """The last stream sequence that was accepted."""
+        self.pending = 0
+        """Messages in the stream behind it that match, as the server last said."""
+        self.arrived = asyncio.Event()
+        """Set while there is something to take."""
+        self.renewed = 0
+        """How often the consumer was made anew."""
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def take(self, messages_max: int, bytes_max: int) -> list[T]:
+        """What has come, in order, at most so much; at least one message if there is any."""
+        taken: list[T] = []
+        size = 0
+        items = self._items
+        while items and len(taken) < messages_max:
+            item, item_bytes = items[0]
+            if taken and size + item_bytes > bytes_max:
+                break
+            items.popleft()
+            taken.append(item)
+            size += item_bytes
+        self._bytes -= size
+        if not items:
+            self.arrived.clear()
+        self._ask()
+        return taken
+
+    async def run(self) -> None:
+        """Read until cancelled.
+
+        Raises:
+            Exception: what `start` raised, other than errors of NATS, which are waited out.
+        """
+        failures = 0
+        while True:
+            client = await self._link.wait_up()
+            try:
+                consumer = await self._open(client)
+            except (nats.errors.Error, TimeoutError) as exc:
+                failures += 1
+                ceiling_s = min(_RETRY_MAX_S, _RETRY_S * 2 ** min(failures, 10))
+                _log.warning("reader_waits", stream=self._stream, error=_describe(exc))
+                await asyncio.sleep(self._rng.uniform(_RETRY_S / 2, ceiling_s))
+                continue
+            try:
+                reason = await self._watch(consumer)
+            finally:
+                self._consumer = None
+                await consumer.close()
+            failures = 0 if consumer.delivered else failures + 1
+            self.renewed += 1
+            _log.info("reader_renewed", stream=self._stream, reason=reason, after=self.accepted)
+            if failures:
+                await asyncio.sleep(self._rng.uniform(0, min(_RETRY_MAX_S, _RETRY_S * failures)))
+
+    async def _open(self, client: LinkClient) -> "_Consumer":
+        start = await self._start(client, self.accepted)
+        name = f"tidegate-{secrets.token_hex(8)}"
+        inbox = client.new_inbox()
+        consumer = _Consumer(client, self._stream, name, inbox)
+        consumer.subscription = await client.subscribe_raw(
+            inbox,
+            lambda subject, reply, data, headers: self._on_message(
+                consumer, subject, reply, data, headers
+            ),
+        )
+        try:
+            info = await client.jetstream().add_consumer(
+                self._stream, _config(name, self._subjects, start)
+            )
+        except BaseException:
+            await consumer.close()
+            raise
+        self.pending = info.num_pending or 0
+        self._consumer = consumer
+        self._asked = 0
+        self._ask()
+        return consumer
+
+    async def _watch(self, consumer: "_Consumer") -> str:
+        """Wait until the consumer is of no use any more; why."""
+        loop = asyncio.get_running_loop()
+        consumer.heard_at = loop.time()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(consumer.ended.wait(), _WATCH_S)
+            if consumer.ended.is_set():
+                return consumer.reason
+            if self._link.client is not consumer.client:
+                return "connection"
+            if self._asked and loop.time() - consumer.heard_at > SILENCE_S:
+                return "silence"
+            self._ask()
+
+    def _ask(self) -> None:
+        """Ask for what there is room for, in steps of a quarter of the room."""
+        consumer = self._consumer
+        if consumer is None or consumer.ended.is_set():
+            return
+        room = self._room_messages - len(self._items) - self._asked
+        if room < max(1, self._room_messages // 4) or self._bytes >= self._room_bytes:
+            return
+        body = json.dumps(
+            {"batch": room, "expires": _EXPIRES_NS, "idle_heartbeat": _HEARTBEAT_NS}
+        ).encode()
+        if consumer.pull(body):
+            if not self._asked:
+                consumer.heard_at = asyncio.get_running_loop().time()
+            self._asked += room
+
+    def _on_message(
+        self,
+        consumer: "_Consumer",
+        subject: bytes,
+        reply: bytes,
+        data: bytes,
+        headers: bytes | None,
+    ) -> None:
+        if consumer is not self._consumer or consumer.ended.is_set():
+            return
+        consumer.heard_at = asyncio.get_running_loop().time()
+        tokens = reply.split(b".")
+        if len(tokens) < _ACK_TOKENS:
+            self._on_status(consumer, headers or b"")
+            return
+        # $JS.ACK.[domain.account.]stream.consumer.deliveries.stream seq.consumer seq.time.pending
+        first = 4 if len(tokens) == _ACK_TOKENS else 6
+        stream_seq, consumer_seq = int(tokens[first + 1]), int(tokens[first + 2])
+        consumer.delivered += 1
+        if consumer_seq != consumer.delivered:
+            consumer.end("gap")
+            return
+        self._asked -= 1
+        self.pending = int(tokens[first + 4])
+        if stream_seq <= self.accepted:
+            return
+        self.accepted = stream_seq
+        size = len(subject) + len(data) + (len(headers) if headers else 0)
+        item = self._make(
+            subject.decode(), headers or b"", data, stream_seq, int(tokens[first + 3])
+        )
+        self._items.append((item, size))
+        self._bytes += size
+        self.arrived.set()
+
+    def _on_status(self, consumer: "_Consumer", headers: bytes) -> None:
+        status = headers[_STATUS_BYTES - 3 : _STATUS_BYTES]
+        if status == b"100":
+            return  # a heartbeat
+        line = headers.partition(b"\r\n")[0].decode(errors="replace")
+        if status in (b"404", b"408"):
+            # This request is over; the server says how much of it was not used.
+            unused = _number_in(headers, b"Nats-Pending-Messages")
+            self._asked = max(0, self._asked - unused) if unused else 0
+            self._ask()
+        elif status == b"409" and b"exceeded" in headers.lower():
+            self._asked = 0
+            self._ask()
+        else:
+            consumer.end(line.removeprefix("NATS/1.0 ") or "no responders")
+
+
+class _Consumer:
+    """A consumer on the server, as long as it is of use."""
+
+    __slots__ = (
+        "_name",
+        "_stream",
+        "client",
+        "delivered",
+        "ended",
+        "heard_at",
+        "inbox",
+        "reason",
+        "subscription",
+    )
+
+    def __init__(self, client: LinkClient, stream: str, name: str, inbox: str) -> None:
+        self._stream = stream
+        self._name = name
+        self.client = client
+        self.inbox = inbox
+        self.delivered = 0
+        self.heard_at = 0.0
+        self.ended = asyncio.Event()
+        self.reason = ""
+        self.subscription: Subscription | None = None
+
+    def pull(self, body: bytes) -> bool:
+        client = self.client
+        if not client.is_connected:
+            return False
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
+        command = b"PUB %b %b %d\r\n%b\r\n" % (
+            subject.encode(),
+            self.inbox.encode(),
+            len(body),
+            body,
+        )
+        client._transport.write(command)  # type: ignore[union-attr]  # noqa: SLF001  # as NatsLink.write
+        return True
+
+    def end(self, reason: str) -> None:
+        self.reason = reason
+        self.ended.set()
+
+    async def close(self) -> None:
+        """Leave nothing on the server, if it can still be told."""
+        self.ended.set()
+        client = self.client
+        if self.subscription is not None and client.is_connected:
+            with contextlib.suppress(nats.errors.Error, TimeoutError):
+                await self.subscription.unsubscribe()
+                await client.jetstream(timeout=1.0).delete_consumer(self._stream, self._name)
+
+
+def _config(name: str, subjects: list[str], start: StartAt) -> ConsumerConfig:
+    policy: dict[str, Any] = {"deliver_policy": DeliverPolicy.ALL}
+    if start.now:
+        policy = {"deliver_policy": DeliverPolicy.NEW}
+    elif start.time is not None:
+        policy = {"deliver_policy": DeliverPolicy.BY_START_TIME, "opt_start_time": start.time}
+    elif start.seq > 1:
+        policy = {"deliver_policy": DeliverPolicy.BY_START_SEQUENCE, "opt_start_seq": start.seq}
+    one = subjects[0] if len(subjects) == 1 else None
+    return ConsumerConfig(
+        name=name,
+        description="Tidegate reader",
+        ack_policy=AckPolicy.NONE,
+        filter_subject=one,
+        filter_subjects=None if one is not None else subjects,
+        inactive_threshold=_INACTIVE_S,
+        mem_storage=True,
+        num_replicas=1,
+        **policy,
+    )
+
+
+def _number_in(headers: bytes, name: bytes) -> int:
+    _, found, rest = headers.partition(name + b":")
+    digits = rest.partition(b"\r\n")[0].strip()
+    return int(digits) if found and digits.isdigit() else 0
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
