@@ -22,8 +22,15 @@ from websockets.typing import Subprotocol
 
 from clients.backoff import BackoffSettings, ReconnectPolicy
 from clients.credentials import CredentialProvider, expires_at, static_credential
-from clients.errors import CredentialRefused, DeviceError, OutboxError, Rejected, Unreachable
-from clients.outbox import Entry, Outbox, OutboxLimits
+from clients.errors import (
+    CredentialRefused,
+    DeviceError,
+    OutboxError,
+    OutboxFull,
+    Rejected,
+    Unreachable,
+)
+from clients.outbox import Entry, Outbox, OutboxLimits, Run
 from clients.session import ClientSession, ProtocolViolation
 from gateway.session import frames
 from gateway.session.grammar import is_message_type, is_timestamp
@@ -34,6 +41,7 @@ _FRAME_BYTES_MAX: Final = 65_536
 _COMMANDS_MAX: Final = 1_000
 _RENEW_SHARE: Final = (0.7, 0.9)
 _HELLO_TIMEOUT_S: Final = 20.0
+_KEEP_INTERVAL_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -64,6 +72,23 @@ class _Skipped(Exception):
     """Messages were dropped from the outbox before they were sent."""
 
 
+class _NextOutbox(Exception):
+    """This id is drained, and what follows in the outbox is under another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """A session, and what it drains."""
+
+    session: ClientSession
+    run: Run
+
+    @property
+    def sent(self) -> int:
+        """The number of the last message sent."""
+        return self.run.number(self.session.sent)
+
+
 class Device:
     """A device: `async with Device(url, credential, outbox=path) as device: ...`.
 
@@ -92,8 +117,10 @@ class Device:
             credential: a JWT, or a provider that can renew it.
             outbox: file of the outbox; one process at a time.
             limits: what it may hold, and what gives way when it is full.
-            on_ack: called with each acknowledged seq (everything up to it is stored).
-            on_reject: called for a message that went to the dead letters.
+            on_ack: called with the number of an acknowledged message (everything up to it is
+                settled).
+            on_reject: called for a message that went to the dead letters; its `seq` is the number
+                that `send` returned.
             backoff: times of reconnecting.
             rng: source of jitter.
             open_timeout_s: how long connecting may take.
@@ -118,9 +145,10 @@ class Device:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tidegate-outbox")
         self._outbox: Outbox | None = None
         self._runner: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
         self._appender: asyncio.Task[None] | None = None
         self._appends: list[tuple[Entry, asyncio.Future[int]]] = []
-        self._last_seq = 0
+        self._last_number = 0
         self._acked = 0
         self._changed = asyncio.Event()
         self._progress = asyncio.Condition()
@@ -137,16 +165,27 @@ class Device:
         """Why the device has given up connecting, if it has."""
 
     async def __aenter__(self) -> Self:
+        opening = asyncio.ensure_future(
+            self._in_thread(Outbox, self._outbox_path, self._limits)  # the thread goes on, whatever
+        )
         try:
-            self._outbox = outbox = await self._in_thread(Outbox, self._outbox_path, self._limits)
+            self._outbox = outbox = await asyncio.shield(opening)
         except OutboxError:
             self._thread.shutdown(wait=False)
             raise
-        oldest, _age_ms = await self._in_thread(outbox.oldest)
-        self._last_seq = outbox.next_seq - 1
-        self._acked = oldest - 1
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._close_unused)
+            raise
+        self._last_number = outbox.next_number - 1
         self._runner = asyncio.create_task(self._run(), name="tidegate-device")
+        self._keeper = asyncio.create_task(self._keep(), name="tidegate-keep")
         return self
+
+    def _close_unused(self, opening: asyncio.Future[Outbox]) -> None:
+        """Entering was cancelled: what the thread has opened meanwhile must not stay locked."""
+        if not opening.cancelled() and opening.exception() is None:
+            self._thread.submit(opening.result().close)
+        self._thread.shutdown(wait=False)
 
     async def __aexit__(
         self,
@@ -154,9 +193,9 @@ class Device:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for task in (self._runner, self._appender):
+        for task in (self._runner, self._keeper, self._appender):
             if task is not None:
-                if task is self._runner:
+                if task is not self._appender:
                     task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
@@ -174,8 +213,8 @@ class Device:
             time: when it happened, RFC 3339; the gateway's clock at receipt without.
 
         Returns:
-            Its seq, once it is on disk. It will be stored exactly once, whatever happens to this
-            process.
+            Its number in this outbox, once it is on disk; numbers rise. It will be stored exactly
+            once, whatever happens to this process.
 
         Raises:
             Rejected: it cannot be sent as it is.
@@ -204,10 +243,10 @@ class Device:
         Raises:
             DeviceError: the device has given up connecting; the messages stay in the outbox.
         """
-        wanted = self._last_seq
+        wanted = self._last_number
         async with self._progress:
-            await self._progress.wait_for(lambda: self._acked >= wanted or self._ended)
-        if self._acked < wanted:
+            await self._progress.wait_for(lambda: self._settled >= wanted or self._ended)
+        if self._settled < wanted:
             raise self.failure or DeviceError("the device is closed")
 
     async def commands(self) -> AsyncIterator[Command]:
@@ -231,7 +270,11 @@ class Device:
     @property
     def pending(self) -> int:
         """Messages sent and not yet acknowledged."""
-        return self._last_seq - self._acked
+        return self._outbox.messages if self._outbox is not None else 0
+
+    @property
+    def _settled(self) -> int:
+        return self._outbox.settled if self._outbox is not None else 0
 
     @property
     def outbox_bytes(self) -> int:
@@ -252,17 +295,38 @@ class Device:
         while self._appends:
             taken, self._appends = self._appends, []
             try:
-                seqs = await self._in_thread(self._outbox.append, [entry for entry, _ in taken])
+                results = await self._in_thread(self._outbox.append, [each for each, _ in taken])
             except OutboxError as exc:
                 for _entry, stored in taken:
                     if not stored.done():
                         stored.set_exception(exc)
                 continue
-            self._last_seq = seqs[-1]
-            for (_entry, stored), seq in zip(taken, seqs, strict=True):
-                if not stored.done():
-                    stored.set_result(seq)
+            self._last_number = self._outbox.next_number - 1
+            for (_entry, stored), result in zip(taken, results, strict=True):
+                if stored.done():
+                    continue
+                if isinstance(result, OutboxFull):
+                    stored.set_exception(result)
+                else:
+                    stored.set_result(result)
             self._changed.set()
+            await self._tell_progress()  # what was dropped is not waited for
+
+    async def _tell_progress(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
+
+    async def _keep(self) -> None:
+        """The outbox's housekeeping: bounds of age, room given back, what the disk refused."""
+        assert self._outbox is not None
+        while True:
+            await asyncio.sleep(_KEEP_INTERVAL_S)
+            try:
+                while await self._in_thread(self._outbox.tend):
+                    pass
+            except OutboxError as exc:
+                _log.warning("%s", exc)
+            await self._tell_progress()
 
     # Connecting
 
@@ -278,8 +342,7 @@ class Device:
         finally:
             # Whatever ended it, nobody may wait in `flush` for acknowledgements that cannot come.
             self._ended = True
-            async with self._progress:
-                self._progress.notify_all()
+            await self._tell_progress()
 
     async def _wait_for_turn(self) -> None:
         """Wait as the policy says; never less, whatever the timers' resolution."""
@@ -349,15 +412,15 @@ class Device:
         began = time.monotonic()
         tasks: list[asyncio.Task[None]] = []
         try:
-            session = await self._greet(connection)
+            served = await self._greet(connection)
             self.connected.set()
             receiving = asyncio.create_task(
-                self._receive(connection, session), name="tidegate-receive"
+                self._receive(connection, served), name="tidegate-receive"
             )
             away = asyncio.create_task(self._until_sent_away(), name="tidegate-away")
             tasks = [
                 receiving,
-                asyncio.create_task(self._send(connection, session), name="tidegate-send"),
+                asyncio.create_task(self._send(connection, served), name="tidegate-send"),
                 asyncio.create_task(self._renew(connection), name="tidegate-renew"),
                 away,
             ]
@@ -373,6 +436,8 @@ class Device:
             self._old = (connection, receiving)
         except ConnectionClosed as exc:
             await self._on_closed(exc)
+        except _NextOutbox:
+            _log.info("one outbox id is drained, the next one follows")
         except (ProtocolViolation, TimeoutError, _Skipped) as exc:
             _log.warning("session ended: %s", exc)
         finally:
@@ -400,34 +465,38 @@ class Device:
         await asyncio.gather(receiving, return_exceptions=True)
         await connection.close()
 
-    async def _greet(self, connection: ClientConnection) -> ClientSession:
+    async def _greet(self, connection: ClientConnection) -> _Served:
         assert self._outbox is not None
-        oldest, age_ms = await self._in_thread(self._outbox.oldest)
-        # What was acknowledged may not be deleted yet.
-        session = ClientSession(self._outbox.id, max(oldest, self._acked + 1), age_ms)
+        run = await self._in_thread(self._outbox.begin)
+        session = ClientSession(run.id, run.oldest, run.age_ms)
+        served = _Served(session, run)
         await connection.send(session.hello(), text=True)
         async with asyncio.timeout(_HELLO_TIMEOUT_S):
-            await self._hear(session, await connection.recv(decode=False))
+            await self._hear(served, await connection.recv(decode=False))
         if session.welcome is None:
             raise ProtocolViolation("no welcome")
         self._message_bytes_max = session.welcome.max_message_bytes
-        return session
+        return served
 
-    async def _receive(self, connection: ClientConnection, session: ClientSession) -> None:
+    async def _receive(self, connection: ClientConnection, served: _Served) -> None:
         while True:
-            await self._hear(session, await connection.recv(decode=False))
+            await self._hear(served, await connection.recv(decode=False))
 
-    async def _hear(self, session: ClientSession, text: bytes | str) -> None:
+    async def _hear(self, served: _Served, text: bytes | str) -> None:
         assert isinstance(text, bytes)
+        session = served.session
+        acked = session.acked
         frame = session.receive(text)
-        if session.acked > self._acked:
-            await self._on_acked(session.acked)
+        if session.acked > acked:
+            await self._on_acked(served)
         if frame.welcome is not UNSET:
             self._policy.told_first_retry(frame.welcome.first_retry_ms)
         if frame.notice is not UNSET:
             self._policy.told_first_retry(frame.notice.first_retry_ms)
         if frame.reject is not UNSET and self._on_reject is not None:
-            self._on_reject(frame.reject)
+            rejected = frame.reject
+            number = served.run.number(rejected.seq)
+            self._on_reject(frames.Reject(number, rejected.error, rejected.detail))
         if frame.goaway is not UNSET:
             self._policy.sent_away(frame.goaway.retry_ms, frame.goaway.ticket or None)
             self._try_another_url()
@@ -439,26 +508,28 @@ class Device:
                 self._commands.put_nowait(Command(command.id, command.type, data))
         self._changed.set()
 
-    async def _on_acked(self, seq: int) -> None:
+    async def _on_acked(self, served: _Served) -> None:
         assert self._outbox is not None
-        self._acked = seq
-        async with self._progress:
-            self._progress.notify_all()
-        if self._on_ack is not None:
-            self._on_ack(seq)
-        await self._in_thread(self._outbox.settle, seq)
+        try:
+            await self._in_thread(self._outbox.settle, served.run.id, served.session.acked)
+        except OutboxError as exc:
+            _log.warning("acknowledged, not yet deleted: %s", exc)  # `tend` tries again
+        if self._settled > self._acked:
+            self._acked = self._settled
+            if self._on_ack is not None:
+                self._on_ack(self._acked)
+        await self._tell_progress()
 
-    async def _send(self, connection: ClientConnection, session: ClientSession) -> None:
+    async def _send(self, connection: ClientConnection, served: _Served) -> None:
         assert self._outbox is not None
+        session = served.session
         while True:
             self._changed.clear()
             answers, self._answers = self._answers, []
             for answer in answers:
                 await connection.send(answer, text=True)
-            if session.window and session.sent < self._last_seq:
-                batch = await self._in_thread(
-                    lambda: self._read(session.sent, min(session.window, 1_000))
-                )
+            if session.window and served.sent < self._last_number:
+                batch = await self._in_thread(self._read, served, min(session.window, 1_000))
                 if len(batch) > session.window:
                     continue  # a hold came while the outbox was read
                 if batch and batch[0].seq != session.sent + 1:
@@ -466,11 +537,20 @@ class Device:
                 if batch:
                     await connection.send(session.messages(batch), text=True)
                     continue
+                if session.acked == session.sent:
+                    following = await self._in_thread(self._outbox.begin)
+                    if following.id != served.run.id:
+                        raise _NextOutbox
             await self._changed.wait()
 
-    def _read(self, after: int, messages_max: int) -> list[frames.Message]:
+    def _read(self, served: _Served, messages_max: int) -> list[frames.Message]:
         assert self._outbox is not None
-        return self._outbox.read(after, messages_max=messages_max, bytes_max=_FRAME_BYTES_MAX)
+        return self._outbox.read(
+            served.run.id,
+            served.session.sent,
+            messages_max=messages_max,
+            bytes_max=_FRAME_BYTES_MAX,
+        )
 
     async def _renew(self, connection: ClientConnection) -> None:
         """Present a fresh credential on the open connection before the old one expires."""

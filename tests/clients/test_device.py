@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import sys
+import threading
 
 import pytest
 from support.gateways import running_gateway, token_for, url_of
@@ -48,18 +49,8 @@ async def test_send_flush_and_acks(gateway, tmp_path):
         assert device.pending == 0
     assert acks == sorted(acks)
     assert acks[-1] == 500
-    assert by_device(await read_embedded(gateway.data_dir))["veh-1", _box(tmp_path)] == list(
-        range(1, 501)
-    )
-
-
-def _box(directory, name="veh-1"):
-    from clients.outbox import Outbox
-
-    outbox = Outbox(directory / f"{name}.outbox")
-    identity = outbox.id
-    outbox.close()
-    return identity
+    stored = by_device(await read_embedded(gateway.data_dir))
+    assert list(stored.values()) == [list(range(1, 501))]
 
 
 async def test_what_was_sent_offline_is_stored_later(tmp_path):
@@ -226,8 +217,10 @@ async def test_kill_9_of_the_client_loses_and_doubles_nothing(gateway, tmp_path)
         final = await device.send("t", "end")
         await within(device.flush())
     assert final > last
-    (seqs,) = by_device(await read_embedded(gateway.data_dir)).values()
-    assert seqs == list(range(1, final + 1))
+    stored = by_device(await read_embedded(gateway.data_dir)).values()
+    assert all(seqs == list(range(1, len(seqs) + 1)) for seqs in stored)
+    assert sum(map(len, stored)) == final, "each number once"
+    assert len(stored) == 5, "each opening has its own outbox id"
 
 
 async def test_what_was_dropped_before_it_was_sent_costs_a_reconnect_and_nothing_else(
@@ -235,14 +228,63 @@ async def test_what_was_dropped_before_it_was_sent_costs_a_reconnect_and_nothing
 ):
     async with device_of(gateway, tmp_path) as device:
         await within(device.connected.wait())
-        # Ten arrive and five are dropped before the sender looks.
-        await device._in_thread(device._outbox.append, [Entry("t", b"1", None)] * 10)
-        await device._in_thread(device._outbox.settle, 5)
+
+        def ten_arrive_and_five_are_dropped():
+            device._outbox.append([Entry("t", b"1", None)] * 10)
+            with device._outbox._changing():
+                device._outbox._drop(0, 5)
+
+        await device._in_thread(ten_arrive_and_five_are_dropped)
         await device.send("t", "last")
         await within(device.flush())
         assert device.knocks.knocks == 2
     stored = by_device(await read_embedded(gateway.data_dir))
-    assert list(stored.values()) == [list(range(6, 12))]
+    assert list(stored.values()) == [list(range(1, 7))], "numbered anew: they were never sent"
+
+
+async def test_a_bound_holds_for_each_of_many_concurrent_sends(tmp_path):
+    limits = OutboxLimits(messages_max=10)
+    async with Device("ws://127.0.0.1:1/", "t", outbox=tmp_path / "o", limits=limits) as device:
+        for n in range(5):
+            await device.send("t", n)
+        results = await asyncio.gather(
+            *(device.send("t", n) for n in range(6)), return_exceptions=True
+        )
+        assert results[:5] == [6, 7, 8, 9, 10]
+        assert isinstance(results[5], OutboxFull)
+        assert (device.pending, device.dropped) == (10, 0)
+
+
+async def test_dropping_the_oldest_holds_for_many_concurrent_sends(tmp_path):
+    limits = OutboxLimits(messages_max=10, when_full="drop_oldest")
+    async with Device("ws://127.0.0.1:1/", "t", outbox=tmp_path / "o", limits=limits) as device:
+        await asyncio.gather(*(device.send("t", n) for n in range(500)))
+        assert device.pending <= 10
+        assert device.pending + device.dropped == 500
+
+
+async def test_entering_that_is_cancelled_leaves_the_outbox_free(tmp_path, monkeypatch):
+    from clients.outbox_file import OutboxFile
+
+    reached, go_on = threading.Event(), threading.Event()
+    opened = OutboxFile._open
+
+    def slowly(*arguments):
+        opened(*arguments)
+        reached.set()
+        go_on.wait(30)
+
+    monkeypatch.setattr(OutboxFile, "_open", slowly)
+    device = Device("ws://127.0.0.1:1/", "t", outbox=tmp_path / "o")
+    entering = asyncio.create_task(device.__aenter__())
+    await asyncio.to_thread(reached.wait, 30)
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    monkeypatch.undo()
+    go_on.set()
+    async with Device("ws://127.0.0.1:1/", "t", outbox=tmp_path / "o") as again:
+        assert await again.send("t", 1) == 1
 
 
 async def test_a_full_outbox_refuses_and_says_so(tmp_path):
