@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import structlog
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
-from websockets.typing import Subprotocol
 
 from gateway import development
 from gateway.admission.credential import CredentialPolicy, CredentialVerifier
@@ -447,7 +446,8 @@ class Gateway:
             rng=self._rng,
             loop=loop,
             partings=partings(loop, slice_s),
-            subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
+            path=frames.PATH,
+            subprotocols=[frames.SUBPROTOCOL],
             extensions=self._extensions(),
         )
         listener: Listener

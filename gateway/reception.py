@@ -127,6 +127,7 @@ class Reception:
                 park_s=admission.park_ms / 1000,
                 patience_s=admission.patience_ms / 1000,
                 window_s=admission.window_ms / 1000,
+                late_s=admission.late_ms / 1000,
                 lot_places=admission.lot_places,
                 resume_cost=admission.resume_cost,
                 horizon_s=admission.horizon_ms / 1000,

@@ -159,6 +159,7 @@ class Admission(_Section):
     park_ms: Annotated[int, Field(ge=0, le=10_000)] = 1_000
     patience_ms: Annotated[int, Field(ge=0, le=10_000)] = 5_000
     window_ms: Milliseconds = 10_000
+    late_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 300_000
     lot_places: Count = 4_096
     priority_share: Annotated[float, Field(gt=0, le=1)] = 0.2
     resume_cost: Annotated[float, Field(gt=0, le=1)] = 0.5

@@ -117,7 +117,7 @@ class FleetCalendar(SlotCalendar):
 class _Device:
     """A device that is not in yet. Exists from its first knock to its admission."""
 
-    __slots__ = ("holder", "knocks", "node", "policy", "shown", "skew", "waiting")
+    __slots__ = ("holder", "knocks", "node", "policy", "shown", "skew")
 
     def __init__(self, holder: bytes, policy: Policy, skew: float, node: int) -> None:
         self.holder = holder
@@ -126,7 +126,6 @@ class _Device:
         self.node = node
         self.knocks = 0
         self.shown = ""
-        self.waiting = True
 
 
 class Simulator:

@@ -2,8 +2,9 @@
 
     knock --> ticket in its window ------> honoured: in at once, or first in the lot
           --> ticket too early ----------> the same slot again (or the lot, if it is a moment away)
-          --> ticket too late -----------> walk-in with priority
+          --> ticket late ---------------> walk-in with priority, once; worth nothing after `late_s`
           --> no ticket, slot promised --> as with the ticket, if this node remembers
+          --> in the lot already --------> the newer connection takes the older one's place
           --> walk-in --> slot free -----> in
                       --> slot vacated --> in
                       --> a moment away -> the lot
@@ -14,14 +15,14 @@ Two limits work together. The calendar says who is promised which moment; the me
 really let in, so that admissions in any window of `w` seconds stay within R*w + burst whoever
 comes late. Credit on the meter that stays means that slots were not claimed: it goes to whoever
 knocks. A promise is kept even over the meter once its holder has waited
-`patience_s`.
+`patience_s`. A device has one slot, whatever it shows (`promises.py`).
 
 Pure: all times are seconds of one clock (the fleet's) and are passed in; randomness is injected.
 The gateway and the storm simulator run this very class.
 """
 
 import random
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -31,11 +32,12 @@ from gateway.admission.calendar import Calendar
 from gateway.admission.errors import TicketError
 from gateway.admission.fairness import FairShares
 from gateway.admission.gcra import Gcra
-from gateway.admission.lot import Parked, ParkingLot, Rank, Waiter
+from gateway.admission.lot import Parked, ParkingLot, Rank
 from gateway.admission.observer import AdmissionObserver
+from gateway.admission.promises import Promises
 from gateway.admission.ticket import TicketOffice
 
-W = TypeVar("W", bound=Waiter)
+W = TypeVar("W")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class DeskSettings:
     park_s: float = 1.0
     patience_s: float = 5.0
     window_s: float = 10.0
+    late_s: float = 300.0
+    """How long after its window a ticket still gives priority."""
     lot_places: int = 4_096
     cold_cost: float = 1.0
     resume_cost: float = 0.5
@@ -85,10 +89,9 @@ ADMIT: Final = Admit()
 
 
 class _Promise(Struct, frozen=True, gc=False):
-    """A slot somebody holds. `mac` is of the ticket shown, which makes its redemption unique."""
+    """A slot somebody holds, and how it ranks."""
 
     slot_at: float
-    mac: bytes
     rank: Rank
 
 
@@ -113,10 +116,13 @@ class AdmissionDesk(Generic[W]):
         self._meter = Gcra(rate_per_s=calendar.rate_per_s, burst=settings.burst, now=now)
         self._shares = FairShares()
         self._lot: ParkingLot[W] = ParkingLot(places=settings.lot_places)
-        self._undecided: deque[tuple[W, Claim, bool]] = deque()
-        self._promised: OrderedDict[bytes, float] = OrderedDict()
-        self._redeemed: OrderedDict[bytes, float] = OrderedDict()
-        self._stakes: dict[W, tuple[bytes, float, bytes]] = {}
+        self._promises = Promises(
+            entries_max=settings.promises_max, keep_s=settings.window_s + settings.late_s
+        )
+        self._undecided: OrderedDict[W, tuple[Claim, bool]] = OrderedDict()
+        self._places: dict[W, Parked[W]] = {}
+        self._place_of: dict[bytes, Parked[W]] = {}
+        self._displaced: list[tuple[W, Outcome]] = []
         self._held = ""
 
     @property
@@ -139,28 +145,24 @@ class AdmissionDesk(Generic[W]):
             The outcome, or None if `waiter` waits for one; `poll` brings it.
         """
         if self._held:
-            return self._refuse_overload(claim.ticket)
+            return self._refuse_overload(self._ticket_kept(claim, now))
+        place = self._place_of.get(claim.holder)
+        if place is not None:
+            self._take_over(place, waiter)
+            return None
         promise = self._promise_of(claim, now)
         if promise is None:
             return self._walk_in(claim, waiter, now, late=False)
-        slot_at = promise.slot_at
-        if now < slot_at:
-            return self._early(claim, waiter, now, promise)
-        if now > slot_at + self._settings.window_s:
-            self._observer.ticket_late(now - slot_at)
-            self._promised.pop(claim.holder, None)
-            return self._walk_in(claim, waiter, now, late=True)
-        return self._honour(claim, waiter, now, promise)
+        return self._keep(claim, waiter, now, promise)
 
     def poll(self, now: float) -> list[tuple[W, Outcome]]:
         """Whoever's waiting is over. Call it at `next_poll_at`, or more often."""
-        outcomes: list[tuple[W, Outcome]] = []
+        outcomes, self._displaced = self._displaced, []
         while self._undecided and self._calendar.ready(now):
-            waiter, claim, late = self._undecided.popleft()
-            if waiter.waiting:
-                outcome = self._place(claim, waiter, now, late=late)
-                if outcome is not None:
-                    outcomes.append((waiter, outcome))
+            waiter, (claim, late) = self._undecided.popitem(last=False)
+            outcome = self._decide_at_last(claim, waiter, now, late=late)
+            if outcome is not None:
+                outcomes.append((waiter, outcome))
         lot, meter = self._lot, self._meter
         while (place := lot.front(now)) is not None and meter.conforms(now, place.cost):
             outcomes.append((self._let_in(place, now), ADMIT))
@@ -170,23 +172,27 @@ class AdmissionDesk(Generic[W]):
         return outcomes
 
     def next_poll_at(self) -> float | None:
-        """When somebody in the lot may go; None if nobody is there."""
+        """When somebody's waiting may be over; None if nobody is there.
+
+        Those who wait for the calendar do not count: whoever fills it polls.
+        """
+        if self._displaced:
+            return 0.0
         due = self._lot.next_due()
         if due is None:
             return None
         return min(max(due, self._meter.ready_at()), self._lot.next_latest())
 
-    def left(self, waiter: W) -> None:
-        """A waiter hung up; it must say so itself through `waiting` before this."""
-        stake = self._stakes.pop(waiter, None)
-        if stake is None:
-            return  # it waited for the calendar, not in the lot
-        self._lot.left()
-        holder, slot_at, mac = stake
-        # It was cut off before it was let in: the promise stands.
-        self._redeemed.pop(mac, None)
-        if holder:
-            self._promised[holder] = slot_at
+    def left(self, waiter: W, now: float) -> None:
+        """A waiter hung up. It gets no outcome from here on."""
+        if self._undecided.pop(waiter, None) is not None:
+            return
+        place = self._places.pop(waiter, None)
+        if place is not None:
+            self._lot.leave(place)
+            del self._place_of[place.holder]
+            # It was cut off before it was let in: the promise stands.
+            self._promises.restore(place.holder, place.due, now)
 
     def set_rate(self, rate_per_s: float, now: float) -> None:
         """R changed. Promises keep their slots; new ones follow it, and so does the meter."""
@@ -199,14 +205,14 @@ class AdmissionDesk(Generic[W]):
             Everybody who waited, refused; who had a promise keeps it.
         """
         self._held = reason
-        outcomes: list[tuple[W, Outcome]] = []
-        for waiter in self._lot.clear():
-            holder, slot_at, _mac = self._stakes[waiter]
-            self._promised[holder] = slot_at
-            ticket = self._office.issue(slot_at, holder=holder, now=now)
-            outcomes.append((waiter, self._refuse_overload(ticket)))
-        self._stakes.clear()
-        undecided = [entry[0] for entry in self._undecided if entry[0].waiting]
+        outcomes, self._displaced = self._displaced, []
+        for place in self._lot.clear():
+            self._promises.restore(place.holder, place.due, now)
+            ticket = self._office.issue(place.due, holder=place.holder, now=now)
+            outcomes.append((place.waiter, self._refuse_overload(ticket)))
+        self._places.clear()
+        self._place_of.clear()
+        undecided = list(self._undecided)
         self._undecided.clear()
         return outcomes + [(waiter, self._refuse_overload("")) for waiter in undecided]
 
@@ -220,53 +226,89 @@ class AdmissionDesk(Generic[W]):
     # Promises
 
     def _promise_of(self, claim: Claim, now: float) -> _Promise | None:
-        """The slot this device was promised, if it was."""
+        """The slot this device was promised, if it was: by its ticket, or as this node remembers.
+
+        A client that ignores tickets and comes back on time is not to starve; one that shows an
+        old ticket has the slot it was promised since.
+        """
+        remembered = self._promises.slot_of(claim.holder)
         if claim.ticket:
-            try:
-                ticket = self._office.check(claim.ticket, holder=claim.holder, now=now)
-            except TicketError as exc:
-                self._observer.ticket_invalid(exc.reason)
-            else:
-                if ticket.mac not in self._redeemed:
-                    rank = Rank.PRIORITY if ticket.priority else Rank.TICKET
-                    return _Promise(ticket.slot_at, ticket.mac, rank)
-                self._observer.ticket_replayed()
-                return None
-        # A client that ignores tickets and comes back on time is not to starve.
-        remembered = self._promised.get(claim.holder)
-        return None if remembered is None else _Promise(remembered, b"", Rank.TICKET)
+            shown = self._shown(claim, now)
+            window_ends = now - self._settings.window_s
+            if shown is not None and (shown.slot_at >= window_ends or remembered is None):
+                return shown
+        return None if remembered is None else _Promise(remembered, Rank.TICKET)
+
+    def _shown(self, claim: Claim, now: float) -> _Promise | None:
+        """What the ticket of a claim promises, unless it is worth nothing."""
+        try:
+            ticket = self._office.check(claim.ticket, holder=claim.holder, now=now)
+        except TicketError as exc:
+            self._observer.ticket_invalid(exc.reason)
+            return None
+        if self._promises.is_spent(claim.holder, ticket.slot_at):
+            self._observer.ticket_replayed()
+            return None
+        return _Promise(ticket.slot_at, Rank.PRIORITY if ticket.priority else Rank.TICKET)
+
+    def _ticket_kept(self, claim: Claim, now: float) -> str:
+        """A ticket for the slot a device holds, past its window too; empty if it has none.
+
+        Never the text that the device sent: a ticket counts only once it has been checked.
+        """
+        promise = self._promise_of(claim, now)
+        if promise is None or self._too_late(promise, now):
+            return ""
+        return self._ticket(claim, promise, now)
+
+    def _keep(self, claim: Claim, waiter: W, now: float, promise: _Promise) -> Outcome | None:
+        """Do what was promised, or what is left of it."""
+        if now < promise.slot_at:
+            return self._early(claim, waiter, now, promise)
+        if now <= promise.slot_at + self._settings.window_s:
+            return self._honour(claim, waiter, now, promise)
+        self._observer.ticket_late(now - promise.slot_at)
+        # Spent, so that it gives priority once; the slot it leads to is the device's own from now.
+        self._promises.spend(claim.holder, promise.slot_at, now)
+        return self._walk_in(claim, waiter, now, late=not self._too_late(promise, now))
+
+    def _too_late(self, promise: _Promise, now: float) -> bool:
+        return now > promise.slot_at + self._settings.window_s + self._settings.late_s
 
     def _early(self, claim: Claim, waiter: W, now: float, promise: _Promise) -> Outcome | None:
         slot_at = promise.slot_at
         wait_s = slot_at - now
         if wait_s <= self._settings.park_s and self._lot.room(promise.rank):
-            self._redeem(claim, promise)
-            self._park(claim, waiter, promise.rank, slot_at, now, promise.mac)
+            self._promises.spend(claim.holder, slot_at, now)
+            self._park(claim, waiter, promise.rank, slot_at, now)
             return None
         self._observer.ticket_early(wait_s)
-        ticket = claim.ticket or self._office.issue(slot_at, holder=claim.holder, now=now)
-        return Refuse("rate", wait_s, ticket)
+        self._promises.hold(claim.holder, slot_at, now)
+        return Refuse("rate", wait_s, self._ticket(claim, promise, now))
 
     def _honour(self, claim: Claim, waiter: W, now: float, promise: _Promise) -> Outcome | None:
         self._observer.ticket_honoured(now - promise.slot_at)
-        self._redeem(claim, promise)
+        self._promises.spend(claim.holder, promise.slot_at, now)
         cost = self._cost(claim)
         if not self._meter.conforms(now, cost):
             if self._lot.room(promise.rank):
-                self._park(claim, waiter, promise.rank, promise.slot_at, now, promise.mac)
+                self._park(claim, waiter, promise.rank, promise.slot_at, now)
                 return None
             self._observer.over_meter()
         self._count(now, cost)
         return ADMIT
 
-    def _redeem(self, claim: Claim, promise: _Promise) -> None:
-        self._promised.pop(claim.holder, None)
-        if not promise.mac:
-            return
-        redeemed = self._redeemed
-        redeemed[promise.mac] = promise.slot_at
-        if len(redeemed) > self._settings.promises_max:
-            redeemed.popitem(last=False)
+    def _ticket(self, claim: Claim, promise: _Promise, now: float) -> str:
+        priority = promise.rank is Rank.PRIORITY
+        return self._office.issue(promise.slot_at, holder=claim.holder, now=now, priority=priority)
+
+    def _take_over(self, place: Parked[W], waiter: W) -> None:
+        """A device that is in the lot knocks again: its newer connection waits there now."""
+        older = place.waiter
+        del self._places[older]
+        place.waiter = waiter
+        self._places[waiter] = place
+        self._displaced.append((older, Refuse("rate", self._settings.patience_s)))
 
     # Walk-ins
 
@@ -279,8 +321,19 @@ class AdmissionDesk(Generic[W]):
             self._observer.slot_given_back()
             return ADMIT
         if not calendar.ready(now):
-            self._undecided.append((waiter, claim, late))
+            self._undecided[waiter] = (claim, late)
             return None
+        return self._place(claim, waiter, now, late=late)
+
+    def _decide_at_last(self, claim: Claim, waiter: W, now: float, *, late: bool) -> Outcome | None:
+        """For who waited for the calendar: it may have a slot, from another connection, by now."""
+        place = self._place_of.get(claim.holder)
+        if place is not None:
+            self._take_over(place, waiter)
+            return None
+        slot_at = self._promises.slot_of(claim.holder)
+        if slot_at is not None:
+            return self._keep(claim, waiter, now, _Promise(slot_at, Rank.TICKET))
         return self._place(claim, waiter, now, late=late)
 
     def _place(self, claim: Claim, waiter: W, now: float, *, late: bool) -> Outcome | None:
@@ -300,12 +353,10 @@ class AdmissionDesk(Generic[W]):
             return ADMIT
         wait_s = max(slot_at, meter.ready_at(cost)) - now
         if wait_s <= settings.park_s and self._lot.room(rank):
-            self._park(claim, waiter, rank, slot_at, now, b"")
+            self._park(claim, waiter, rank, slot_at, now)
             return None
         slot_at = max(slot_at, now)
-        self._promised[claim.holder] = slot_at
-        if len(self._promised) > settings.promises_max:
-            self._promised.popitem(last=False)
+        self._promises.hold(claim.holder, slot_at, now)
         self._observer.ticket_issued(slot_at - now)
         ticket = self._office.issue(slot_at, holder=claim.holder, now=now, priority=priority)
         return Refuse("rate", slot_at - now, ticket)
@@ -314,18 +365,18 @@ class AdmissionDesk(Generic[W]):
         front = self._lot.front(now)
         return front is None or front.rank > rank
 
-    def _park(
-        self, claim: Claim, waiter: W, rank: Rank, due: float, now: float, mac: bytes
-    ) -> None:
+    def _park(self, claim: Claim, waiter: W, rank: Rank, due: float, now: float) -> None:
         latest = max(due, now) + self._settings.patience_s
-        self._lot.park(Parked(waiter, rank, due, latest, self._cost(claim)))
-        self._stakes[waiter] = (claim.holder, due, mac)
+        place = Parked(waiter, rank, due, latest, self._cost(claim), claim.holder)
+        self._lot.park(place)
+        self._places[waiter] = self._place_of[claim.holder] = place
         self._observer.parked(rank.name.lower())
 
     def _let_in(self, place: Parked[W], now: float) -> W:
         self._count(now, place.cost)
         waiter = self._lot.take(place)
-        del self._stakes[waiter]
+        del self._places[waiter]
+        del self._place_of[place.holder]
         return waiter
 
     def _count(self, now: float, cost: float) -> None:
@@ -336,6 +387,6 @@ class AdmissionDesk(Generic[W]):
         return self._settings.resume_cost if claim.known else self._settings.cold_cost
 
     def _refuse_overload(self, ticket: str) -> Refuse:
-        # A ticket is handed back: past its window it still gives priority.
+        # Its slot may pass meanwhile; a ticket still gives priority after its window.
         retry_s = self._settings.overload_retry_s * self._rng.uniform(0.5, 1.5)
         return Refuse("overload", retry_s, ticket)

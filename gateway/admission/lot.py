@@ -1,14 +1,15 @@
 """The parking lot: connections that wait in the handshake for a slot a moment away.
 
-Bounded. Ordered by rank, then by the time each was promised. Whoever parks may leave before its
-turn (the device hung up); its place is swept when it comes to the front.
+Bounded. Ordered by rank, then by the time each was promised. A waiter leaves the lot in one of
+three ways: it is taken, it says that it left, or the lot is cleared. The lot never asks a waiter
+whether it is still there, so nobody can be dropped from it unanswered.
 """
 
 import enum
 import heapq
 import itertools
 import math
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 
 class Rank(enum.IntEnum):
@@ -19,28 +20,26 @@ class Rank(enum.IntEnum):
     WALK_IN = 2
 
 
-class Waiter(Protocol):
-    """A knock that waits for its outcome."""
-
-    @property
-    def waiting(self) -> bool:
-        """Whether the device is still there."""
-
-
-W = TypeVar("W", bound=Waiter)
+W = TypeVar("W")
 
 
 class Parked(Generic[W]):
     """One place in the lot. From `due` it may go, at `latest` it does, come what may."""
 
-    __slots__ = ("cost", "due", "latest", "rank", "waiter")
+    __slots__ = ("cost", "due", "gone", "holder", "latest", "rank", "waiter")
 
-    def __init__(self, waiter: W, rank: Rank, due: float, latest: float, cost: float) -> None:
+    def __init__(
+        self, waiter: W, rank: Rank, due: float, latest: float, cost: float, holder: bytes = b""
+    ) -> None:
         self.waiter = waiter
         self.rank = rank
         self.due = due
         self.latest = latest
         self.cost = cost
+        self.holder = holder
+        """The device, as tickets name it."""
+        self.gone = False
+        """It was given up; its entry is swept when it comes to the front."""
 
 
 class ParkingLot(Generic[W]):
@@ -63,9 +62,11 @@ class ParkingLot(Generic[W]):
         heapq.heappush(self._heaps[place.rank], (place.due, next(self._order), place))
         self._count += 1
 
-    def left(self) -> None:
-        """A waiter went away; its place is free, its entry is swept later."""
-        self._count -= 1
+    def leave(self, place: Parked[W]) -> None:
+        """The waiter of `place` went away; its place is free, its entry is swept later."""
+        if not place.gone:
+            place.gone = True
+            self._count -= 1
 
     def front(self, now: float) -> Parked[W] | None:
         """Who goes next of those whose time has come."""
@@ -96,27 +97,31 @@ class ParkingLot(Generic[W]):
         return min(firsts, default=math.inf)
 
     def take(self, place: Parked[W]) -> W:
-        """Remove the first of its rank."""
+        """Remove the first of its rank, as `front` or `overdue` returned it."""
         _due, _order, first = heapq.heappop(self._heaps[place.rank])
         assert first is place
         self._count -= 1
         return place.waiter
 
-    def clear(self) -> list[W]:
-        """Everybody out."""
-        waiters = [
-            place.waiter
+    def clear(self) -> list[Parked[W]]:
+        """Remove everybody.
+
+        Returns:
+            Their places, by rank and time.
+        """
+        places = [
+            place
             for heap in self._heaps
             for _due, _order, place in sorted(heap, key=lambda entry: entry[:2])
-            if place.waiter.waiting
+            if not place.gone
         ]
         for heap in self._heaps:
             heap.clear()
         self._count = 0
-        return waiters
+        return places
 
 
 def _first(heap: list[tuple[float, int, Parked[W]]]) -> Parked[W] | None:
-    while heap and not heap[0][2].waiter.waiting:
+    while heap and heap[0][2].gone:
         heapq.heappop(heap)
     return heap[0][2] if heap else None

@@ -39,7 +39,6 @@ class Ticket(Struct, frozen=True, gc=False):
     slot_at: float
     priority: bool
     device_hash: bytes
-    mac: bytes
 
 
 def device_hash(tenant: str, device: str) -> bytes:
@@ -112,7 +111,7 @@ class TicketOffice:
         if not hmac.compare_digest(body[9:], holder):
             raise TicketError("holder")
         slot_at = int.from_bytes(raw[2:8], "big") / 1000
-        return Ticket(slot_at, bool(raw[8] & _PRIORITY), body[9:], mac)
+        return Ticket(slot_at, bool(raw[8] & _PRIORITY), body[9:])
 
     def _turn_to(self, now: float) -> None:
         """Derive the keys of this moment: of its epoch, and of both neighbours to verify."""

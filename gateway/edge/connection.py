@@ -15,17 +15,22 @@ import enum
 import http
 import math
 from typing import Final, Protocol, cast
-from urllib.parse import urlsplit
 
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
 from websockets.protocol import OPEN, Event
-from websockets.server import ServerProtocol
 
 from gateway.edge.context import ConnectionContext
-from gateway.edge.core import FRAMING_CAUSES, make_core, refusal_of
+from gateway.edge.core import FRAMING_CAUSES, Core, make_core, release_core
 from gateway.edge.errors import Refusal
-from gateway.edge.framing import ALIGNED, UNKNOWN, owed_after, sole_text, text_frame
+from gateway.edge.framing import (
+    ALIGNED,
+    UNKNOWN,
+    close_frame,
+    owed_after,
+    sole_text,
+    text_frame,
+)
+from gateway.edge.handshake import Request, Upgrade, negotiate, read_request
 from gateway.edge.knock import HEAD_END, Granted, Visitor
 from gateway.edge.refusal import bad_request, close_of, render_refusal
 from gateway.session.errors import close_reason
@@ -116,6 +121,7 @@ class WebSocketConnection(asyncio.Protocol):
         "_phase",
         "_request",
         "_transport",
+        "_upgrade",
         "due_tick",
     )
 
@@ -139,7 +145,8 @@ class WebSocketConnection(asyncio.Protocol):
         self._head: bytearray | None = bytearray(head)
         self._granted = granted
         self._request: Request | None = None
-        self._core: ServerProtocol | None = None
+        self._upgrade: Upgrade | None = None
+        self._core: Core | None = None
         self._handler: Handler | None = None
         self._transport: asyncio.Transport | None = None
         self._owed = ALIGNED
@@ -246,10 +253,6 @@ class WebSocketConnection(asyncio.Protocol):
 
     # Visitor of the gate
 
-    @property
-    def waiting(self) -> bool:
-        return self._phase is Phase.WAITING
-
     def admitted(self, handler: object) -> None:
         if self._phase is Phase.WAITING:
             self._open(cast("Handler", handler))
@@ -266,7 +269,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._read_head(data)
         elif self._phase is Phase.WAITING:
             # Talking before the answer: nothing we know does, and nothing is kept for it.
-            self._stop_waiting()
+            self._gate.hung_up(self)
             self._refuse(bad_request("early", "bytes before the handshake was answered"))
         elif self._phase is Phase.CLOSING and self._handler is not None:
             assert self._core is not None
@@ -293,7 +296,12 @@ class WebSocketConnection(asyncio.Protocol):
             self._gate.hung_up(self)
         self._context.wheel.cancel(self)
         handler, self._handler = self._handler, None
-        self._core = None
+        core, self._core = self._core, None
+        if core is not None:
+            release_core(core)
+        self._request = None
+        self._upgrade = None
+        self._granted = None
         self._head = None
         self._fragments = None
         self._transport = None
@@ -381,18 +389,22 @@ class WebSocketConnection(asyncio.Protocol):
         self._handshake(bytes(head[:end]), bytes(head[end:]))
 
     def _handshake(self, head: bytes, rest: bytes) -> None:
+        """Ask the gate. From the question on, this visitor can be answered: at once or later."""
         context = self._context
-        core = make_core(context)
-        core.receive_data(head)
-        events = core.events_received()
+        granted, self._granted = self._granted, None
         try:
-            if not events:
-                raise refusal_of(core.handshake_exc)
-            request = self._request = cast("Request", events[0])
-            self._core = core
+            request = read_request(head)
+            self._upgrade = negotiate(
+                request,
+                path=context.path,
+                subprotocols=context.subprotocols,
+                extensions=context.extensions,
+            )
+            self._request = request
             assert self._transport is not None
             peer = self._transport.get_extra_info("peername")
-            granted, self._granted = self._granted, None
+            self._phase = Phase.WAITING
+            self._due_at = math.inf  # the gate bounds how long anybody waits
             handler = self._gate.admit(request, peer[0] if peer else "", self, granted)
         except Refusal as refusal:
             self._refuse(refusal)
@@ -400,35 +412,25 @@ class WebSocketConnection(asyncio.Protocol):
         if handler is not None:
             self._open(handler, rest)
         elif rest:
-            self._stop_waiting()
+            self._gate.hung_up(self)
             self._refuse(bad_request("early", "bytes before the handshake was answered"))
         else:
-            self._phase = Phase.WAITING
-            self._due_at = math.inf  # the gate bounds how long anybody waits
             self._arm()
 
-    def _stop_waiting(self) -> None:
-        self._phase = Phase.HEAD
-        self._gate.hung_up(self)
-
     def _open(self, handler: Handler, rest: bytes = b"") -> None:
-        """The full handshake, for who is let in."""
-        context, core, request = self._context, self._core, self._request
-        assert core is not None
-        assert request is not None
-        self._request = None
-        response = core.accept(request)
-        if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            self._refuse(refusal_of(core.handshake_exc))
-            return
-        core.send_response(response)
+        """Accept the handshake."""
+        context, upgrade, transport = self._context, self._upgrade, self._transport
+        assert upgrade is not None
+        assert transport is not None
+        self._request = self._upgrade = None
+        self._core = make_core(context, upgrade.extensions)
         self._handler = handler
         self._phase = Phase.OPEN
         self._opened_at = context.loop.time()
         # A random first phase, or every device of a storm would be pinged in the same instant.
         interval_s = context.limits.keepalive_interval_s
         self._due_at = self._opened_at + context.rng.uniform(0, interval_s)
-        self._flush()
+        transport.write(upgrade.response)
         context.observer.opened()
         handler.opened(self)
         self._arm()
@@ -439,30 +441,26 @@ class WebSocketConnection(asyncio.Protocol):
         self._cause = "refused"
         self._head = None
         self._phase = Phase.CLOSING
+        limits, transport = self._context.limits, self._transport
         self._context.observer.refused(refusal.error, refusal.reason)
-        assert self._transport is not None
-        if not self._refuse_by_close(refusal):
-            self._transport.write(render_refusal(refusal))
-            self._end_of_stream()
-        self._due_at = self._context.loop.time() + self._context.limits.close_timeout_s
+        assert transport is not None
+        transport.write(self._rendered(refusal))
+        self._due_at = self._context.loop.time() + limits.close_timeout_s
         self._arm()
+        self._end_of_stream(more_may_come=refusal.reason in _SAID_WHILE_SENDING)
 
-    def _refuse_by_close(self, refusal: Refusal) -> bool:
-        """For who asked for it (browsers cannot read a 503): upgrade, and say it in the close."""
-        core, request, self._request = self._core, self._request, None
+    def _rendered(self, refusal: Refusal) -> bytes:
+        """An HTTP answer; for who asked for it (browsers cannot read a 503), a close frame."""
+        request, upgrade = self._request, self._upgrade
+        self._request = self._upgrade = None
         if (
-            core is None
+            upgrade is None
             or request is None
             or refusal.status not in _REFUSED_BY_CLOSE
-            or "refusal=close" not in urlsplit(request.path).query.split("&")
+            or "refusal=close" not in request.query.split("&")
         ):
-            return False
-        response = core.accept(request)
-        core.send_response(response)
-        if response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
-            core.send_close(*close_of(refusal))
-        self._flush()
-        return True
+            return render_refusal(refusal)
+        return upgrade.response + close_frame(*close_of(refusal))
 
     # Frames
 
@@ -484,7 +482,7 @@ class WebSocketConnection(asyncio.Protocol):
         core.receive_data(data)
         self._advance(core)
 
-    def _advance(self, core: ServerProtocol) -> None:
+    def _advance(self, core: Core) -> None:
         """Act on what the core has parsed, then write what it wants written."""
         events = core.events_received()
         # Pongs first: what a handler sends does not pass through the core's queue.
@@ -537,7 +535,7 @@ class WebSocketConnection(asyncio.Protocol):
                 return
         handler.received_text(data)
 
-    def _on_core_closing(self, core: ServerProtocol) -> None:
+    def _on_core_closing(self, core: Core) -> None:
         """The peer closed, or broke the framing and the core has failed the connection."""
         if core.parser_exc is not None:
             self._cause = self._cause or FRAMING_CAUSES.get(
@@ -565,17 +563,22 @@ class WebSocketConnection(asyncio.Protocol):
             if data:
                 transport.write(data)
             else:
-                self._end_of_stream()
+                self._end_of_stream(more_may_come=core.close_rcvd is None)
 
-    def _end_of_stream(self) -> None:
+    def _end_of_stream(self, *, more_may_come: bool) -> None:
         """Half-close and let the peer finish.
 
-        Closing with unread input resets the connection, and the reset can overtake our reason.
+        Closing with unread input resets the connection, and the reset can overtake our reason. TLS
+        knows no half-closed connection; there, what may still come is read and dropped for a while.
         """
         transport = self._transport
         assert transport is not None
         if transport.can_write_eof():
             transport.write_eof()
+        elif more_may_come:
+            now, limits = self._context.loop.time(), self._context.limits
+            self._due_at = min(self._due_at, now + limits.tls_linger_s)
+            self._arm()
         else:
             transport.close()
 
@@ -585,6 +588,8 @@ PAUSED_BY_FULL_NODE: Final = 2
 PAUSED_BY_DRAIN: Final = 4
 PAUSED_BY_RESUME: Final = 8
 
+_SAID_WHILE_SENDING: Final = ("early", "head_size")
+"""Reasons of refusals whose peers are likely to be sending still."""
 _REFUSED_BY_CLOSE: Final = (
     http.HTTPStatus.UNAUTHORIZED,
     http.HTTPStatus.FORBIDDEN,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
-from websockets.typing import Subprotocol
 
 from gateway.edge.observer import EdgeObserver
 from gateway.edge.sliced import Sliced
@@ -24,6 +23,8 @@ class ConnectionLimits:
     write_buffer_bytes_max: int = 262_144
     slow_reader_timeout_s: float = 10.0
     close_timeout_s: float = 5.0
+    tls_linger_s: float = 1.0
+    """How long a TLS connection whose peer may still be sending is read after our last word."""
     keepalive_interval_s: float = 30.0
     keepalive_timeout_s: float = 20.0
 
@@ -39,7 +40,9 @@ class ConnectionContext:
     loop: asyncio.AbstractEventLoop
     partings: Sliced[asyncio.Transport]
     """Closes what the peers have closed."""
-    subprotocols: Sequence[Subprotocol] | None = None
+    path: str | None = None
+    """The only path there is; None for any."""
+    subprotocols: Sequence[str] | None = None
     extensions: Sequence[ServerPerMessageDeflateFactory] | None = None
 
 

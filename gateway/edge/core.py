@@ -1,15 +1,15 @@
 """The `websockets` Sans-I/O core as a connection uses it, and what its failures are called."""
 
-import http
 import logging
+from collections.abc import Sequence
 from typing import Final
 
+from websockets.extensions import Extension
 from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from gateway.edge.context import ConnectionContext
-from gateway.edge.errors import Refusal
-from gateway.edge.refusal import bad_request
 from gateway.session.errors import close_reason
 
 # One logger for all connections, quiet: the library logs two lines a connection at INFO, which in a
@@ -43,21 +43,22 @@ class Core(ServerProtocol):
         super().fail(code, reason)
 
 
-def make_core(context: ConnectionContext) -> Core:
-    """A fresh core, bounded as the context says."""
-    return Core(
-        subprotocols=context.subprotocols,
-        extensions=context.extensions,
+def make_core(context: ConnectionContext, extensions: Sequence[Extension]) -> Core:
+    """A fresh core for a connection whose handshake is done, bounded as the context says."""
+    core = Core(
+        state=OPEN,
         max_size=context.limits.frame_bytes_max,
         logger=_websockets_log,
     )
+    core.extensions = list(extensions)
+    return core
 
 
-def refusal_of(error: Exception | None) -> Refusal:
-    """The contract's refusal for what the full parser found wrong with a handshake."""
-    name = type(error).__name__
-    detail = str(error)[:100]
-    if name in ("InvalidUpgrade", "InvalidMethod"):
-        status = http.HTTPStatus.UPGRADE_REQUIRED
-        return Refusal(status, "upgrade_required", detail=detail)
-    return bad_request("handshake", detail)
+def release_core(core: Core) -> None:
+    """End a core that is not used again, so that it goes when its last reference does.
+
+    Its parser is a generator which refers to the core, and the error that stopped the parser refers
+    to the parser's frame: two cycles, which only the collector would find.
+    """
+    core.parser.close()
+    core.parser_exc = None

@@ -82,3 +82,9 @@ def text_frame(text: bytes) -> bytes:
     if size < 65536:  # noqa: PLR2004  # as above
         return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), text)
     return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), text)
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """An unmasked close frame; `reason` of at most 123 bytes (RFC 6455 section 5.5.1)."""
+    payload = code.to_bytes(2, "big") + reason.encode()
+    return b"\x88%c%b" % (len(payload), payload)

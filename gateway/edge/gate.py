@@ -15,12 +15,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from time import perf_counter
 from typing import Final, cast
-from urllib.parse import urlsplit
-
-from websockets.datastructures import Headers, MultipleValuesError
-from websockets.exceptions import InvalidHandshake
-from websockets.headers import parse_subprotocol
-from websockets.http11 import Request
 
 from gateway.admission.budget import VerificationBudget
 from gateway.admission.credential import Identity, claimed_holder
@@ -31,6 +25,7 @@ from gateway.admission.herd import HerdIndex
 from gateway.admission.ticket import TicketOffice
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.errors import Refusal
+from gateway.edge.handshake import Request
 from gateway.edge.head import Petition
 from gateway.edge.knock import Granted, Visitor
 from gateway.edge.refusal import come_back, hint_ms
@@ -40,17 +35,13 @@ _BEARER: Final = "bearer "
 
 
 class Pending:
-    """A visitor whose outcome the desk still owes."""
+    """A visitor whose outcome the desk still owes: it is told, or it says `hung_up`."""
 
     __slots__ = ("identity", "visitor")
 
     def __init__(self, visitor: Visitor, identity: Identity) -> None:
         self.visitor = visitor
         self.identity = identity
-
-    @property
-    def waiting(self) -> bool:
-        return self.visitor.waiting
 
 
 @dataclass(slots=True)
@@ -113,7 +104,7 @@ class DeviceGate:
     def hung_up(self, visitor: Visitor) -> None:
         pending = self._pending.pop(visitor, None)
         if pending is not None:
-            self._context.desk.left(pending)
+            self._context.desk.left(pending, self._context.clock())
 
     def admit(
         self, request: Request, address: str, visitor: Visitor, granted: Granted | None
@@ -196,9 +187,8 @@ class DeviceGate:
     def _deliver(self, outcomes: list[tuple[Pending, Outcome]]) -> None:
         for pending, outcome in outcomes:
             visitor = pending.visitor
-            self._pending.pop(visitor, None)
-            if not visitor.waiting:
-                continue
+            if self._pending.pop(visitor, None) is None:
+                continue  # it hung up while the others were told
             if isinstance(outcome, Refuse):
                 visitor.refused(come_back(outcome))
             elif self.draining:
@@ -266,66 +256,41 @@ def _too_many(error: str, wait_s: float) -> Refusal:
 
 
 def _petition_of(request: Request) -> Petition:
-    """What a parsed request asks for.
+    """What a handshake asks for.
 
     Raises:
-        Refusal: it is not for us.
+        Refusal: its credential cannot be read.
     """
-    if urlsplit(request.path).path != frames.PATH:
-        raise Refusal(HTTPStatus.NOT_FOUND, "not_found", detail=f"devices use {frames.PATH}")
-    if request.method != "GET" or "Upgrade" not in request.headers:
-        raise Refusal(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", detail="not a WebSocket")
-    offered = _subprotocols(request.headers)
-    if frames.SUBPROTOCOL not in offered:
-        detail = f"offer the subprotocol {frames.SUBPROTOCOL}"
-        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", reason="subprotocol", detail=detail)
     try:
-        return Petition(_token(request.headers, offered), _ticket(request.headers))
+        return Petition(_token(request), _ticket(request))
     except CredentialError as exc:
         raise Refusal(
             HTTPStatus.UNAUTHORIZED, "credential", reason=exc.reason, detail=str(exc)
         ) from None
 
 
-def _subprotocols(headers: Headers) -> list[str]:
-    try:
-        return [
-            name
-            for value in headers.get_all("Sec-WebSocket-Protocol")
-            for name in parse_subprotocol(value)
-        ]
-    except InvalidHandshake:
-        # A JWT is a token of RFC 9110, so a well-formed offer always parses.
-        detail = "Sec-WebSocket-Protocol is malformed"
-        raise Refusal(
-            HTTPStatus.BAD_REQUEST, "bad_request", reason="subprotocol", detail=detail
-        ) from None
-
-
-def _token(headers: Headers, offered: list[str]) -> str:
+def _token(request: Request) -> str:
     """The credential: of the Authorization header, else of the `bearer.` subprotocol.
 
     Raises:
         CredentialError: there are several, or it is of another scheme.
     """
-    try:
-        authorization = headers.get("Authorization")
-    except MultipleValuesError:
-        raise CredentialError("malformed", "several Authorization headers") from None
-    if authorization is not None:
-        if not authorization[: len(_BEARER)].lower() == _BEARER:
+    shown = request.values("authorization")
+    if len(shown) > 1:
+        raise CredentialError("malformed", "several Authorization headers")
+    if shown:
+        if not shown[0][: len(_BEARER)].lower() == _BEARER:
             raise CredentialError("malformed", "Authorization is not Bearer")
-        return authorization[len(_BEARER) :].strip()
+        return shown[0][len(_BEARER) :].strip()
     prefix = frames.BEARER_SUBPROTOCOL_PREFIX
+    offered = request.elements("sec-websocket-protocol")
     tokens = [name[len(prefix) :] for name in offered if name.startswith(prefix)]
     if len(tokens) > 1:
         raise CredentialError("malformed", "several bearer subprotocols")
     return tokens[0] if tokens else ""
 
 
-def _ticket(headers: Headers) -> str:
+def _ticket(request: Request) -> str:
     """Several tickets are as good as none."""
-    try:
-        return headers.get(frames.TICKET_HEADER) or ""
-    except MultipleValuesError:
-        return ""
+    shown = request.values(frames.TICKET_HEADER.lower())
+    return shown[0] if len(shown) == 1 else ""

@@ -1,8 +1,10 @@
 """The request head read as raw bytes: enough to refuse a knock for microseconds.
 
 Only a head of the plainest form is read here; whatever is in any way unusual (a repeated header, a
-folded line, a query, a lower-case method) is left to the full parser, which is the judge of every
-connection that is let in as well. So this scan can save work, and never decide what it misreads.
+folded line, a query, a lower-case method) is left to the full parser (`handshake.py`), the judge of
+every connection that is let in as well. So this scan can save work, and never decide what it
+misreads. What it accepts, the full parser accepts with the same petition; `loadtest/heads.py`
+generates heads that look for an exception.
 
 A storm is a few client programs a thousand times over: but for key, credential and ticket their
 heads are the same bytes. `HeadScanner` remembers what is left when those three are cut out, and
@@ -36,8 +38,9 @@ _KEY: Final = b"\r\nsec-websocket-key:"
 _key = re.compile(rb" ?[A-Za-z0-9+/]{22}==").fullmatch  # 16 bytes in base64
 _NAMES: Final = (*(line[: line.index(b":") + 1] for line in _ONCE), _KEY)
 _BODY: Final = (b"\r\ncontent-length:", b"\r\ntransfer-encoding:")
-_SUBPROTOCOL: Final = b": %b\r\n" % frames.SUBPROTOCOL.encode()
-"""Of the names and values above the only one in which case matters."""
+_SUBPROTOCOL: Final = b"\r\nsec-websocket-protocol:"
+_OURS: Final = b" %b" % frames.SUBPROTOCOL.encode()
+"""Of the values above the only one in which case matters."""
 _CREDENTIAL: Final = b"\r\nauthorization:"
 _TICKET: Final = b"\r\n%b:" % frames.TICKET_HEADER.lower().encode()
 
@@ -67,15 +70,13 @@ def scan_head(head: bytes) -> Petition | None:
     if _shape(head) is None:
         return None
     folded = head.lower()
-    if _SUBPROTOCOL not in head:
-        return None
     for line in _ONCE:
         if line not in folded:
             return None
     for name in _NAMES:
         if folded.count(name) != 1:
             return None
-    if _key(_value(head, folded, _KEY)) is None:
+    if _value(head, folded, _SUBPROTOCOL) != _OURS or _key(_value(head, folded, _KEY)) is None:
         return None
     if _BODY[0] in folded or _BODY[1] in folded or folded.count(_CREDENTIAL) != 1:
         return None

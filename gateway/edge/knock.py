@@ -61,11 +61,7 @@ class Door(Protocol):
 
 
 class Visitor(Protocol):
-    """Who is at the door."""
-
-    @property
-    def waiting(self) -> bool:
-        """Whether it is still there."""
+    """Who is at the door. It can be answered from the moment it has asked until it says it left."""
 
     def admitted(self, handler: object) -> None:
         """Come in."""
@@ -128,10 +124,6 @@ class Knock:
         self._gone()
 
     # Visitor
-
-    @property
-    def waiting(self) -> bool:
-        return self._socket is not None
 
     def admitted(self, handler: object) -> None:
         assert self._petition is not None

@@ -254,8 +254,8 @@ def test_who_hangs_up_in_the_lot_keeps_the_promise():
     assert device.knocks == 1
     assert device.admitted_at is None
     assert not device.slots
-    device.waiting = device.pending = False
-    town.desk.left(device)
+    device.pending = False
+    town.desk.left(device, town.now)
     town.at(0.05, town.knock, device)
     town.run(until=0.05)
     town.run()

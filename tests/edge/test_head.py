@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from websockets.server import ServerProtocol
 
 from gateway.edge.errors import Refusal
 from gateway.edge.gate import _petition_of
+from gateway.edge.handshake import negotiate, read_request
 from gateway.edge.head import HeadScanner, Petition, scan_head
 
 PLAIN = (
@@ -19,16 +19,12 @@ PLAIN = (
 
 def judge(head):
     """What the full parser makes of it: a petition, or None."""
-    core = ServerProtocol(subprotocols=["tidegate.v1"])
-    core.receive_data(head)
-    events = core.events_received()
-    if not events:
-        return None
     try:
-        petition = _petition_of(events[0])
+        request = read_request(head)
+        negotiate(request, path="/v1/device", subprotocols=["tidegate.v1"], extensions=None)
+        return _petition_of(request)
     except Refusal:
         return None
-    return petition if core.accept(events[0]).status_code == 101 else None
 
 
 def test_the_plainest_head_is_read():
@@ -62,6 +58,18 @@ UNSURE = [
 def test_whatever_is_unusual_is_left_to_the_judge(old, new):
     assert old in PLAIN
     assert scan_head(PLAIN.replace(old, new, 1)) is None
+
+
+def test_the_subprotocol_counts_in_its_own_header_only():
+    """Case A3: `Host: tidegate.v1` beside a subprotocol that is not ours."""
+    head = PLAIN.replace(b"tidegate.v1", b"TIDEGATE.V1").replace(b"Host: x", b"Host: tidegate.v1")
+    assert scan_head(head) is None
+    assert judge(head) is None
+
+
+def test_two_origins_are_no_reason_to_disagree():
+    head = PLAIN.replace(b"Host: x\r\n", b"Host: x\r\nOrigin: a\r\nOrigin: b\r\n")
+    assert scan_head(head) == judge(head) == Petition("a.b.c", "tick")
 
 
 @st.composite

@@ -40,7 +40,6 @@ class Device:
     returns: bool = True
     lateness: float = 0.2
     """At most this late for its slot."""
-    waiting: bool = True
     pending: bool = False
     """In the lot."""
     admitted_at: float | None = None
@@ -110,7 +109,7 @@ class Town:
         if device.admitted_at is not None or device.pending:
             return
         device.knocks += 1
-        device.waiting = device.pending = True
+        device.pending = True
         outcome = self.desk.knock(device.claim(), device, self.now)
         self.settle([(device, outcome)] if outcome is not None else [])
 

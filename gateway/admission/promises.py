@@ -1,0 +1,75 @@
+"""Which slot each device holds, and which it has spent: one slot a device, whatever it shows.
+
+A ticket says which slot a device was promised, on any node. This is what one node remembers beside
+the tickets: a device that comes back without its ticket gets the slot it has, and a ticket counts
+once. Slots are compared by their time, so a spent slot also spends every earlier ticket of its
+device.
+
+Bounded in number, and in time: what is older than any ticket that counts is forgotten.
+"""
+
+from collections import OrderedDict
+from typing import Final
+
+_TICKET_PRECISION_S: Final = 0.001
+"""Tickets tell their slot in whole milliseconds."""
+
+
+class Promises:
+    """Slots by holder. Times in seconds of the fleet's clock."""
+
+    def __init__(self, *, entries_max: int, keep_s: float) -> None:
+        """
+        Args:
+            entries_max: slots held, and slots spent, that are remembered; the oldest are forgotten.
+            keep_s: how long after its slot a promise or a ticket can still count.
+        """
+        self._entries_max = entries_max
+        self._keep_s = keep_s
+        self._held: OrderedDict[bytes, float] = OrderedDict()
+        self._spent: OrderedDict[bytes, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Entries remembered."""
+        return len(self._held) + len(self._spent)
+
+    def slot_of(self, holder: bytes) -> float | None:
+        """The slot a device holds, as far as this node knows."""
+        return self._held.get(holder)
+
+    def hold(self, holder: bytes, slot_at: float, now: float) -> None:
+        """`holder` has the slot at `slot_at`, and no other."""
+        self._put(self._held, holder, slot_at, now)
+
+    def forget(self, holder: bytes) -> None:
+        """`holder` has no slot any more."""
+        self._held.pop(holder, None)
+
+    def spend(self, holder: bytes, slot_at: float, now: float) -> None:
+        """`holder` uses its slot: no ticket for this slot, or for an earlier one, counts again."""
+        self._held.pop(holder, None)
+        self._put(self._spent, holder, slot_at, now)
+
+    def restore(self, holder: bytes, slot_at: float, now: float) -> None:
+        """`holder` was cut off before it came in: it has its slot again."""
+        self._spent.pop(holder, None)
+        self._put(self._held, holder, slot_at, now)
+
+    def is_spent(self, holder: bytes, slot_at: float) -> bool:
+        """Whether a ticket for `slot_at` has been used."""
+        spent = self._spent.get(holder)
+        return spent is not None and slot_at < spent + _TICKET_PRECISION_S
+
+    def _put(
+        self, entries: OrderedDict[bytes, float], holder: bytes, slot_at: float, now: float
+    ) -> None:
+        entries[holder] = slot_at
+        entries.move_to_end(holder)
+        if len(entries) > self._entries_max:
+            entries.popitem(last=False)
+        # Two at most: more is removed than is added, and no knock pays for many.
+        for _ in range(2):
+            oldest = next(iter(entries))
+            if entries[oldest] + self._keep_s >= now:
+                break
+            del entries[oldest]
