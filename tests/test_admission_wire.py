@@ -6,11 +6,11 @@ import time
 
 import aiohttp
 import pytest
-from support.gateways import running_gateway, token_for, url_of
+from support.gateways import Way, client_context, running_gateway, token_for, url_of
 from support.processes import GatewayProcess
 from support.servers import nats_server
 from support.waiting import eventually, within
-from support.wire import message, raw_device
+from support.wire import knock_bytes, message, raw_connection, raw_device
 from test_cli import tidegate
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -44,8 +44,8 @@ async def fill(gateway, count):
             continue
 
 
-async def test_a_refused_device_leaves_with_a_slot_and_comes_in_at_it(tmp_path):
-    async with running_gateway(tmp_path, **SLOW) as gateway:
+async def test_a_refused_device_leaves_with_a_slot_and_comes_in_at_it(tmp_path, way):
+    async with running_gateway(tmp_path, way=way, **SLOW) as gateway:
         await fill(gateway, 2)
         status, headers, body = await refusal(gateway, "veh-1")
         assert (status, body["error"], body["reason"]) == (503, "admission", "rate")
@@ -75,9 +75,9 @@ async def _enters(gateway, name, ticket):
         return False
 
 
-async def test_a_short_wait_is_waited_in_the_handshake(tmp_path):
+async def test_a_short_wait_is_waited_in_the_handshake(tmp_path, way):
     settings = {**SLOW, "admission__park_ms": 2_000, "admission__rate_per_s": 5.0}
-    async with running_gateway(tmp_path, **settings) as gateway:
+    async with running_gateway(tmp_path, way=way, **settings) as gateway:
         async with asyncio.TaskGroup() as group:
             for number in range(5):
                 group.create_task(_talk(gateway, f"veh-{number}"))
@@ -90,33 +90,27 @@ async def _talk(gateway, name):
         await device.hear_ack(1)
 
 
-async def test_who_hangs_up_in_the_lot_leaves_no_trace(tmp_path):
+async def test_who_hangs_up_in_the_lot_leaves_no_trace(tmp_path, way):
     settings = {**SLOW, "admission__park_ms": 5_000, "admission__rate_per_s": 2.0}
-    async with running_gateway(tmp_path, **settings) as gateway:
+    async with running_gateway(tmp_path, way=way, **settings) as gateway:
         await fill(gateway, 1)
-        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        token = token_for(gateway, "veh-1")
-        head = (
-            "GET /v1/device HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-            f"Sec-WebSocket-Protocol: tidegate.v1\r\nAuthorization: Bearer {token}\r\n\r\n"
-        )
-        writer.write(head.encode())
-        await eventually(lambda: gateway.status()["admission"]["parked"] == 1)
-        writer.close()
+        async with raw_connection(gateway) as (_reader, writer):
+            writer.write(knock_bytes(gateway, "veh-1"))
+            await eventually(lambda: gateway.status()["admission"]["parked"] == 1)
         await eventually(lambda: gateway.status()["admission"]["parked"] == 0)
-        assert gateway.status()["connections"] == 0
-        del reader
+        await eventually(lambda: gateway.status()["connections"] == 0)
 
 
 @pytest.mark.parametrize("query", ["?refusal=close", "?a=b&refusal=close"])
-async def test_a_browser_is_told_by_a_close(tmp_path, query):
-    async with running_gateway(tmp_path, **SLOW) as gateway:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_browser_is_told_by_a_close(tmp_path, query, tls):
+    async with running_gateway(tmp_path, way=Way(tls), **SLOW) as gateway:
         await fill(gateway, 3)
         async with connect(
             url_of(gateway) + query,
             subprotocols=["tidegate.v1", f"bearer.{token_for(gateway, 'veh-1')}"],
             proxy=None,
+            ssl=client_context(gateway),
         ) as browser:
             with pytest.raises(ConnectionClosed) as caught:
                 await within(browser.recv())
@@ -124,16 +118,19 @@ async def test_a_browser_is_told_by_a_close(tmp_path, query):
         hint = json.loads(caught.value.rcvd.reason)
         assert set(hint) == {"retry_ms", "ticket"}
         async with connect(
-            url_of(gateway) + query, subprotocols=["tidegate.v1", "bearer.a.b.c"], proxy=None
+            url_of(gateway) + query,
+            subprotocols=["tidegate.v1", "bearer.a.b.c"],
+            proxy=None,
+            ssl=client_context(gateway),
         ) as forger:
             with pytest.raises(ConnectionClosed) as caught:
                 await within(forger.recv())
         assert caught.value.rcvd.code == 4401
 
 
-async def test_who_knocks_too_often_waits_and_the_wait_does_not_grow(tmp_path):
+async def test_who_knocks_too_often_waits_and_the_wait_does_not_grow(tmp_path, way):
     settings = {"admission__device_knocks_per_s": 0.5, "admission__device_knock_burst": 2}
-    async with running_gateway(tmp_path, **settings) as gateway:
+    async with running_gateway(tmp_path, way=way, **settings) as gateway:
         for _ in range(2):
             async with raw_device(gateway, "eager"):
                 pass
@@ -147,9 +144,9 @@ async def test_who_knocks_too_often_waits_and_the_wait_does_not_grow(tmp_path):
             pass  # nobody else is touched
 
 
-async def test_an_address_that_floods_is_told_so(tmp_path):
+async def test_an_address_that_floods_is_told_so(tmp_path, way):
     settings = {"admission__address_knocks_per_s": 0.5, "admission__address_knock_burst": 3}
-    async with running_gateway(tmp_path, **settings) as gateway:
+    async with running_gateway(tmp_path, way=way, **settings) as gateway:
         for number in range(3):
             async with raw_device(gateway, f"veh-{number}"):
                 pass
@@ -157,10 +154,10 @@ async def test_an_address_that_floods_is_told_so(tmp_path):
         assert (status, body["error"]) == (429, "address_rate")
 
 
-async def test_forged_credentials_cost_no_more_than_their_share(tmp_path):
+async def test_forged_credentials_cost_no_more_than_their_share(tmp_path, way):
     """Unverified signatures are bounded; a verified device comes in all the same."""
     settings = {"admission__verification_share": 0.02}
-    async with running_gateway(tmp_path, **settings) as gateway:
+    async with running_gateway(tmp_path, way=way, **settings) as gateway:
         good = token_for(gateway, "veh-1")
         async with raw_device(gateway, token=good):
             pass
@@ -177,8 +174,8 @@ async def test_forged_credentials_cost_no_more_than_their_share(tmp_path):
             await device.hear_ack(1)
 
 
-async def test_the_same_forgery_is_checked_once(tmp_path):
-    async with running_gateway(tmp_path) as gateway:
+async def test_the_same_forgery_is_checked_once(tmp_path, way):
+    async with running_gateway(tmp_path, way=way) as gateway:
         forged = token_for(gateway, "veh-1")[:-8] + "AAAAAAAA"
         for _ in range(20):
             status, _, body = await refusal(gateway, "x", token=forged)
@@ -202,14 +199,14 @@ async def test_the_reference_client_keeps_its_slot_and_is_never_early(tmp_path):
         assert gateway.metrics.value("tidegate_tickets_total", {"outcome": "early"}) == 0
 
 
-async def test_a_stream_that_is_gone_stops_admission_and_its_return_resumes_it(tmp_path):
+async def test_a_stream_that_is_gone_stops_admission_and_its_return_resumes_it(tmp_path, way):
     with nats_server(tmp_path / "nats") as nats:
         settings = {
             "nats__urls": (nats.url,),
             "stream__durability": "stream",
             "admission__overload_retry_ms": 100,
         }
-        async with running_gateway(tmp_path / "node", **settings) as gateway:
+        async with running_gateway(tmp_path / "node", way=way, **settings) as gateway:
 
             def held():
                 return gateway.status()["admission"]["held"]
@@ -228,11 +225,11 @@ async def test_a_stream_that_is_gone_stops_admission_and_its_return_resumes_it(t
                     pass
 
 
-async def test_tickets_outlive_a_restart(tmp_path):
-    async with running_gateway(tmp_path, **SLOW) as gateway:
+async def test_tickets_outlive_a_restart(tmp_path, way):
+    async with running_gateway(tmp_path, way=way, **SLOW) as gateway:
         await fill(gateway, 4)
         _, _, body = await refusal(gateway, "veh-1")
-    async with running_gateway(tmp_path, **SLOW) as gateway:
+    async with running_gateway(tmp_path, way=way, **SLOW) as gateway:
         await fill(gateway, 3)
         await eventually(lambda: _enters(gateway, "veh-1", body["ticket"]))
         assert gateway.metrics.value("tidegate_tickets_total", {"outcome": "honoured"}) == 1

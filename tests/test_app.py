@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import nats
 import pytest
-from support.gateways import running_gateway, token_for, url_of
+from support.gateways import client_context, running_gateway, token_for, url_of
 from support.processes import GatewayProcess
 from support.servers import nats_server as operators_server
 from support.servers import stop_process
@@ -31,7 +31,8 @@ async def ops(gateway, path):
         return response.status, json.loads(text) if path != "/metrics" else text
 
 
-async def test_a_second_connection_takes_over(gateway):
+async def test_a_second_connection_takes_over(ways_gateway):
+    gateway = ways_gateway
     async with raw_device(gateway) as first:
         await first.say(message(1))
         await first.hear_ack(1)
@@ -45,7 +46,8 @@ async def test_a_second_connection_takes_over(gateway):
     await eventually(lambda: gateway.status()["devices"] == 0)
 
 
-async def test_a_takeover_in_mid_flight_stores_each_message_once(gateway):
+async def test_a_takeover_in_mid_flight_stores_each_message_once(ways_gateway):
+    gateway = ways_gateway
     for attempt in range(10):
         async with raw_device(gateway, outbox=f"b{attempt}") as first:
             await first.say([message(seq) for seq in range(1, 31)])
@@ -56,8 +58,8 @@ async def test_a_takeover_in_mid_flight_stores_each_message_once(gateway):
     assert stored == {("veh-1", f"b{n}"): list(range(1, 31)) for n in range(10)}
 
 
-async def test_an_expired_credential_ends_its_session(tmp_path):
-    async with running_gateway(tmp_path, credentials__leeway_ms=0) as gateway:
+async def test_an_expired_credential_ends_its_session(tmp_path, way):
+    async with running_gateway(tmp_path, way=way, credentials__leeway_ms=0) as gateway:
         async with raw_device(gateway, token=token_for(gateway, "veh-1", lifetime_s=1)) as device:
             code, reason = await device.closed()
     assert (code, reason["error"]) == (4401, "credential")
@@ -207,8 +209,8 @@ async def test_tls_and_a_new_certificate_on_sighup(tmp_path):
             await connect(url_of(gateway), proxy=None, open_timeout=5)
 
 
-async def test_stopping_settles_what_was_sent_and_sends_devices_away(tmp_path):
-    async with running_gateway(tmp_path) as gateway:
+async def test_stopping_settles_what_was_sent_and_sends_devices_away(tmp_path, way):
+    async with running_gateway(tmp_path, way=way) as gateway:
         async with raw_device(gateway, "veh-1") as busy, raw_device(gateway, "veh-2") as quiet:
             await busy.say([message(seq) for seq in range(1, 31)])
             gateway.request_stop()
@@ -223,7 +225,7 @@ async def test_stopping_settles_what_was_sent_and_sends_devices_away(tmp_path):
             assert (await busy.closed())[0] == 1012
             await within(stopping)
             with pytest.raises(OSError, match="refused"):
-                await connect(url_of(gateway), proxy=None)
+                await connect(url_of(gateway), proxy=None, ssl=client_context(gateway))
     # What was read before the stop is stored and acknowledged; nothing else is.
     assert acked in (0, 30)
 

@@ -34,8 +34,8 @@ def held(gateway):
     return gateway._hold.reason
 
 
-async def test_a_silent_stream_holds_devices_and_never_disconnects_them(tmp_path):
-    async with over_own_nats(tmp_path, session__release_per_s=50) as (nats, gateway):
+async def test_a_silent_stream_holds_devices_and_never_disconnects_them(tmp_path, way):
+    async with over_own_nats(tmp_path, way=way, session__release_per_s=50) as (nats, gateway):
         async with contextlib.AsyncExitStack() as stack:
             devices = [
                 await stack.enter_async_context(raw_device(gateway, f"veh-{n}")) for n in range(10)
@@ -207,9 +207,9 @@ async def test_a_greedy_device_has_a_small_window_and_its_fleet_does_not(tmp_pat
             await eventually(lambda: greedy in gateway.metrics.exposition()[0])
 
 
-async def test_commands_for_a_device_that_does_not_read_are_held_back(tmp_path):
+async def test_commands_for_a_device_that_does_not_read_are_held_back(tmp_path, way):
     settings = {"limits__write_buffer_bytes": 16_384, "limits__slow_reader_timeout_ms": 500}
-    async with over_own_nats(tmp_path, **settings) as (nats, gateway):
+    async with over_own_nats(tmp_path, way=way, **settings) as (nats, gateway):
         async with raw_device(gateway, max_queue=1) as device:
             client = await connect(nats.url)
             command = b'{"type":"t","data":"' + b"x" * 60_000 + b'"}'

@@ -41,10 +41,6 @@ class Promises:
         """`holder` has the slot at `slot_at`, and no other."""
         self._put(self._held, holder, slot_at, now)
 
-    def forget(self, holder: bytes) -> None:
-        """`holder` has no slot any more."""
-        self._held.pop(holder, None)
-
     def spend(self, holder: bytes, slot_at: float, now: float) -> None:
         """`holder` uses its slot: no ticket for this slot, or for an earlier one, counts again."""
         self._held.pop(holder, None)

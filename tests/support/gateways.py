@@ -1,18 +1,66 @@
 """A gateway inside the test's own loop, on an embedded nats-server and free ports."""
 
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from gateway import development
 from gateway.app import Gateway
 from gateway.settings import load_settings
+from support.tls import make_certificate
+
+
+@dataclass(frozen=True)
+class Way:
+    """How devices come to a gateway: over which transport, and where their credential is.
+
+    With plain TCP and a header the raw scan decides; in the three other ways the full parser does.
+    """
+
+    tls: bool = False
+    subprotocol: bool = False
+
+    def __str__(self) -> str:
+        return f"{'tls' if self.tls else 'plain'}-{'subprotocol' if self.subprotocol else 'header'}"
+
+
+PLAIN_HEADER = Way()
+WAYS = [Way(tls, subprotocol) for tls in (False, True) for subprotocol in (False, True)]
+
+
+@dataclass(frozen=True)
+class _Access:
+    way: Way
+    context: ssl.SSLContext | None
+
+
+_access: "WeakKeyDictionary[Gateway, _Access]" = WeakKeyDictionary()
+
+
+def way_of(gateway: Gateway) -> Way:
+    """How devices come to `gateway`; plain TCP and a header unless it was started otherwise."""
+    return _access[gateway].way if gateway in _access else PLAIN_HEADER
+
+
+def client_context(gateway: Gateway) -> ssl.SSLContext | None:
+    """What a client of `gateway` needs to trust it; None for plain TCP."""
+    return _access[gateway].context if gateway in _access else None
 
 
 @contextlib.asynccontextmanager
-async def running_gateway(directory: Path, **settings: Any) -> AsyncIterator[Gateway]:
+async def running_gateway(
+    directory: Path, *, way: Way = PLAIN_HEADER, **settings: Any
+) -> AsyncIterator[Gateway]:
     """A started gateway. `settings` are dotted keys with `__` for the dot: `limits__json_depth`."""
+    context = None
+    if way.tls:
+        files = make_certificate(directory / "tls")
+        context = files.client_context()
+        settings = {"tls__cert_file": files.cert, "tls__key_file": files.key, **settings}
     overrides: dict[str, Any] = {
         "server.port": 0,
         "ops.port": 0,
@@ -23,6 +71,7 @@ async def running_gateway(directory: Path, **settings: Any) -> AsyncIterator[Gat
         **{name.replace("__", "."): value for name, value in settings.items()},
     }
     gateway = Gateway(load_settings(None, environment={}, overrides=overrides))
+    _access[gateway] = _Access(way, context)
     try:
         await gateway.start()
         yield gateway
@@ -37,4 +86,5 @@ def token_for(gateway: Gateway, device: str, lifetime_s: int = 600, **claims: An
 
 
 def url_of(gateway: Gateway) -> str:
-    return f"ws://127.0.0.1:{gateway.port}/v1/device"
+    scheme = "wss" if way_of(gateway).tls else "ws"
+    return f"{scheme}://127.0.0.1:{gateway.port}/v1/device"

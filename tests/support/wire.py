@@ -1,5 +1,6 @@
 """A device that speaks frames by hand, over `websockets`' own asyncio client."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -9,7 +10,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.app import Gateway
-from support.gateways import token_for, url_of
+from gateway.session.frames import PATH
+from support.gateways import client_context, token_for, url_of, way_of
 from support.waiting import within
 
 
@@ -73,16 +75,55 @@ async def raw_device(
     **options: Any,
 ) -> AsyncIterator[RawDevice]:
     token = token if token is not None else token_for(gateway, device)
+    headers = {"Tidegate-Ticket": ticket} if ticket else {}
+    subprotocols = ["tidegate.v1"]
+    if way_of(gateway).subprotocol:
+        subprotocols.append(f"bearer.{token}")
+    else:
+        headers["Authorization"] = f"Bearer {token}"
     async with connect(
         options.pop("url", url_of(gateway)),
-        subprotocols=["tidegate.v1"],
-        additional_headers={"Authorization": f"Bearer {token}"}
-        | ({"Tidegate-Ticket": ticket} if ticket else {}),
+        subprotocols=subprotocols,
+        additional_headers=headers,
         compression=options.pop("compression", None),
         proxy=None,
+        ssl=options.pop("ssl", client_context(gateway)),
         **options,
     ) as connection:
         raw = RawDevice(connection)
         if greet:
             await raw.greet(outbox, oldest)
         yield raw
+
+
+def knock_bytes(gateway: Gateway, device: str, *, ticket: str = "", path: str = PATH) -> bytes:
+    """The handshake of a device, in the gateway's way."""
+    token = token_for(gateway, device)
+    if way_of(gateway).subprotocol:
+        credential = f"Sec-WebSocket-Protocol: tidegate.v1, bearer.{token}\r\n"
+    else:
+        credential = f"Sec-WebSocket-Protocol: tidegate.v1\r\nAuthorization: Bearer {token}\r\n"
+    shown = f"Tidegate-Ticket: {ticket}\r\n" if ticket else ""
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        f"{credential}{shown}\r\n"
+    ).encode("latin-1")
+
+
+@contextlib.asynccontextmanager
+async def raw_connection(
+    gateway: Gateway,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to the gateway, over TLS if that is its way; cut at the end."""
+    context = client_context(gateway)
+    name = "localhost" if context is not None else None
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", gateway.port, ssl=context, server_hostname=name
+    )
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

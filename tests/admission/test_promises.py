@@ -1,0 +1,53 @@
+"""One slot a device, remembered within bounds."""
+
+from gateway.admission.promises import Promises
+
+
+def made(entries_max=100, keep_s=310.0):
+    return Promises(entries_max=entries_max, keep_s=keep_s)
+
+
+def test_a_slot_is_held_until_it_is_spent():
+    promises = made()
+    promises.hold(b"a", 5.0, now=0.0)
+    assert promises.slot_of(b"a") == 5.0
+    assert not promises.is_spent(b"a", 5.0)
+    promises.spend(b"a", 5.0, now=5.0)
+    assert promises.slot_of(b"a") is None
+    assert promises.is_spent(b"a", 5.0)
+
+
+def test_a_spent_slot_spends_earlier_tickets_and_no_later_one():
+    promises = made()
+    promises.spend(b"a", 5.0004, now=5.0)
+    assert promises.is_spent(b"a", 5.0)  # as its ticket tells it, in whole milliseconds
+    assert promises.is_spent(b"a", 5.001)
+    assert promises.is_spent(b"a", 2.0)
+    assert not promises.is_spent(b"a", 5.002)
+    assert not promises.is_spent(b"b", 5.0)
+
+
+def test_who_was_cut_off_has_its_slot_again():
+    promises = made()
+    promises.spend(b"a", 5.0, now=5.0)
+    promises.restore(b"a", 5.0, now=5.0)
+    assert promises.slot_of(b"a") == 5.0
+    assert not promises.is_spent(b"a", 5.0)
+
+
+def test_the_longest_known_goes_first_when_there_are_too_many():
+    promises = made(entries_max=2)
+    for holder in (b"a", b"b", b"a", b"c"):
+        promises.hold(holder, 1.0, now=0.0)
+    assert promises.slot_of(b"b") is None
+    assert promises.slot_of(b"a") == promises.slot_of(b"c") == 1.0
+
+
+def test_what_no_ticket_can_show_any_more_is_forgotten():
+    promises = made(entries_max=1_000, keep_s=10.0)
+    for second in range(100):
+        for number in range(5):
+            promises.hold(b"%d-%d" % (second, number), second, now=second)
+    assert len(promises) == 5 * 11
+    assert promises.slot_of(b"89-0") == 89
+    assert promises.slot_of(b"88-0") is None

@@ -1,0 +1,164 @@
+"""Knocks in every way there is: plain TCP or TLS, credential in a header or in a subprotocol."""
+
+import asyncio
+import json
+import struct
+from collections import Counter
+
+import pytest
+from support.gateways import running_gateway
+from support.waiting import eventually, within
+from support.wire import knock_bytes, message, raw_connection, raw_device
+from websockets.exceptions import InvalidStatus
+
+HELLO = '{"hello":{"outbox":"b","oldest":1}}'
+SLOW = {
+    "admission__rate_per_s": 2.0,
+    "admission__rate_floor_per_s": 2.0,
+    "admission__burst": 1,
+}
+
+
+async def answer(reader):
+    """Status and JSON body of an HTTP answer."""
+    head = (await within(reader.readuntil(b"\r\n\r\n"))).decode()
+    status = int(head.split(" ", 2)[1])
+    sizes = [line for line in head.split("\r\n") if line.startswith("Content-Length: ")]
+    body = await within(reader.readexactly(int(sizes[0].split(" ")[1]))) if sizes else b"{}"
+    return status, json.loads(body)
+
+
+async def fill(gateway):
+    """Take the slots that are free at once."""
+    for number in range(2):
+        try:
+            async with raw_device(gateway, f"filler-{number}"):
+                pass
+        except InvalidStatus:
+            continue
+
+
+async def test_everybody_who_knocks_at_once_is_answered(tmp_path, way):
+    """Cases F1 and F2: those which were parked hung where the full parser decides."""
+    settings = {
+        "admission__rate_per_s": 50.0,
+        "admission__rate_floor_per_s": 50.0,
+        "admission__burst": 5,
+        "admission__park_ms": 9_000,
+    }
+    async with running_gateway(tmp_path, way=way, **settings) as gateway:
+        outcomes = Counter()
+
+        async def knock(name):
+            async with raw_device(gateway, name) as device:
+                await device.say(message(1))
+                await device.hear_ack(1)
+                outcomes["acked"] += 1
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(60):
+                group.create_task(knock(f"veh-{number}"))
+        parked = gateway.metrics.value("tidegate_knocks_parked_total", {"rank": "walk_in"})
+        assert outcomes == {"acked": 60}
+        assert parked > 20
+        assert gateway.status()["admission"]["parked"] == 0
+
+
+async def test_bytes_before_the_answer_are_an_offence_and_free_the_place(tmp_path, way):
+    async with running_gateway(tmp_path, way=way, admission__park_ms=9_000, **SLOW) as gateway:
+        await fill(gateway)
+        async with raw_connection(gateway) as (reader, writer):
+            writer.write(knock_bytes(gateway, "hasty"))
+            await eventually(lambda: gateway.status()["admission"]["parked"] == 1)
+            writer.write(b"x" * 1_000)
+            status, body = await answer(reader)
+            assert (status, body["reason"]) == (400, "early")
+        await eventually(lambda: gateway.status()["admission"]["parked"] == 0)
+        await eventually(lambda: gateway.status()["connections"] == 0)
+
+
+async def test_a_frame_behind_a_knock_that_must_wait_is_an_offence(tmp_path, way):
+    async with running_gateway(tmp_path, way=way, admission__park_ms=9_000, **SLOW) as gateway:
+        await fill(gateway)
+        async with raw_connection(gateway) as (reader, writer):
+            writer.write(knock_bytes(gateway, "hasty") + b"\x81\x80\x00\x00\x00\x00")
+            status, body = await answer(reader)
+            assert (status, body["reason"]) == (400, "early")
+        await eventually(lambda: gateway.status()["admission"]["parked"] == 0)
+
+
+async def test_a_newer_knock_of_a_parked_device_takes_its_place(tmp_path, way):
+    async with running_gateway(tmp_path, way=way, admission__park_ms=9_000, **SLOW) as gateway:
+        await fill(gateway)
+        async with raw_connection(gateway) as (old, writer):
+            writer.write(knock_bytes(gateway, "veh-1"))
+            await eventually(lambda: gateway.status()["admission"]["parked"] == 1)
+            async with raw_connection(gateway) as (new, newer_writer):
+                newer_writer.write(knock_bytes(gateway, "veh-1"))
+                status, body = await answer(old)
+                assert (status, body["reason"]) == (503, "rate")
+                assert gateway.status()["admission"]["parked"] == 1
+                assert (await answer(new))[0] == 101
+
+
+async def test_a_stop_answers_those_who_are_parked(tmp_path, way):
+    async with running_gateway(tmp_path, way=way, admission__park_ms=9_000, **SLOW) as gateway:
+        await fill(gateway)
+        async with raw_connection(gateway) as (reader, writer):
+            writer.write(knock_bytes(gateway, "veh-1"))
+            await eventually(lambda: gateway.status()["admission"]["parked"] == 1)
+            gateway.request_stop()
+            stopping = asyncio.create_task(gateway.stop())
+            status, body = await answer(reader)
+            assert (status, body["reason"]) == (503, "draining")
+            await within(stopping)
+
+
+async def test_a_hold_answers_those_who_are_parked(tmp_path, way):
+    async with running_gateway(tmp_path, way=way, admission__park_ms=9_000, **SLOW) as gateway:
+        await fill(gateway)
+        async with raw_connection(gateway) as (reader, writer):
+            writer.write(knock_bytes(gateway, "veh-1"))
+            await eventually(lambda: gateway.status()["admission"]["parked"] == 1)
+            gateway._gate.hold("stream")
+            status, body = await answer(reader)
+            assert (status, body["reason"]) == (503, "overload")
+
+
+TICKETS = ['a","retry_ms":1,"x":"b', "A" * 42, "\xff\xfe", "A" * 6_000, "%s%s", "\t"]
+
+
+@pytest.mark.parametrize("ticket", TICKETS, ids=range(len(TICKETS)))
+@pytest.mark.parametrize("query", ["", "?refusal=close"])
+async def test_no_ticket_comes_back_as_it_was_sent(tmp_path, way, ticket, query):
+    """Case A1: in a hold, what the device sent as its ticket was its ticket."""
+    async with running_gateway(tmp_path, way=way, **SLOW) as gateway:
+        gateway._gate.hold("stream")
+        async with raw_connection(gateway) as (reader, writer):
+            writer.write(knock_bytes(gateway, "veh-1", ticket=ticket, path=f"/v1/device{query}"))
+            raw = await within(reader.read(65_536))
+            assert ticket.strip().encode("latin-1") not in raw or not ticket.strip()
+            head, _, body = raw.partition(b"\r\n\r\n")
+            if query:
+                assert head.startswith(b"HTTP/1.1 101")
+                body = body or await within(reader.read(65_536))
+                assert struct.unpack("!H", body[2:4]) == (1013,)
+                hint = json.loads(body[4:])
+            else:
+                assert head.startswith(b"HTTP/1.1 503")
+                hint = json.loads(body)
+                assert hint.pop("error") == "admission"
+                assert hint.pop("reason") == "overload"
+            assert set(hint) == {"retry_ms"}
+
+
+TARGETS = ["//[", "http://[", "*", "/v1/device#x", "/%00", "http://", "://", "/v1/device/", "?"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+async def test_no_target_is_more_than_not_found(ways_gateway, target, capfd):
+    """Case A2: a target that `urlsplit` refuses was a traceback, and no answer."""
+    async with raw_connection(ways_gateway) as (reader, writer):
+        writer.write(knock_bytes(ways_gateway, "veh-1", path=target))
+        assert (await answer(reader))[0] == 404
+    assert "Traceback" not in capfd.readouterr().err
