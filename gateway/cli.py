@@ -280,6 +280,13 @@ def storm(context: typer.Context) -> None:
     raise typer.Exit(subprocess.call(command))  # noqa: S603  # our own module
 
 
+_REACH: Final = {
+    "fleet": "this fleet",
+    "pending": "this node, and on the others once Redis answers,",
+    "node": "this node",
+    "memory": "this node until it stops (its disk refused it),",
+}
+
 OpsUrl = Annotated[str, typer.Option(help="Ops page of the gateway.")]
 
 
@@ -324,11 +331,11 @@ def revoke(
         answer = _operate(operate.ask(f"{url}/unrevoke", wanted))
         if not answer["was_revoked"]:
             typer.echo("tidegate: it was not revoked on this node", err=True)
-        typer.echo(f"may come in again on this {answer['unrevoked']}")
+        typer.echo(f"may come in again on {_REACH[answer['unrevoked']]}")
         return
     until_s = time.time() + hours * 3600
     answer = _operate(operate.ask(f"{url}/revoke", wanted | {"until": until_s}))
-    typer.echo(f"revoked on this {answer['revoked']} for {hours:g} h")
+    typer.echo(f"revoked on {_REACH[answer['revoked']]} for {hours:g} h")
 
 
 @app.command()

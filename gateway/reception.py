@@ -8,8 +8,7 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -29,13 +28,14 @@ from gateway.cluster.devices import DeviceKey, DeviceRegistry
 from gateway.cluster.errors import RedisUnavailable
 from gateway.cluster.link import RedisLink
 from gateway.cluster.nodes import NodeRegistry
-from gateway.cluster.revocations import RevocationFeed, parse_revocation, render_revocation
+from gateway.cluster.revocations import RevocationFeed
 from gateway.cluster.shared_calendar import SharedCalendar
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.fleet import Fleet
 from gateway.edge.gate import DeviceGate, GateContext, Pending
 from gateway.edge.hold import StreamHold
-from gateway.session.errors import Revoked, TakenOver
+from gateway.revocations import Revocations
+from gateway.session.errors import TakenOver
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
@@ -88,7 +88,11 @@ class Reception:
         self._shared_secret = b""
         self._gate: DeviceGate | None = None
         self.clock = FleetClock(time.time, time.monotonic)
-        self.revocations = RevocationList()
+        self.revocations = Revocations(
+            RevocationList(lambda: min(time.time(), self.clock())),
+            file=settings.nats.data_dir / "revocations.jsonl",
+            sessions=lambda: fleet,
+        )
         admission = settings.admission
         now = self.clock()
         calendar_settings = CalendarSettings(
@@ -158,7 +162,13 @@ class Reception:
             on_fleet=self._on_fleet,
             rng=self._rng,
         )
-        self._feed = RevocationFeed(link, on_revoked=self._enforce)
+        self._feed = RevocationFeed(
+            link,
+            known=self.revocations.facts.facts,
+            on_facts=self.revocations.learn,
+            clock=self.clock,
+        )
+        self.revocations.share_with(self._share_facts)
         self._devices = DeviceRegistry(
             link,
             node=self._node,
@@ -182,8 +192,17 @@ class Reception:
 
     async def _catch_up(self) -> None:
         """What other nodes said while this one did not hear."""
-        await self._feed.load()
+        await self._feed.exchange()
+        self.revocations.all_shared()
         await self._devices.register_all()
+
+    async def _share_facts(self, facts: Sequence[Revocation]) -> bool:
+        try:
+            await self._feed.share(facts)
+        except RedisUnavailable as exc:
+            _log.error("revocation_not_shared", error=str(exc))  # the message is whole
+            return False
+        return True
 
     def _on_fleet(self, rate_per_s: float, nodes: int, complete: bool) -> None:
         assert self._shared is not None
@@ -240,64 +259,12 @@ class Reception:
         if self._link is not None:
             self._devices.departed(key, fence)
 
-    # Revocation
-
-    async def revoke(self, revocation: Revocation) -> str:
-        """Revoke on all nodes.
-
-        Returns:
-            How far it went: "fleet", or "node" if Redis is away or there is none.
-        """
-        self._enforce(revocation)
-        await asyncio.to_thread(self._keep_revocations)
-        if self._link is not None:
-            try:
-                await self._feed.add(revocation)
-            except RedisUnavailable as exc:
-                _log.error("revocation_not_shared", error=str(exc))  # the message is whole
-            else:
-                return "fleet"
-        return "node"
-
-    async def unrevoke(self, revocation: Revocation) -> str:
-        """Undo `revocation` on all nodes: one that has ended takes its place.
-
-        Returns:
-            How far it went, as of `revoke`.
-        """
-        return await self.revoke(replace(revocation, until=0.0))
-
-    def _enforce(self, revocation: Revocation) -> None:
-        self.revocations.add(revocation)
-        if revocation.until <= time.time():
-            return
-        for session in self._fleet:
-            if revocation.concerns(session.identity):
-                session.end(Revoked())
-
-    @property
-    def _revocation_file(self) -> Path:
-        return self._settings.nats.data_dir / "revocations.jsonl"
-
-    def _keep_revocations(self) -> None:
-        """A restart must not let them in again."""
-        entries = self.revocations.entries(time.time())
-        text = "".join(render_revocation(entry) + "\n" for entry in entries)
-        durable_file.replace(self._revocation_file, text)
-
-    def _load_revocations(self) -> None:
-        path = self._revocation_file
-        for line in path.read_text().splitlines() if path.exists() else ():
-            revocation = parse_revocation(line)
-            if revocation is not None:
-                self.revocations.add(revocation)
-
     # Running
 
     def open_gate(self, device: DeviceContext) -> DeviceGate:
         """The gate of the device listener."""
         admission = self._settings.admission
-        self._load_revocations()
+        self.revocations.load()
         self._gate = DeviceGate(
             GateContext(
                 device=device,
@@ -328,6 +295,7 @@ class Reception:
         yield "admission-rate", self._keep_rate()
         yield "loop-lag", self._watch_lag()
         yield "stream-hold", self._watch_stream()
+        yield "revocations", self.revocations.run()
         if self._link is not None and self._shared is not None:
             yield "redis", self._link.run()
             yield "lease", self._shared.run()
@@ -338,6 +306,7 @@ class Reception:
 
     async def close(self) -> None:
         await self._hold.close()
+        await self.revocations.close()
         if self._link is not None:
             try:
                 await self._nodes.leave()
@@ -428,7 +397,8 @@ class Reception:
             "held": self._desk.held,
             "lead_s": round(self._desk.lead_s(now), 3),
             "parked": self._desk.parked,
-            "revoked": len(self.revocations),
+            "revoked": len(self.revocations.facts.in_force()),
+            "revocations_pending": self.revocations.pending,
         }
         if self._link is not None and self._shared is not None:
             page["fleet"] = {

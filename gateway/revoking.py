@@ -1,30 +1,28 @@
-"""Composition: the operators' page of revocations, filled by this node's admission."""
-
-import time
+"""Composition: the operators' page of revocations, filled by this node's revocations."""
 
 from gateway.admission.revocation import Revocation
 from gateway.ops.orders import Subject
-from gateway.reception import Reception
+from gateway.revocations import Revocations
 
 
 class OperatorRevocations:
-    """`gateway.ops.listener.Revocations` over the reception of this node."""
+    """`gateway.ops.listener.Revocations` over the revocations of this node."""
 
-    def __init__(self, reception: Reception) -> None:
-        self._reception = reception
+    def __init__(self, revocations: Revocations) -> None:
+        self._revocations = revocations
 
     async def revoke(self, subject: Subject, until: float) -> str:
-        return await self._reception.revoke(_entry(subject, until))
+        return await self._revocations.revoke(
+            Revocation(until, jti=subject.jti, tenant=subject.tenant, device=subject.device)
+        )
 
     async def unrevoke(self, subject: Subject) -> str:
-        return await self._reception.unrevoke(_entry(subject, 0.0))
+        return await self._revocations.lift(
+            jti=subject.jti, tenant=subject.tenant, device=subject.device
+        )
 
     def in_force(self) -> list[tuple[Subject, float]]:
         return [
-            (Subject(each.jti, each.tenant, each.device), each.until)
-            for each in self._reception.revocations.entries(time.time())
+            (Subject(fact.jti, fact.tenant, fact.device), fact.until)
+            for fact in self._revocations.in_force()
         ]
-
-
-def _entry(subject: Subject, until: float) -> Revocation:
-    return Revocation(until, jti=subject.jti, tenant=subject.tenant, device=subject.device)

@@ -1,25 +1,46 @@
-"""Revocations: credentials (by `jti`) and devices that are no longer let in, until a time."""
+"""Revocations: credentials (by `jti`) and devices that are not let in, until a time.
 
-from dataclasses import dataclass
+A revocation and its undoing are both facts about a subject, and each fact says when it was stated.
+The newest fact about a subject wins, so nodes may exchange facts in any order, as often as they
+like, and agree in the end. An undone revocation therefore stays in the list, as a fact, until
+nobody can hold the revocation that it undid. Pure.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
 
 from gateway.admission.credential import Identity
+
+KEPT_S: Final = 86_400.0
+"""A fact is kept this long after its end, so that a clock that was wrong for a while loses none."""
+_LIFT_S: Final = 30 * 86_400.0
+"""How long an undoing is kept if this node does not know what it undoes."""
+_TICK_S: Final = 0.001
+
+Subject = tuple[str, ...]
+"""(jti,) or (tenant, device)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """One entry: a `jti`, or a device of a tenant. `until` is Unix time in seconds."""
+    """One fact about a `jti`, or about a device of a tenant. Times are Unix seconds."""
 
     until: float
     jti: str = ""
     tenant: str = ""
     device: str = ""
+    at: float = 0.0
+    """When it was stated. `RevocationList.state` sets it."""
+    lifted: bool = False
+    """Whether the subject is let in again."""
 
     def __post_init__(self) -> None:
         if bool(self.jti) == bool(self.device) or bool(self.device) != bool(self.tenant):
             raise ValueError("a revocation names a jti, or a tenant and device")
 
     @property
-    def key(self) -> tuple[str, ...]:
+    def key(self) -> Subject:
         return (self.jti,) if self.jti else (self.tenant, self.device)
 
     def concerns(self, identity: Identity) -> bool:
@@ -27,35 +48,69 @@ class Revocation:
             return self.jti == identity.jti
         return (self.tenant, self.device) == (identity.tenant, identity.device)
 
+    def replaces(self, other: "Revocation") -> bool:
+        """Whether this is the newer fact. Of two stated at once, the one that revokes wins."""
+        return (self.at, not self.lifted) > (other.at, not other.lifted)
+
 
 class RevocationList:
-    """What is revoked now."""
+    """All facts that this node knows, one a subject."""
 
-    def __init__(self) -> None:
-        self._until: dict[tuple[str, ...], float] = {}
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """
+        Args:
+            clock: Unix time in seconds. The earlier one, where two clocks disagree.
+        """
+        self._clock = clock
+        self._facts: dict[Subject, Revocation] = {}
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self._facts)
 
-    def add(self, revocation: Revocation) -> None:
-        self._until[revocation.key] = revocation.until
+    def add(self, fact: Revocation) -> bool:
+        """Take over a fact.
 
-    def revoked(self, identity: Identity, now: float) -> bool:
-        """Whether `identity` is refused. `now` is Unix time in seconds."""
+        Returns:
+            Whether it is newer than what was known about its subject.
+        """
+        known = self._facts.get(fact.key)
+        if known is not None and not fact.replaces(known):
+            return False
+        self._facts[fact.key] = fact
+        return True
+
+    def state(self, fact: Revocation) -> Revocation:
+        """`fact`, stated now: newer than everything known about its subject, and added.
+
+        An undoing lasts at least as long as what it undoes.
+        """
+        known, now = self._facts.get(fact.key), self._clock()
+        at, until = now, fact.until
+        if fact.lifted:
+            until = max(until, now + _LIFT_S if known is None else known.until)
+        if known is not None:
+            at = max(at, known.at + _TICK_S)
+        stated = replace(fact, at=at, until=until)
+        self._facts[stated.key] = stated
+        return stated
+
+    def revoked(self, identity: Identity) -> bool:
+        """Whether `identity` is refused now."""
         for key in ((identity.tenant, identity.device), (identity.jti,)):
-            until = self._until.get(key)
-            if until is not None:
-                if until > now:
-                    return True
-                del self._until[key]
+            fact = self._facts.get(key)
+            if fact is not None and self._in_force(fact):
+                return True
         return False
 
-    def entries(self, now: float) -> list[Revocation]:
-        """All that are in force."""
-        self._until = {key: until for key, until in self._until.items() if until > now}
-        return [
-            Revocation(until, jti=key[0])
-            if len(key) == 1
-            else Revocation(until, tenant=key[0], device=key[1])
-            for key, until in self._until.items()
-        ]
+    def in_force(self) -> list[Revocation]:
+        """Everything that is revoked now."""
+        return [fact for fact in self._facts.values() if self._in_force(fact)]
+
+    def facts(self) -> list[Revocation]:
+        """Everything worth keeping; what ended long ago is forgotten here."""
+        oldest = self._clock() - KEPT_S
+        self._facts = {key: fact for key, fact in self._facts.items() if fact.until > oldest}
+        return list(self._facts.values())
+
+    def _in_force(self, fact: Revocation) -> bool:
+        return not fact.lifted and fact.until > self._clock()

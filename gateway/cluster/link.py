@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 _TIMEOUT_S: Final = 1.0
 _WAIT_S: Final = 0.1
 _WAIT_MAX_S: Final = 2.0
-_SCRIPTS: Final = ("lease", "heartbeat", "register", "unregister")
+_SCRIPTS: Final = ("lease", "heartbeat", "register", "unregister", "revoke")
 
 Argument = str | int | float
 

@@ -1,88 +1,115 @@
-"""Revocations of the whole fleet: kept in Redis, pushed to every node."""
+"""Revocations of the whole fleet: facts that every node keeps, exchanged over Redis.
+
+Redis is where nodes meet, not where facts live. A node that finds Redis gives back all the facts it
+knows and takes over those it does not know, so nothing is lost with a Redis that lost its memory.
+"""
 
 import json
-import time
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import structlog
 
-from gateway.admission.revocation import Revocation
+from gateway.admission.revocation import KEPT_S, Revocation
 from gateway.cluster.link import RedisLink
 
 _log = structlog.get_logger(__name__)
 
-_FIELDS: Final = ("until", "jti", "tenant", "device")
+_NAMES: Final = ("jti", "tenant", "device")
+_BATCH: Final = 500
 
 
 class RevocationFeed:
-    """Adds revocations for all nodes, and hears those of others."""
+    """Gives facts to all nodes, and hears those of others."""
 
-    def __init__(self, link: RedisLink, *, on_revoked: Callable[[Revocation], None]) -> None:
+    def __init__(
+        self,
+        link: RedisLink,
+        *,
+        known: Callable[[], Sequence[Revocation]],
+        on_facts: Callable[[Sequence[Revocation]], None],
+        clock: Callable[[], float],
+    ) -> None:
         """
         Args:
             link: to Redis.
-            on_revoked: called with each, those from before this node's time as well.
+            known: all the facts of this node.
+            on_facts: called with facts of other nodes; it may know them already.
+            clock: the fleet's, Unix time in seconds.
         """
         self._link = link
-        self._on_revoked = on_revoked
+        self._known = known
+        self._on_facts = on_facts
+        self._clock = clock
         self._key = link.key("revoked")
 
     @property
     def channel(self) -> str:
         return self._link.key("revocations")
 
-    async def add(self, revocation: Revocation) -> None:
-        """Revoke, everywhere.
+    async def share(self, facts: Sequence[Revocation]) -> None:
+        """Give `facts` to all nodes; Redis keeps the newest about each subject.
 
         Raises:
-            RedisUnavailable: only this node can know of it for now.
+            RedisUnavailable: only this node knows of some of them for now.
         """
-        text = render_revocation(revocation)
+        for start in range(0, len(facts), _BATCH):
+            batch = facts[start : start + _BATCH]
+            pairs = [part for fact in batch for part in (_name(fact), render_fact(fact))]
+            await self._link.script("revoke", [self._key], [self.channel, *pairs])
 
-        async def store(client: Any) -> None:
-            await client.hset(self._key, "/".join(revocation.key), text)
-            await client.publish(self.channel, text)
-
-        await self._link.call(store)
-
-    def on_message(self, text: str) -> None:
-        revocation = parse_revocation(text)
-        if revocation is None:
-            _log.error("cluster_message_malformed", channel=self.channel)
-        else:
-            self._on_revoked(revocation)
-
-    async def load(self) -> None:
-        """Hear all there are: those of before this node's time, and those it missed.
+    async def exchange(self) -> None:
+        """Give Redis all that this node knows, and hear all that Redis knows.
 
         Raises:
             RedisUnavailable: Redis is down, or went down.
         """
+        await self.share(self._known())
         texts: dict[str, str] = await self._link.call(lambda client: client.hgetall(self._key))
-        now = time.time()
-        expired: list[str] = []
+        oldest = self._clock() - KEPT_S
+        facts: list[Revocation] = []
+        ended: list[str] = []
         for name, text in texts.items():
-            revocation = parse_revocation(text)
-            if revocation is not None and revocation.until > now:
-                self._on_revoked(revocation)
+            fact = parse_fact(text)
+            if fact is None:
+                continue  # not a fact, so not ours to delete
+            if fact.until > oldest:
+                facts.append(fact)
             else:
-                expired.append(name)
-        if expired:
-            await self._link.call(lambda client: client.hdel(self._key, *expired))
+                ended.append(name)
+        self._on_facts(facts)
+        if ended:
+            await self._link.call(lambda client: client.hdel(self._key, *ended))
+
+    def on_message(self, text: str) -> None:
+        """A fact that another node stated."""
+        fact = parse_fact(text)
+        if fact is None:
+            _log.error("cluster_message_malformed", channel=self.channel)
+        else:
+            self._on_facts([fact])
 
 
-def render_revocation(revocation: Revocation) -> str:
-    return json.dumps({name: getattr(revocation, name) for name in _FIELDS})
+def _name(fact: Revocation) -> str:
+    """The field of a fact in Redis. A jti may be any text; a tenant cannot hold a colon."""
+    return f"jti:{fact.jti}" if fact.jti else f"{fact.tenant}/{fact.device}"
 
 
-def parse_revocation(text: str) -> Revocation | None:
-    """None if it is no revocation: somebody else wrote to our keys."""
+def render_fact(fact: Revocation) -> str:
+    """One line of JSON."""
+    document = {name: getattr(fact, name) for name in _NAMES if getattr(fact, name)}
+    return json.dumps({**document, "until": fact.until, "at": fact.at, "lifted": fact.lifted})
+
+
+def parse_fact(text: str) -> Revocation | None:
+    """None if it is no fact: somebody else wrote to our keys, or to our file."""
     try:
         document = json.loads(text)
         return Revocation(
             until=float(document["until"]),
-            **{name: str(document.get(name, "")) for name in _FIELDS[1:]},
+            at=float(document.get("at", 0.0)),
+            lifted=bool(document.get("lifted", False)),
+            **{name: str(document.get(name, "")) for name in _NAMES},
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

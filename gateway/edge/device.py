@@ -446,7 +446,7 @@ class DeviceHandler:
             raise CredentialExpired(str(exc)) from None
         if (identity.tenant, identity.device) != self.key:
             raise PolicyViolation("credential", "the credential is for another device")
-        if self._context.revocations.revoked(identity, self._context.wall_clock()):
+        if self._context.revocations.revoked(identity):
             raise Revoked
         self._identity = identity
         self._expires_at = identity.expires_at

@@ -149,7 +149,7 @@ class DeviceGate:
             raise self._come_back("capacity")
         identity = self._identify(petition, now)
         revocations = context.device.revocations
-        if revocations and revocations.revoked(identity, context.device.wall_clock()):
+        if revocations and revocations.revoked(identity):
             raise Refusal(HTTPStatus.FORBIDDEN, "revoked")
         wait_s = context.device_knocks.wait_s(identity.holder, now)
         if wait_s:

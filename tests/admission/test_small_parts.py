@@ -1,14 +1,12 @@
-"""Fair shares, the verification budget, the herd index, revocations."""
+"""Fair shares, the verification budget, the herd index."""
 
 import random
 
 import pytest
 
 from gateway.admission.budget import VerificationBudget
-from gateway.admission.credential import Identity
 from gateway.admission.fairness import FairShares
 from gateway.admission.herd import HerdIndex
-from gateway.admission.revocation import Revocation, RevocationList
 
 
 def test_who_had_little_is_underserved_and_who_is_alone_never():
@@ -68,27 +66,3 @@ def test_the_herd_index_tells_a_herd_from_a_crowd():
     assert 1 < crowd.value(60.0) < 2
     assert herd.value(60.0) > 500
     assert herd.value(200.0) == 0
-
-
-def test_revocations_by_jti_and_device_until_their_time():
-    revoked = RevocationList()
-    one = Identity("veh-1", "t", "g", False, "j-1", 1e9)
-    two = Identity("veh-2", "t", "g", False, "j-2", 1e9)
-    assert not revoked.revoked(one, 0.0)
-    revoked.add(Revocation(100.0, jti="j-1"))
-    revoked.add(Revocation(50.0, tenant="t", device="veh-2"))
-    assert revoked.revoked(one, 99.0)
-    assert revoked.revoked(two, 49.0)
-    assert not revoked.revoked(two, 50.0)
-    assert [entry.jti for entry in revoked.entries(60.0)] == ["j-1"]
-    assert not revoked.revoked(one, 100.0)
-    assert Revocation(1.0, jti="j-1").concerns(one)
-    assert not Revocation(1.0, tenant="u", device="veh-1").concerns(one)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{}, {"jti": "a", "device": "b"}, {"device": "b"}, {"tenant": "t"}]
-)
-def test_a_revocation_names_one_thing(wrong):
-    with pytest.raises(ValueError, match="revocation"):
-        Revocation(1.0, **wrong)

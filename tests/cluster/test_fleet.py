@@ -116,14 +116,17 @@ async def test_a_revocation_reaches_live_sessions_everywhere_and_later_nodes(tmp
     token = minted(tmp_path, "veh-1", jti="j-1")
     async with nodes(tmp_path, servers) as (one, two):
         async with raw_device(two, token=token) as device:
-            assert await one._reception.revoke(Revocation(time.time() + 60, jti="j-1")) == "fleet"
+            assert (
+                await one._reception.revocations.revoke(Revocation(time.time() + 60, jti="j-1"))
+                == "fleet"
+            )
             assert (await device.closed())[0] == 4403
         with pytest.raises(InvalidStatus) as caught:
             async with raw_device(two, token=token):
                 pass
         assert caught.value.response.status_code == 403
         async with raw_device(two, token=minted(tmp_path, "veh-1", jti="j-2")) as other:
-            await one._reception.revoke(
+            await one._reception.revocations.revoke(
                 Revocation(time.time() + 60, tenant="default", device="veh-1")
             )
             assert (await other.closed())[0] == 4403

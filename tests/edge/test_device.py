@@ -107,7 +107,7 @@ class Rig:
             hello_timeout_s=10,
             credential_leeway_s=1,
             keepalive_ms=30_000,
-            revocations=RevocationList(),
+            revocations=RevocationList(lambda: 0.0),
             watch=self.watch,
             pool=CreditPool(maximum=256, budget_bytes=2**30),
             fairness=FairShare(),
