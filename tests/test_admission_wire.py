@@ -128,6 +128,43 @@ async def test_a_browser_is_told_by_a_close(tmp_path, query, tls):
         assert caught.value.rcvd.code == 4401
 
 
+async def test_a_browser_shows_its_ticket_as_a_subprotocol(tmp_path):
+    async with running_gateway(tmp_path, **SLOW) as gateway:
+        await fill(gateway, 3)
+        ticket = await _refused_browser(gateway, "veh-1")
+        value = gateway.metrics.value
+        await _refused_browser(gateway, "veh-2", f"ticket.{ticket}")
+        assert value("tidegate_tickets_invalid_total", {"reason": "holder"}) == 1
+        await eventually(lambda: _browser_enters(gateway, "veh-1", f"ticket.{ticket}"))
+        assert value("tidegate_tickets_total", {"outcome": "honoured"}) == 1
+
+
+def _browse(gateway, name, *more):
+    return connect(
+        url_of(gateway) + "?refusal=close",
+        subprotocols=["tidegate.v1", f"bearer.{token_for(gateway, name)}", *more],
+        proxy=None,
+    )
+
+
+async def _refused_browser(gateway, name, *more):
+    """The ticket of the refusal that must come."""
+    async with _browse(gateway, name, *more) as browser:
+        assert browser.subprotocol == "tidegate.v1"
+        with pytest.raises(ConnectionClosed) as caught:
+            await within(browser.recv())
+    return json.loads(caught.value.rcvd.reason)["ticket"]
+
+
+async def _browser_enters(gateway, name, *more):
+    async with _browse(gateway, name, *more) as browser:
+        try:
+            await browser.send('{"hello":{"outbox":"b","oldest":1}}')
+            return "welcome" in json.loads(await within(browser.recv()))
+        except ConnectionClosed:
+            return False
+
+
 async def test_who_knocks_too_often_waits_and_the_wait_does_not_grow(tmp_path, way):
     settings = {"admission__device_knocks_per_s": 0.5, "admission__device_knock_burst": 2}
     async with running_gateway(tmp_path, way=way, **settings) as gateway:

@@ -282,15 +282,23 @@ def _token(request: Request) -> str:
         if not shown[0][: len(_BEARER)].lower() == _BEARER:
             raise CredentialError("malformed", "Authorization is not Bearer")
         return shown[0][len(_BEARER) :].strip()
-    prefix = frames.BEARER_SUBPROTOCOL_PREFIX
-    offered = request.elements("sec-websocket-protocol")
-    tokens = [name[len(prefix) :] for name in offered if name.startswith(prefix)]
+    tokens = _offered_after(frames.BEARER_SUBPROTOCOL_PREFIX, request)
     if len(tokens) > 1:
         raise CredentialError("malformed", "several bearer subprotocols")
     return tokens[0] if tokens else ""
 
 
 def _ticket(request: Request) -> str:
-    """Several tickets are as good as none."""
+    """The ticket: of the Tidegate-Ticket header, else of the `ticket.` subprotocol (browsers).
+
+    Several tickets are as good as none.
+    """
     shown = request.values(frames.TICKET_HEADER.lower())
+    if not shown:
+        shown = _offered_after(frames.TICKET_SUBPROTOCOL_PREFIX, request)
     return shown[0] if len(shown) == 1 else ""
+
+
+def _offered_after(prefix: str, request: Request) -> list[str]:
+    offered = request.elements("sec-websocket-protocol")
+    return [name[len(prefix) :] for name in offered if name.startswith(prefix)]

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 SUBPROTOCOL: Final = "tidegate.v1"
 BEARER_SUBPROTOCOL_PREFIX: Final = "bearer."
+TICKET_SUBPROTOCOL_PREFIX: Final = "ticket."
 PATH: Final = "/v1/device"
 TICKET_HEADER: Final = "Tidegate-Ticket"
 RETRY_AFTER_MS_HEADER: Final = "Tidegate-Retry-After-Ms"
