@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Coroutine
@@ -275,9 +275,10 @@ def storm(context: typer.Context) -> None:
     """A reconnection storm on real sockets, with a verdict and a report; `--help` for scenarios."""
     if importlib.util.find_spec("locust") is None:
         _fail("locust is missing: pip install 'tidegate[loadtest]'")
-    # Of its own: gevent changes how a process waits, and this one waits with asyncio.
-    command = [sys.executable, "-m", "loadtest.lab", *context.args]
-    raise typer.Exit(subprocess.call(command))  # noqa: S603  # our own module
+    # In the place of this process: gevent changes how a process waits, and signals reach it. `-P`,
+    # or a `cmd.py` in the user's directory would be imported in place of Python's own.
+    command = [sys.executable, "-P", "-m", "loadtest.lab", *context.args]
+    os.execv(sys.executable, command)  # noqa: S606  # our own module
 
 
 _REACH: Final = {

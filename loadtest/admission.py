@@ -41,7 +41,7 @@ class BareServer(Target):
     name = "bare"
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "loadtest.bare", str(self.port)]
+        return [sys.executable, "-P", "-m", "loadtest.bare", str(self.port)]
 
 
 # What a knock costs

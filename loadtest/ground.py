@@ -181,7 +181,7 @@ def check(nats_url: str, acked: Mapping[str, int]) -> dict[str, Any]:
         TargetError: it could not read the stream.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "loadtest.checker", nats_url],
+        [sys.executable, "-P", "-m", "loadtest.checker", nats_url],
         input=json.dumps(acked), capture_output=True, text=True, check=False,
         cwd=Path(__file__).parents[1], timeout=600,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """What came of a storm, held against its objectives. Pure."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -7,6 +8,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.machine import remarks
 from loadtest.observations import Observations, percentile
 from loadtest.scenario import Scenario
 from loadtest.simulator import StormResult
@@ -120,6 +122,8 @@ class Judgement:
 
     outcome: Outcome
     verdicts: list[Verdict] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    """What of the machine makes the verdicts doubtful."""
 
     @property
     def passed(self) -> bool:
@@ -149,6 +153,8 @@ class Judgement:
         for row in rows(outcomes, simulated):
             table.add_row(*row)
         console.print(table)
+        for doubt in self.doubts:
+            console.print(f"[yellow]the machine was busy:[/] {doubt}")
         word = "[green bold]passed[/]" if self.passed else "[red bold]failed[/]"
         console.print(f"{self.outcome.scenario.title}: {word}")
 
@@ -209,12 +215,15 @@ def _figure(value: float | None) -> str:
     return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:,.3f}"
 
 
-def judge(outcome: Outcome, baseline: Outcome | None) -> Judgement:
+def judge(
+    outcome: Outcome, baseline: Outcome | None, *, cores: int = os.cpu_count() or 1
+) -> Judgement:
     """Hold an outcome against its scenario's objectives.
 
     Args:
         outcome: of the storm.
         baseline: the same storm without forgers, if there were any.
+        cores: of the machine it ran on.
     """
     calm = outcome.ack_p99_calm_s
     measured: dict[str, float | None] = {
@@ -233,4 +242,6 @@ def judge(outcome: Outcome, baseline: Outcome | None) -> Judgement:
     }
     wanted = outcome.scenario.objectives.model_dump(exclude_none=True)
     verdicts = [Verdict(_NAMES[key], value, measured[key]) for key, value in wanted.items()]
-    return Judgement(outcome, verdicts)
+    observed = outcome.observed
+    doubts = remarks(observed.machine, outcome.fault_at, outcome.back_at, cores=cores)
+    return Judgement(outcome, verdicts, doubts)

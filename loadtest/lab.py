@@ -19,15 +19,17 @@ import os
 import random
 import resource
 import secrets
+import shutil
 import signal
 import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
@@ -38,15 +40,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from loadtest import faults_of_lab as faults
+from loadtest import machine
 from loadtest.credentials import Issuer
 from loadtest.errors import LimitError, LoadtestError, ScenarioError, TargetError
 from loadtest.gevent_device import Refused, Vehicle, VehiclePlan
 from loadtest.ground import Ground, Visited
 from loadtest.judgement import Judgement, Outcome, judge
 from loadtest.observations import Observations
-from loadtest.policies import POLICIES, make_policy
+from loadtest.options import parse
+from loadtest.policies import make_policy
 from loadtest.report import write_report
-from loadtest.scenario import NEEDS_OUR_SERVERS, Scenario, load, shipped
+from loadtest.scenario import NEEDS_OUR_SERVERS, Scenario, load
 from loadtest.simulator import StormPlan, simulate
 
 _SAMPLE_S: Final = 0.5
@@ -178,6 +182,9 @@ class Run:
             sample = self.ground.sample(self.observed.clock())
             if sample is not None:
                 self.observed.samples.append(sample)
+            load = machine.sample(self.observed.clock())
+            if load is not None:
+                self.observed.machine.append(load)
             gevent.sleep(_SAMPLE_S)
 
 
@@ -351,7 +358,12 @@ def check_reachable(urls: Sequence[str]) -> None:
 
 
 def perform(
-    scenario: Scenario, policy: str, options: argparse.Namespace, console: Console, seed: int
+    scenario: Scenario,
+    policy: str,
+    options: argparse.Namespace,
+    base: Path,
+    console: Console,
+    seed: int,
 ) -> Outcome:
     """One run, on servers of our own unless `--url` names others."""
     if options.url:
@@ -359,7 +371,7 @@ def perform(
         visited = Visited(options.ops_url, options.nats_url)
         return storm(Run(scenario, policy, issuer, options.url, visited, seed), console)
     with (
-        tempfile.TemporaryDirectory(prefix="tidegate-storm-") as directory,
+        tempfile.TemporaryDirectory(dir=base) as directory,
         Ground(scenario, Path(directory)) as ground,
     ):
         return storm(Run(scenario, policy, ground.issuer, ground.urls, ground, seed), console)
@@ -378,8 +390,9 @@ def _simulated(scenario: Scenario, policy: str) -> Any:
     )  # fmt: skip
 
 
-def run_lab(options: argparse.Namespace, console: Console) -> int:
-    """
+def run_lab(options: argparse.Namespace, base: Path, console: Console) -> int:
+    """Do what `options` say, with servers and what they write below `base`.
+
     Returns:
         0 if every objective was reached, else 1.
 
@@ -410,11 +423,13 @@ def run_lab(options: argparse.Namespace, console: Console) -> int:
     if scenario.forged_share:
         console.print("first without forgers, to compare with")
         honest = scenario.model_copy(update={"forged_share": 0.0})
-        baseline = perform(honest, scenario.policy, options, console, seed=options.seed)
-    outcomes = [perform(scenario, scenario.policy, options, console, seed=options.seed)]
+        baseline = perform(honest, scenario.policy, options, base, console, seed=options.seed)
+    outcomes = [perform(scenario, scenario.policy, options, base, console, seed=options.seed)]
     for number, policy in enumerate(options.compare, 1):
         console.print(f"the same storm with {policy}")
-        outcomes.append(perform(scenario, policy, options, console, seed=options.seed + number))
+        outcomes.append(
+            perform(scenario, policy, options, base, console, seed=options.seed + number)
+        )
     simulated = [_simulated(scenario, outcome.policy) for outcome in outcomes]
     judgement: Judgement = judge(outcomes[0], baseline)
     judgement.show(console, outcomes, simulated)
@@ -424,43 +439,37 @@ def run_lab(options: argparse.Namespace, console: Console) -> int:
     return 0 if judgement.passed else 1
 
 
+def _end_at_once(base: Path, console: Console) -> None:
+    """On SIGINT and SIGTERM: the servers go, what they wrote goes, and so does this process.
+
+    Nothing is drained: greenlets of thousands of vehicles and servers in temporary directories need
+    no goodbye, and whoever interrupts a storm waits for its prompt.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for pid in machine.descendants(os.getpid()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        console.show_cursor(show=True)
+        shutil.rmtree(base, ignore_errors=True)
+        os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+
+
 def main() -> None:
     """Entry point."""
-    parser = argparse.ArgumentParser(
-        prog="tidegate storm", description="A reconnection storm, with a verdict.",
-        epilog=f"scenarios: {', '.join(shipped())}",
-    )  # fmt: skip
-    parser.add_argument("scenario", help="name of a scenario that ships, or a TOML file of yours")
-    parser.add_argument("--devices", type=int, help="instead of the scenario's")
-    parser.add_argument("--rate", type=float, help="R, instead of the scenario's")
-    parser.add_argument("--policy", choices=POLICIES, help="instead of the scenario's")
-    parser.add_argument("--message-rate", type=float, help="instead of the scenario's")
-    parser.add_argument("--compare", choices=POLICIES, action="append", default=[],
-                        help="then the same storm with this policy; may be repeated")  # fmt: skip
-    parser.add_argument("--url", action="append", default=[],
-                        help="a gateway of yours; may be repeated")  # fmt: skip
-    parser.add_argument("--ops-url", action="append", default=[],
-                        help="its metrics, http://HOST:PORT; may be repeated")  # fmt: skip
-    parser.add_argument("--nats-url", help="its NATS, for the checker to read the stream")
-    parser.add_argument("--key-file", default=".tidegate/development-jwks.json",
-                        help="JWKS with the HMAC key that signs credentials for --url")  # fmt: skip
-    parser.add_argument("--report", help="HTML file to write (storm-SCENARIO.html)")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    for name in ("devices", "rate"):
-        value = getattr(options, name)
-        if value is not None and value <= 0:
-            parser.error(f"--{name} must be more than 0")
     logging.getLogger("locust").setLevel(logging.ERROR)  # it warns of R itself
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        status = run_lab(options, Console())
-    except LoadtestError as exc:
-        for line in str(exc).splitlines():
-            print(f"tidegate: {line}", file=sys.stderr)
-        status = 2
-    except KeyboardInterrupt:
-        status = 130
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="tidegate-storm-") as directory:
+        _end_at_once(Path(directory), console)
+        try:
+            status = run_lab(parse(sys.argv[1:]), Path(directory), console)
+        except LoadtestError as exc:
+            for line in str(exc).splitlines():
+                print(f"tidegate: {line}", file=sys.stderr)
+            status = 2
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # greenlets of thousands of vehicles need no goodbye

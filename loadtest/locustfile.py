@@ -6,7 +6,9 @@ Message rate, policy and credentials are parameters of the web page. Runs distri
 give each worker the same key file.
 """
 
+import functools
 import itertools
+import logging
 import os
 import random
 import socket
@@ -20,23 +22,31 @@ from loadtest.errors import TargetError
 from loadtest.gevent_device import Refused, Vehicle, VehiclePlan
 from loadtest.policies import POLICIES, make_policy
 
+_log: Final = logging.getLogger(__name__)
 _numbers: Final = itertools.count()
 _here: Final = f"{socket.gethostname().replace('.', '-')[:24]}-{os.getpid()}"
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _parameters(parser: Any) -> None:
-    group = parser.add_argument_group("Tidegate")
-    group.add_argument("--policy", choices=POLICIES, default="ticket", env_var="TIDEGATE_POLICY",
-                       help="How vehicles come back after they lost their connection")  # fmt: skip
-    group.add_argument("--message-rate", type=float, default=0.1, env_var="TIDEGATE_MESSAGE_RATE",
-                       help="Messages a second, of each vehicle")  # fmt: skip
-    group.add_argument("--first-retry-ms", type=int, default=2_000,
-                       env_var="TIDEGATE_FIRST_RETRY_MS",
-                       help="First knocks are spread over this until the gateway says")  # fmt: skip
-    group.add_argument("--key-file", default=".tidegate/development-jwks.json",
-                       env_var="TIDEGATE_KEY_FILE",
-                       help="JWKS with the HMAC key that signs credentials")  # fmt: skip
+    # On the parser itself: the web page shows no argument of a group.
+    add = parser.add_argument
+    add(
+        "--policy", choices=POLICIES, default="ticket", env_var="TIDEGATE_POLICY",
+        help="How vehicles come back after they lost their connection",
+    )  # fmt: skip
+    add(
+        "--message-rate", type=float, default=0.1, env_var="TIDEGATE_MESSAGE_RATE",
+        help="Messages a second, of each vehicle",
+    )  # fmt: skip
+    add(
+        "--first-retry-ms", type=int, default=2_000, env_var="TIDEGATE_FIRST_RETRY_MS",
+        help="First knocks are spread over this until the gateway says",
+    )  # fmt: skip
+    add(
+        "--key-file", default=".tidegate/development-jwks.json", env_var="TIDEGATE_KEY_FILE",
+        help="JWKS with the HMAC key that signs credentials",
+    )  # fmt: skip
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
@@ -46,9 +56,33 @@ def _check(environment: Any, **_more: Any) -> None:
     if options is None or getattr(options, "master", False):
         return
     try:
-        environment.tidegate_issuer = Issuer.of(Path(options.key_file))
+        _issuer(options.key_file)
     except TargetError as exc:
         raise SystemExit(f"{exc}\nstart the gateway first (make run), or give --key-file") from None
+
+
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def _check_again(environment: Any, **_more: Any) -> None:
+    """The web page may have named another key file, or it holds another key by now."""
+    _issuer.cache_clear()
+    options = environment.parsed_options
+    if getattr(options, "master", False):
+        return
+    try:
+        _issuer(options.key_file)
+    except TargetError as exc:
+        _log.error("%s", exc)  # the message is whole
+        environment.runner.quit()
+
+
+@functools.cache
+def _issuer(key_file: str) -> Issuer:
+    """Signs the credentials of all vehicles.
+
+    Raises:
+        TargetError: the file cannot be used.
+    """
+    return Issuer.of(Path(key_file))
 
 
 class Rows:
@@ -91,7 +125,8 @@ class VehicleUser(User):
     """One vehicle a user."""
 
     def on_start(self) -> None:
-        options, issuer = self.environment.parsed_options, self.environment.tidegate_issuer
+        options = self.environment.parsed_options
+        issuer = _issuer(options.key_file)
         assert self.host is not None
         name = f"veh-{_here}-{next(_numbers)}"
         rng = random.Random(name)

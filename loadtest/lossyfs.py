@@ -296,7 +296,7 @@ class LossyMount:
     def __enter__(self) -> Self:
         self._mountpoint.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "loadtest.lossyfs", self._mountpoint, self._rescue],
+            [sys.executable, "-P", "-m", "loadtest.lossyfs", self._mountpoint, self._rescue],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
         deadline = time.monotonic() + _START_TIMEOUT_S

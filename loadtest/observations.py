@@ -28,6 +28,15 @@ class Sample:
     cpu_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class MachineSample:
+    """CPU time spent so far: by the whole machine, and by the run and all it started."""
+
+    at: float
+    busy_s: float
+    ours_s: float
+
+
 @dataclass(slots=True)
 class Observations:
     """Times in seconds of `clock`."""
@@ -47,6 +56,7 @@ class Observations:
     acks: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Latencies of acknowledgements, by second."""
     samples: list[Sample] = field(default_factory=list)
+    machine: list[MachineSample] = field(default_factory=list)
 
     def acked(self, latency_s: float) -> None:
         latencies = self.acks[int(self.clock())]

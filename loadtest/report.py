@@ -5,9 +5,10 @@ import html
 import io
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 
@@ -23,24 +24,32 @@ from loadtest.simulator import StormResult  # as above
 
 _COLOURS: Final = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#775a9e", "#5f6a72")
 _BEFORE_S: Final = 5
+_SHEET_INCHES: Final = (12.0, 14.0)
+_PANEL_INCHES: Final = (5.2, 3.2)
 _STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; color: #1c2429;
-       padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 72rem; color: #1c2429;
+       padding: 0 1rem; overflow-wrap: break-word; }
+h1 { font-size: 1.5rem; margin-bottom: 0; line-height: 1.25; }
+h2 { font-size: 1.1rem; margin-top: 2rem; }
+.wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { text-align: right; padding: .25rem .9rem; border-bottom: 1px solid #dde3e7; }
-th:first-child, td:first-child { text-align: left; }
-.passed { color: #2b7a4b; } .failed { color: #b3263a; }
-img { max-width: 100%; }
-"""
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+.passed, .reached { color: #2b7a4b; } .failed, .missed { color: #b3263a; }
+.doubt { border-left: 4px solid #edae49; padding: .4rem .8rem; background: #fdf6e3; }
+.panels { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+img { width: 100%; height: auto; display: block; }
+@media (max-width: 40rem) { th, td { padding: .25rem .4rem; font-size: 13px; } }
+"""  # noqa: E501  # a line of CSS is one rule
 
 
 class _Storm:
     """An outcome with its times counted from the fault."""
 
-    def __init__(self, outcome: Outcome, colour: str) -> None:
+    def __init__(self, outcome: Outcome, colour: str, virtual: StormResult | None) -> None:
         self.outcome = outcome
         self.colour = colour
+        self.virtual = virtual
         self._at = outcome.fault_at
         self.end = int(outcome.back_at - self._at + outcome.scenario.after_s) + 1
 
@@ -48,12 +57,11 @@ class _Storm:
     def label(self) -> str:
         return self.outcome.policy
 
-    def counts(self, times: Sequence[float]) -> tuple[list[int], list[int]]:
+    def counts(self, times: Iterable[float]) -> tuple[list[int], list[int]]:
         """Events a second, from a little before the fault to the end."""
-        found = Counter(int(time - self._at) if time >= self._at else -1 for time in times)
-        before = Counter(int(time - self._at) - 1 for time in times if time < self._at)
+        found = Counter(int((time - self._at) // 1) for time in times)
         seconds = list(range(-_BEFORE_S, self.end))
-        return seconds, [before[s] if s < 0 else found[s] for s in seconds]
+        return seconds, [found[second] for second in seconds]
 
     def waiting(self) -> tuple[list[int], list[int]]:
         """Devices without a session."""
@@ -99,89 +107,178 @@ class _Storm:
         ]
 
 
-def _prepare(axes: Axes, title: str, unit: str) -> None:
-    axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
-    axes.set_ylabel(unit, fontsize=8)
-    axes.set_xlabel("seconds after the fault", fontsize=8)
-    axes.tick_params(labelsize=8)
+def _knocks(axes: Axes, storm: _Storm) -> None:
+    axes.plot(*storm.counts(storm.outcome.observed.knocks), label=storm.label, color=storm.colour)
+
+
+def _admissions(axes: Axes, storm: _Storm) -> None:
+    counts = storm.counts(storm.outcome.observed.admissions)
+    axes.plot(*counts, label=storm.label, color=storm.colour)
+    axes.axhline(storm.outcome.scenario.rate_per_s, color="#888888", linewidth=0.8, linestyle="--")
+
+
+def _refusals(axes: Axes, storm: _Storm) -> None:
+    times = (time for time, _reason in storm.outcome.observed.refusals)
+    axes.plot(*storm.counts(times), label=storm.label, color=storm.colour)
+
+
+def _waiting(axes: Axes, storm: _Storm) -> None:
+    axes.plot(*storm.waiting(), label=storm.label, color=storm.colour)
+
+
+def _latency(axes: Axes, storm: _Storm) -> None:
+    axes.plot(*storm.latency_ms(), label=storm.label, color=storm.colour)
+
+
+def _rate(axes: Axes, storm: _Storm) -> None:
+    axes.step(
+        *storm.samples(lambda s: s.rate_per_s), where="post", label=storm.label, color=storm.colour
+    )
+    held = [s for s in storm.sampled if s.limited_by != "ceiling"]
+    times, rates = [storm.since(s.at) for s in held], [s.rate_per_s for s in held]
+    axes.plot(times, rates, "v", markersize=4, color=storm.colour)
+    named = ""
+    for sample in held:
+        if sample.limited_by != named:
+            named = sample.limited_by
+            place = (storm.since(sample.at), sample.rate_per_s)
+            axes.annotate(named, place, fontsize=7, color=storm.colour)
+
+
+def _cpu(axes: Axes, storm: _Storm) -> None:
+    axes.plot(*storm.cpu(), label=storm.label, color=storm.colour)
+
+
+def _memory(axes: Axes, storm: _Storm) -> None:
+    memory = storm.samples(lambda s: s.memory / 2**20)
+    axes.plot(*memory, label=storm.label, color=storm.colour)
+
+
+def _waits(axes: Axes, storm: _Storm) -> None:
+    virtual = storm.virtual
+    curves = [(sorted(storm.outcome.observed.waits), storm.label, "-")]
+    if virtual is not None:
+        curves.append((sorted(virtual.waits), f"{storm.label}, simulated", "--"))
+    for found, label, style in curves:
+        if found:
+            shares = [(place + 1) / len(found) for place in range(len(found))]
+            axes.plot(found, shares, label=label, color=storm.colour, linestyle=style)
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    title: str
+    unit: str
+    draw: Callable[[Axes, _Storm], None]
+    across: str = "seconds after the fault"
+
+
+_PANELS: Final = (
+    _Panel("Arrivals: knocks", "a second", _knocks),
+    _Panel("Admissions (dashed: R)", "a second", _admissions),
+    _Panel("Refusals", "a second", _refusals),
+    _Panel("Devices without a session", "devices", _waiting),
+    _Panel("Ack latency, p99", "ms", _latency),
+    _Panel("R of the gateways (triangles: held down)", "a second", _rate),
+    _Panel("CPU of gateways and their NATS", "cores", _cpu),
+    _Panel("Memory of the largest gateway", "MiB", _memory),
+    _Panel("Share of devices back within", "share", _waits, "seconds after losing the connection"),
+)
+
+
+def _draw(axes: Axes, panel: _Panel, storms: Sequence[_Storm]) -> None:
+    for storm in storms:
+        panel.draw(axes, storm)
+    axes.set_title(panel.title, loc="left", fontsize=10, fontweight="bold")
+    axes.set_ylabel(panel.unit, fontsize=9)
+    axes.set_xlabel(panel.across, fontsize=9)
+    axes.tick_params(labelsize=9)
     axes.grid(visible=True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.axvline(0, color="#888888", linewidth=0.8, linestyle=":")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=0, top=max(axes.dataLim.y1 * 1.08, 0.01))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, frameon=False)
 
 
-def _draw(storms: Sequence[_Storm], simulated: Sequence[StormResult | None]) -> Figure:
-    figure, grid = plt.subplots(4, 2, figsize=(12, 14), layout="constrained")
-    knocks, admissions, refusals, waiting, latency, rate, machine, waits = grid.flat
-    for storm in storms:
-        observed, style = storm.outcome.observed, {"color": storm.colour, "linewidth": 1.4}
-        knocks.plot(*storm.counts(observed.knocks), label=storm.label, **style)
-        admissions.plot(*storm.counts(observed.admissions), label=storm.label, **style)
-        refused = [time for time, _reason in observed.refusals]
-        refusals.plot(*storm.counts(refused), label=storm.label, **style)
-        waiting.plot(*storm.waiting(), label=storm.label, **style)
-        latency.plot(*storm.latency_ms(), label=storm.label, **style)
-        rate.step(*storm.samples(lambda s: s.rate_per_s), where="post", label=storm.label, **style)
-        held = [s for s in storm.sampled if s.limited_by != "ceiling"]
-        rate.plot(
-            [storm.since(s.at) for s in held],
-            [s.rate_per_s for s in held],
-            "v",
-            markersize=4,
-            color=storm.colour,
-        )
-        named = ""
-        for sample in held:
-            if sample.limited_by != named:
-                named = sample.limited_by
-                place = (storm.since(sample.at), sample.rate_per_s)
-                rate.annotate(named, place, fontsize=7, color=storm.colour)
-        machine.plot(*storm.cpu(), label=f"{storm.label}, cores", **style)
-        found = sorted(observed.waits)
-        if found:
-            shares = [(place + 1) / len(found) for place in range(len(found))]
-            waits.plot(found, shares, label=storm.label, **style)
-    for storm, virtual in zip(storms, simulated, strict=True):
-        if virtual is not None and len(virtual.waits):
-            found = sorted(virtual.waits)
-            shares = [(place + 1) / len(found) for place in range(len(found))]
-            waits.plot(
-                found, shares, label=f"{storm.label}, simulated", color=storm.colour,
-                linewidth=1.0, linestyle="--",
-            )  # fmt: skip
-    r = storms[0].outcome.scenario.rate_per_s
-    admissions.axhline(r, color="#888888", linewidth=0.8, linestyle="--")
-    _prepare(knocks, "Arrivals: knocks", "a second")
-    _prepare(admissions, f"Admissions (dashed: R = {r:g}/s)", "a second")
-    _prepare(refusals, "Refusals", "a second")
-    _prepare(waiting, "Devices without a session", "devices")
-    _prepare(latency, "Ack latency, p99", "ms")
-    _prepare(rate, "R of the gateways (triangles: held down by a signal)", "a second")
-    _prepare(machine, "Gateways and their NATS: CPU; memory dotted", "cores")
-    memory = machine.twinx()
-    for storm in storms:
-        memory.plot(
-            *storm.samples(lambda s: s.memory / 2**20), color=storm.colour, linewidth=1.2,
-            linestyle=":",
-        )  # fmt: skip
-    memory.set_ylabel("MiB, the largest", fontsize=8)
-    memory.tick_params(labelsize=8)
-    memory.set_ylim(bottom=0)
-    memory.spines[["top"]].set_visible(False)
-    _prepare(waits, "Waiting time: share of devices back within", "share")
-    waits.set_xlabel("seconds after losing the connection", fontsize=8)
-    waits.set_ylim(0, 1.02)
-    for axes in (knocks, waits):
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8, frameon=False)
+def _sheet(storms: Sequence[_Storm], title: str) -> Figure:
+    """Every panel on one sheet."""
+    figure, grid = plt.subplots(
+        (len(_PANELS) + 1) // 2, 2, figsize=_SHEET_INCHES, layout="constrained"
+    )
+    for axes, panel in itertools.zip_longest(grid.flat, _PANELS):
+        if panel is None:
+            axes.set_axis_off()
+        else:
+            _draw(axes, panel, storms)
+    figure.suptitle(title, fontweight="bold")
     return figure
+
+
+def _picture(panel: _Panel, storms: Sequence[_Storm]) -> str:
+    """A panel alone, as an image within the page: as wide as the reader's screen allows."""
+    figure, axes = plt.subplots(figsize=_PANEL_INCHES, layout="constrained")
+    _draw(axes, panel, storms)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="svg")
+    plt.close(figure)
+    encoded = base64.b64encode(drawn.getvalue()).decode()
+    return f"<img alt='{html.escape(panel.title)}' src='data:image/svg+xml;base64,{encoded}'>"
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+        made = ""
+        for cell in cells:
+            word = f" class='{cell}'" if cell in ("reached", "missed") else ""
+            made += f"<{tag}{word}>{html.escape(cell)}</{tag}>"
+        return f"<tr>{made}</tr>"
 
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in body)}</table>"
+    lines = "".join(line(row, "td") for row in body)
+    return f"<div class='wide'><table>{line(head, 'th')}{lines}</table></div>"
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Keys joined by dots, with their values."""
+    for key, value in document.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)
+
+
+def _page(judgement: Judgement, storms: Sequence[_Storm], outcomes: Sequence[Outcome]) -> str:
+    scenario = judgement.outcome.scenario
+    word = "passed" if judgement.passed else "failed"
+    title = html.escape(scenario.title)
+    verdicts = [
+        (v.name, f"{v.wanted:g}", "-" if v.measured is None else f"{v.measured:.4g}", v.word)
+        for v in judgement.verdicts
+    ]
+    head = [""]
+    for storm in storms:
+        head.append(storm.label)
+        if storm.virtual is not None:
+            head.append(f"{storm.label}, simulated")
+    doubts = "".join(
+        f"<p class='doubt'><b>The machine was busy:</b> {html.escape(doubt)}.</p>"
+        for doubt in judgement.doubts
+    )
+    happened = rows(outcomes, [storm.virtual for storm in storms])
+    settings = list(_flat(scenario.model_dump(exclude_none=True)))
+    panels = "".join(_picture(panel, storms) for panel in _PANELS)
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>Tidegate storm: {title}</title><style>{_STYLE}</style></head><body>"
+        f"<h1>{title}</h1>"
+        f"<p><b class='{word}'>{word}</b>: {scenario.devices:,} devices, "
+        f"R = {scenario.rate_per_s:g}/s</p>{doubts}"
+        f"<h2>Objectives</h2>{_table(('objective', 'at most', 'measured', ''), verdicts)}"
+        f"<h2>What happened</h2>{_table(head, happened)}"
+        f"<h2>Second by second</h2><div class='panels'>{panels}</div>"
+        f"<h2>Scenario</h2>{_table(('key', 'value'), settings)}</body></html>"
+    )
 
 
 def write_report(
@@ -196,40 +293,16 @@ def write_report(
         OSError: it cannot be written there.
     """
     storms = [
-        _Storm(outcome, _COLOURS[number % len(_COLOURS)]) for number, outcome in enumerate(outcomes)
+        _Storm(outcome, _COLOURS[number % len(_COLOURS)], virtual)
+        for number, (outcome, virtual) in enumerate(zip(outcomes, simulated, strict=True))
     ]
-    figure = _draw(storms, simulated)
     scenario = judgement.outcome.scenario
     word = "passed" if judgement.passed else "failed"
-    figure.suptitle(
+    sheet = _sheet(
+        storms,
         f"{scenario.title}: {scenario.devices:,} devices, R = {scenario.rate_per_s:g}/s: {word}",
-        fontweight="bold",
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path.with_suffix(".png"), dpi=110)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="svg")
-    plt.close(figure)
-    encoded = base64.b64encode(picture.getvalue()).decode()
-    verdicts = [
-        (v.name, f"{v.wanted:g}", "-" if v.measured is None else f"{v.measured:.4g}", v.word)
-        for v in judgement.verdicts
-    ]  # fmt: skip
-    head = [""]
-    for outcome, virtual in zip(outcomes, simulated, strict=True):
-        head.append(outcome.policy)
-        if virtual is not None:
-            head.append(f"{outcome.policy}, simulated")
-    settings = [(key, str(value)) for key, value in scenario.model_dump().items()]
-    path.write_text(
-        f"<!doctype html><html lang='en'><meta charset='utf-8'>"
-        f"<title>Tidegate storm: {html.escape(scenario.title)}</title><style>{_STYLE}</style>"
-        f"<h1>{html.escape(scenario.title)}</h1>"
-        f"<p class='{word}'><b>{word}</b></p>"
-        f"<h2>Objectives</h2>{_table(('objective', 'at most', 'measured', ''), verdicts)}"
-        f"<h2>What happened</h2>{_table(head, rows(outcomes, simulated))}"
-        f"<h2>Second by second</h2>"
-        f"<img alt='arrivals, admissions, refusals, waiting, latency, rate, machine, waits' "
-        f"src='data:image/svg+xml;base64,{encoded}'>"
-        f"<h2>Scenario</h2>{_table(('key', 'value'), settings)}</html>"
-    )
+    sheet.savefig(path.with_suffix(".png"), dpi=110)
+    plt.close(sheet)
+    path.write_text(_page(judgement, storms, outcomes))

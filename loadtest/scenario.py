@@ -7,6 +7,7 @@ An unknown key is an error that names it. Times end with `_s` (seconds), rates a
 """
 
 import difflib
+import itertools
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -82,15 +83,29 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in _SHIPPED.glob("*.toml"))
 
 
+def _path_of(name: str) -> Path:
+    path = _SHIPPED / f"{name}.toml"
+    return path if path.exists() else Path(name)
+
+
+def describe(name: str) -> str:
+    """The comment that a scenario's file begins with.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    lines = _path_of(name).read_text().splitlines()
+    said = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return "\n".join(line.removeprefix("#").strip() for line in said)
+
+
 def load(name: str) -> Scenario:
     """A shipped scenario by its name, or one from a file.
 
     Raises:
         ScenarioError: there is none, or it has a line that means nothing.
     """
-    path = _SHIPPED / f"{name}.toml"
-    if not path.exists():
-        path = Path(name)
+    path = _path_of(name)
     if not path.is_file():
         close = difflib.get_close_matches(name, shipped(), n=1)
         hint = f"did you mean {close[0]}? " if close else ""

@@ -60,6 +60,7 @@ class SteadyDevices:
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",
             "-m",
             "loadtest.steady",
             stdin=asyncio.subprocess.PIPE,

@@ -194,7 +194,7 @@ class GatewayServer(Target):
     def command(self) -> list[str]:
         arguments = ["serve", "--port", str(self.port), "--ops-port", str(self.ops_port)]
         arguments += ["--data-dir", str(self.directory / "data")]
-        return [sys.executable, "-c", "from gateway.cli import main; main()", *arguments]
+        return [sys.executable, "-P", "-m", "gateway", *arguments]
 
     def environment(self) -> Mapping[str, str]:
         inherited = {n: v for n, v in os.environ.items() if not n.startswith("TIDEGATE_")}
@@ -302,7 +302,14 @@ class Relay(Target):
         self._upstream_port = upstream_port
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "loadtest.relay", str(self.port), str(self._upstream_port)]
+        return [
+            sys.executable,
+            "-P",
+            "-m",
+            "loadtest.relay",
+            str(self.port),
+            str(self._upstream_port),
+        ]
 
 
 def _nats_server() -> str:

@@ -11,7 +11,7 @@ from importlib.metadata import version
 import pytest
 from support.processes import GatewayProcess, spawned, strip_colours
 
-TIDEGATE = [sys.executable, "-c", "from gateway.cli import main; main()"]
+TIDEGATE = [sys.executable, "-P", "-m", "gateway"]
 
 
 def tidegate(*arguments, stdin=None, cwd=None, **environment):

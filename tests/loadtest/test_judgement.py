@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from loadtest.judgement import Outcome, judge
-from loadtest.observations import Observations, Sample
+from loadtest.observations import MachineSample, Observations, Sample
 from loadtest.report import write_report
 from loadtest.scenario import Objectives, Scenario
 from loadtest.simulator import StormPlan, simulate
@@ -99,4 +99,19 @@ def test_tables_and_report_say_it(tmp_path):
     assert "recovery over N/R" in page
     assert "data:image/svg+xml;base64," in page
     assert "http://" not in page.split("base64,")[0], "it needs nothing else"
+    assert "<meta name='viewport' content='width=device-width" in page
+    assert "machine was busy" not in page + out.getvalue()
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_busy_machine_is_said_in_table_and_report(tmp_path):
+    busy = outcome({"recovery_over_ideal": 1.05})
+    busy.observed.machine = [MachineSample(at, 2.0 * at, 0.5 * at) for at in range(16)]
+    judgement = judge(busy, None, cores=2)
+    out = io.StringIO()
+    judgement.show(Console(file=out, width=200), [busy], [None])
+    write_report(tmp_path / "storm.html", judgement, [busy], [None])
+    for said in (out.getvalue(), (tmp_path / "storm.html").read_text()):
+        assert "other processes took 1.5 of 2 cores" in said
+        assert "all 2 cores were busy for 100% of the storm" in said
+    assert not judge(busy, None, cores=8).doubts[1:]

@@ -1,12 +1,18 @@
 """The lab itself, small: a storm over real sockets, judged, and one that must fail."""
 
 import asyncio
+import contextlib
 import json
 import sys
 
+import aiohttp
 import pytest
 from support.gateways import url_of
+from support.servers import free_port
+from support.waiting import eventually
 from test_cli import tidegate
+
+from loadtest.credentials import Issuer
 
 SMALL = """
 title = "small"
@@ -77,3 +83,39 @@ async def test_locust_runs_vehicles_as_it_runs_anything(gateway, tmp_path):
     assert rows["connect"]["num_requests"] == 20
     assert rows["ack"]["num_requests"] > 50
     assert rows["ack"]["num_failures"] == 0
+
+
+async def test_the_page_of_locust_has_the_fields_and_they_are_obeyed(gateway, tmp_path):
+    other = Issuer(tmp_path / "other.json").jwks_file  # whoever signs with this is refused
+    port = free_port()
+    page = f"http://127.0.0.1:{port}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--host", url_of(gateway),
+        "--web-host", "127.0.0.1", "--web-port", str(port), "--key-file", str(other),
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with aiohttp.ClientSession() as http:
+            await eventually(lambda: _opened(http, page))
+            async with http.get(page) as response:
+                shown = await response.text()
+            for field in ("policy", "message_rate", "first_retry_ms", "key_file"):
+                assert f'"{field}"' in shown
+            form = {
+                "user_count": "3", "spawn_rate": "3", "host": url_of(gateway),
+                "policy": "full-jitter", "message_rate": "5",
+                "key_file": str(gateway.data_dir / "development-jwks.json"),
+            }  # fmt: skip
+            async with http.post(f"{page}/swarm", data=form) as response:
+                assert (await response.json())["success"]
+            await eventually(lambda: gateway.status()["devices"] == 3)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _opened(http, page):
+    with contextlib.suppress(aiohttp.ClientError):
+        async with http.get(page) as response:
+            return response.status == 200
+    return False

@@ -3,6 +3,7 @@
 import pytest
 from test_cli import tidegate
 
+from loadtest import options
 from loadtest.errors import ScenarioError
 from loadtest.scenario import load, shipped
 
@@ -58,3 +59,44 @@ def test_errors_come_before_anything_starts(arguments, named):
     done = tidegate("storm", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert named in done.stderr
+
+
+def help_of(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        options.parse([*arguments, "--help"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_the_help_of_each_scenario_is_its_own(capsys):
+    pages = {name: help_of(capsys, name) for name in shipped()}
+    assert len(set(pages.values())) == len(pages)
+    for name, page in pages.items():
+        scenario = load(name)
+        assert f"tidegate storm {name} " in page
+        assert f"{scenario.devices:,}\n" in page
+        for objective in scenario.objectives.model_dump(exclude_none=True):
+            assert objective in page
+    assert (
+        "A storm in which half of all who knock show a forged credential."
+        in (pages["forged-flood"])
+    )
+
+
+def test_help_without_a_scenario_lists_them_and_a_wrong_one_is_named(capsys, tmp_path):
+    page = help_of(capsys, "--devices", "5")
+    for name in shipped():
+        assert f"  {name} " in page
+    with pytest.raises(ScenarioError, match="did you mean blip"):
+        options.parse(["blimp", "--help"])
+    mine = written(tmp_path, '# Ours, with fog.\ntitle = "t"\nfault = "cut"\n')
+    assert "Ours, with fog." in help_of(capsys, mine)
+
+
+def test_a_file_in_the_users_directory_does_not_take_the_place_of_a_module(tmp_path):
+    """`python -m` would search the current directory first: somebody's cmd.py ran."""
+    for name in ("cmd", "code", "statistics", "loadtest"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong file ran')")
+    done = tidegate("storm", "blip", "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tidegate storm blip" in done.stdout
