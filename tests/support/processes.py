@@ -40,10 +40,14 @@ def spawned(command: Sequence[str], **more: Any) -> Iterator[subprocess.Popen[st
 
 
 class GatewayProcess:
-    """`tidegate serve` on fixed ports and a data directory, so that it can come back as itself."""
+    """`tidegate serve` on fixed ports and a data directory, so that it can come back as itself.
 
-    def __init__(self, directory: Path, **environment: str) -> None:
+    `source` is where its code is; without it, the code under test.
+    """
+
+    def __init__(self, directory: Path, source: Path | None = None, **environment: str) -> None:
         self.directory = directory
+        self.source = source
         self.port, self.ops_port = free_port(), free_port()
         self.environment = {f"TIDEGATE_{name}": value for name, value in environment.items()}
         self.process: subprocess.Popen[bytes] | None = None
@@ -70,7 +74,11 @@ class GatewayProcess:
         inherited = {n: v for n, v in os.environ.items() if not n.startswith("TIDEGATE_")}
         with (self.directory / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=inherited | self.environment
+                command,
+                stdout=log,
+                stderr=log,
+                env=inherited | self.environment,
+                cwd=self.source,  # first on the module path of `-c`
             )
         wait_for_port(self.port, self.process)
 
