@@ -36,6 +36,7 @@ from gateway.edge.key_source import KeySource
 from gateway.edge.knock import Granted, KnockContext
 from gateway.edge.listener import Listener
 from gateway.edge.outlet import Outlet, OutletOwner
+from gateway.edge.side_traffic import SideBudget
 from gateway.edge.tls import Certificate
 from gateway.edge.wheel import TimingWheel
 from gateway.ops.listener import OpsListener, OpsSources
@@ -440,6 +441,13 @@ class Gateway:
                 close_timeout_s=limits.close_timeout_ms / 1000,
                 keepalive_interval_s=keepalive.interval_ms / 1000,
                 keepalive_timeout_s=keepalive.timeout_ms / 1000,
+                side=SideBudget(
+                    frames_per_s=limits.side_frames_per_s,
+                    frames_burst=limits.side_frames_burst,
+                    bytes_per_s=limits.side_bytes_per_s,
+                    bytes_burst=limits.side_bytes_burst,
+                    patience_s=limits.side_patience_ms / 1000,
+                ),
             ),
             wheel=self._wheel,
             observer=self.metrics,

@@ -80,6 +80,11 @@ class Limits(_Section):
     messages_per_frame: Count = 1_000
     json_depth: Annotated[int, Field(ge=1, le=256)] = 32
     fragments: Count = 64
+    side_frames_per_s: Annotated[float, Field(ge=1, le=1_000_000)] = 200.0
+    side_frames_burst: Count = 200
+    side_bytes_per_s: Annotated[float, Field(ge=1_024)] = 262_144.0
+    side_bytes_burst: Bytes = 524_288
+    side_patience_ms: Milliseconds = 30_000
     write_buffer_bytes: Bytes = 262_144
     slow_reader_timeout_ms: Milliseconds = 10_000
     close_timeout_ms: Milliseconds = 5_000

@@ -17,22 +17,16 @@ import math
 from typing import Final, Protocol, cast
 
 from websockets.frames import Frame, Opcode
-from websockets.protocol import OPEN, Event
+from websockets.protocol import OPEN
 
 from gateway.edge.context import ConnectionContext
 from gateway.edge.core import FRAMING_CAUSES, Core, make_core, release_core
 from gateway.edge.errors import Refusal
-from gateway.edge.framing import (
-    ALIGNED,
-    UNKNOWN,
-    close_frame,
-    owed_after,
-    sole_text,
-    text_frame,
-)
+from gateway.edge.framing import Edges, close_frame, text_at, text_frame
 from gateway.edge.handshake import Request, Upgrade, negotiate, read_request
 from gateway.edge.knock import HEAD_END, Granted, Visitor
 from gateway.edge.refusal import bad_request, close_of, render_refusal
+from gateway.edge.side_traffic import SMALL_FRAGMENT_BYTES, SideTraffic
 from gateway.session.errors import close_reason
 
 _INTERNAL_ERROR: Final = 1011
@@ -108,6 +102,7 @@ class WebSocketConnection(asyncio.Protocol):
         "_context",
         "_core",
         "_due_at",
+        "_edges",
         "_fragments",
         "_fragments_text",
         "_gate",
@@ -116,11 +111,13 @@ class WebSocketConnection(asyncio.Protocol):
         "_head",
         "_heard",
         "_opened_at",
-        "_owed",
         "_paused_by",
         "_phase",
         "_request",
+        "_resume_at",
+        "_side",
         "_transport",
+        "_unread",
         "_upgrade",
         "due_tick",
     )
@@ -149,7 +146,10 @@ class WebSocketConnection(asyncio.Protocol):
         self._core: Core | None = None
         self._handler: Handler | None = None
         self._transport: asyncio.Transport | None = None
-        self._owed = ALIGNED
+        self._edges = Edges()
+        self._side = SideTraffic(context.limits.side)
+        self._unread = b""
+        self._resume_at = math.inf
         self._fragments: list[bytes] | None = None
         self._fragments_text = False
         self._heard = True
@@ -190,6 +190,10 @@ class WebSocketConnection(asyncio.Protocol):
     def close(self, code: int, reason: str, cause: str) -> None:
         """Start the closing handshake; `cause` is what metrics will say."""
         if self._phase is not Phase.OPEN:
+            return
+        if self._unread:
+            # The peer's close comes behind more than it may say: read nothing more.
+            self.fail(code, reason, cause)
             return
         core = self._core
         assert core is not None
@@ -233,7 +237,38 @@ class WebSocketConnection(asyncio.Protocol):
             if not self._paused_by and self._transport is not None:
                 # What was sent meanwhile has not been heard yet.
                 self._heard = True
-                self._transport.resume_reading()
+                if self._unread:
+                    self._context.loop.call_soon(self._read_rest)
+                else:
+                    self._transport.resume_reading()
+
+    def spend(self, frames: int, size: int) -> bool:
+        """Something came beside messages: count it, and slow the peer down if it was too much.
+
+        Args:
+            frames: how many, as a plain one costs.
+            size: their bytes together.
+
+        Returns:
+            Whether the connection goes on.
+        """
+        now = self._context.loop.time()
+        pause_s = self._side.spend(frames, size, now)
+        if not pause_s:
+            return True
+        if self._phase is not Phase.OPEN:
+            self._paused_by |= PAUSED_BY_BUDGET
+            self.abort("flood")
+            return False
+        if pause_s == math.inf:
+            reason = close_reason("flood", f"over {self._context.limits.side} beside messages")
+            self.fail(1008, reason, "flood")
+            return False
+        self._context.observer.slowed()
+        self.pause_reading(PAUSED_BY_BUDGET)
+        self._resume_at = now + pause_s
+        self._arm()
+        return True
 
     def touch(self) -> None:
         """The handler's deadline has changed."""
@@ -271,11 +306,8 @@ class WebSocketConnection(asyncio.Protocol):
             # Talking before the answer: nothing we know does, and nothing is kept for it.
             self._gate.hung_up(self)
             self._refuse(bad_request("early", "bytes before the handshake was answered"))
-        elif self._phase is Phase.CLOSING and self._handler is not None:
-            assert self._core is not None
-            self._core.receive_data(data)
-            self._core.events_received()
-            self._flush()
+        elif self._phase is Phase.CLOSING and self._core is not None:
+            self._read_frames(data)
 
     def eof_received(self) -> bool:
         # Our side is closed in its turn: thousands may be cut at once. The core is not told, it has
@@ -304,6 +336,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._granted = None
         self._head = None
         self._fragments = None
+        self._unread = b""
         self._transport = None
         if was_open and handler is not None:
             cause = self._cause or "lost"
@@ -329,6 +362,9 @@ class WebSocketConnection(asyncio.Protocol):
     def on_due(self, now: float) -> None:
         """A deadline passed: of the head, the keepalive, the close, or the handler's own."""
         handler = self._handler
+        if now >= self._resume_at:
+            self._resume_at = math.inf
+            self.resume_reading(PAUSED_BY_BUDGET)
         if handler is not None and self._phase is Phase.OPEN and now >= handler.deadline:
             handler.deadline = math.inf
             handler.on_deadline(now)
@@ -342,7 +378,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._arm()
 
     def _arm(self) -> None:
-        due_at = self._due_at
+        due_at = min(self._due_at, self._resume_at)
         if self._handler is not None and self._handler.deadline < due_at:
             due_at = self._handler.deadline
         if due_at < math.inf and self._phase is not Phase.CLOSED:
@@ -465,22 +501,44 @@ class WebSocketConnection(asyncio.Protocol):
     # Frames
 
     def _read_frames(self, data: bytes) -> None:
-        core = self._core
+        """Read what came, as far as the peer may be heard now; keep the rest."""
+        if self._unread:
+            self._unread += data
+            return
+        core, edges = self._core, self._edges
         assert core is not None
-        if (
-            self._owed == ALIGNED
-            and self._fragments is None
-            and core.state is OPEN
-            and not core.extensions
-        ):
-            text = sole_text(data, self._context.limits.frame_bytes_max)
-            if text is not None:
-                self._deliver(text, text=True)
-                return
-        if self._owed != UNKNOWN:
-            self._owed = owed_after(self._owed, data)
-        core.receive_data(data)
-        self._advance(core)
+        position, end = 0, len(data)
+        while position < end and not self._paused_by & PAUSED_BY_BUDGET:
+            if (
+                edges.at_edge
+                and self._fragments is None
+                and core.state is OPEN
+                and not core.extensions
+            ):
+                found = text_at(data, position, self._context.limits.frame_bytes_max)
+                if found is not None:
+                    text, position = found
+                    self._deliver(text, text=True)
+                    continue
+            if core.eof_sent:
+                return  # it is no longer heard
+            # One frame at a time: the core answers a close in the same breath, and what came
+            # before it must have had its consequences.
+            start, position = position, edges.advance(data, position)
+            core.receive_data(data[start:position] if position - start < end else data)
+            self._advance(core)
+        if position < end:
+            self._unread = data[position:]
+
+    def _read_rest(self) -> None:
+        """Reading goes on, with what was kept."""
+        unread, self._unread = self._unread, b""
+        if self._paused_by or self._core is None:
+            self._unread = unread
+            return
+        self._read_frames(unread)
+        if not self._paused_by and self._transport is not None:
+            self._transport.resume_reading()
 
     def _advance(self, core: Core) -> None:
         """Act on what the core has parsed, then write what it wants written."""
@@ -488,15 +546,23 @@ class WebSocketConnection(asyncio.Protocol):
         # Pongs first: what a handler sends does not pass through the core's queue.
         if core.writes:
             self._flush()
+        frames = size = 0
         for event in events:
-            self._on_frame(event)
-            if self._phase is not Phase.OPEN:
-                break
+            frame = cast("Frame", event)  # after the head, events are frames
+            if frame.opcode not in _MESSAGES or (
+                len(frame.data) < SMALL_FRAGMENT_BYTES
+                and not (frame.fin and frame.opcode is not Opcode.CONT)
+            ):
+                frames += 1
+                size += len(frame.data)
+            if self._phase is Phase.OPEN:
+                self._on_frame(frame)
         if core.parser_exc is not None or core.close_rcvd is not None:
             self._on_core_closing(core)
+        if frames:
+            self.spend(frames, size)
 
-    def _on_frame(self, event: Event) -> None:
-        frame = cast("Frame", event)  # after the head, events are frames
+    def _on_frame(self, frame: Frame) -> None:
         opcode, data = frame.opcode, frame.data
         if opcode is Opcode.TEXT:
             if frame.fin:
@@ -548,6 +614,8 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _begin_closing(self) -> None:
         self._phase = Phase.CLOSING
+        self._unread = b""
+        self._resume_at = math.inf
         if self._paused_by:
             self._paused_by = 0
             if self._transport is not None:
@@ -587,6 +655,9 @@ PAUSED_BY_SLOW_READER: Final = 1
 PAUSED_BY_FULL_NODE: Final = 2
 PAUSED_BY_DRAIN: Final = 4
 PAUSED_BY_RESUME: Final = 8
+PAUSED_BY_BUDGET: Final = 16
+
+_MESSAGES: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 _SAID_WHILE_SENDING: Final = ("early", "head_size")
 """Reasons of refusals whose peers are likely to be sending still."""

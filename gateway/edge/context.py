@@ -3,11 +3,12 @@
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
 from gateway.edge.observer import EdgeObserver
+from gateway.edge.side_traffic import SideBudget
 from gateway.edge.sliced import Sliced
 from gateway.edge.wheel import TimingWheel
 
@@ -27,6 +28,7 @@ class ConnectionLimits:
     """How long a TLS connection whose peer may still be sending is read after our last word."""
     keepalive_interval_s: float = 30.0
     keepalive_timeout_s: float = 20.0
+    side: SideBudget = field(default_factory=SideBudget)
 
 
 @dataclass(frozen=True, slots=True)

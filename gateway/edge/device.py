@@ -24,6 +24,7 @@ from gateway.edge.connection import (
 from gateway.edge.fleet import Fleet
 from gateway.edge.observer import EdgeObserver
 from gateway.edge.outlet import OpenOutlet, Outlet, ResumePoints
+from gateway.edge.side_traffic import CREDENTIAL_FRAMES, HELLO_FRAMES
 from gateway.session import frames
 from gateway.session.credit import CreditPool
 from gateway.session.errors import (
@@ -174,23 +175,30 @@ class DeviceHandler:
         self.deadline = self._context.loop.time() + self._context.hello_timeout_s
 
     def received_text(self, text: bytes) -> None:
-        session = self._session
         try:
-            received = session.receive(text)
+            received = self._session.receive(text)
             if type(received) is list:
                 self._store(received, len(text))
-            elif isinstance(received, frames.Hello):
+            else:
+                self._act(received, len(text))  # type: ignore[arg-type]  # mypy cannot see it is no list
+        except SessionError as offence:
+            self.end(offence)
+
+    def _act(self, received: frames.Hello | frames.Result | str, size: int) -> None:
+        """On what is no message, and so is on the connection's budget, but for the first hello."""
+        connection = self._connection
+        assert connection is not None
+        if isinstance(received, frames.Hello):
+            if not self.fence or connection.spend(HELLO_FRAMES, size):
                 self._answer_hello(received)
-            elif isinstance(received, frames.Result):
+        elif isinstance(received, frames.Result):
+            if connection.spend(1, size):
                 known = self._context.on_result(*self.key, received)
                 self._context.observer.commanded(
                     "unknown" if not known else "ok" if received.ok else "failed"
                 )
-            else:
-                assert isinstance(received, str)
-                self._renew(received)
-        except SessionError as offence:
-            self.end(offence)
+        elif connection.spend(CREDENTIAL_FRAMES, size):
+            self._renew(received)
 
     def received_binary(self, data: bytes) -> None:
         del data

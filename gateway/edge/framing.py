@@ -1,18 +1,13 @@
 """Where WebSocket frames begin and end (RFC 6455 section 5.2), and the commonest one read at once.
 
-Nearly all that devices send are small text frames, one a packet. The Sans-I/O core reads any frame
-through generators and objects; this reads that one kind straight from the packet and knows, while
-the core reads the others, whether the next packet begins with a frame. Pure.
+Nearly all that devices send are small text frames, one or a few a packet. The Sans-I/O core reads
+any frame through generators and objects; this reads that one kind straight from the packet and
+knows, while the core reads the others, where the next frame begins. Pure.
 """
 
 from typing import Final
 
 from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the C one, if built
-
-ALIGNED: Final = 0
-"""The next byte begins a frame."""
-UNKNOWN: Final = -1
-"""A frame's head was cut in two; nobody keeps the halves, and the core reads on alone."""
 
 _FINAL_TEXT: Final = 0x81
 _MASKED: Final = 0x80
@@ -21,57 +16,87 @@ _LENGTH_16: Final = 126
 _LENGTH_64: Final = 127
 _HEAD: Final = 6
 """Bytes of the shortest head of a client: two and the masking key."""
+_HEAD_MAX: Final = 10
+"""Bytes of the longest head, without its masking key."""
 
 
-def sole_text(data: bytes, size_max: int) -> bytes | None:
-    """The payload of `data` if that is exactly one masked text frame, whole in every sense.
+def text_at(data: bytes, start: int, size_max: int) -> tuple[bytes, int] | None:
+    """The masked text frame at `start`, if it is whole in every sense.
 
     Args:
-        data: what was read, beginning with a frame.
+        data: what was read.
+        start: where a frame begins.
         size_max: bytes of the largest payload.
 
     Returns:
-        None for anything else, however lawful: it is the core's to judge.
+        Its payload and where it ends. None for anything else, however lawful: a fragment, another
+        kind, a 64-bit length, an offence, a frame whose end is not there yet. Those are the core's
+        to judge.
     """
     total = len(data)
-    if total < _HEAD or data[0] != _FINAL_TEXT:
+    begin = start + _HEAD
+    if total < begin or data[start] != _FINAL_TEXT:
         return None
-    size = data[1] - _MASKED
-    begin = _HEAD
-    if size == _LENGTH_16 and total > _HEAD + 1:
-        size = data[2] << 8 | data[3]
+    size = data[start + 1] - _MASKED
+    if size == _LENGTH_16:
         begin += 2
+        if total < begin:
+            return None
+        size = data[start + 2] << 8 | data[start + 3]
         if size < _LENGTH_16:
             return None
-    if size != total - begin or size > size_max:
+    elif size < 0 or size > _LENGTH_16:
         return None
-    return apply_mask(data[begin:], data[begin - 4 : begin])
+    end = begin + size
+    if end > total or size > size_max:
+        return None
+    return apply_mask(data[begin:end], data[begin - 4 : begin]), end
 
 
-def owed_after(owed: int, data: bytes) -> int:
-    """How many bytes the frame under way still lacks once `data` has been read.
+class Edges:
+    """Where frames begin in a stream that comes in pieces."""
 
-    Args:
-        owed: as this was before; not UNKNOWN.
-        data: what was read.
+    __slots__ = ("_head", "_owed", "at_edge")
 
-    Returns:
-        That many, ALIGNED if there are none, UNKNOWN if `data` ends within the head of a frame.
-    """
-    position, end = owed, len(data)
-    while position < end:
-        if end - position < 2:  # noqa: PLR2004  # RFC 6455 section 5.2
-            return UNKNOWN
-        second = data[position + 1]
-        size = second & _LENGTH
-        begin = position + (_HEAD if second & _MASKED else _HEAD - 4)
-        wide = 2 if size == _LENGTH_16 else 8 if size == _LENGTH_64 else 0
-        if wide:
-            if end < position + 2 + wide:
-                return UNKNOWN
-            size = int.from_bytes(data[position + 2 : position + 2 + wide], "big")
-        position = begin + wide + size
-    return position - end
+    def __init__(self) -> None:
+        self._owed = 0
+        self._head = b""
+        self.at_edge = True
+        """Whether the next byte begins a frame."""
+
+    def advance(self, data: bytes, start: int) -> int:
+        """Go on through `data` from `start` to the end of the frame that is there.
+
+        Returns:
+            Where that is; the end of `data` if the frame ends beyond it.
+        """
+        end = len(data)
+        if not self._owed:
+            head = self._head + data[start : start + _HEAD_MAX - len(self._head)]
+            size = _frame_bytes(head)
+            if size is None:
+                self._head = head
+                self.at_edge = False
+                return end
+            self._owed = size - len(self._head)
+            self._head = b""
+        passed = min(self._owed, end - start)
+        self._owed -= passed
+        self.at_edge = not self._owed
+        return start + passed
+
+
+def _frame_bytes(head: bytes) -> int | None:
+    """Bytes of the frame that begins with `head`; None if that is too little to tell."""
+    if len(head) < 2:  # noqa: PLR2004  # RFC 6455 section 5.2
+        return None
+    size = head[1] & _LENGTH
+    wide = 2 if size == _LENGTH_16 else 8 if size == _LENGTH_64 else 0
+    if wide:
+        if len(head) < 2 + wide:
+            return None
+        size = int.from_bytes(head[2 : 2 + wide], "big")
+    return 2 + wide + (4 if head[1] & _MASKED else 0) + size
 
 
 def text_frame(text: bytes) -> bytes:

@@ -24,6 +24,9 @@ class EdgeObserver(Protocol):
     def acknowledged(self) -> None:
         """An ack frame went to a device."""
 
+    def slowed(self) -> None:
+        """A connection sent too much beside messages, and is not read for a while."""
+
     def answer_lost(self) -> None:
         """A refusal could not be written: the peer had hung up."""
 
@@ -53,6 +56,9 @@ class NullObserver:
         pass
 
     def acknowledged(self) -> None:
+        pass
+
+    def slowed(self) -> None:
         pass
 
     def answer_lost(self) -> None:

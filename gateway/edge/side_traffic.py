@@ -27,7 +27,7 @@ class SideBudget:
     """Rates of a connection, shared by all of a node. Bursts are what may come at once."""
 
     frames_per_s: float = 200.0
-    frames_burst: int = 400
+    frames_burst: int = 200
     bytes_per_s: float = 262_144.0
     bytes_burst: int = 524_288
     patience_s: float = 30.0

@@ -122,23 +122,23 @@ class Session:
             SessionError: the session must end with its close code and reason.
         """
         try:
-            decoded = frames.decode_device_frame(text)
-            received = (
-                self._salvage(decoded, text) if isinstance(decoded, frames.Damaged) else decoded
-            )
+            received = frames.decode_device_frame(text)
+            if type(received) is frames.Damaged:
+                received = self._salvage(received, text)
         except frames.FrameError as exc:
             offence = DataError if exc.error in ("utf8", "json") else PolicyViolation
             raise offence(exc.error, exc.detail) from None
+        if type(received) is list and self.state is State.ESTABLISHED:
+            return self._admit(received, text)
         if self.state is State.GREETING:
             return self._greet(received)
         if self.state is State.RESUMING:
             raise PolicyViolation("hello", "a frame before welcome")
         if type(received) is list:
-            if self.state is State.CHANGING:
-                raise PolicyViolation("hello", "a message before the further hello is answered")
-            return self._admit(received, text)
+            raise PolicyViolation("hello", "a message before the further hello is answered")
         if isinstance(received, frames.Hello):
             return self._change(received)
+        assert not isinstance(received, frames.Damaged), "salvaged, or an offence"
         if isinstance(received, frames.Result) and len(received.id) > RESULT_ID_MAX_CHARS:
             raise PolicyViolation("result", f"id is longer than {RESULT_ID_MAX_CHARS} characters")
         return received
@@ -229,8 +229,7 @@ class Session:
         return messages
 
     def _admit(self, messages: list[Storable], text: bytes) -> list[Storable]:
-        count = len(messages)
-        self._check_count(count)
+        self._check_count(len(messages))
         raws: list[bytes] | None = None
         expected = self._next_seq
         for index, message in enumerate(messages):

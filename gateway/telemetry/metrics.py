@@ -179,6 +179,10 @@ class Metrics:
             "tidegate_nats_server_restarts", "Times the embedded nats-server died and came back."
         )
         self._reconnects = counter("tidegate_nats_reconnects", "Connections to NATS made.")
+        self._slowed = counter(
+            "tidegate_reads_slowed",
+            "Times a connection was read more slowly for what it sent beside messages.",
+        )
         self._answers_lost = counter(
             "tidegate_answers_lost", "Refusals nobody waited for: the device had hung up."
         )
@@ -267,6 +271,9 @@ class Metrics:
 
     def commanded(self, outcome: str) -> None:
         self._commands.labels(outcome).inc()
+
+    def slowed(self) -> None:
+        self._slowed.inc()
 
     def answer_lost(self) -> None:
         self._answers_lost.inc()

@@ -27,6 +27,7 @@ class Line:
     def __init__(self):
         self.sent = []
         self.paused = 0
+        self.spent = []
         self.ended = None
 
     @property
@@ -38,6 +39,10 @@ class Line:
 
     def fail(self, code, reason, _cause):
         self.ended = code, json.loads(reason)
+
+    def spend(self, frames, _size):
+        self.spent.append(frames)
+        return self.is_open
 
     def pause_reading(self, reason):
         self.paused |= reason
@@ -172,6 +177,19 @@ async def test_a_further_hello_is_answered_by_resume_without_being_a_new_session
     rig.say({"seq": 10, "type": "t", "data": 1})
     rig.handler.stored(10)
     assert rig.hear() == [{"ack": 10, "credit": 5}]
+
+
+async def test_what_is_no_message_is_on_the_budget_of_the_connection(rig):
+    rig.stream.points = {"a": 0, "b": 0}
+    rig.say(hello("a"))
+    rig.say({"seq": 1, "type": "t", "data": 1})
+    rig.handler.stored(1)
+    assert rig.line.spent == []
+    rig.say({"result": {"id": "1", "ok": True}})
+    rig.say(hello("b"))
+    with pytest.raises(AttributeError):  # there is no verifier in this rig
+        rig.say({"credential": "x"})
+    assert rig.line.spent == [1, 5, 20]
 
 
 async def test_a_hold_that_came_and_went_during_a_look_up_is_never_heard_of(rig):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from gateway.edge.framing import ALIGNED, UNKNOWN, owed_after, sole_text, text_frame
+from gateway.edge.framing import Edges, text_at, text_frame
 
 OPCODES = st.sampled_from([Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING])
 FRAMES = st.builds(
@@ -22,22 +22,27 @@ def wire(frame):
     return frame.serialize(mask=True)
 
 
-@given(st.one_of(st.binary(max_size=300), st.binary(min_size=65_500, max_size=65_600)))
-def test_a_whole_text_frame_is_its_payload(payload):
+@given(
+    st.one_of(st.binary(max_size=300), st.integers(65_500, 65_600).map(bytes)),
+    st.binary(max_size=9),
+    st.binary(max_size=9),
+)
+def test_a_whole_text_frame_is_its_payload(payload, before, after):
     data = Frame(Opcode.TEXT, payload).serialize(mask=True)
-    expected = payload if len(payload) < 65_536 else None  # the core's, with its 64-bit length
-    assert sole_text(data, 100_000) == expected
+    found = text_at(before + data + after, len(before), 100_000)
+    if len(payload) < 65_536:
+        assert found == (payload, len(before) + len(data))
+    else:
+        assert found is None  # the core's, with its 64-bit length
 
 
-@given(FRAMES, st.binary(max_size=20), st.integers(0, 400))
-def test_whatever_is_not_exactly_one_whole_text_frame_is_left_to_the_core(frame, more, cut):
+@given(FRAMES, st.integers(0, 400))
+def test_whatever_is_not_a_whole_text_frame_is_left_to_the_core(frame, cut):
     data = wire(frame)
     if frame.opcode is not Opcode.TEXT or not frame.fin:
-        assert sole_text(data, 1_000) is None
-    if more:
-        assert sole_text(data + more, 1_000) is None
+        assert text_at(data, 0, 1_000) is None
     if cut < len(data):
-        assert sole_text(data[:cut], 1_000) is None
+        assert text_at(data[:cut], 0, 1_000) is None
 
 
 @pytest.mark.parametrize(
@@ -47,30 +52,42 @@ def test_whatever_is_not_exactly_one_whole_text_frame_is_left_to_the_core(frame,
         b"\xc1\x85\x00\x00\x00\x00hello",
         Frame(Opcode.TEXT, b"x" * 51).serialize(mask=True),
         b"\x81\xfe\x00\x05\x00\x00\x00\x00hello",  # a length longer than it need be
+        b"\x81\xff" + (119).to_bytes(8, "big") + bytes(4 + 119),  # as many bytes as the marker says
         b"\x81\xfe\x00",
         b"",
     ],
-    ids=["unmasked", "reserved", "too_large", "long_length", "cut", "empty"],
+    ids=["unmasked", "reserved", "too_large", "long_length", "64_bits", "cut", "empty"],
 )
 def test_offences_are_left_to_the_core(data):
-    assert sole_text(data, 50) is None
+    assert text_at(data, 0, 200 if b"\xff" in data else 50) is None
 
 
-@given(st.lists(FRAMES, max_size=6), st.lists(st.integers(1, 200), min_size=1, max_size=40))
-def test_a_boundary_is_never_seen_where_there_is_none(frames, sizes):
+@given(st.lists(FRAMES, max_size=8), st.lists(st.integers(1, 200), min_size=1, max_size=60))
+def test_the_edges_of_frames_are_found_however_they_are_cut(frames, sizes):
     whole = b"".join(map(wire, frames))
-    boundaries, position = {0}, 0
+    ends, position = [0], 0
     for frame in frames:
         position += len(wire(frame))
-        boundaries.add(position)
-    owed, position = ALIGNED, 0
+        ends.append(position)
+    edges, begin = Edges(), 0
     for size in sizes:
-        owed = owed_after(owed, whole[position : position + size])
-        position = min(len(whole), position + size)
-        if owed == UNKNOWN:
-            return
-        following = min(at for at in boundaries if at >= position)
-        assert owed == following - position
+        piece, position = whole[begin : begin + size], 0
+        while position < len(piece):
+            next_end = min(end for end in ends if end > begin + position)
+            position = edges.advance(piece, position)
+            assert begin + position == min(next_end, begin + len(piece))
+            assert edges.at_edge == (begin + position in ends)
+        begin += len(piece)
+
+
+@given(st.binary(max_size=60), st.lists(st.integers(1, 9), min_size=1))
+def test_noise_is_walked_through_without_an_error(noise, sizes):
+    edges = Edges()
+    for size in sizes:
+        piece, noise = noise[:size], noise[size:]
+        position = 0
+        while position < len(piece):
+            position = edges.advance(piece, position)
 
 
 @given(st.one_of(st.binary(max_size=300), st.sampled_from([65_535, 65_536, 100_000]).map(bytes)))
