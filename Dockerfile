@@ -1,6 +1,6 @@
 # The gateway, small and without root.
 #   docker build -t tidegate .
-#   docker run -p 8080:8080 -v tidegate:/data tidegate
+#   docker run -p 8080:8080 -p 127.0.0.1:9090:9090 -v tidegate:/data tidegate
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 RUN python -m venv /opt/tidegate
@@ -20,6 +20,7 @@ COPY config/gateway.toml /etc/tidegate/gateway.toml
 ENV PATH=/opt/tidegate/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     TIDEGATE_SERVER__HOST=0.0.0.0 \
+    TIDEGATE_OPS__HOST=0.0.0.0 \
     TIDEGATE_NATS__DATA_DIR=/data
 USER 10001
 WORKDIR /data

@@ -1,7 +1,9 @@
 """The composition root: builds every part from the settings, starts and stops them in order.
 
-Start: ops page, keys, NATS, streams, and only then the devices' listener. Stop is the reverse, with
-NATS last, so that whatever was taken from a device is stored and acknowledged before it goes.
+Start: data directory, ops page, keys, NATS in the background, and the devices' listener, which
+refuses with a time until the streams are there. Stop is the reverse: whatever was taken from a
+device is stored and acknowledged before NATS goes. Each part owns and ends its own tasks; each step
+of a stop is bounded, so that the whole is.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Final
@@ -20,10 +22,11 @@ from typing import Any, Final
 import structlog
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
-from gateway import development
+from gateway import development, tasks
 from gateway.admission.credential import CredentialPolicy, CredentialVerifier
 from gateway.backbone import Backbone
 from gateway.collector import CalmCollector
+from gateway.data_directory import DataDirectoryLock
 from gateway.drain import send_away
 from gateway.edge.connection import WebSocketConnection
 from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
@@ -60,6 +63,8 @@ from gateway.telemetry.traces import make_sampler
 _log = structlog.get_logger(__name__)
 
 _CLOSING_S: Final = 1.0
+_STEP_S: Final = 10.0
+"""The most one step of a stop may take, beside the drain and the embedded nats-server's own."""
 _TURN_S: Final = 0.5
 
 
@@ -74,11 +79,16 @@ class Gateway:
         self._state = "starting"
         self._certificate: Certificate | None = None
         self._verifier: CredentialVerifier | None = None
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._lock = DataDirectoryLock(settings.nats.data_dir)
+        self._crew = tasks.Crew(self._fail)
+        self._parts = contextlib.AsyncExitStack()
+        self._failures: list[BaseException] = []
+        self._stop_signals = 0
+        self._stopping: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
         self._gate: DeviceGate | None = None
         self._wheel: TimingWheel | None = None
-        self._stop = asyncio.Event()
+        self._ending = asyncio.Event()
         self._stop_now = asyncio.Event()
         self.port = 0
         self.ops_port = 0
@@ -117,6 +127,7 @@ class Gateway:
             publisher=self._publisher,
             metrics=self.metrics,
             hear=self._commands.on_up,
+            on_failure=self._fail,
             rng=self._rng,
         )
         self._hold = StreamHold(
@@ -159,62 +170,122 @@ class Gateway:
         """Serve until a signal, then stop in order.
 
         Args:
-            on_ready: called once devices can connect.
+            on_ready: called once devices are admitted.
 
         Raises:
             Exception: whatever kept the gateway from starting or running.
         """
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self.request_stop)
-        loop.add_signal_handler(signal.SIGINT, self.request_stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        stopped = asyncio.create_task(self._stop.wait(), name="stop-requested")
-        collector = CalmCollector()
+        handlers = {
+            signal.SIGTERM: self._on_stop_signal,
+            signal.SIGINT: self._on_stop_signal,
+            signal.SIGHUP: self._reload,
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
         try:
-            starting = asyncio.create_task(self.start(), name="start")
-            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not starting.done():
-                starting.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await starting
-                return
-            await starting
-            collector.start()
-            self._tasks.append(asyncio.create_task(collector.run(), name="collector"))
-            if on_ready is not None:
-                on_ready(self)
-            await asyncio.wait({stopped, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-            for task in self._tasks:
-                if task.done():
-                    await task  # its failure is ours
+            await self._serve(on_ready)
         finally:
-            stopped.cancel()
             await self.stop()
-            collector.stop()
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for number in handlers:
                 loop.remove_signal_handler(number)
+        for failure in self._failures:
+            raise failure
 
-    def request_stop(self) -> None:
-        """A signal: stop in order; a second one stops at once."""
-        self.drain(self._stop.is_set())
+    def drain(self, now: bool = False) -> None:
+        """Give every device a slot elsewhere, then stop. May be called again.
 
-    def drain(self, now: bool) -> None:
-        """Stop: in order, however often this is called, or at once if `now` says so."""
+        Args:
+            now: stop at once, also if a drain goes on already.
+        """
         if now and not self._stop_now.is_set():
             _log.warning("stopping_now")
             self._stop_now.set()
-        self._stop.set()
+        self._ending.set()
+
+    def _on_stop_signal(self) -> None:
+        """SIGTERM or SIGINT: the first drains, the second stops at once.
+
+        A drain that was asked for on the ops port does not count: a service manager sends its
+        SIGTERM after the drain of a hook that runs before the stop.
+        """
+        self._stop_signals += 1
+        self.drain(now=self._stop_signals > 1)
+
+    async def _serve(self, on_ready: Any) -> None:
+        """Start and go on until a stop is asked for or a part fails."""
+        if await self._unless_ending(self.start()) and await self._unless_ending(self.ready()):
+            collector = CalmCollector()
+            self._parts.callback(collector.stop)
+            collector.start()
+            self._crew.start(collector.run(), "collector")
+            if on_ready is not None:
+                on_ready(self)
+        await self._ending.wait()
+
+    async def _unless_ending(self, step: Coroutine[Any, Any, None]) -> bool:
+        """Whether `step` finished before a stop was asked for; if not, it is cut short."""
+        ending = asyncio.create_task(self._ending.wait(), name="ending")
+        stepping = asyncio.create_task(step, name="starting")
+        try:
+            await asyncio.wait({stepping, ending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            finished = stepping.done()
+            await tasks.end(stepping, ending)
+        if finished:
+            await stepping
+        return finished
+
+    def _fail(self, failure: BaseException) -> None:
+        """A part has failed for good: the gateway ends with its error."""
+        self._failures.append(failure)
+        self.drain()
 
     async def start(self) -> None:
-        """Start everything; returns when devices can connect."""
-        settings = self._settings
+        """Start every part; returns when devices are listened to.
+
+        They are refused with a time until `ready` returns.
+
+        Raises:
+            GatewayError: another gateway holds the data directory.
+            EdgeError: an address that cannot be bound, or a certificate that cannot be used.
+            AdmissionError: keys that cannot be used.
+        """
+        settings, parts = self._settings, self._parts
+        self._lock.acquire()
+        parts.callback(self._lock.release)
+        parts.push_async_callback(self._bounded, self._ops.stop, "ops-stop")
         self.ops_port = await self._ops.start(settings.ops.host, settings.ops.port)
         if settings.tls.cert_file is not None and settings.tls.key_file is not None:
             self._certificate = Certificate(settings.tls.cert_file, settings.tls.key_file)
         await self._start_verifier()
-        await self._backbone.start(self._tasks.append)
+        parts.push_async_callback(self._backbone.stop)
+        parts.callback(self._publisher.close)
+        self._backbone.start()
+        parts.push_async_callback(self._bounded, self._reception.close, "reception-close")
+        parts.push_async_callback(self._crew.close)
         await self._start_listener()
+        _log.info("listening", node=self._node, port=self.port, ops_port=self.ops_port)
+
+    async def ready(self) -> None:
+        """Wait until devices are admitted.
+
+        Raises:
+            Exception: the failure that will keep the gateway from it.
+        """
+        failing = asyncio.create_task(self._ending.wait(), name="failing")
+        waiting = asyncio.create_task(self._backbone.wait_ready(), name="waiting")
+        try:
+            await asyncio.wait({failing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready = waiting.done()
+            await tasks.end(failing, waiting)
+        for failure in self._failures:
+            raise failure
+        if not ready or self._state != "starting":
+            return
         self._state = "serving"
+        self._reception.hold_or_release()
         _log.info(
             "serving",
             node=self._node,
@@ -226,9 +297,16 @@ class Gateway:
         )
 
     async def stop(self) -> None:
-        """Stop in order: no new devices, lanes flushed, devices told, NATS last."""
-        if self._state == "stopped":
-            return
+        """Stop in order: no new devices, lanes flushed, devices told, NATS last.
+
+        Every step has an upper bound. Called again, it waits for the stop that goes on.
+        """
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(), name="stop")
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
+        self._ending.set()
         if self._state == "serving":
             self._state = "draining"
             if self._gate is not None:
@@ -236,37 +314,36 @@ class Gateway:
             drain = asyncio.create_task(self._drain(), name="drain")
             now = asyncio.create_task(self._stop_now.wait(), name="stop-now")
             await asyncio.wait({drain, now}, return_when=asyncio.FIRST_COMPLETED)
-            now.cancel()
             if not drain.done():
-                drain.cancel()
-            try:
-                await drain
-            except asyncio.CancelledError:
                 _log.warning("drain_cut_short", unsettled=self._publisher.pending_messages)
+            await tasks.end(drain, now)
+            if not drain.cancelled() and drain.done() and (failure := drain.exception()):
+                _log.error("drain_failed", error=repr(failure))
+                self._failures.append(failure)
         self._state = "stopped"
+        try:
+            await self._parts.aclose()
+        finally:
+            _log.info("stopped", node=self._node)
+
+    async def _stop_listening(self) -> None:
         if self._listener is not None:
             await self._listener.stop()
         if self._gate is not None:
             self._gate.abort_all()
         if self._wheel is not None:
             self._wheel.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._publisher.close()
-        await self._backbone.disconnect()
-        await self._reception.close()
-        await self._ops.stop()
-        await self._backbone.stop_server()
-        _log.info("stopped", node=self._node)
+
+    async def _bounded(self, step: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        await tasks.bounded(step(), name, _STEP_S)
 
     # What the ops page says
 
     def not_ready(self) -> str | None:
         """Why no device should be sent here, or None."""
-        if self._state != "serving":
+        if self._state in {"draining", "stopped"}:
             return self._state
-        return self._backbone.trouble
+        return self._backbone.trouble or (self._state if self._state != "serving" else None)
 
     def status(self) -> dict[str, Any]:
         """The state of the node in a page."""
@@ -383,7 +460,7 @@ class Gateway:
             cache_entries_max=credentials.cache_entries,
         )
         self._verifier = verifier
-        self._spawn(self._key_source.keep_fresh(verifier.rotate), "jwks")
+        self._crew.start(self._key_source.keep_fresh(verifier.rotate), "jwks")
 
     async def _start_listener(self) -> None:
         settings, loop = self._settings, asyncio.get_running_loop()
@@ -426,9 +503,12 @@ class Gateway:
             ),
         )
         gate = self._gate = self._reception.open_gate(device_context)
-        self._spawn(self._take_turns(), "fairness")
+        trouble = self._backbone.trouble
+        if trouble is not None:
+            gate.hold(trouble)  # until the streams are there
+        self._crew.start(self._take_turns(), "fairness")
         for name, work in self._reception.work():
-            self._spawn(work, name)
+            self._crew.start(work, name)
         slice_s = settings.server.accept_slice_us / 1e6
         connection_context = ConnectionContext(
             limits=ConnectionLimits(
@@ -484,6 +564,7 @@ class Gateway:
             observer=self.metrics,
             knock=knock_context.knock,
         )
+        self._parts.push_async_callback(self._bounded, self._stop_listening, "listener-stop")
         self.port = await self._listener.start(settings.server.host, settings.server.port)
 
     async def _take_turns(self) -> None:
@@ -519,9 +600,6 @@ class Gateway:
         handler = self._fleet.find(tenant, device)
         return handler is not None and handler.command(command)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.append(asyncio.create_task(work, name=name))
-
     # Reloading and stopping
 
     def _reload(self) -> None:
@@ -534,11 +612,7 @@ class Gateway:
             else:
                 _log.info("certificate_reloaded")
         if self._verifier is not None:
-            self._tasks.append(
-                asyncio.create_task(
-                    self._key_source.refresh(self._verifier.rotate), name="jwks-reload"
-                )
-            )
+            self._crew.start(self._key_source.refresh(self._verifier.rotate), "jwks-reload")
 
     async def _drain(self) -> None:
         """Each device in its turn: a slot elsewhere, settle what it sent, close."""

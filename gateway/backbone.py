@@ -8,7 +8,6 @@ import asyncio
 import math
 import random
 import shutil
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -16,14 +15,14 @@ from typing import Any, Final
 import nats.errors
 import structlog
 
-from gateway.edge.errors import TlsError
-from gateway.settings import Retention, Settings
+from gateway import tasks
+from gateway.nats_access import nats_address
+from gateway.settings import Settings
+from gateway.stream.checkup import Denials, missing_rights, missing_streams
 from gateway.stream.durability import Durability, probe_durability
-from gateway.stream.encoding import DEADLETTERS, EVENTS
-from gateway.stream.nats_link import LinkClient, NatsAddress, NatsLink
+from gateway.stream.nats_link import LinkClient, NatsLink, describe
 from gateway.stream.nats_server import EmbeddedServer
 from gateway.stream.provision import (
-    StreamSettings,
     check_payload,
     choose_strategy,
     provision,
@@ -31,13 +30,21 @@ from gateway.stream.provision import (
     stream_configs,
 )
 from gateway.stream.publisher import Publisher
+from gateway.stream.rights import Role
 from gateway.stream.store_watch import StoreWatch
+from gateway.streams import stream_settings
 from gateway.telemetry.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
 
-_PROVISION_ATTEMPTS: Final = 20
 _WATCH_S: Final = 0.5
+_CHECK_S: Final = 5.0
+_CHECK_AGAIN_S: Final = 1.0
+_PROVISION_AGAIN_S: Final = 2.0
+_DISCONNECT_S: Final = 10.0
+_STOP_SERVER_S: Final = 30.0
+_DENIED_MAX: Final = 100
+"""Of distinct denials kept for the log and `/status`: each may name a device's subject."""
 
 
 class Backbone:
@@ -51,6 +58,7 @@ class Backbone:
         publisher: Publisher,
         metrics: Metrics,
         hear: Callable[[LinkClient], Awaitable[None]],
+        on_failure: Callable[[BaseException], None],
         rng: random.Random,
     ) -> None:
         """
@@ -60,6 +68,8 @@ class Backbone:
             publisher: publishes over the connection made here.
             metrics: where gauges are registered and events counted.
             hear: subscribes on a fresh connection to what is not the publisher's.
+            on_failure: hears why nothing will ever be stored: no server, one that takes too little,
+                streams that differ from the settings, settings that cannot be used.
             rng: source of jitter.
         """
         self._settings = settings
@@ -70,6 +80,14 @@ class Backbone:
         self._store = StoreWatch()
         self._durability: Durability = "unverified"
         self._version = ""
+        self._on_failure = on_failure
+        self._crew = tasks.Crew(on_failure)
+        self._ready = asyncio.Event()
+        self._denials = Denials()
+        self._denied: set[str] = set()
+        self._missing_rights: list[str] = []
+        self._missing_streams: list[str] = []
+        self._provision_error = ""
         embedded = not settings.nats.urls
         self.server: EmbeddedServer | None = (
             EmbeddedServer(
@@ -79,6 +97,8 @@ class Backbone:
                 port=settings.nats.embedded_port,
                 rng=rng,
                 on_restart=metrics.server_restarted,
+                on_failure=on_failure,
+                rule_subjects=settings.nats.embedded_rule_subjects,
             )
             if embedded
             else None
@@ -100,39 +120,58 @@ class Backbone:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing is being stored right now, or None."""
-        trouble = self._publisher.trouble
-        return "disk_full" if trouble is not None and self._store.full else trouble
+        """Why nothing is being stored right now, or None. `config/README.md` lists the causes."""
+        if self._store.full:
+            return "disk_full"
+        link = self._link
+        if link is None or link.client is None:
+            return "nats_refused" if link is not None and link.refused else "nats_disconnected"
+        if self._missing_rights:
+            return "nats_rights"
+        if self._missing_streams:
+            return "no_stream"
+        if not self._ready.is_set():
+            return "starting"
+        return self._publisher.trouble
 
-    async def start(self, own: Callable[[asyncio.Task[Any]], None]) -> None:
-        """Start or reach the server, and have the streams as they should be.
+    def start(self) -> None:
+        """Begin: start or reach the server, have the streams as they should be, and watch them."""
+        self._crew.start(self._run(), "backbone")
 
-        Args:
-            own: takes each task that keeps it so; if one fails, nothing is stored any more.
+    async def wait_ready(self) -> None:
+        """Wait until messages can be stored for the first time."""
+        await self._ready.wait()
 
-        Raises:
-            StreamError: no server, one that takes too little, or streams that differ from the
-                settings.
-            TlsError: files of `nats.tls_*` that cannot be used.
-            nats.errors.Error: the server does not want us.
-        """
-        urls = self._settings.nats.urls
+    async def stop(self) -> None:
+        """Give up the connection, then stop the embedded server, so that everything is on disk."""
+        await tasks.bounded(self._disconnect(), "nats-disconnect", _DISCONNECT_S)
         if self.server is not None:
-            own(await self.server.start())
-            own(asyncio.create_task(self._watch_store(self.server), name="store-watch"))
-            urls = (self.server.url,)
+            await tasks.bounded(self.server.stop(), "nats-server-stop", _STOP_SERVER_S)
+
+    async def _disconnect(self) -> None:
+        await self._crew.close()
+        if self._link is not None:
+            await self._link.stop()
+
+    async def _run(self) -> None:
+        """The life of this part, from the first connection on."""
+        if self.server is not None:
+            self._crew.start(self._watch_store(), "store-watch")
+            await self.server.start()
+        url = self.server.url if self.server is not None else None
         self._link = link = NatsLink(
-            self._address(urls),
+            nats_address(self._settings, Role.GATEWAY, embedded_url=url),
             name=self._name,
             on_up=self._on_up,
             on_ready=self._publisher.on_ready,
-            on_down=self._publisher.on_down,
+            on_down=self._on_down,
+            on_failure=self._on_failure,
+            on_denied=self._on_denied,
             rng=self._rng,
         )
         self._publisher.attach(link)
-        link_task = link.start()
-        own(link_task)
-        await self._provision(link, link_task)
+        link.start()
+        await self._provision(link)
         if self._settings.stream.durability == "fsync" and self._durability != "fsync":
             _log.warning(
                 "durability_weaker_than_wanted",
@@ -140,16 +179,12 @@ class Backbone:
                 real=self._durability,
                 hint="set sync_interval: always on the servers, and nats.monitoring_url",
             )
-
-    async def disconnect(self) -> None:
-        """Give up the connection; the server goes on."""
-        if self._link is not None:
-            await self._link.stop()
-
-    async def stop_server(self) -> None:
-        """Stop the embedded server, so that everything is on disk."""
-        if self.server is not None:
-            await self.server.stop()
+        while True:
+            if not self._missing_rights and not self._missing_streams:
+                self._ready.set()
+            pause_s = _CHECK_S if self.trouble is None else _CHECK_AGAIN_S
+            await asyncio.sleep(self._rng.uniform(0.8, 1.2) * pause_s)
+            await self._check(link)
 
     def status(self) -> dict[str, Any]:
         """The stream in a page."""
@@ -157,6 +192,10 @@ class Backbone:
         return {
             "connected": link is not None and link.client is not None,
             "last_error": (link.last_error or None) if link is not None else None,
+            "missing_rights": self._missing_rights,
+            "missing_streams": self._missing_streams,
+            "denied": sorted(self._denied),
+            "provision_error": self._provision_error or None,
             "server_version": self._version,
             "embedded": self.server is not None,
             "strategy": self._publisher.strategy.value,
@@ -170,34 +209,9 @@ class Backbone:
         """The server's."""
         return self._version
 
-    def _address(self, urls: tuple[str, ...]) -> NatsAddress:
-        settings = self._settings.nats
-        return NatsAddress(
-            urls=urls,
-            user=settings.user,
-            password=_reveal(settings.password),
-            token=_reveal(settings.token),
-            credentials_file=_text(settings.credentials_file),
-            tls=self._tls(),
-            connect_timeout_s=settings.connect_timeout_ms / 1000,
-            reconnect_wait_s=settings.reconnect_wait_ms / 1000,
-            reconnect_wait_max_s=settings.reconnect_wait_max_ms / 1000,
-        )
-
-    def _tls(self) -> ssl.SSLContext | None:
-        settings = self._settings.nats
-        if settings.tls_ca_file is None and settings.tls_cert_file is None:
-            return None
-        try:
-            context = ssl.create_default_context(cafile=_text(settings.tls_ca_file))
-            if settings.tls_cert_file is not None:
-                context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
-        except (OSError, ssl.SSLError) as exc:
-            raise TlsError(f"nats.tls_*: {exc}") from exc
-        return context
-
-    async def _watch_store(self, server: EmbeddedServer) -> None:
-        """An embedded server whose disk was full needs a restart, and has nobody else to do it."""
+    async def _watch_store(self) -> None:
+        """Watch the disk, and restart an embedded server that its full disk has stopped."""
+        assert self.server is not None
         directory = self._settings.nats.data_dir
         while True:
             await asyncio.sleep(_WATCH_S)
@@ -210,41 +224,33 @@ class Backbone:
             restart = self._store.observe(self._publisher.trouble, free, time.monotonic())
             if self._store.full and not was_full:
                 _log.error("disk_full", directory=str(directory), free_bytes=free)
+            if was_full and not self._store.full:
+                _log.warning("disk_has_room", directory=str(directory), free_bytes=free)
             if restart:
                 _log.warning("nats_server_silent", action="restart", free_bytes=free)
-                await server.restart()
+                await self.server.restart()
 
-    async def _provision(self, link: NatsLink, link_task: asyncio.Task[None]) -> None:
-        """Create or check the streams; a server that just started may need a moment for it."""
-        stream = self._settings.stream
+    async def _provision(self, link: NatsLink) -> None:
+        """Create or check the streams, until it succeeds or they cannot be used.
 
-        def wanted(retention: Retention) -> StreamSettings:
-            return StreamSettings(
-                replicas=stream.replicas,
-                max_age_s=retention.max_age_s,
-                max_bytes=retention.max_bytes,
-                duplicate_window_s=stream.duplicate_window_s,
-                deny_delete=stream.deny_delete,
-                deny_purge=stream.deny_purge,
-            )
-
-        streams = {EVENTS: wanted(stream.events), DEADLETTERS: wanted(stream.deadletters)}
-        for attempt in range(1, _PROVISION_ATTEMPTS + 1):
-            connecting = asyncio.create_task(link.wait_up(), name="nats-connecting")
-            await asyncio.wait({connecting, link_task}, return_when=asyncio.FIRST_COMPLETED)
-            if link_task.done():
-                connecting.cancel()
-                await link_task
-            client = await connecting
+        A server that has just started, or a cluster without a leader, needs a moment.
+        """
+        streams = stream_settings(self._settings)
+        while True:
+            client = await link.wait_up()
             check_payload(client, self._settings.limits.message_bytes)
             try:
                 created = await provision(client, stream_configs(streams, server_version(client)))
             except (nats.errors.Error, TimeoutError) as exc:
-                if attempt == _PROVISION_ATTEMPTS:
-                    raise
-                _log.warning("provision_repeated", error=str(exc), attempt=attempt)
-                await asyncio.sleep(self._rng.uniform(0.1, 1.0))
+                error = describe(exc)
+                if error != self._provision_error:
+                    _log.warning("provision_repeated", error=error, denied=sorted(self._denied))
+                self._provision_error = error
+                await asyncio.sleep(self._rng.uniform(0.1, _PROVISION_AGAIN_S))
+                if link.client is not None and self._missing_rights:
+                    await self._check(link)
             else:
+                self._provision_error = ""
                 _log.info("streams_ready", created=created)
                 return
 
@@ -262,7 +268,59 @@ class Backbone:
             self._durability = await probe_durability(self._settings.nats.monitoring_url)
         await self._publisher.on_up(client)
         await self._hear(client)
+        await self._check_rights(client)
         self._metrics.reconnected()
+
+    def _on_down(self) -> None:
+        self._denials = Denials()
+        self._denied.clear()
+        self._publisher.on_down()
+
+    def _on_denied(self, text: str) -> None:
+        """The server forbade something: say it once a connection, however often it happens."""
+        self._denials.add(text)
+        if text not in self._denied and len(self._denied) < _DENIED_MAX:
+            self._denied.add(text)
+            _log.warning("nats_denied", error=text)
+
+    async def _check_rights(self, client: LinkClient) -> None:
+        before = self._missing_rights
+        self._missing_rights = await missing_rights(client, self._denials)
+        if self._missing_rights and self._missing_rights != before:
+            _log.error(
+                "nats_rights_missing",
+                missing=self._missing_rights,
+                hint="config/README.md lists what the gateway's user needs",
+            )
+        elif before and not self._missing_rights:
+            _log.info("nats_rights_granted")
+
+    async def _check(self, link: NatsLink) -> None:
+        """Look again whether NATS lets us work."""
+        client = link.client
+        if client is None:
+            return
+        try:
+            if self._missing_rights:
+                if any(right.startswith("subscribe") for right in self._missing_rights):
+                    await client.discard()  # subscriptions are made on a fresh connection
+                    return
+                await self._check_rights(client)
+            if not self._missing_rights:
+                self._say_missing(await missing_streams(client))
+        except (nats.errors.Error, TimeoutError) as exc:
+            _log.debug("checkup_unanswered", error=describe(exc))  # the publisher sees it too
+
+    def _say_missing(self, missing: list[str]) -> None:
+        if missing and missing != self._missing_streams:
+            _log.error(
+                "stream_missing",
+                streams=missing,
+                hint="restore it, or make it anew: tidegate provision --apply",
+            )
+        elif self._missing_streams and not missing:
+            _log.info("stream_is_back", streams=self._missing_streams)
+        self._missing_streams = missing
 
     def _register_gauges(self) -> None:
         gauge = self._metrics.gauge
@@ -281,11 +339,3 @@ class Backbone:
             "1 while the embedded nats-server's disk has no room.",
             lambda: int(self._store.full),
         )
-
-
-def _reveal(secret: Any) -> str | None:
-    return secret.get_secret_value() if secret is not None else None
-
-
-def _text(path: Any) -> str | None:
-    return str(path) if path is not None else None

@@ -28,12 +28,15 @@ from gateway import development, foreground, operate
 from gateway.admission.errors import AdmissionError
 from gateway.app import Gateway
 from gateway.edge.errors import EdgeError
+from gateway.errors import GatewayError
+from gateway.nats_access import nats_address
 from gateway.ops.errors import OpsError
 from gateway.session.grammar import is_message_type, is_token
 from gateway.settings import Settings, SettingsError, load_settings
-from gateway.stream import nats_server
 from gateway.stream.errors import StreamError
+from gateway.stream.nats_link import connect_once
 from gateway.stream.replay import ReplayFilter, replay
+from gateway.stream.rights import Role
 from gateway.telemetry.logs import configure_logs
 
 _OPS_URL: Final = "http://127.0.0.1:9090"
@@ -110,6 +113,7 @@ def serve(
         SettingsError,
         AdmissionError,
         EdgeError,
+        GatewayError,
         OpsError,
         StreamError,
         nats.errors.Error,
@@ -204,7 +208,7 @@ def tail(
     settings = _settings(config, {"nats.urls": urls, "nats.data_dir": data_dir})
     try:
         asyncio.run(_tail(settings, wanted, follow))
-    except (nats.errors.Error, OSError) as exc:
+    except (nats.errors.Error, StreamError, OSError) as exc:
         _fail(f"NATS: {exc or type(exc).__name__}")
     except (KeyboardInterrupt, BrokenPipeError):
         sys.exit(130)
@@ -403,28 +407,8 @@ def _since(text: str | None) -> datetime | None:
 
 
 async def _tail(settings: Settings, wanted: ReplayFilter, follow: bool) -> None:
-    options: dict[str, Any] = {}
-    if settings.nats.urls:
-        urls = list(settings.nats.urls)
-        if settings.nats.user is not None and settings.nats.password is not None:
-            options["user"] = settings.nats.user
-            options["password"] = settings.nats.password.get_secret_value()
-        if settings.nats.token is not None:
-            options["token"] = settings.nats.token.get_secret_value()
-        if settings.nats.credentials_file is not None:
-            options["user_credentials"] = str(settings.nats.credentials_file)
-    else:
-        file = nats_server.url_file(settings.nats.data_dir)
-        if not file.exists():
-            _fail(f"no embedded NATS runs on {settings.nats.data_dir}; start the gateway first")
-        urls = [file.read_text().strip()]
-
-    async def quiet(_error: Exception) -> None:
-        """The command's own error says it."""
-
-    client = await nats.connect(
-        urls, name="tidegate-tail", max_reconnect_attempts=3, error_cb=quiet, **options
-    )
+    address = nats_address(settings, Role.OPERATORS)
+    client = await connect_once(address, name="tidegate-tail")
     try:
         async for line in replay(client, wanted, follow=follow):
             sys.stdout.buffer.write(line + b"\n")

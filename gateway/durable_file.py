@@ -33,7 +33,7 @@ def create(path: Path, text: str) -> None:
 @contextlib.contextmanager
 def _aside(path: Path, text: str) -> Iterator[Path]:
     """A synced file beside `path`, to be given its name; the name is synced after that."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds secrets
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -364,9 +364,10 @@ class Reception:
     async def _watch_stream(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_S)
-            self._hold_or_release()
+            self.hold_or_release()
 
-    def _hold_or_release(self) -> None:
+    def hold_or_release(self) -> None:
+        """Admit nobody while nothing is being stored; admit again when it is."""
         trouble = self._trouble()
         if trouble is None:
             if self._desk.held:

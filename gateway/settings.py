@@ -10,6 +10,7 @@ Names end with their unit: `_ms` milliseconds, `_s` seconds, `_bytes`; counts ha
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -233,6 +234,10 @@ class Credentials(_Section):
         return self
 
 
+_OUR_SUBJECTS: Final = ("events", "deadletters", "commands", "presence", "state", "redrives")
+_RULE_SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]+(\.([A-Za-z0-9_-]+|\*))*(\.>)?")
+
+
 class Nats(_Section):
     """The NATS server: an embedded one without `urls`, else the operator's."""
 
@@ -250,6 +255,7 @@ class Nats(_Section):
     monitoring_url: str | None = None
     data_dir: Path = Path(".tidegate")
     embedded_port: Port = 0
+    embedded_rule_subjects: tuple[str, ...] = ("rules.>",)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -267,6 +273,12 @@ class Nats(_Section):
         for url in self.urls:
             if not url.startswith(("nats://", "tls://")):
                 raise ValueError("urls must begin with nats:// or tls://")
+        for subject in self.embedded_rule_subjects:
+            if not _RULE_SUBJECT.fullmatch(subject) or subject.split(".")[0] in _OUR_SUBJECTS:
+                raise ValueError(
+                    f"embedded_rule_subjects: {subject!r} must be tokens [A-Za-z0-9_-], `*` or a"
+                    f" last `>` joined by dots, and begin with none of {', '.join(_OUR_SUBJECTS)}"
+                )
         return self
 
 
@@ -356,6 +368,11 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.stream.replicas > 1 and not self.nats.urls:
+            raise ValueError(
+                f"stream.replicas is {self.stream.replicas}, but without nats.urls there is one"
+                " nats-server, the embedded one: set nats.urls, or stream.replicas = 1"
+            )
         if self.limits.frame_bytes > self.publish.pending_bytes:
             raise ValueError("limits.frame_bytes is larger than publish.pending_bytes")
         if self.limits.message_bytes > self.publish.batch_bytes:

@@ -105,14 +105,18 @@ class Target:
         """
         assert self._process is not None
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return
+        while not self._is_up():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 tail = (self.directory / "log").read_text(errors="replace").splitlines()[-5:]
                 raise TargetError(f"{self.name} did not start: {' | '.join(tail)}")
             time.sleep(0.02)
+
+    def _is_up(self) -> bool:
+        """Whether it serves now."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            return True
+        return False
 
     @property
     def running(self) -> bool:
@@ -209,6 +213,13 @@ class GatewayServer(Target):
     @property
     def nats_url(self) -> str:
         return (self.directory / "data" / "nats" / "url").read_text().strip()
+
+    def _is_up(self) -> bool:
+        """Whether it admits devices: its port is open before that, and refuses."""
+        url = f"http://127.0.0.1:{self.ops_port}/readyz"
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10):
+            return True
+        return False
 
     def status(self) -> dict[str, Any]:
         """Its `/status` page."""

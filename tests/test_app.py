@@ -9,7 +9,14 @@ from pathlib import Path
 import aiohttp
 import nats
 import pytest
-from support.gateways import client_context, running_gateway, token_for, url_of
+from structlog.testing import capture_logs
+from support.gateways import (
+    client_context,
+    listening_gateway,
+    running_gateway,
+    token_for,
+    url_of,
+)
 from support.processes import GatewayProcess
 from support.servers import nats_server as operators_server
 from support.servers import stop_process
@@ -21,7 +28,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake
 
 from gateway import development
-from gateway.stream import nats_server
+from gateway.stream.nats_server import url_file
+from gateway.stream.rights import Rights, Role, rights_of
+
+GATEWAY = rights_of(Role.GATEWAY)
+CONFIG = Path(__file__).parents[1] / "config"
 
 
 async def ops(gateway, path):
@@ -139,35 +150,24 @@ async def test_a_node_whose_jetstream_is_gone_is_not_ready_and_keeps_its_devices
 
 
 async def test_commands_reach_the_device_and_its_answer_the_requester(gateway):
-    # The embedded server's user may not publish commands: an operator's own user would.
+    """On the embedded server, with the operators' own user."""
+    operator = await nats.connect(url_file(gateway.data_dir, Role.OPERATORS).read_text().strip())
     async with raw_device(gateway) as device:
-        client = await nats.connect(nats_server.url_file(gateway.data_dir).read_text().strip())
-        heard = []
-
-        async def on_answer(msg):
-            heard.append(json.loads(msg.data))
-
-        await client.subscribe("_INBOX.operator", cb=on_answer)
-        await client.flush()
-        request = FakeRequest(
-            "commands.default.veh-1", "_INBOX.operator", b'{"type":"lock","data":{"doors":4}}'
+        asking = asyncio.create_task(
+            operator.request(
+                "commands.default.veh-1", b'{"type":"lock","data":{"doors":4}}', timeout=20
+            )
         )
-        await gateway._commands._on_request(request)
         command = await device.hear_named("command")
         assert (command["type"], command["data"]) == ("lock", {"doors": 4})
         await device.say({"result": {"id": command["id"], "ok": True, "data": {"locked": 4}}})
-        await eventually(lambda: heard)
-        assert heard[0] == {"id": command["id"], "ok": True, "data": {"locked": 4}}
+        answer = json.loads((await within(asking)).data)
+        assert answer == {"id": command["id"], "ok": True, "data": {"locked": 4}}
         await device.say({"result": {"id": "nobody-asked", "ok": True}})
         await eventually(
             lambda: gateway.metrics.value("tidegate_commands_total", {"outcome": "unknown"}) == 1
         )
-        await client.close()
-
-
-class FakeRequest:
-    def __init__(self, subject, reply, data):
-        self.subject, self.reply, self.data = subject, reply, data
+    await operator.close()
 
 
 async def test_compression_on_by_a_setting(tmp_path):
@@ -213,7 +213,6 @@ async def test_stopping_settles_what_was_sent_and_sends_devices_away(tmp_path, w
     async with running_gateway(tmp_path, way=way) as gateway:
         async with raw_device(gateway, "veh-1") as busy, raw_device(gateway, "veh-2") as quiet:
             await busy.say([message(seq) for seq in range(1, 31)])
-            gateway.request_stop()
             stopping = asyncio.create_task(gateway.stop())
             goaway = await quiet.hear_named("goaway")
             assert goaway["reason"] == "drain"
@@ -264,6 +263,25 @@ async def test_sigterm_stops_in_order_and_a_second_at_once(tmp_path):
         gateway.stop()
 
 
+async def test_a_second_gateway_on_the_data_directory_is_refused_and_the_first_unharmed(tmp_path):
+    gateway, second = GatewayProcess(tmp_path), GatewayProcess(tmp_path)
+    gateway.start()
+    try:
+        nats_pid = gateway.nats_pid
+        with pytest.raises(AssertionError, match="exited with 1"):
+            second.start()
+        assert f"in use by process {gateway.process.pid}" in gateway.log
+        assert gateway.nats_pid == nats_pid
+        os.kill(nats_pid, 0)
+        # Killed, it leaves the directory to the next, and so does its nats-server.
+        gateway.kill()
+        second.start()
+        assert second.nats_pid != nats_pid
+    finally:
+        gateway.stop()
+        second.stop()
+
+
 async def _pending(gateway, messages):
     async with aiohttp.ClientSession() as http:
 
@@ -274,25 +292,12 @@ async def _pending(gateway, messages):
         await eventually(page)
 
 
-def limited_user(*publish):
-    """A user who may do no more than that, and hear what the gateway must hear."""
-    permissions = {
-        "publish": {"allow": list(publish)},
-        "subscribe": {"allow": ["_INBOX.>", "commands.*.*"]},
-        "allow_responses": True,
-    }
+def limited_user(*publish, subscribe=GATEWAY.subscribe):
+    """A user who may do no more than that."""
+    permissions = Rights(publish, subscribe, responses=True).permissions()
     gateway = {"user": "gateway", "password": "p" * 12, "permissions": permissions}
     operator = {"user": "operator", "password": "o" * 12}
     return {"authorization": {"users": [gateway, operator]}}
-
-
-NEEDED = (
-    "events.>",
-    "deadletters.>",
-    "$JS.API.STREAM.INFO.*",
-    "$JS.API.STREAM.CREATE.*",
-    "$JS.API.STREAM.MSG.GET.*",
-)
 
 
 def as_gateway(server):
@@ -305,9 +310,9 @@ def as_gateway(server):
 
 
 async def test_the_permissions_that_the_settings_name_are_enough(tmp_path):
-    explained = (Path(__file__).parents[1] / "config" / "gateway.toml").read_text()
-    assert all(subject in explained for subject in (*NEEDED, "_INBOX.>", "commands.*.*"))
-    with operators_server(tmp_path / "nats", **limited_user(*NEEDED)) as server:
+    for page in [(CONFIG / name).read_text() for name in ("gateway.toml", "README.md")]:
+        assert [s for s in (*GATEWAY.publish, *GATEWAY.subscribe) if s not in page] == []
+    with operators_server(tmp_path / "nats", **limited_user(*GATEWAY.publish)) as server:
         async with running_gateway(tmp_path, **as_gateway(server)) as gateway:
             async with raw_device(gateway, greet=False) as device:
                 await device.say({"hello": {"outbox": "box", "oldest": 1, "age_ms": 600_000}})
@@ -322,17 +327,125 @@ async def test_the_permissions_that_the_settings_name_are_enough(tmp_path):
                 await device.say({"result": {"id": command["id"], "ok": True}})
                 assert json.loads((await within(asking)).data)["ok"]
                 await operator.close()
-            assert gateway.status()["stream"]["last_error"] is None
+            page = gateway.status()["stream"]
+            assert (page["last_error"], page["denied"], page["missing_rights"]) == (None, [], [])
 
 
-async def test_a_missing_permission_is_named_in_the_status(tmp_path):
-    allowed = [subject for subject in NEEDED if subject != "events.>"]
-    with operators_server(tmp_path / "nats", **limited_user(*allowed)) as server:
-        async with (
-            running_gateway(tmp_path, **as_gateway(server)) as gateway,
-            raw_device(gateway) as device,
-        ):
+@pytest.mark.parametrize("kind", ["publish", "subscribe"])
+async def test_each_missing_right_is_named_at_once_and_nobody_is_admitted(tmp_path, kind):
+    for number, missing in enumerate(getattr(GATEWAY, kind)):
+        allowed = {"publish": list(GATEWAY.publish), "subscribe": list(GATEWAY.subscribe)}
+        allowed[kind].remove(missing)
+        config = limited_user(*allowed["publish"], subscribe=tuple(allowed["subscribe"]))
+        directory = tmp_path / str(number)
+        with operators_server(directory / "nats", **config) as server, capture_logs() as logs:
+            async with listening_gateway(directory, **as_gateway(server)) as gateway:
+                if "CREATE" in missing:  # tried when it is needed
+                    await eventually(lambda g=gateway: g.status()["stream"]["denied"])
+                    assert missing.lower() in str(gateway.status()["stream"]["denied"])
+                else:
+                    wanted = [f"{kind} {missing}"]
+                    await eventually(
+                        lambda g=gateway, w=wanted: g.status()["stream"]["missing_rights"] == w
+                    )
+                    assert gateway.not_ready() == "nats_rights"
+                    said = [line for line in logs if line["event"] == "nats_rights_missing"]
+                    assert [line["missing"] for line in said] == [wanted]
+                assert await knock(gateway) == (503, "admission", "overload")
+
+
+async def test_a_right_that_is_granted_later_makes_the_node_ready(tmp_path):
+    without = [subject for subject in GATEWAY.publish if subject != "events.>"]
+    with operators_server(tmp_path / "nats", **limited_user(*without)) as server:
+        async with listening_gateway(tmp_path, **as_gateway(server)) as gateway:
+            await eventually(lambda: gateway.not_ready() == "nats_rights")
+            server.reconfigure(**limited_user(*GATEWAY.publish))
+            await within(gateway.ready())
+            async with raw_device(gateway) as device:
+                await device.say(message(1))
+                await device.hear_ack(1)
+
+
+async def knock(gateway):
+    """The status, error and reason of a refusal that says when to come back."""
+    headers = {
+        "Authorization": f"Bearer {token_for(gateway, 'veh-1')}",
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Protocol": "tidegate.v1",
+    }
+    url = f"http://127.0.0.1:{gateway.port}/v1/device"
+    async with aiohttp.ClientSession() as http, http.get(url, headers=headers) as response:
+        page = await response.json()
+        assert int(response.headers["Retry-After"]) >= 1
+        assert page["retry_ms"] >= 1
+        return response.status, page["error"], page["reason"]
+
+
+async def test_without_nats_the_port_is_open_and_refuses_with_a_time(tmp_path):
+    with operators_server(tmp_path / "nats") as server:
+        server.kill()
+        settings = {"nats__urls": (server.url,), "stream__durability": "stream"}
+        with capture_logs() as logs:
+            async with listening_gateway(tmp_path, **settings) as gateway:
+                assert await knock(gateway) == (503, "admission", "overload")
+                assert gateway.not_ready() == "nats_disconnected"
+                await eventually(lambda: [e for e in logs if e["event"] == "nats_unreachable"])
+                server.start()
+                await within(gateway.ready())
+                assert gateway.not_ready() is None
+                async with raw_device(gateway) as device:
+                    await device.say(message(1))
+                    await device.hear_ack(1)
+
+
+async def test_a_server_that_refuses_us_is_said_with_its_reason_once(tmp_path):
+    with operators_server(tmp_path / "nats", **limited_user(*GATEWAY.publish)) as server:
+        settings = as_gateway(server) | {"nats__password": "wrong-password"}
+        with capture_logs() as logs:
+            async with listening_gateway(tmp_path, **settings) as gateway:
+                await eventually(lambda: gateway.not_ready() == "nats_refused")
+                assert "Authorization" in gateway.status()["stream"]["last_error"]
+                said = [line for line in logs if line["event"] == "nats_unreachable"]
+                assert len(said) == 1
+                assert "Authorization" in said[0]["error"]
+                assert "wrong-password" not in str(logs)
+
+
+async def test_an_untrusted_certificate_is_said_with_its_reason(tmp_path):
+    files = make_certificate(tmp_path / "tls")
+    other = make_certificate(tmp_path / "other")
+    tls = {"cert_file": str(files.cert), "key_file": str(files.key)}
+    with operators_server(tmp_path / "nats", tls=tls) as server:
+        url = server.url.replace("nats://127.0.0.1", "tls://localhost")
+        settings = {"nats__urls": (url,), "nats__tls_ca_file": str(other.cert)}
+        with capture_logs() as logs:
+            async with listening_gateway(tmp_path, **settings) as gateway:
+                await eventually(lambda: gateway.not_ready() == "nats_refused")
+                assert "CERTIFICATE_VERIFY_FAILED" in gateway.status()["stream"]["last_error"]
+        said = [line["error"] for line in logs if line["event"] == "nats_unreachable"]
+        assert len(said) == 1
+        assert "CERTIFICATE_VERIFY_FAILED" in said[0]
+
+
+async def test_a_stream_that_is_gone_is_named_and_missed_no_more_once_it_is_back(tmp_path):
+    with operators_server(tmp_path / "nats") as server:
+        settings = {
+            "nats__urls": (server.url,),
+            "stream__durability": "stream",
+            "stream__deny_delete": False,
+        }
+        async with running_gateway(tmp_path, **settings) as gateway, raw_device(gateway) as device:
+            operator = await nats.connect(server.url)
+            context = operator.jetstream()
+            config = (await context.stream_info("EVENTS")).config
+            await context.delete_stream("EVENTS")
             await device.say(message(1))
-            await eventually(
-                lambda: 'for publish to "events.' in str(gateway.status()["stream"]["last_error"])
-            )
+            await eventually(lambda: gateway.not_ready() == "no_stream")
+            assert gateway.status()["stream"]["missing_streams"] == ["EVENTS"]
+            await context.add_stream(config)
+            await eventually(lambda: gateway.not_ready() is None)
+            await device.hear_ack(1)
+            await operator.close()

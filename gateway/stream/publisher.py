@@ -32,6 +32,7 @@ from gateway.stream.lane import (
 )
 from gateway.stream.nats_link import Headers, LinkClient, NatsLink
 from gateway.stream.observer import StreamObserver
+from gateway.stream.rights import Role
 
 _log = structlog.get_logger(__name__)
 
@@ -81,7 +82,7 @@ class Publisher:
         self._rng = rng
         self._make_dead_letter = dispose
         self._link: NatsLink | None = None
-        self._inbox = f"_INBOX.tidegate-{node}."
+        self._inbox = f"{Role.GATEWAY.inbox_prefix}.{node}."
         self._lanes = [
             Lane(
                 batch_messages_max=limits.batch_messages_max,

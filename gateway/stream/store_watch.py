@@ -21,6 +21,7 @@ class StoreWatch:
 
     def __init__(self) -> None:
         self._silent_since: float | None = None
+        self._full = False
         self._was_full = False
         self._patience_s = _SILENT_S
         self.free_bytes: int | None = None
@@ -28,8 +29,12 @@ class StoreWatch:
 
     @property
     def full(self) -> bool:
-        """Whether the disk was full when last looked at, and has had no real room since."""
-        return self._was_full and self.free_bytes is not None and self.free_bytes < _ROOM_BYTES
+        """Whether the disk was full and has had no real room since.
+
+        That alone holds the node, whatever the publisher sees: while nothing is sent, nothing
+        fails, and devices would be admitted to be held by their first message.
+        """
+        return self._full
 
     def observe(self, trouble: str | None, free_bytes: int, now: float) -> bool:
         """Look again.
@@ -45,11 +50,13 @@ class StoreWatch:
         """
         self.free_bytes = free_bytes
         if free_bytes < _FULL_BYTES:
-            self._was_full = True
+            self._full = self._was_full = True
+        elif free_bytes >= _ROOM_BYTES:
+            self._full = False
         if trouble not in _SILENT:
             self._silent_since = None
             if trouble is None:
-                self._was_full = free_bytes < _FULL_BYTES
+                self._was_full = self._full
                 self._patience_s = _SILENT_S
             return False
         if self._silent_since is None:

@@ -223,7 +223,6 @@ async def test_a_drained_node_hands_its_devices_over_make_before_break(tmp_path,
                     broken += not device.connected.is_set()
 
             talking = asyncio.gather(*(talk(device) for device in devices))
-            one.request_stop()
             stopping = asyncio.create_task(one.stop())
             await within(talking)
             await within(stopping)

@@ -14,6 +14,8 @@ from gateway.stream.nats_link import NatsAddress, NatsLink
 class Watcher:
     def __init__(self):
         self.events = []
+        self.failures = []
+        self.denied = []
 
     async def on_up(self, client):
         self.events.append("up")
@@ -32,6 +34,8 @@ def link_to(watcher, *urls, seed=1, **options):
         on_up=watcher.on_up,
         on_ready=watcher.on_ready,
         on_down=watcher.on_down,
+        on_failure=watcher.failures.append,
+        on_denied=watcher.denied.append,
         rng=random.Random(seed),
     )
 
@@ -86,6 +90,7 @@ async def test_a_server_that_hangs_up_at_once_is_not_knocked_at_without_pause(tm
             on_up=Watcher().on_up,
             on_ready=lambda: link.write(b"PUB a 2000\r\n" + b"x" * 2_000 + b"\r\n"),
             on_down=lambda: None,
+            on_failure=Watcher().failures.append,
             rng=rng,
         )
         link.start()

@@ -69,19 +69,21 @@ class Rig:
         self.streams = dict.fromkeys(
             ("EVENTS", "DEADLETTERS"), wanted(limits.get("duplicate_window_s", 120))
         )
+        self.failures = []
         self.link = NatsLink(
             NatsAddress((url,), reconnect_wait_s=0.01, reconnect_wait_max_s=0.1),
             name="test",
             on_up=self.publisher.on_up,
             on_ready=self.publisher.on_ready,
             on_down=self.publisher.on_down,
+            on_failure=self.failures.append,
             rng=random.Random(2),
         )
         self.owners = {}
 
     async def __aenter__(self):
         self.publisher.attach(self.link)
-        self.task = self.link.start()
+        self.link.start()
         client = await within(self.link.wait_up())
         configs = stream_configs(self.streams, server_version(client))
         for config in configs:

@@ -47,6 +47,20 @@ def test_a_little_room_is_not_enough():
     assert watch.full
 
 
+def test_a_full_disk_is_full_whatever_the_publisher_sees_until_there_is_real_room():
+    """While nothing is sent, nothing fails: that is no reason to admit anybody."""
+    watch = StoreWatch()
+    for trouble in ("stream_timeout", None, "nats_disconnected", None):
+        observe(watch, trouble=trouble, free=FULL, seconds=10)
+        assert watch.full
+        observe(watch, trouble=trouble, free=2 << 20, seconds=10)
+        assert watch.full
+    watch.observe(None, 16 << 20, 100.0)
+    assert not watch.full
+    watch.observe(None, 2 << 20, 101.0)
+    assert not watch.full
+
+
 def test_a_disk_that_had_room_again_before_it_mattered_is_forgotten():
     watch = StoreWatch()
     watch.observe(None, FULL, 0.0)

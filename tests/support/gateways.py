@@ -55,7 +55,17 @@ def client_context(gateway: Gateway) -> ssl.SSLContext | None:
 async def running_gateway(
     directory: Path, *, way: Way = PLAIN_HEADER, **settings: Any
 ) -> AsyncIterator[Gateway]:
-    """A started gateway. `settings` are dotted keys with `__` for the dot: `limits__json_depth`."""
+    """A gateway that admits devices. `settings`: `limits__json_depth` is `limits.json_depth`."""
+    async with listening_gateway(directory, way=way, **settings) as gateway:
+        await gateway.ready()
+        yield gateway
+
+
+@contextlib.asynccontextmanager
+async def listening_gateway(
+    directory: Path, *, way: Way = PLAIN_HEADER, **settings: Any
+) -> AsyncIterator[Gateway]:
+    """A gateway whose ports are open, and which may still wait for NATS. `settings` as above."""
     context = None
     if way.tls:
         files = make_certificate(directory / "tls")
@@ -76,7 +86,6 @@ async def running_gateway(
         await gateway.start()
         yield gateway
     finally:
-        gateway.request_stop()
         await gateway.stop()
 
 

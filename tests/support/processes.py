@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from support.servers import free_port, wait_for_port
+from support.servers import free_port, wait_until_ready
 
 
 def _hear_interrupts() -> None:
@@ -80,7 +80,7 @@ class GatewayProcess:
                 env=inherited | self.environment,
                 cwd=self.source,  # first on the module path of `-c`
             )
-        wait_for_port(self.port, self.process)
+        wait_until_ready(self.ops_port, self.process)
 
     @property
     def log(self) -> str:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sysconfig
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,20 @@ def stop_process(pid: int) -> None:
             time.sleep(0.001)
 
 
+def wait_until_ready(ops_port: int, process: subprocess.Popen[bytes]) -> None:
+    """Until a gateway admits devices: its port is open before that, and refuses."""
+    deadline = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(OSError):
+            url = f"http://127.0.0.1:{ops_port}/readyz"
+            with urllib.request.urlopen(url, timeout=5) as response:
+                assert response.status == 200
+                return
+        assert process.poll() is None, f"exited with {process.returncode}"
+        assert time.monotonic() < deadline, "not ready in 30 s"
+        time.sleep(0.01)
+
+
 class NatsServer:
     """A nats-server with JetStream, as an operator would run one."""
 
@@ -50,15 +65,24 @@ class NatsServer:
         directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.http_port = free_port()
+        self._write(config)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def _write(self, config: dict[str, Any]) -> None:
         document = {
             "listen": f"127.0.0.1:{self.port}",
             "http": f"127.0.0.1:{self.http_port}",
-            "jetstream": {"store_dir": str(directory / "js")},
+            "jetstream": {"store_dir": str(self.directory / "js")},
             **config,
         }
         document = {name: value for name, value in document.items() if value is not None}
-        (directory / "nats.conf").write_text(json.dumps(document))
-        self.process: subprocess.Popen[bytes] | None = None
+        (self.directory / "nats.conf").write_text(json.dumps(document))
+
+    def reconfigure(self, **config: Any) -> None:
+        """Other settings, without a restart."""
+        assert self.process is not None
+        self._write(config)
+        self.process.send_signal(signal.SIGHUP)
 
     @property
     def url(self) -> str:

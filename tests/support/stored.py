@@ -7,7 +7,8 @@ import nats
 import nats.errors
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from gateway.stream import nats_server
+from gateway.stream.nats_server import url_file
+from gateway.stream.rights import Role
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ async def read_stream(url: str, stream: str = "EVENTS") -> list[Stored]:
 
 
 async def read_embedded(data_dir: Path, stream: str = "EVENTS") -> list[Stored]:
-    return await read_stream(nats_server.url_file(data_dir).read_text().strip(), stream)
+    """Everything in a stream of a running gateway, as an operator reads it."""
+    return await read_stream(url_file(data_dir, Role.OPERATORS).read_text().strip(), stream)
 
 
 def by_device(stored: list[Stored]) -> dict[tuple[str, str], list[int]]:

@@ -1,0 +1,94 @@
+"""The data directory: one gateway's at a time, readable by its user only.
+
+It holds the embedded nats-server's streams, keys, the ticket secret and revocations. A second
+gateway on it would end the first's nats-server, so a lock is held for the gateway's life. The lock
+is the kernel's (`flock`): it goes with its process, however that ends, and a nats-server left
+behind does not keep it, because no child inherits the descriptor.
+"""
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from gateway.errors import DataDirectoryError
+
+_log = structlog.get_logger(__name__)
+
+_PRIVATE: Final = 0o700
+_OTHERS: Final = 0o077
+
+
+def make_private(directory: Path) -> None:
+    """Have `directory`, readable by its owner only.
+
+    Raises:
+        DataDirectoryError: it cannot be made.
+    """
+    try:
+        directory.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        found = directory.stat()
+        ours = found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX
+        if found.st_mode & _OTHERS and ours:
+            directory.chmod(_PRIVATE)
+    except OSError as exc:
+        raise DataDirectoryError(f"data directory {directory}: {exc.strerror}") from exc
+    if found.st_mode & _OTHERS and not ours:
+        _log.warning(
+            "data_directory_open",
+            directory=str(directory),
+            mode=oct(stat.S_IMODE(found.st_mode)),
+            hint="it holds secrets; let only the gateway's user in (chmod 700)",
+        )
+
+
+class DataDirectoryLock:
+    """Keeps other gateways out of a data directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Make the directory if it is missing, and lock it.
+
+        Raises:
+            DataDirectoryError: another process holds it, which the message names, or the directory
+                cannot be used.
+        """
+        make_private(self._directory)
+        path = self._directory / "lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise DataDirectoryError(f"{path}: {exc.strerror}") from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise DataDirectoryError(
+                f"data directory {self._directory} is in use by process {holder}: stop that"
+                " gateway, or set another nats.data_dir (--data-dir)"
+            ) from None
+        except OSError as exc:
+            os.close(descriptor)
+            raise DataDirectoryError(f"{path} cannot be locked: {exc.strerror}") from exc
+        self._descriptor = descriptor
+        self._name_holder(descriptor)
+
+    def release(self) -> None:
+        """Let others in. The file stays: to remove it could remove somebody else's lock."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _name_holder(self, descriptor: int) -> None:
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as exc:  # a full disk: the lock holds without its name
+            _log.warning("lock_holder_not_named", error=str(exc))

@@ -1,0 +1,77 @@
+"""How a process signs in to NATS, from the settings: one way for the gateway and every command."""
+
+import ssl
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from gateway.settings import Settings
+from gateway.stream.errors import ConnectError, ServerError
+from gateway.stream.nats_link import NatsAddress
+from gateway.stream.nats_server import url_file
+from gateway.stream.rights import Role
+
+
+def nats_address(settings: Settings, role: Role, *, embedded_url: str | None = None) -> NatsAddress:
+    """Where NATS is and how `role` signs in there.
+
+    With `nats.urls` everything comes from the settings of section `nats`: give each role a file of
+    its own. Without, a running gateway has left the address and password of each role in its data
+    directory.
+
+    Args:
+        settings: of the process.
+        role: who signs in.
+        embedded_url: of the embedded server, for whoever runs it.
+
+    Raises:
+        ConnectError: a file of `nats.tls_*` cannot be used.
+        ServerError: no gateway runs on the data directory.
+    """
+    nats = settings.nats
+    urls = nats.urls
+    if not urls:
+        url = embedded_url if embedded_url is not None else _read_url(nats.data_dir, role)
+        urls = (url,)
+    return NatsAddress(
+        urls=urls,
+        inbox_prefix=role.inbox_prefix,
+        user=nats.user,
+        password=_reveal(nats.password),
+        token=_reveal(nats.token),
+        credentials_file=str(nats.credentials_file) if nats.credentials_file else None,
+        tls=_tls(settings),
+        connect_timeout_s=nats.connect_timeout_ms / 1000,
+        reconnect_wait_s=nats.reconnect_wait_ms / 1000,
+        reconnect_wait_max_s=nats.reconnect_wait_max_ms / 1000,
+    )
+
+
+def _read_url(data_dir: Path, role: Role) -> str:
+    try:
+        return url_file(data_dir, role).read_text().strip()
+    except FileNotFoundError:
+        raise ServerError(
+            f"no embedded NATS runs on {data_dir}: start the gateway first, or set nats.urls"
+        ) from None
+    except OSError as exc:
+        raise ServerError(f"{exc.filename}: {exc.strerror}") from exc
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    nats = settings.nats
+    if nats.tls_ca_file is None and nats.tls_cert_file is None:
+        return None
+    try:
+        ca_file = str(nats.tls_ca_file) if nats.tls_ca_file is not None else None
+        context = ssl.create_default_context(cafile=ca_file)
+        if nats.tls_cert_file is not None:
+            # An empty passphrase: OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(nats.tls_cert_file, nats.tls_key_file, password="")
+    except (OSError, ssl.SSLError) as exc:
+        raise ConnectError(f"nats.tls_*: {exc}") from exc
+    return context
+
+
+def _reveal(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None

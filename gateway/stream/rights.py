@@ -1,0 +1,115 @@
+"""What each user of NATS may do: the gateway, operators, and consumers of the stream.
+
+The embedded server gives exactly these rights; `config/README.md` lists them for an operator's own
+NATS. Each user has a prefix of its own for inboxes, so that none hears what another was answered.
+No user may delete or purge a stream.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from gateway.stream.encoding import DEADLETTERS, EVENTS
+
+_STREAMS: Final = (EVENTS, DEADLETTERS)
+
+
+class Role(StrEnum):
+    """Who signs in."""
+
+    GATEWAY = "gateway"
+    OPERATORS = "operators"
+    CONSUMERS = "consumers"
+
+    @property
+    def inbox_prefix(self) -> str:
+        """Where answers to this user go."""
+        return f"_INBOX.{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Subjects a user may use; nothing else."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    subscribe_not: tuple[str, ...] = ()
+    responses: bool = False
+    """May answer each request it hears, once."""
+
+    def permissions(self) -> dict[str, Any]:
+        """The `permissions` of a user in nats-server's configuration."""
+        return {
+            "publish": {"allow": list(self.publish)},
+            "subscribe": {"allow": list(self.subscribe), "deny": list(self.subscribe_not)},
+            "allow_responses": self.responses,
+        }
+
+
+def rights_of(role: Role, rule_subjects: Sequence[str] = ()) -> Rights:
+    """The rights of a user.
+
+    Args:
+        role: the user.
+        rule_subjects: where rules may publish what they derive; for consumers.
+    """
+    if role is Role.GATEWAY:
+        return Rights(
+            publish=(
+                "events.>",
+                "deadletters.>",
+                *_api("STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.MSG.GET.{}"),
+            ),
+            subscribe=(f"{role.inbox_prefix}.>", "commands.*.*"),
+            responses=True,
+        )
+    if role is Role.OPERATORS:
+        return Rights(
+            publish=(
+                "commands.>",
+                "$JS.API.STREAM.NAMES",
+                "$JS.API.STREAM.LIST",
+                *_api("STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.UPDATE.{}"),
+                *_READING,
+            ),
+            # Any inbox, so that `nats` and other tools work as they come, but nobody else's.
+            subscribe=("_INBOX.>",),
+            subscribe_not=tuple(
+                f"{other.inbox_prefix}.>" for other in (Role.GATEWAY, Role.CONSUMERS)
+            ),
+        )
+    return Rights(
+        publish=(
+            "commands.>",
+            "deadletters.*.*.*.>",
+            *_api("STREAM.INFO.{}"),
+            *_READING,
+            *rule_subjects,
+        ),
+        subscribe=(f"{role.inbox_prefix}.>",),
+    )
+
+
+def _api(*requests: str) -> tuple[str, ...]:
+    """Requests to JetStream, for each of our streams."""
+    return tuple(f"$JS.API.{each.format(stream)}" for stream in _STREAMS for each in requests)
+
+
+_READING: Final = (
+    *_api(
+        "STREAM.MSG.GET.{}",
+        "DIRECT.GET.{}",
+        "DIRECT.GET.{}.>",
+        "CONSUMER.CREATE.{}",
+        "CONSUMER.CREATE.{}.>",
+        "CONSUMER.DURABLE.CREATE.{}.*",
+        "CONSUMER.INFO.{}.*",
+        "CONSUMER.NAMES.{}",
+        "CONSUMER.LIST.{}",
+        "CONSUMER.MSG.NEXT.{}.*",
+        "CONSUMER.DELETE.{}.*",
+    ),
+    *(f"$JS.{kind}.{stream}.>" for stream in _STREAMS for kind in ("ACK", "FC")),
+)
+"""Creating consumers, reading through them, acknowledging, and looking up single messages."""

@@ -1,0 +1,101 @@
+"""Tasks with an owner: failures are heard, swallowed cancellations do not matter."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+from support.waiting import eventually, within
+
+from gateway import tasks
+from gateway.tasks import Crew, bounded, end
+
+
+async def forever():
+    await asyncio.Event().wait()
+
+
+async def deaf(times):
+    """Swallows its first cancellations, as nats-py does."""
+    while times:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            times -= 1
+    await asyncio.Event().wait()
+
+
+async def test_a_failure_is_heard_once_and_the_others_go_on():
+    heard = []
+    crew = Crew(heard.append)
+    failure = ValueError("broken")
+
+    async def fails():
+        raise failure
+
+    other = crew.start(forever(), "other")
+    crew.start(fails(), "fails")
+    with capture_logs() as logs:
+        await eventually(lambda: heard)
+    assert heard == [failure]
+    assert [(line["event"], line["task"]) for line in logs] == [("task_failed", "fails")]
+    assert not other.done()
+    assert len(crew) == 1
+    await crew.close()
+    assert other.cancelled()
+    assert heard == [failure]
+    assert len(crew) == 0
+
+
+async def test_a_swallowed_cancellation_is_sent_again(monkeypatch):
+    monkeypatch.setattr(tasks, "_AGAIN_S", 0.001)
+    task = asyncio.create_task(deaf(3))
+    await asyncio.sleep(0)
+    await within(end(task, None))
+    assert task.cancelled()
+
+
+async def test_a_task_that_never_ends_is_left_behind_and_named(monkeypatch):
+    monkeypatch.setattr(tasks, "_AGAIN_S", 0.001)
+    monkeypatch.setattr(tasks, "_GIVE_UP_S", 0.02)
+    task = asyncio.create_task(deaf(10**9), name="deaf")
+    await asyncio.sleep(0)
+    with capture_logs() as logs:
+        await within(end(task))
+    assert [(line["event"], line["task"]) for line in logs] == [("task_does_not_end", "deaf")]
+    assert not task.done()
+    task.get_coro().close()
+
+
+async def test_a_step_is_bounded_and_its_failure_raised(monkeypatch):
+    with capture_logs() as logs:
+        assert not await within(bounded(forever(), "endless", 0.001))
+    assert [line["step"] for line in logs] == ["endless"]
+
+    async def quick():
+        pass
+
+    async def fails():
+        raise OSError("disk")
+
+    assert await bounded(quick(), "quick", 5)
+    with pytest.raises(OSError, match="disk"):
+        await bounded(fails(), "fails", 5)
+
+
+async def test_a_step_whose_owner_is_cancelled_ends_too():
+    began = asyncio.Event()
+    seen = []
+
+    async def step():
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("ended")
+
+    owner = asyncio.create_task(bounded(step(), "step", 1_000))
+    await began.wait()
+    owner.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await owner
+    assert seen == ["ended"]
