@@ -34,6 +34,7 @@ async def linked(server: NatsServer):
         on_up=on_up,
         on_ready=lambda: None,
         on_down=lambda: None,
+        on_failure=lambda _failure: None,
         rng=random.Random(1),
     )
     link.start()
