@@ -107,7 +107,6 @@ async def test_a_stop_answers_those_who_are_parked(tmp_path, way):
         async with raw_connection(gateway) as (reader, writer):
             writer.write(knock_bytes(gateway, "veh-1"))
             await eventually(lambda: gateway.status()["admission"]["parked"] == 1)
-            gateway.request_stop()
             stopping = asyncio.create_task(gateway.stop())
             status, body = await answer(reader)
             assert (status, body["reason"]) == (503, "draining")
