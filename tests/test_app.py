@@ -345,10 +345,8 @@ async def test_each_missing_right_is_named_at_once_and_nobody_is_admitted(tmp_pa
                     assert missing.lower() in str(gateway.status()["stream"]["denied"])
                 else:
                     wanted = [f"{kind} {missing}"]
-                    await eventually(
-                        lambda g=gateway, w=wanted: g.status()["stream"]["missing_rights"] == w
-                    )
-                    assert gateway.not_ready() == "nats_rights"
+                    await eventually(lambda g=gateway: g.not_ready() == "nats_rights")
+                    assert gateway.status()["stream"]["missing_rights"] == wanted
                     said = [line for line in logs if line["event"] == "nats_rights_missing"]
                     assert [line["missing"] for line in said] == [wanted]
                 assert await knock(gateway) == (503, "admission", "overload")
