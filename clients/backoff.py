@@ -2,24 +2,36 @@
 
 - First attempt after a lost connection: uniform in [0, first_retry_ms], which the gateway sets to
   what its fleet needs. No failure has happened yet.
+- Silence (a port that refuses, a timeout, a load balancer with nobody behind it): the gateway
+  restarts. For the first minute the device asks about once in first_retry_ms, between half and one
+  and a half of it. So a fleet asks no faster than its gateway can refuse, and everybody has asked
+  one and a half first_retry_ms after the gateway is back. Longer silence is a failure each time.
+  A device that holds a ticket asks again sooner: its slot is now, another node may honour it, and
+  the calendar has spread those who hold one.
 - Failures: exponential with full jitter, drawn after the cap, so that late attempts stay spread
-  (AWS, "Exponential Backoff and Jitter"; jitter drawn before the cap makes them all equal).
+  (AWS, "Exponential Backoff and Jitter"; jitter drawn before the cap makes them all equal). Never
+  spread over less than first_retry_ms: what happens to a device may happen to its whole fleet.
 - A time from the gateway is a floor: later is allowed, earlier never. With a ticket it is exact.
 - Failures are forgotten only after a connection that was stable for a while.
 """
 
 import random
 from dataclasses import dataclass
+from typing import Final
+
+TOLD_MS_MAX: Final = 86_400_000
+"""A time from the gateway beyond a day is no time of a gateway: it is taken for a day."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackoffSettings:
-    """Times in milliseconds."""
+    """Times in milliseconds. Silence for up to `restart_ms` is taken for a gateway's restart."""
 
     first_retry_ms: int = 2_000
     base_ms: int = 500
     cap_ms: int = 60_000
     stable_ms: int = 30_000
+    restart_ms: int = 60_000
 
 
 class ReconnectPolicy:
@@ -30,6 +42,9 @@ class ReconnectPolicy:
         self._rng = rng
         self._first_retry_ms = settings.first_retry_ms
         self._failures = 0
+        self._silence_ms = 0.0
+        self._silences = 0
+        self._restarting = False
         self._floor_ms: int | None = None
         self._ticket: str | None = None
         self._fresh = True
@@ -51,16 +66,26 @@ class ReconnectPolicy:
 
     def told_first_retry(self, first_retry_ms: int) -> None:
         """The gateway said over how long its fleet spreads the first attempt."""
-        self._first_retry_ms = first_retry_ms
+        self._first_retry_ms = _bounded(first_retry_ms)
+
+    def silent(self, lasted_ms: float = 0.0) -> None:
+        """Nobody answered an attempt: no route, a closed port, a timeout after `lasted_ms`."""
+        self._silence_ms += lasted_ms
+        self._silences += 1
+        self._fresh = False
+        self._restarting = self._silence_ms < self._settings.restart_ms
+        if not self._restarting:
+            self._failures += 1
 
     def failed(self) -> None:
-        """An attempt failed without an answer: no route, timeout, a broken handshake."""
+        """An attempt or a session failed: refused for good, or answered by no gateway."""
         self._failures += 1
-        self._fresh = False
+        self._fresh = self._restarting = False
 
     def refused(self, retry_ms: int | None, ticket: str | None) -> None:
         """An attempt was refused with a time, and perhaps a ticket for a slot."""
-        self._floor_ms = retry_ms
+        self._heard()
+        self._floor_ms = None if retry_ms is None else _bounded(retry_ms)
         self._ticket = ticket
         self._fresh = False
         if ticket is None:
@@ -68,8 +93,12 @@ class ReconnectPolicy:
 
     def sent_away(self, retry_ms: int, ticket: str | None) -> None:
         """A `goaway`: connect again, in that slot."""
-        self._floor_ms = retry_ms
+        self._floor_ms = _bounded(retry_ms)
         self._ticket = ticket
+
+    def moved_on(self) -> None:
+        """The device itself ended a good connection because it needs another one."""
+        self._fresh = True
 
     def closed(self, connected_ms: float) -> None:
         """A connection ended after `connected_ms`."""
@@ -89,15 +118,34 @@ class ReconnectPolicy:
         floor_ms, self._floor_ms = self._floor_ms, None
         if floor_ms is not None and self._ticket is not None:
             return float(floor_ms)
-        if self._fresh:
-            self._fresh = False
-            jitter_ms = self._rng.uniform(0, self._first_retry_ms)
-        else:
-            settings = self._settings
-            ceiling_ms = min(settings.cap_ms, settings.base_ms * 2 ** min(self._failures, 20))
-            jitter_ms = self._rng.uniform(0, ceiling_ms)
+        jitter_ms = self._jitter_ms()
+        self._fresh = False
+        if self._silences:
+            self._silence_ms += jitter_ms
         return (floor_ms or 0) + jitter_ms
 
     def opened(self) -> None:
         """The attempt succeeded; a ticket is used up."""
+        self._heard()
         self._ticket = None
+
+    def _heard(self) -> None:
+        self._silence_ms = 0.0
+        self._silences = 0
+        self._restarting = False
+
+    def _jitter_ms(self) -> float:
+        settings, first_retry_ms = self._settings, self._first_retry_ms
+        if self._fresh:
+            return self._rng.uniform(0, first_retry_ms)
+        if self._restarting and not self._failures:
+            soon_ms = settings.base_ms * 2 ** min(self._silences, 20)
+            if self._ticket is not None and soon_ms < first_retry_ms:
+                return self._rng.uniform(0, soon_ms)
+            return self._rng.uniform(first_retry_ms / 2, first_retry_ms * 3 / 2)
+        grown_ms = min(settings.cap_ms, settings.base_ms * 2 ** min(self._failures, 20))
+        return self._rng.uniform(0, max(first_retry_ms, grown_ms))
+
+
+def _bounded(told_ms: int) -> int:
+    return min(max(told_ms, 0), TOLD_MS_MAX)

@@ -282,21 +282,25 @@ class Vehicle:
             self._urls.append(self._urls.pop(0))
             return None
         except OSError as exc:
-            self._failed(exc, began)
+            self._failed(exc, began, silent=True)
             return None
         try:
             session, welcome = self._greet(link)
         except (OSError, WebSocketException, ProtocolViolation) as exc:
             link.cut()
-            self._failed(exc, began)
+            self._failed(exc, began, silent=False)
             return None
         now = time.monotonic()
         watcher.welcomed(now - began, now - self._lost_at, late_s)
         return link, session, welcome
 
-    def _failed(self, why: Exception, began: float) -> None:
-        self._watcher.failed(f"{type(why).__name__}: {why}", time.monotonic() - began)
-        self._plan.policy.failed()
+    def _failed(self, why: Exception, began: float, *, silent: bool) -> None:
+        lasted_s = time.monotonic() - began
+        self._watcher.failed(f"{type(why).__name__}: {why}", lasted_s)
+        if silent:
+            self._plan.policy.silent(lasted_s * 1_000)
+        else:
+            self._plan.policy.failed()
         self._urls.append(self._urls.pop(0))
 
     def _greet(self, link: _Link) -> tuple[ClientSession, frames.Welcome]:

@@ -20,6 +20,8 @@ class Policy(Protocol):
 
     def told_first_retry(self, first_retry_ms: int) -> None: ...
 
+    def silent(self, lasted_ms: float = 0.0) -> None: ...
+
     def failed(self) -> None: ...
 
     def refused(self, retry_ms: int | None, ticket: str | None) -> None: ...
@@ -47,6 +49,10 @@ class Unhinted:
 
     def told_first_retry(self, first_retry_ms: int) -> None:
         pass
+
+    def silent(self, lasted_ms: float = 0.0) -> None:
+        del lasted_ms
+        self._failures += 1
 
     def failed(self) -> None:
         self._failures += 1

@@ -50,6 +50,8 @@ class StormPlan:
     nodes: int = 1
     fail_node_at_s: float | None = None
     """One node dies then, for good."""
+    down_s: float = 0.0
+    """All nodes restart together: nobody answers for so long after the drop."""
     seed: int = 1
     time_limit_s: float = 7_200.0
 
@@ -79,6 +81,11 @@ class StormResult:
     def ideal_s(self) -> float:
         """N/R, of those who came."""
         return (self.plan.devices - self.absent) / self.plan.rate_per_s
+
+    @property
+    def recovery_over_ideal(self) -> float:
+        """Recovery since there was a node to recover to, in N/R."""
+        return (self.recovery_s - self.plan.down_s) / self.ideal_s
 
     @property
     def knocks_a_device(self) -> float:
@@ -199,9 +206,14 @@ class Simulator:
         result.knocks += 1
         result.knocks_by_second[int(now)] += 1
         device.knocks += 1
+        if now < self._plan.down_s:
+            result.failures += 1
+            device.policy.silent()
+            self._come_back(device, now)
+            return
         if not self._alive[device.node]:
             result.failures += 1
-            device.policy.failed()
+            device.policy.silent()
             device.node = self._rng.choice([n for n, alive in enumerate(self._alive) if alive])
             self._come_back(device, now)
             return
@@ -265,7 +277,7 @@ def show(results: Sequence[StormResult]) -> None:
         table.add_column(result.plan.policy, justify="right")
     rows: list[tuple[str, Callable[[StormResult], str]]] = [
         ("recovery, s", lambda r: f"{r.recovery_s:,.1f}"),
-        ("recovery / (N/R)", lambda r: f"{r.recovery_s / r.ideal_s:.3f}"),
+        ("recovery / (N/R)", lambda r: f"{r.recovery_over_ideal:.3f}"),
         ("knocks a device", lambda r: f"{r.knocks_a_device:.2f}"),
         ("most knocks of one", lambda r: f"{r.most_knocks:,}"),
         ("peak knocks a second", lambda r: f"{r.peak_knocks_per_s:,}"),

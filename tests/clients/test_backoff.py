@@ -32,12 +32,109 @@ def test_failures_grow_to_the_cap_and_stay_spread_there():
         failing.next_delay_ms()
         for n in range(12):
             failing.failed()
-            assert 0 <= failing.next_delay_ms() <= min(60_000, 500 * 2 ** (n + 1))
+            assert 0 <= failing.next_delay_ms() <= max(2_000, min(60_000, 500 * 2 ** (n + 1)))
         failing.failed()
         late.append(failing.next_delay_ms())
     # Jitter is drawn after the cap: late attempts fill the whole interval.
     assert min(late) < 3_000
     assert max(late) > 57_000
+
+
+def test_a_failure_is_never_spread_over_less_than_the_fleet_needs():
+    waits = []
+    for seed in range(500):
+        failing = policy(seed)
+        failing.told_first_retry(90_000)
+        failing.next_delay_ms()
+        failing.failed()
+        waits.append(failing.next_delay_ms())
+    assert max(waits) > 80_000
+
+
+def test_silence_is_a_restart_at_first_and_a_failure_later():
+    for seed in range(200):
+        device = policy(seed)
+        device.told_first_retry(4_000)
+        device.next_delay_ms()
+        silence_ms = 0.0
+        while True:
+            device.silent()
+            wait_ms = device.next_delay_ms()
+            if silence_ms >= SETTINGS.restart_ms:
+                break
+            assert 2_000 <= wait_ms <= 6_000, "half to one and a half of first_retry_ms"
+            assert device.failures == 0
+            silence_ms += wait_ms
+        assert device.failures == 1
+        for _ in range(12):
+            device.silent()
+            device.next_delay_ms()
+        assert device.failures == 13
+
+
+def test_the_time_that_attempts_took_is_silence_too():
+    device = policy()
+    for _ in range(3):
+        device.silent(lasted_ms=20_000)
+        device.next_delay_ms()
+    assert device.failures == 1
+
+
+def test_who_holds_a_ticket_asks_again_sooner():
+    waits = []
+    for seed in range(200):
+        device = policy(seed)
+        device.told_first_retry(10_000)
+        device.refused(100, "ticket")
+        device.next_delay_ms()
+        device.silent()
+        waits.append(device.next_delay_ms())
+        assert device.ticket == "ticket"
+        for _ in range(4):
+            device.silent()
+        assert 5_000 <= device.next_delay_ms() <= 15_000, "but not for ever"
+    assert max(waits) <= 1_000
+
+
+def test_an_answer_ends_the_silence():
+    device = policy()
+    device.silent(lasted_ms=59_000)
+    device.next_delay_ms()
+    device.opened()
+    device.silent(lasted_ms=59_000)
+    assert device.failures == 0
+
+
+def test_after_failures_silence_is_no_excuse_to_come_sooner_or_later():
+    waits = []
+    for seed in range(500):
+        device = policy(seed)
+        for _ in range(10):
+            device.failed()
+        device.silent()
+        waits.append(device.next_delay_ms())
+    assert min(waits) < 3_000
+    assert 57_000 < max(waits) <= 60_000
+
+
+def test_an_end_of_its_own_is_no_failure():
+    device = policy()
+    device.next_delay_ms()
+    device.opened()
+    device.moved_on()
+    assert device.next_delay_ms() <= 2_000
+    assert device.failures == 0
+
+
+@pytest.mark.parametrize("told", [10**400, -(10**400), 86_400_001])
+def test_no_time_of_a_peer_is_beyond_a_day(told):
+    device = policy()
+    device.told_first_retry(told)
+    assert 0 <= device.next_delay_ms() <= 86_400_000
+    device.refused(told, "ticket")
+    assert 0 <= device.next_delay_ms() <= 86_400_000
+    device.sent_away(told, "ticket")
+    assert 0 <= device.next_delay_ms() <= 86_400_000
 
 
 @given(st.integers(0, 10_000_000), st.integers(0, 30), st.integers(0, 1_000))

@@ -58,6 +58,18 @@ def test_a_node_that_dies_costs_its_devices_a_knock_and_no_slot():
     assert result.recovery_s <= 1.15 * result.ideal_s
 
 
+@pytest.mark.parametrize("down_s", [2.0, 5.0, 10.0, 20.0, 45.0])
+def test_a_restart_of_all_nodes_costs_the_time_they_were_down(down_s):
+    result = simulate(dataclasses.replace(STORM, nodes=3, down_s=down_s))
+    assert result.admitted == 4_000
+    assert result.recovery_over_ideal <= 1.15
+    assert result.dishonoured == 0
+    # Nobody hammers a port that is closed: about one knock each first_retry_ms.
+    assert result.knocks_a_device <= 3 + down_s * 1_000 / result.plan.first_retry_ms
+    calm = simulate(dataclasses.replace(STORM, nodes=3))
+    assert result.peak_knocks_per_s <= 1.5 * calm.peak_knocks_per_s
+
+
 def test_one_seed_is_one_fate():
     first, second = simulate(STORM), simulate(STORM)
     assert first.waits == second.waits
