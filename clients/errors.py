@@ -1,11 +1,19 @@
 """What a device's application may have to deal with.
 
 DeviceError
- +-- Rejected            the message cannot be sent as it is: type, size, no JSON form
- +-- OutboxError         the outbox file cannot be used, or another process uses it
- |    +-- OutboxFull      it is at its bound, and the policy is to refuse
+ +-- Misuse              an option or a call that cannot work
+ |    +-- BadAddress        not a ws:// or wss:// address
+ |    +-- BadCredential     no token that an HTTP header could carry
+ +-- NotOpen             the device is not open: used outside `async with`
+ +-- Rejected            the message cannot be sent as it is: type, size, depth, no JSON form
+ +-- OutboxError         the outbox file cannot be used, or is open already
+ |    +-- OutboxFull        it is at its bound, and the policy is to refuse
  +-- CredentialRefused   the gateway believes no credential the provider gave
- +-- Unreachable         the address is no Tidegate (404, 426, 400): retrying cannot help
+ +-- Unreachable         every address says that it is no device endpoint (400, 404, 426)
+ +-- CallbackFailed      a callback of the application raised, or is asynchronous
+
+What the peer or the network does wrong is none of these: it is a failed attempt, and another
+follows.
 """
 
 
@@ -13,12 +21,28 @@ class DeviceError(Exception):
     """Base of the client's errors."""
 
 
+class Misuse(DeviceError):
+    """An option or a call that cannot work, whatever the gateway does."""
+
+
+class BadAddress(Misuse):
+    """Not a `ws://` or `wss://` address."""
+
+
+class BadCredential(Misuse):
+    """No token that an HTTP header could carry. The message never holds the token."""
+
+
+class NotOpen(DeviceError):
+    """The device is not open: it was used before `async with` or after it."""
+
+
 class Rejected(DeviceError):
     """The message cannot be sent as it is. Nothing was queued."""
 
 
 class OutboxError(DeviceError):
-    """The outbox file cannot be used, or another process uses it."""
+    """The outbox file cannot be used, or is open already."""
 
 
 class OutboxFull(OutboxError):
@@ -30,4 +54,11 @@ class CredentialRefused(DeviceError):
 
 
 class Unreachable(DeviceError):
-    """The address is no Tidegate. Messages stay in the outbox."""
+    """Every address says that it is no device endpoint. Messages stay in the outbox."""
+
+
+class CallbackFailed(DeviceError):
+    """A callback of the application raised (see `__cause__`), or is asynchronous.
+
+    The device has stopped: what a callback was told is not told again, so going on would hide it.
+    """

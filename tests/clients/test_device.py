@@ -9,6 +9,7 @@ import threading
 import pytest
 from support.gateways import running_gateway, token_for, url_of
 from support.processes import GatewayProcess, spawned
+from support.scripted import closed_port
 from support.stored import by_device, read_embedded
 from support.waiting import eventually, within
 
@@ -22,7 +23,6 @@ from clients import (
     Rejected,
     Unreachable,
 )
-from clients.outbox import Entry
 from gateway import development
 from gateway.session import frames
 
@@ -88,17 +88,25 @@ async def test_what_cannot_be_sent_is_said_at_once(tmp_path, message_type, data,
         assert device.pending == 0
 
 
-async def test_a_reject_is_told_and_the_rest_goes_on(gateway, tmp_path):
-    rejects = []
-    async with device_of(gateway, tmp_path, on_reject=rejects.append) as device:
-        deep = current = []
-        for _ in range(40):
-            current.append([])
-            current = current[0]
-        await device.send("a", deep)
-        await device.send("a", 2)
-        await within(device.flush())
-    assert [(reject.seq, reject.error) for reject in rejects] == [(1, "depth")]
+async def test_a_reject_is_told_and_the_rest_goes_on(tmp_path):
+    async with running_gateway(tmp_path / "data", limits__json_depth=4) as gateway:
+        rejects = []
+        async with Device(closed_port(), "t", outbox=tmp_path / "box") as device:
+            # Not yet connected, it does not know this gateway's limit.
+            first = await device.send("a", [[[[[]]]]])
+            last = await device.send("a", 2)
+        async with Device(
+            url_of(gateway), token_for(gateway, "veh-1"), outbox=tmp_path / "box", backoff=QUICK,
+            on_reject=rejects.append,
+        ) as device:  # fmt: skip
+            await within(device.flush())
+            with pytest.raises(Rejected, match="4 levels"):
+                await device.send("a", [[[[[]]]]])
+            assert device.rejected == 1
+        assert [(reject.seq, reject.error) for reject in rejects] == [(first, "depth")]
+        assert last == first + 1
+        stored = await read_embedded(gateway.data_dir)
+        assert [each.data for each in stored] == [b"2"]
 
 
 async def test_commands_and_answers(gateway, tmp_path):
@@ -223,21 +231,22 @@ async def test_kill_9_of_the_client_loses_and_doubles_nothing(gateway, tmp_path)
     assert len(stored) == 5, "each opening has its own outbox id"
 
 
-async def test_what_was_dropped_before_it_was_sent_costs_a_reconnect_and_nothing_else(
+async def test_what_was_dropped_before_it_was_sent_costs_a_further_hello_and_nothing_else(
     gateway, tmp_path
 ):
     async with device_of(gateway, tmp_path) as device:
         await within(device.connected.wait())
 
         def ten_arrive_and_five_are_dropped():
-            device._outbox.append([Entry("t", b"1", None)] * 10)
-            with device._outbox._changing():
-                device._outbox._drop(0, 5)
+            outbox = device._gear.store.outbox
+            outbox.append([Entry("t", b"1", None)] * 10)
+            with outbox._changing():
+                outbox._drop(0, 5)
 
-        await device._in_thread(ten_arrive_and_five_are_dropped)
+        await device._gear.store._call(ten_arrive_and_five_are_dropped)
         await device.send("t", "last")
         await within(device.flush())
-        assert device.knocks.knocks == 2
+        assert device.knocks.knocks == 1
     stored = by_device(await read_embedded(gateway.data_dir))
     assert list(stored.values()) == [list(range(1, 7))], "numbered anew: they were never sent"
 

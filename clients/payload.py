@@ -1,0 +1,61 @@
+"""An application's value as the bytes of `data`, or the reason why it cannot be.
+
+Refused rather than changed: NaN and infinity (JSON has none; codecs write null), bytes (codecs
+write base64, which reads back as a string), and what is deeper or larger than the gateway takes.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from clients.errors import Rejected
+
+_BYTES: Final = (bytes, bytearray, memoryview)
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_payload(data: Any, *, bytes_max: int, depth_max: int) -> bytes:
+    """Encode `data`: JSON types, and dataclasses, datetimes and the like that have a JSON form.
+
+    Raises:
+        Rejected: it has no JSON form, or is larger or deeper than allowed.
+    """
+    try:
+        plain = msgspec.to_builtins(data, builtin_types=_BYTES, str_keys=True)
+        _check(plain, depth_max)
+        encoded = _encode(plain)
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise Rejected(f"data has no JSON form: {exc}") from None
+    except RecursionError:
+        raise Rejected(f"data is nested deeper than {depth_max} levels") from None
+    if len(encoded) > bytes_max:
+        raise Rejected(f"data is {len(encoded)} bytes, over {bytes_max}")
+    return encoded
+
+
+def _check(plain: Any, depth_max: int) -> None:
+    """Look at every value, level by level."""
+    level: list[Any] = [plain]
+    depth = 0
+    while level:
+        containers: list[Any] = []
+        for value in level:
+            kind = type(value)
+            if kind is dict or kind is list:
+                containers.append(value)
+            elif kind is float:
+                if not math.isfinite(value):
+                    raise Rejected(f"data holds {value}, which JSON cannot say")
+            elif isinstance(value, _BYTES):
+                raise Rejected("data holds bytes, which JSON cannot say; encode them as a string")
+        if containers:
+            depth += 1
+            if depth > depth_max:
+                raise Rejected(f"data is nested deeper than {depth_max} levels")
+        level = [inner for each in containers for inner in _members(each)]
+
+
+def _members(container: Any) -> Iterable[Any]:
+    return container.values() if type(container) is dict else container
