@@ -12,9 +12,12 @@ from typing import Final
 from msgspec import UNSET
 
 from gateway.session import frames
+from gateway.session.depth import json_depth_exceeds
 
 _FRAME_OVERHEAD_BYTES: Final = 64
 """What a message takes in a frame beside its type, data and time, and the brackets."""
+_DEPTH_MAX: Final = 1_000
+"""A decoder of ours cannot follow deeper, whatever a gateway takes."""
 
 
 class ProtocolViolation(Exception):
@@ -46,7 +49,7 @@ class GatewayLimits:
             frame_bytes=frame_bytes,
             message_bytes=max(1, welcome.max_message_bytes),
             messages_per_frame=_named(welcome.max_messages_per_frame, default.messages_per_frame),
-            depth=_named(welcome.max_depth, default.depth),
+            depth=min(_named(welcome.max_depth, default.depth), _DEPTH_MAX),
         )
 
     def objection(self, message: frames.Message) -> frames.Reject | None:
@@ -59,7 +62,7 @@ class GatewayLimits:
         if size > self.frame_bytes:
             detail = f"its frame is {size} bytes, the gateway takes {self.frame_bytes}"
             return frames.Reject(message.seq, "too_large", detail)
-        if frames.json_depth_exceeds(data, self.depth):
+        if json_depth_exceeds(data, self.depth):
             detail = f"data is nested deeper than the {self.depth} levels the gateway takes"
             return frames.Reject(message.seq, "depth", detail)
         return None

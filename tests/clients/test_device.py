@@ -23,6 +23,7 @@ from clients import (
     Rejected,
     Unreachable,
 )
+from clients.outbox import Entry
 from gateway import development
 from gateway.session import frames
 

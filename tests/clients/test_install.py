@@ -27,7 +27,12 @@ def test_importing_the_client_needs_only_what_a_plain_install_brings():
         [sys.executable, "-c", GUARD], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.strip() == str(
-        ["gateway.session", "gateway.session.frames", "gateway.session.grammar"]
+        [
+            "gateway.session",
+            "gateway.session.depth",
+            "gateway.session.frames",
+            "gateway.session.grammar",
+        ]
     )
 
 
