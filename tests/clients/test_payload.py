@@ -1,5 +1,5 @@
 import dataclasses
-import datetime
+import datetime as dt
 import json
 import math
 
@@ -25,7 +25,7 @@ def nested(levels):
 @dataclasses.dataclass
 class Reading:
     soc: float
-    at: datetime.datetime
+    at: dt.datetime
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ class Reading:
         (math.nan, "nan"),
         ({"a": [math.inf]}, "inf"),
         ([-math.inf], "-inf"),
-        (Reading(math.nan, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)), "nan"),
+        (Reading(math.nan, dt.datetime(2026, 1, 1, tzinfo=dt.UTC)), "nan"),
         (b"x", "bytes"),
         ({"a": bytearray(b"x")}, "bytes"),
         ([memoryview(b"x")], "bytes"),
@@ -69,7 +69,7 @@ def test_limits_are_inclusive():
 
 
 def test_what_has_a_json_form_besides_json_s_own_types():
-    at = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    at = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     assert json.loads(encode(Reading(7.5, at))) == {"soc": 7.5, "at": "2026-01-01T00:00:00Z"}
     assert json.loads(encode({1: (2, 3)})) == {"1": [2, 3]}
 
