@@ -1,6 +1,7 @@
 """The device as an application sees it. The work is done by the parts it puts together."""
 
 import asyncio
+import logging
 import random
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -30,6 +31,8 @@ from clients.supervisor import Supervisor
 from clients.wallet import Wallet
 from gateway.session import frames
 from gateway.session.grammar import is_message_type, is_timestamp
+
+_log = logging.getLogger("tidegate.device")
 
 _STOP_TIMEOUT_S: Final = 5.0
 
@@ -161,7 +164,9 @@ class Device:
         self._board.open = False
         try:
             self._runner.cancel()
-            await asyncio.wait({self._runner}, timeout=_STOP_TIMEOUT_S)
+            _done, stubborn = await asyncio.wait({self._runner}, timeout=_STOP_TIMEOUT_S)
+            if stubborn:
+                _log.error("the connection does not end; does the credential provider?")
         finally:
             self._board.end(None)
             await self._gear.store.close()

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import itertools
+import os
 import socket
 import threading
 from collections import deque
@@ -152,7 +153,8 @@ class Dialer:
                     if not isinstance(problem, OSError):
                         raise problem
                     failed = True
-                    words = problem.strerror or str(problem)
+                    # asyncio's own words name the address and not the reason.
+                    words = os.strerror(problem.errno) if problem.errno else str(problem)
                     problems.append(f"{endpoint.address[0]} port {endpoint.address[1]}: {words}")
                 if (failed and more) or (pause is not None and pause in done):
                     return None

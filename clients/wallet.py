@@ -17,6 +17,8 @@ _log = logging.getLogger("tidegate.device")
 
 _RENEW_SHARE: Final = (0.7, 0.9)
 _RENEW_MIN_S: Final = 1.0
+_CLAIM_STEP_S: Final = 1.0
+"""Claims are whole seconds nearly always: a token may end so much before its span."""
 _SPREAD: Final = 0.3
 """A call that the budget delayed waits up to this share longer, so that a fleet's calls spread."""
 _SAME_TOKEN_WAIT_S: Final = 10.0
@@ -109,7 +111,7 @@ class Wallet:
         span_s = token_span_s(self.token) or self._learned_span_s
         if span_s is None:
             return _FOREVER_S  # the gateway says when it ends, and then it is asked for
-        left_s = self._seen_at + span_s - self._clock.monotonic()
+        left_s = self._seen_at + span_s - _CLAIM_STEP_S - self._clock.monotonic()
         # At random within its last third: a fleet's credentials must not be renewed at once.
         delay_s = max(_RENEW_MIN_S, left_s * self._rng.uniform(*_RENEW_SHARE))
         if self._same:

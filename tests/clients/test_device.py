@@ -169,7 +169,7 @@ async def test_a_credential_is_renewed_before_it_expires(tmp_path):
 
         async def provide(refused):
             given.append(refused)
-            return token_for(gateway, "veh-1", lifetime_s=2 if len(given) == 1 else 60)
+            return token_for(gateway, "veh-1", lifetime_s=4 if len(given) == 1 else 60)
 
         async with device_of(gateway, tmp_path, credential=provide) as device:
             await within(device.connected.wait())

@@ -55,9 +55,17 @@ class FakeClock:
 
 
 class JumpingClock(FakeClock):
-    """Every sleep ends at once, and that much time has passed. For tests with one sleeper."""
+    """Every sleep of the task `only` ends at once, and that much time has passed."""
+
+    def __init__(self, start_s: float = 1_000.0, *, only: str | None = None) -> None:
+        super().__init__(start_s)
+        self._only = only
 
     async def sleep(self, seconds: float) -> None:
+        task = asyncio.current_task()
+        if self._only is not None and (task is None or task.get_name() != self._only):
+            await super().sleep(seconds)
+            return
         self.waits.append(seconds)
         self.now_s += seconds
         await asyncio.sleep(0)
