@@ -25,7 +25,7 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from gateway import development, tasks
 from gateway.admission.credential import CredentialPolicy, CredentialVerifier
 from gateway.backbone import Backbone
-from gateway.collector import CalmCollector
+from gateway.collector import CalmCollector, measures
 from gateway.data_directory import DataDirectoryLock
 from gateway.drain import send_away
 from gateway.edge.connection import WebSocketConnection
@@ -215,7 +215,10 @@ class Gateway:
     async def _serve(self, on_ready: Any) -> None:
         """Start and go on until a stop is asked for or a part fails."""
         if await self._unless_ending(self.start()) and await self._unless_ending(self.ready()):
-            collector = CalmCollector()
+            collector = CalmCollector(
+                measures(tls=self._settings.tls.cert_file is not None),
+                connections=lambda: len(self._gate) if self._gate is not None else 0,
+            )
             self._parts.callback(collector.stop)
             collector.start()
             self._crew.start(collector.run(), "collector")

@@ -1,15 +1,14 @@
-"""The cyclic collector set aside, and connections that leave it nothing to do."""
+"""The cyclic collector: small passes, and no garbage beyond a bound whatever the code does."""
 
 import asyncio
 import gc
+import sys
 import weakref
 
 import pytest
-from support.gateways import token_for
 from support.waiting import eventually
 
-from gateway.collector import CalmCollector
-from loadtest.wire import handshake_request, masked_frame
+from gateway.collector import CalmCollector, Measure, measures, resident_bytes
 
 
 class Knot:
@@ -17,78 +16,178 @@ class Knot:
         self.itself = self
 
 
+class Node:
+    """What a collector sees of a gateway."""
+
+    def __init__(self):
+        self.memory = 1_000
+        self.connections = 0
+        self.now = 0.0
+
+    def collector(self, **measure):
+        return CalmCollector(
+            [Measure(lambda: self.memory, **{"each": 10, "slack": 100, **measure})],
+            connections=lambda: self.connections,
+            clock=lambda: self.now,
+        )
+
+
 @pytest.fixture
-def collector():
-    made = CalmCollector(full_every_s=0.01)
-    made.start()
-    yield made
-    made.stop()
+def node():
+    return Node()
 
 
-def test_survivors_of_a_young_pass_are_never_visited_again(collector):
-    before = gc.get_freeze_count()
-    kept = [[] for _ in range(10_000)]
-    assert gc.get_freeze_count() > before + 5_000
-    assert len(gc.get_objects(generation=1)) + len(gc.get_objects(generation=2)) == 0
+@pytest.fixture
+def start():
+    started = []
+
+    def do(collector):
+        started.append(collector)
+        collector.start()
+        return collector
+
+    yield do
+    for collector in started:
+        collector.stop()
+
+
+def test_a_young_pass_visits_the_young_only(node, start):
+    start(node.collector())
+    visited = []
+
+    def on_pass(phase, info):
+        if phase == "start":
+            visited.append((info["generation"], len(gc.get_objects(generation=0))))
+
+    gc.callbacks.append(on_pass)
+    try:
+        kept = [[] for _ in range(50_000)]
+    finally:
+        gc.callbacks.remove(on_pass)
+    assert len(visited) > 10
+    assert {generation for generation, _count in visited} == {0}
+    assert max(count for _generation, count in visited) < 5_000
     assert kept
 
 
-async def test_a_full_pass_finds_what_leaked_into_a_cycle(collector):
-    knots = [Knot() for _ in range(10_000)]
-    gc.freeze()  # none of them is found by a pass over the young
-    gone = [weakref.ref(knot) for knot in knots]
-    del knots
-    gc.collect()
-    assert gone[0]() is not None
-    running = asyncio.create_task(collector.run())
-    await eventually(lambda: all(ref() is None for ref in gone))
-    running.cancel()
+def test_what_the_process_started_with_is_never_visited(node, start):
+    before = [Knot() for _ in range(100)]
+    start(node.collector())
+    assert gc.get_freeze_count() > 10_000
+    assert not any(each is before[0] for each in gc.get_objects())
 
 
-def test_stopped_it_leaves_things_as_they_were():
-    before = gc.get_threshold(), list(gc.callbacks)
-    collector = CalmCollector()
+def old_knots(count):
+    """Garbage in cycles that a young pass has seen alive."""
+    knots = [Knot() for _ in range(count)]
+    gc.collect(0)
+    return [weakref.ref(knot) for knot in knots]
+
+
+def gone(references):
+    return all(reference() is None for reference in references)
+
+
+@pytest.mark.parametrize(
+    ("grown", "connections", "passes"),
+    [
+        (250, 0, False),  # a quarter of what lived
+        (251, 0, True),
+        (1_250, 100, False),  # a hundred connections explain 1,000
+        (1_251, 100, True),
+    ],
+)
+def test_growth_that_nothing_explains_is_followed_by_a_pass_over_everything(
+    node, start, grown, connections, passes
+):
+    collector = start(node.collector())
+    garbage = old_knots(10)
+    node.memory += grown
+    node.connections = connections
+    collector.look()
+    assert gone(garbage) == passes
+
+
+def test_a_small_process_may_grow_by_the_slack(node, start):
+    collector = start(node.collector(slack=1_000))
+    garbage = old_knots(10)
+    node.memory += 1_000
+    collector.look()
+    assert not gone(garbage)
+    node.memory += 1
+    collector.look()
+    assert gone(garbage)
+
+
+def test_growth_is_counted_from_the_last_pass(node, start):
+    collector = start(node.collector())
+    node.memory = 2_000
+    collector.look()
+    garbage = old_knots(10)
+    node.memory = 2_500
+    collector.look()
+    assert not gone(garbage)
+    node.memory = 2_501
+    collector.look()
+    assert gone(garbage)
+
+
+def test_a_pass_that_costs_nothing_is_made_each_minute(node, start):
+    collector = start(node.collector())
+    garbage = old_knots(10)
+    node.now = 60.0
+    collector.look()
+    assert not gone(garbage)
+    node.now = 60.1
+    node.connections = 1_000
+    collector.look()
+    assert not gone(garbage), "with so many connections it would cost something"
+    node.connections = 100
+    collector.look()
+    assert gone(garbage)
+
+
+def test_real_garbage_is_bounded_by_real_memory(start):
+    """Connections that leave cycles, with no end: what is kept of them is bounded."""
+    blocks = measures(tls=False)[0]
+    assert blocks.read is sys.getallocatedblocks
+    collector = start(
+        CalmCollector([Measure(blocks.read, blocks.each, slack=50_000)], connections=lambda: 0)
+    )
+    before = blocks.read()
+    bound = max(50_000, before * 0.25)
+    most = 0
+    for _ in range(200):
+        old_knots(2_000)  # with their dictionaries, 800,000 blocks in all
+        collector.look()
+        most = max(most, blocks.read() - before)
+    assert most < bound + 20_000
+
+
+def test_resident_memory_is_a_measure_too():
+    before = resident_bytes()
+    buffer = bytearray(50_000_000)
+    assert resident_bytes() - before > 40_000_000
+    del buffer
+
+
+def test_stopped_it_leaves_things_as_they_were(node):
+    before = gc.get_threshold()
+    collector = node.collector()
+    collector.stop()
     collector.start()
-    assert gc.get_threshold() != before[0]
+    assert gc.get_threshold() != before
     collector.stop()
     collector.stop()
-    assert (gc.get_threshold(), list(gc.callbacks)) == before
+    assert gc.get_threshold() == before
     assert gc.get_freeze_count() == 0
 
 
-@pytest.mark.parametrize("parting", ["cut", "close"])
-async def test_a_connection_leaves_no_cycle(gateway, parting):
-    async def come_and_go(name):
-        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        writer.write(handshake_request(token_for(gateway, name).encode()))
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(masked_frame(1, b'{"hello":{"outbox":"b","oldest":1}}'))
-        await reader.readuntil(b"}")
-        writer.write(masked_frame(1, b'{"seq":1,"type":"a","data":1}'))
-        await reader.readuntil(b"}")
-        if parting == "close":
-            writer.write(masked_frame(8, b"\x03\xe8"))
-            await reader.read()
-        writer.close()
-        await writer.wait_closed()
-
-    async def all_gone():
-        await eventually(lambda: gateway.status()["connections"] == 0)
-        await eventually(lambda: gateway.status()["devices"] == 0)
-
-    await come_and_go("veh-0")  # what is made once
-    await all_gone()
-    gc.collect()
-    gc.disable()
-    try:
-        for number in range(20):
-            await come_and_go(f"veh-{number}")
-        await all_gone()
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        gc.collect()
-        ours = [each for each in gc.garbage if type(each).__module__.startswith("gateway.")]
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
-    assert ours == []
+async def test_it_looks_for_as_long_as_it_runs(node, start, monkeypatch):
+    monkeypatch.setattr("gateway.collector._LOOK_EVERY_S", 0.001)
+    collector = start(node.collector())
+    garbage = old_knots(10)
+    running = asyncio.create_task(collector.run())
+    node.memory = 10_000
+    await eventually(lambda: gone(garbage))
+    running.cancel()
