@@ -32,7 +32,7 @@ from gateway.stream.provision import (
 from gateway.stream.publisher import Publisher
 from gateway.stream.rights import Role
 from gateway.stream.store_watch import StoreWatch
-from gateway.streams import stream_settings
+from gateway.streams import embedded_server, stream_settings
 from gateway.telemetry.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -88,20 +88,12 @@ class Backbone:
         self._missing_rights: list[str] = []
         self._missing_streams: list[str] = []
         self._provision_error = ""
-        embedded = not settings.nats.urls
         self.server: EmbeddedServer | None = (
-            EmbeddedServer(
-                settings.nats.data_dir,
-                fsync=settings.stream.durability == "fsync",
-                batch_messages_max=settings.publish.batch_messages,
-                port=settings.nats.embedded_port,
-                rng=rng,
-                on_restart=metrics.server_restarted,
-                on_failure=on_failure,
-                rule_subjects=settings.nats.embedded_rule_subjects,
+            None
+            if settings.nats.urls
+            else embedded_server(
+                settings, rng=rng, on_restart=metrics.server_restarted, on_failure=on_failure
             )
-            if embedded
-            else None
         )
         """The embedded server; None over an operator's."""
         self._link: NatsLink | None = None

@@ -37,6 +37,7 @@ from gateway.stream.errors import StreamError
 from gateway.stream.nats_link import connect_once
 from gateway.stream.replay import ReplayFilter, replay
 from gateway.stream.rights import Role
+from gateway.streams import provision_streams
 from gateway.telemetry.logs import configure_logs
 
 _OPS_URL: Final = "http://127.0.0.1:9090"
@@ -341,6 +342,34 @@ def revoke(
     until_s = time.time() + hours * 3600
     answer = _operate(operate.ask(f"{url}/revoke", wanted | {"until": until_s}))
     typer.echo(f"revoked on {_REACH[answer['revoked']]} for {hours:g} h")
+
+
+@app.command()
+def provision(
+    plan: Annotated[bool, typer.Option("--plan", help="Show the changes; the default.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Make the changes.")] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Also those that delete stored messages.")
+    ] = False,
+    config: Config = None,
+    nats_url: Annotated[list[str] | None, typer.Option(help="NATS server of yours.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show how the streams differ from the settings, or make them as the settings want.
+
+    Starts the embedded NATS if no gateway runs. Ends with 1 if differences are left.
+    """
+    if plan and apply:
+        _fail("give --plan or --apply")
+    urls = tuple(nats_url) if nats_url else None
+    settings = _settings(config, {"nats.urls": urls, "nats.data_dir": data_dir})
+    work = provision_streams(settings, make=apply, accept_loss=accept_loss, say=typer.echo)
+    try:
+        done = foreground.run(work)
+    except (GatewayError, StreamError, nats.errors.Error, OSError) as exc:
+        _fail(str(exc) or type(exc).__name__)
+    else:
+        raise typer.Exit(0 if done else 1)
 
 
 @app.command()

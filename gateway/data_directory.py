@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from gateway.errors import DataDirectoryError
+from gateway.errors import DataDirectoryError, DataDirectoryInUse
 
 _log = structlog.get_logger(__name__)
 
@@ -56,8 +56,8 @@ class DataDirectoryLock:
         """Make the directory if it is missing, and lock it.
 
         Raises:
-            DataDirectoryError: another process holds it, which the message names, or the directory
-                cannot be used.
+            DataDirectoryInUse: another process holds it; the message names that process.
+            DataDirectoryError: the directory cannot be used.
         """
         make_private(self._directory)
         path = self._directory / "lock"
@@ -70,7 +70,7 @@ class DataDirectoryLock:
         except BlockingIOError:
             holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
-            raise DataDirectoryError(
+            raise DataDirectoryInUse(
                 f"data directory {self._directory} is in use by process {holder}: stop that"
                 " gateway, or set another nats.data_dir (--data-dir)"
             ) from None

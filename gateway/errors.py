@@ -1,7 +1,8 @@
 """What can go wrong between the parts of the gateway, beside the errors of its rooms.
 
 GatewayError
- +-- DataDirectoryError       the data directory cannot be used; another gateway may hold it
+ +-- DataDirectoryError       the data directory cannot be used
+      +-- DataDirectoryInUse  another process holds it
 """
 
 
@@ -10,4 +11,8 @@ class GatewayError(Exception):
 
 
 class DataDirectoryError(GatewayError):
-    """The data directory cannot be used. The message says why, and who holds it."""
+    """The data directory cannot be used. The message says why."""
+
+
+class DataDirectoryInUse(DataDirectoryError):
+    """Another process holds the data directory. The message names it."""

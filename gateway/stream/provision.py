@@ -1,10 +1,14 @@
-"""The streams the gateway stores in: created if missing, checked if there, never changed.
+"""The streams the gateway stores in: created if missing, checked if there, changed on request only.
 
-A stream that differs from the settings is refused with every difference named. Changing it silently
-could shorten somebody's retention or open an audit stream to deletion.
+A stream that differs from the settings is refused, with all differences of all streams named in the
+words of the settings. Changing it silently could shorten somebody's retention or open an audit
+stream to deletion; `tidegate provision` shows the changes and makes them.
 """
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
 import nats.errors
@@ -84,31 +88,6 @@ def stream_configs(settings: dict[str, StreamSettings], version: Version) -> lis
     ]
 
 
-_CHECKED: Final = (
-    "subjects",
-    "retention",
-    "storage",
-    "discard",
-    "num_replicas",
-    "max_age",
-    "max_bytes",
-    "max_msgs",
-    "max_msgs_per_subject",
-    "max_msg_size",
-    "duplicate_window",
-    "deny_delete",
-    "deny_purge",
-    "sealed",
-    "no_ack",
-    "allow_atomic",
-    "allow_batched",
-    "persist_mode",
-    "mirror",
-    "sources",
-    "subject_transform",
-)
-
-
 def check_payload(client: Client, message_bytes_max: int) -> None:
     """Check that the server takes the largest message a device may send.
 
@@ -125,6 +104,72 @@ def check_payload(client: Client, message_bytes_max: int) -> None:
         )
 
 
+class Change(Enum):
+    """What making a difference go away would do."""
+
+    SAFE = "can be changed"
+    LOSES = "can be changed, and deletes stored messages"
+    IMPOSSIBLE = "JetStream cannot change it"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One property of a stream that is not as the settings want it."""
+
+    stream: str
+    field: str
+    """Name in JetStream's configuration of a stream."""
+    setting: str
+    """Name in the settings; empty for what Tidegate always needs."""
+    found: str
+    wanted: str
+    change: Change
+    advice: str
+    """What to do where JetStream cannot change it; else empty."""
+
+    def __str__(self) -> str:
+        if self.setting:
+            return (
+                f"{self.stream}: {self.setting} is {self.wanted} in the settings and {self.found}"
+                " in the stream"
+            )
+        return f"{self.stream}: {self.field} must be {self.wanted} and is {self.found}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the settings want that is not so."""
+
+    missing: tuple[str, ...]
+    differences: tuple[Difference, ...]
+
+    def of(self, change: Change) -> list[Difference]:
+        """The differences of one kind."""
+        return [each for each in self.differences if each.change is change]
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything is as it should be."""
+        return not self.missing and not self.differences
+
+
+async def plan(client: Client, configs: list[StreamConfig]) -> Plan:
+    """Compare the streams with what the settings want.
+
+    Raises:
+        nats.errors.Error: JetStream did not answer or refused.
+    """
+    found = await _streams(client, configs)
+    missing = tuple(name for name, config in found.items() if config is None)
+    differences = [
+        difference
+        for wanted in configs
+        if (there := found[_name(wanted)]) is not None
+        for difference in _differences(wanted, there)
+    ]
+    return Plan(missing, tuple(differences))
+
+
 async def provision(client: Client, configs: list[StreamConfig]) -> list[str]:
     """Create what is missing and check what is there.
 
@@ -132,34 +177,93 @@ async def provision(client: Client, configs: list[StreamConfig]) -> list[str]:
         The names of the streams created.
 
     Raises:
-        IncompatibleStream: an existing stream differs; the message says in what.
+        IncompatibleStream: streams differ, in which case nothing is created; the message says all.
         nats.errors.Error: JetStream did not answer or refused.
     """
-    jetstream = client.jetstream()
-    created = []
+    planned = await plan(client, configs)
+    if planned.differences:
+        lines = "\n".join(f"  {each}" for each in planned.differences)
+        raise IncompatibleStream(
+            f"the streams differ from the settings:\n{lines}\n"
+            "Change the settings, or the streams: `tidegate provision --plan` shows what would be"
+            " done, `tidegate provision --apply` does it"
+        )
     for config in configs:
-        assert config.name is not None
-        try:
-            info = await jetstream.stream_info(config.name)
-        except nats.js.errors.NotFoundError:
-            await jetstream.add_stream(config)
-            created.append(config.name)
+        if config.name in planned.missing:
+            await client.jetstream().add_stream(config)
+    return list(planned.missing)
+
+
+async def apply(client: Client, configs: list[StreamConfig], *, accept_loss: bool) -> Plan:
+    """Create what is missing and change what can be changed.
+
+    A change is made to the stream as it is: what the settings do not speak of stays.
+
+    Args:
+        client: of a user who may create and update the streams.
+        configs: what the settings want.
+        accept_loss: also make changes that delete stored messages.
+
+    Returns:
+        What was done.
+
+    Raises:
+        nats.errors.Error: JetStream did not answer or refused.
+    """
+    planned = await plan(client, configs)
+    found = await _streams(client, configs)
+    jetstream = client.jetstream()
+    wanted_changes = {Change.SAFE, Change.LOSES} if accept_loss else {Change.SAFE}
+    done = []
+    for wanted in configs:
+        there = found[_name(wanted)]
+        if there is None:
+            await jetstream.add_stream(wanted)
             continue
-        differences = list(_differences(config, info.config))
-        if differences:
-            raise IncompatibleStream(
-                f"stream {config.name} exists and differs from the settings: "
-                + "; ".join(differences)
-                + ". Change the settings or the stream (nats stream edit), then start again."
-            )
-    return created
+        changes = [
+            each
+            for each in planned.differences
+            if each.stream == wanted.name and each.change in wanted_changes
+        ]
+        if changes:
+            changed = copy.copy(there)
+            for each in changes:
+                setattr(changed, each.field, getattr(wanted, each.field))
+            await jetstream.update_stream(changed)
+            done += changes
+    return Plan(planned.missing, tuple(done))
 
 
-def _differences(wanted: StreamConfig, found: StreamConfig) -> list[str]:
+def _name(config: StreamConfig) -> str:
+    assert config.name is not None
+    return config.name
+
+
+async def _streams(client: Client, configs: list[StreamConfig]) -> dict[str, StreamConfig | None]:
+    jetstream = client.jetstream()
+    found: dict[str, StreamConfig | None] = {}
+    for config in configs:
+        try:
+            found[_name(config)] = (await jetstream.stream_info(_name(config))).config
+        except nats.js.errors.NotFoundError:
+            found[_name(config)] = None
+    return found
+
+
+def _differences(wanted: StreamConfig, found: StreamConfig) -> list[Difference]:
+    stream = _name(wanted)
     return [
-        f"{name} is {_plain(getattr(found, name))}, settings say {_plain(getattr(wanted, name))}"
-        for name in _CHECKED
-        if _plain(getattr(found, name)) != _plain(getattr(wanted, name))
+        Difference(
+            stream,
+            field,
+            rule.setting.format(stream.lower()),
+            rule.show(getattr(found, field)),
+            rule.show(getattr(wanted, field)),
+            change := rule.change(getattr(found, field), getattr(wanted, field)),
+            rule.advice if change is Change.IMPOSSIBLE else "",
+        )
+        for field, rule in _RULES.items()
+        if _plain(getattr(found, field)) != _plain(getattr(wanted, field))
     ]
 
 
@@ -168,3 +272,82 @@ def _plain(value: Any) -> Any:
     if value in (None, False, 0, -1, "", []):
         return None
     return getattr(value, "value", value)
+
+
+# What JetStream can change of an existing stream (nats-server 2.15, checked by tests).
+
+
+def _safe(_found: Any, _wanted: Any) -> Change:
+    return Change.SAFE
+
+
+def _impossible(_found: Any, _wanted: Any) -> Change:
+    return Change.IMPOSSIBLE
+
+
+def _limit(found: Any, wanted: Any) -> Change:
+    """A lower limit deletes what is over it."""
+    lower = _plain(wanted) is not None and (_plain(found) is None or wanted < found)
+    return Change.LOSES if lower else Change.SAFE
+
+
+def _only_on(_found: Any, wanted: Any) -> Change:
+    """A protection that JetStream never takes back."""
+    return Change.SAFE if wanted else Change.IMPOSSIBLE
+
+
+def _retention(found: Any, _wanted: Any) -> Change:
+    return Change.IMPOSSIBLE if _plain(found) == RetentionPolicy.WORK_QUEUE.value else Change.SAFE
+
+
+def _show_plain(value: Any) -> str:
+    plain = _plain(value)
+    if isinstance(plain, list):
+        return ", ".join(str(each) for each in plain)
+    return "unset" if plain is None else str(plain)
+
+
+def _show_number(value: Any) -> str:
+    return str(int(_plain(value) or 0))
+
+
+def _show_bool(value: Any) -> str:
+    return "true" if value else "false"
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    setting: str = ""
+    change: Callable[[Any, Any], Change] = _safe
+    show: Callable[[Any], str] = _show_plain
+    advice: str = (
+        "copy what it holds to another stream and delete it as an administrator of NATS, or set"
+        " another account (nats.user) or data directory (nats.data_dir)"
+    )
+
+
+_KEEP: Final = "keep it true in the settings: JetStream never takes this protection back"
+
+_RULES: Final = {
+    "subjects": _Rule(),
+    "retention": _Rule(change=_retention),
+    "storage": _Rule(change=_impossible),
+    "discard": _Rule(),
+    "num_replicas": _Rule("stream.replicas", show=_show_number),
+    "max_age": _Rule("stream.{}.max_age_s", _limit, _show_number),
+    "max_bytes": _Rule("stream.{}.max_bytes", _limit, _show_number),
+    "max_msgs": _Rule(),
+    "max_msgs_per_subject": _Rule(),
+    "max_msg_size": _Rule(),
+    "duplicate_window": _Rule("stream.duplicate_window_s", show=_show_number),
+    "deny_delete": _Rule("stream.deny_delete", _only_on, _show_bool, _KEEP),
+    "deny_purge": _Rule("stream.deny_purge", _only_on, _show_bool, _KEEP),
+    "sealed": _Rule(change=_impossible),
+    "no_ack": _Rule(),
+    "allow_atomic": _Rule(),
+    "allow_batched": _Rule(),
+    "persist_mode": _Rule(change=_impossible),
+    "mirror": _Rule(change=_impossible),
+    "sources": _Rule(),
+    "subject_transform": _Rule(),
+}

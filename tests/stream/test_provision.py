@@ -1,4 +1,7 @@
+import re
+
 import nats
+import nats.js.errors
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,9 +11,12 @@ from support.servers import nats_server
 from gateway.stream.errors import IncompatibleServer, IncompatibleStream
 from gateway.stream.lane import Strategy
 from gateway.stream.provision import (
+    Change,
     StreamSettings,
+    apply,
     check_payload,
     choose_strategy,
+    plan,
     provision,
     server_version,
     stream_configs,
@@ -54,36 +60,109 @@ async def test_missing_streams_are_created_and_existing_ones_left_alone(client):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"max_age_s": 7200}, "max_age is 3600"),
-        ({"max_bytes": 10**9}, "max_bytes is None"),
-        ({"duplicate_window_s": 60}, "duplicate_window is 120"),
-        ({"deny_delete": False}, "deny_delete is True"),
-        ({"deny_purge": False}, "deny_purge is True"),
+        (
+            {"max_age_s": 7200},
+            "EVENTS: stream.events.max_age_s is 7200 in the settings and 3600 in the stream",
+        ),
+        (
+            {"max_bytes": 10**9},
+            "EVENTS: stream.events.max_bytes is 1000000000 in the settings and 0 in the stream",
+        ),
+        (
+            {"duplicate_window_s": 60},
+            "EVENTS: stream.duplicate_window_s is 60 in the settings and 120 in the stream",
+        ),
+        (
+            {"deny_delete": False},
+            "EVENTS: stream.deny_delete is false in the settings and true in the stream",
+        ),
+        (
+            {"deny_purge": False},
+            "EVENTS: stream.deny_purge is false in the settings and true in the stream",
+        ),
     ],
 )
-async def test_a_difference_is_refused_and_named(client, changes, named):
+async def test_a_difference_is_refused_and_named_of_both_streams_at_once(client, changes, named):
     await provision(client, configs(client))
-    with pytest.raises(IncompatibleStream, match=named):
+    with pytest.raises(IncompatibleStream) as caught:
         await provision(client, configs(client, **changes))
+    text = str(caught.value)
+    assert named in text
+    assert named.replace("EVENTS", "DEADLETTERS").replace("events", "deadletters") in text
+    assert "tidegate provision --apply" in text
 
 
-@pytest.mark.parametrize(
-    ("config", "named"),
-    [
-        ({"retention": RetentionPolicy.WORK_QUEUE}, "retention is workqueue"),
-        ({"storage": StorageType.MEMORY}, "storage is memory"),
-        ({"subjects": ["events.>", "other"]}, "subjects is"),
-        ({"discard": DiscardPolicy.OLD}, "discard is old"),
-        ({"max_msgs": 5}, "max_msgs is 5"),
-        ({"no_ack": True}, "no_ack is True"),
-    ],
-)
-async def test_a_stream_somebody_else_made_is_refused(client, config, named):
-    (ours, _) = configs(client)
-    foreign = StreamConfig(**{**{n: getattr(ours, n) for n in vars(ours)}, **config})
-    await client.jetstream().add_stream(foreign)
-    with pytest.raises(IncompatibleStream, match=named):
+async def test_a_stream_that_differs_keeps_the_other_from_being_created(client):
+    (ours, _) = configs(client, max_age_s=7200)
+    await client.jetstream().add_stream(ours)
+    with pytest.raises(IncompatibleStream, match="max_age_s is 3600"):
         await provision(client, configs(client))
+    planned = await plan(client, configs(client))
+    assert planned.missing == ("DEADLETTERS",)
+
+
+FOREIGN = [
+    ("retention", RetentionPolicy.WORK_QUEUE, "workqueue", Change.IMPOSSIBLE),
+    ("retention", RetentionPolicy.INTEREST, "interest", Change.SAFE),
+    ("storage", StorageType.MEMORY, "memory", Change.IMPOSSIBLE),
+    ("subjects", ["events.>", "other"], "events.>, other", Change.SAFE),
+    ("discard", DiscardPolicy.OLD, "old", Change.SAFE),
+    ("max_msgs", 5, "5", Change.SAFE),
+    ("max_msgs_per_subject", 5, "5", Change.SAFE),
+    ("max_msg_size", 500, "500", Change.SAFE),
+    ("no_ack", True, "True", Change.SAFE),
+    ("allow_atomic", None, "unset", Change.SAFE),
+    ("allow_batched", None, "unset", Change.SAFE),
+    ("duplicate_window", 60.0, "60", Change.SAFE),
+    ("deny_delete", False, "false", Change.SAFE),
+    ("deny_purge", False, "false", Change.SAFE),
+    ("max_age", 60.0 * 30, "1800", Change.SAFE),
+    ("max_age", 7200.0, "7200", Change.LOSES),
+    ("max_age", 0, "0", Change.LOSES),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "shown", "change"), FOREIGN)
+async def test_what_the_plan_says_of_a_difference_is_what_jetstream_does(
+    client, field, value, shown, change
+):
+    (ours, _) = configs(client)
+    foreign = StreamConfig(**{**{n: getattr(ours, n) for n in vars(ours)}, field: value})
+    foreign.description = "somebody else's"
+    await client.jetstream().add_stream(foreign)
+    with pytest.raises(IncompatibleStream, match=f"(is|and) {re.escape(shown)}"):
+        await provision(client, configs(client))
+    planned = await plan(client, configs(client))
+    assert [(each.field, each.change) for each in planned.differences] == [(field, change)]
+    assert bool(planned.differences[0].advice) == (change is Change.IMPOSSIBLE)
+    for accept_loss in (False, True):
+        await apply(client, configs(client), accept_loss=accept_loss)
+        left = (await plan(client, configs(client))).differences
+        made = change is Change.SAFE or (change is Change.LOSES and accept_loss)
+        assert left == (() if made else planned.differences)
+    info = await client.jetstream().stream_info("EVENTS")
+    assert info.config.description == "somebody else's"
+    if change is Change.IMPOSSIBLE:
+        with pytest.raises(nats.js.errors.ServerError):
+            await client.jetstream().update_stream(ours)
+
+
+@pytest.mark.parametrize("name", ["deny_delete", "deny_purge"])
+async def test_a_protection_once_given_is_kept_and_the_plan_says_so(client, name):
+    await provision(client, configs(client))
+    planned = await plan(client, configs(client, **{name: False}))
+    assert {each.change for each in planned.differences} == {Change.IMPOSSIBLE}
+    assert "keep it true" in planned.differences[0].advice
+    (ours, _) = configs(client, **{name: False})
+    with pytest.raises(nats.js.errors.ServerError):
+        await client.jetstream().update_stream(ours)
+
+
+async def test_more_bytes_are_safe_and_fewer_lose(client):
+    await provision(client, configs(client, max_bytes=10**9))
+    for max_bytes, change in ((2 * 10**9, Change.SAFE), (0, Change.SAFE), (10**8, Change.LOSES)):
+        planned = await plan(client, configs(client, max_bytes=max_bytes))
+        assert {each.change for each in planned.differences} == {change}
 
 
 @pytest.mark.parametrize(
