@@ -60,9 +60,9 @@ class OutboxThread:
             OutboxError: the file cannot be used, or is open already.
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="tidegate-outbox")
-        opening = thread.submit(make, path, limits)
+        opening = asyncio.wrap_future(thread.submit(make, path, limits))
         try:
-            await asyncio.wait({asyncio.wrap_future(opening)})
+            await asyncio.wait({opening})
         except asyncio.CancelledError:
             opening.add_done_callback(_close_unwanted)
             thread.shutdown(wait=False)
@@ -252,6 +252,6 @@ class OutboxThread:
             self.outbox.close()
 
 
-def _close_unwanted(opening: Future[Outbox]) -> None:
+def _close_unwanted(opening: asyncio.Future[Outbox]) -> None:
     if opening.exception() is None:
         opening.result().close()

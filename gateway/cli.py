@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import shlex
-import signal
+import ssl
 import sys
 import time
 from collections.abc import Coroutine
@@ -22,8 +22,8 @@ try:
 except ModuleNotFoundError as missing:  # a plain install is the client alone
     sys.exit(f"tidegate: {missing.name} is missing: pip install 'tidegate[gateway]'")
 
-from clients import BackoffSettings, Device, DeviceError, Rejected
-from clients.credentials import static_credential
+from clients import DeviceError
+from clients.terminal import TerminalOptions, serve_terminal
 from gateway import development, foreground, operate
 from gateway.admission.errors import AdmissionError
 from gateway.app import Gateway
@@ -40,6 +40,7 @@ from gateway.stream.rights import Role
 from gateway.streams import provision_streams
 from gateway.telemetry.logs import configure_logs
 
+_DEVICE_URL: Final = "ws://127.0.0.1:8080/v1/device"
 _OPS_URL: Final = "http://127.0.0.1:9090"
 _T = TypeVar("_T")
 
@@ -146,19 +147,26 @@ def token(
 @app.command()
 def device(
     device: Annotated[str, typer.Argument(help="Device id.")],
-    url: Annotated[str, typer.Option(help="Gateway.")] = "ws://127.0.0.1:8080/v1/device",
+    url: Annotated[
+        list[str] | None, typer.Option(help="Gateway; may be repeated, the one that lives is kept.")
+    ] = None,
     credential: Annotated[
         str | None, typer.Option("--credential", help="JWT; a development one without.")
     ] = None,
     outbox: Annotated[
         Path | None, typer.Option(help="Outbox file; DEVICE.outbox in the data directory without.")
     ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of the authorities that vouch for wss:// gateways."),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Be a device: a JSON line on stdin is a message, acks and commands come out.
 
     A line is {"type":"battery.low","data":{...}}, or {"result":{"id":"..","ok":true,"data":..}} to
-    answer a command. Ends when stdin has ended and everything is acknowledged.
+    answer a command. Ends when stdin has ended and everything is acknowledged, or on SIGINT or
+    SIGTERM: what is not acknowledged stays in the outbox.
     """
     if not is_token(device):
         _fail("DEVICE must match [A-Za-z0-9_-]{1,64}")
@@ -167,12 +175,21 @@ def device(
         credential = development.mint(directory, device, lifetime_s=86_400, claims={})
     directory.mkdir(parents=True, exist_ok=True)
     path = outbox if outbox is not None else directory / f"{device}.outbox"
+    options = TerminalOptions(url or [_DEVICE_URL], credential, path, _trusting(ca))
     try:
-        asyncio.run(_be_device(url, credential, path))
+        code = asyncio.run(serve_terminal(options))
     except DeviceError as exc:
         _fail(str(exc))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    raise typer.Exit(code)
+
+
+def _trusting(ca: Path | None) -> ssl.SSLContext | None:
+    if ca is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as exc:  # an ssl.SSLError is one
+        _fail(f"--ca {ca}: {exc.strerror or exc}")
 
 
 @app.command()
@@ -444,73 +461,3 @@ async def _tail(settings: Settings, wanted: ReplayFilter, follow: bool) -> None:
             sys.stdout.buffer.flush()
     finally:
         await client.close()
-
-
-async def _be_device(url: str, credential: str, outbox: Path) -> None:
-    def show(**line: Any) -> None:
-        sys.stdout.write(json.dumps(line, separators=(",", ":")) + "\n")
-        sys.stdout.flush()
-
-    stdin = asyncio.StreamReader(limit=2**22)
-    loop = asyncio.get_running_loop()
-    transport, _protocol = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin
-    )
-    loop.add_signal_handler(signal.SIGTERM, transport.close)
-    async with Device(
-        url,
-        static_credential(credential),
-        outbox=outbox,
-        on_ack=lambda seq: show(ack=seq),
-        on_reject=lambda reject: show(
-            reject={"seq": reject.seq, "error": reject.error, "detail": reject.detail}
-        ),
-        # A person waits: spread over a tenth of a second, not over a fleet's first knock.
-        backoff=BackoffSettings(first_retry_ms=100),
-    ) as connected:
-        commands = asyncio.create_task(_show_commands(connected, show), name="commands")
-        try:
-            while line := await stdin.readline():
-                await _send_line(connected, line, show)
-            await connected.flush()
-        finally:
-            commands.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await commands
-            transport.close()
-
-
-def _line_object(line: bytes) -> dict[str, Any]:
-    """A line of stdin.
-
-    Raises:
-        ValueError: no JSON object, or with members that mean nothing.
-    """
-    document = json.loads(line)
-    if not isinstance(document, dict):
-        raise ValueError("a line is a JSON object")  # noqa: TRY004  # one error for a bad line
-    unknown = document.keys() - {"type", "data", "time", "result"}
-    if unknown:
-        raise ValueError(f"unknown members: {', '.join(sorted(unknown))}")
-    return document
-
-
-async def _show_commands(connected: Device, show: Any) -> None:
-    async for command in connected.commands():
-        show(command={"id": command.id, "type": command.type, "data": command.data})
-
-
-async def _send_line(connected: Device, line: bytes, show: Any) -> None:
-    if not line.strip():
-        return
-    try:
-        document = _line_object(line)
-        if "result" in document:
-            result = document["result"]
-            await connected.answer(result["id"], ok=bool(result["ok"]), data=result.get("data"))
-            return
-        seq = await connected.send(document["type"], document["data"], time=document.get("time"))
-    except (ValueError, TypeError, KeyError, Rejected) as exc:
-        show(error=f"{type(exc).__name__}: {exc}")
-    else:
-        show(queued=seq)
