@@ -60,11 +60,14 @@ class OutboxThread:
             OutboxError: the file cannot be used, or is open already.
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="tidegate-outbox")
-        opening = asyncio.wrap_future(thread.submit(make, path, limits))
+        job = thread.submit(make, path, limits)
+        opening = asyncio.wrap_future(job)
         try:
             await asyncio.wait({opening})
         except asyncio.CancelledError:
-            opening.add_done_callback(_close_unwanted)
+            # In the thread, even if the loop ends first.
+            job.add_done_callback(_close_unwanted)
+            opening.add_done_callback(_seen)
             thread.shutdown(wait=False)
             raise
         try:
@@ -252,6 +255,12 @@ class OutboxThread:
             self.outbox.close()
 
 
-def _close_unwanted(opening: asyncio.Future[Outbox]) -> None:
+def _close_unwanted(opening: Future[Outbox]) -> None:
     if opening.exception() is None:
         opening.result().close()
+
+
+def _seen(opening: asyncio.Future[Outbox]) -> None:
+    """Nobody waits for it any more; what it says is no news."""
+    if not opening.cancelled():
+        opening.exception()
