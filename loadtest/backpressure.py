@@ -17,6 +17,7 @@ import nats
 
 from loadtest.checker import Checker, read_stream
 from loadtest.errors import TargetError
+from loadtest.flood import section_flood
 from loadtest.rig import Bench, Meter, run_sections
 from loadtest.sections import main_of
 from loadtest.steady import SteadyDevices
@@ -327,6 +328,7 @@ SECTIONS: Final = {
     "outage": section_outage,
     "chatty": section_chatty,
     "deaf": section_deaf,
+    "flood": section_flood,
 }
 
 

@@ -467,7 +467,7 @@ class DeviceHandler:
         outlet.store(messages, rfc3339_now())
         self._context.observer.received(len(messages), size)
         self._context.pool.received(len(messages), size)
-        self._share.sent(len(messages))
+        self._share.sent(len(messages), size)
         self._sent_at = time.perf_counter()
         if outlet.full and self._connection is not None:
             self._connection.pause_reading(PAUSED_BY_FULL_NODE)

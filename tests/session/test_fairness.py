@@ -7,7 +7,7 @@ def take_turns(node, shares, rates, turns):
     for _ in range(turns):
         for share, rate in zip(shares, rates, strict=True):
             for _ in range(rate):
-                share.sent(1)
+                share.sent(1, 100)
         node.end_turn()
 
 
@@ -70,5 +70,21 @@ def test_who_was_silent_is_judged_anew():
     node, shares = fleet(50)
     take_turns(node, shares, [1] * 49 + [500], 2)
     take_turns(node, shares[:49], [1] * 49, 3)
-    shares[49].sent(1)
+    shares[49].sent(1, 100)
     assert found(shares) == []
+
+
+def test_bytes_count_as_messages_do():
+    node, shares = fleet(50)
+    for _ in range(3):
+        for share in shares[:49]:
+            share.sent(1, 2_047)
+        shares[49].sent(4, 4 * 65_536)
+        node.end_turn()
+    assert found(shares) == [49]
+    node, shares = fleet(50)
+    for _ in range(3):
+        for share in shares:
+            share.sent(4, 4 * 65_536)
+        node.end_turn()
+    assert found(shares) == [], "where all send large messages, large ones are nothing special"
