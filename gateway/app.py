@@ -253,6 +253,7 @@ class Gateway:
             GatewayError: another gateway holds the data directory.
             EdgeError: an address that cannot be bound, or a certificate that cannot be used.
             AdmissionError: keys that cannot be used.
+            ClusterError: Redis refuses this node.
         """
         settings, parts = self._settings, self._parts
         self._lock.acquire()
@@ -267,6 +268,7 @@ class Gateway:
         self._backbone.start()
         parts.push_async_callback(self._bounded, self._reception.close, "reception-close")
         parts.push_async_callback(self._crew.close)
+        await self._reception.open()
         await self._start_listener()
         _log.info("listening", node=self._node, port=self.port, ops_port=self.ops_port)
 

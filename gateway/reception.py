@@ -6,38 +6,31 @@ keeps R in step with the node's health, and tells the fleet about this node.
 
 import asyncio
 import random
-import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import structlog
 
-from gateway import durable_file
 from gateway.admission.budget import VerificationBudget
-from gateway.admission.calendar import Calendar, CalendarSettings, SlotCalendar
+from gateway.admission.calendar import Calendar, CalendarSettings
 from gateway.admission.clock import FleetClock
 from gateway.admission.controller import ControllerSettings, Marks, RateController
 from gateway.admission.desk import AdmissionDesk, DeskSettings
 from gateway.admission.gcra import KeyedLimiter
-from gateway.admission.revocation import Revocation, RevocationList
-from gateway.admission.ticket import TicketOffice, device_hash
-from gateway.cluster.devices import DeviceKey, DeviceRegistry
-from gateway.cluster.errors import RedisUnavailable
-from gateway.cluster.link import RedisLink
-from gateway.cluster.nodes import NodeRegistry
-from gateway.cluster.revocations import RevocationFeed
-from gateway.cluster.shared_calendar import SharedCalendar
+from gateway.admission.office import NodeTicketOffice
+from gateway.admission.revocation import RevocationList
+from gateway.admission.ticket import device_hash
+from gateway.cluster.devices import DeviceKey
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.fleet import Fleet
 from gateway.edge.gate import DeviceGate, GateContext, Pending
 from gateway.edge.hold import StreamHold
+from gateway.membership import FleetNode, LoneNode, MemberHooks, Membership, Work
 from gateway.revocations import Revocations
-from gateway.session.errors import TakenOver
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
+from gateway.ticket_secrets import KeptSecrets
 
 _log = structlog.get_logger(__name__)
 
@@ -47,7 +40,8 @@ _WATCH_S: Final = 0.1
 _LIMITER_KEYS_MAX: Final = 100_000
 _RESERVE_TRIES: Final = 100
 
-Work = tuple[str, Coroutine[Any, Any, None]]
+_AHEAD_SLACK_S: Final = 60.0
+"""A calendar may be a little further ahead than its horizon: by its last block, and by priority."""
 
 
 class Reception:
@@ -64,6 +58,7 @@ class Reception:
         downstream: Callable[[], dict[str, float]],
         trouble: Callable[[], str | None],
         hold: StreamHold,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """
         Args:
@@ -75,6 +70,7 @@ class Reception:
             downstream: present signals of the publishing side, for the rate controller.
             trouble: why nothing is being stored right now, or None.
             hold: of the sessions, while that is so.
+            wall: Unix time as this machine has it, seconds.
         """
         self._settings = settings
         self._node = node
@@ -85,22 +81,31 @@ class Reception:
         self._hold = hold
         self._lag_s = 0.0
         self._last_fence = 0
-        self._shared_secret = b""
         self._gate: DeviceGate | None = None
-        self.clock = FleetClock(time.time, time.monotonic)
+        # Whatever measures is in local time; fleet time is only what is promised to others.
+        self._local = time.monotonic
+        self.clock = clock = FleetClock(wall, self._local)
         self.revocations = Revocations(
-            RevocationList(lambda: min(time.time(), self.clock())),
+            RevocationList(lambda: min(wall(), clock())),
             file=settings.nats.data_dir / "revocations.jsonl",
             sessions=lambda: fleet,
         )
         admission = settings.admission
-        now = self.clock()
+        now = self._local()
         calendar_settings = CalendarSettings(
             burst=admission.burst,
             horizon_s=admission.horizon_ms / 1000,
             priority_share=admission.priority_share,
         )
-        self._office = TicketOffice(self._own_secrets())
+        self._kept_secrets = KeptSecrets(settings.nats.data_dir)
+        self._keyring = self._kept_secrets.load(
+            [secret.get_secret_value().encode() for secret in admission.ticket_secrets]
+        )
+        self._office = NodeTicketOffice(
+            self._keyring.secrets,
+            clock=clock,
+            ahead_max_s=2 * calendar_settings.horizon_s + _AHEAD_SLACK_S,
+        )
         self.controller = RateController(
             ControllerSettings(
                 floor_per_s=admission.rate_floor_per_s,
@@ -118,13 +123,23 @@ class Reception:
                 },
             )
         )
-        self._link: RedisLink | None = None
-        self._own: SlotCalendar | None = None
-        self._shared: SharedCalendar | None = None
-        if settings.cluster.redis_url is not None:
-            self._join_fleet(settings.cluster.redis_url.get_secret_value(), calendar_settings)
+        self._membership: Membership
+        if settings.cluster.redis_url is None:
+            self._membership = LoneNode(calendar_settings, rate_per_s=admission.rate_per_s, now=now)
         else:
-            self._own = SlotCalendar(calendar_settings, rate_per_s=admission.rate_per_s, now=now)
+            self._membership = FleetNode(
+                settings.cluster,
+                calendar_settings,
+                node=node,
+                rate_per_s=admission.rate_per_s,
+                clock=clock,
+                local=self._local,
+                keyring=self._keyring,
+                revocations=self.revocations,
+                fleet=fleet,
+                hooks=MemberHooks(on_calendar=self._pump, on_secrets=self._rotate),
+                rng=rng,
+            )
         self._desk: AdmissionDesk[Pending] = AdmissionDesk(
             DeskSettings(
                 burst=admission.burst,
@@ -148,102 +163,16 @@ class Reception:
 
     # The fleet
 
-    def _join_fleet(self, url: str, calendar: CalendarSettings) -> None:
-        cluster, admission = self._settings.cluster, self._settings.admission
-        link = self._link = RedisLink(url, prefix=cluster.key_prefix, rng=self._rng)
-        link.on_up.append(self._share_secret)
-        self._nodes = NodeRegistry(
-            link,
-            node=self._node,
-            heartbeat_s=cluster.heartbeat_ms / 1000,
-            timeout_s=cluster.node_timeout_ms / 1000,
-            clock=self.clock,
-            proposal=lambda: self.controller.rate_per_s,
-            on_fleet=self._on_fleet,
-            rng=self._rng,
-        )
-        self._feed = RevocationFeed(
-            link,
-            known=self.revocations.facts.facts,
-            on_facts=self.revocations.learn,
-            clock=self.clock,
-        )
-        self.revocations.share_with(self._share_facts)
-        self._devices = DeviceRegistry(
-            link,
-            node=self._node,
-            present=lambda: [(each.key, each.fence) for each in self._fleet if each.fence],
-            on_newer=self._on_newer,
-        )
-        self._shared = SharedCalendar(
-            link,
-            calendar,
-            rate_per_s=admission.rate_per_s,
-            lease_s=cluster.lease_ms / 1000,
-            clock=self.clock,
-            on_leased=self._pump,
-        )
-
-    def _on_message(self, channel: str, text: str) -> None:
-        if channel == self._feed.channel:
-            self._feed.on_message(text)
-        else:
-            self._devices.on_message(text)
-
-    async def _catch_up(self) -> None:
-        """What other nodes said while this one did not hear."""
-        await self._feed.exchange()
-        self.revocations.all_shared()
-        await self._devices.register_all()
-
-    async def _share_facts(self, facts: Sequence[Revocation]) -> bool:
-        try:
-            await self._feed.share(facts)
-        except RedisUnavailable as exc:
-            _log.error("revocation_not_shared", error=str(exc))  # the message is whole
-            return False
-        return True
-
-    def _on_fleet(self, rate_per_s: float, nodes: int, complete: bool) -> None:
-        assert self._shared is not None
-        self._shared.calendar.set_fleet(rate_per_s, nodes)
-        if complete:
-            self._shared.rejoin()
-        self._desk.set_rate(self.calendar.rate_per_s, self.clock())
-
-    def _on_newer(self, key: DeviceKey, fence: int) -> None:
-        """The device has a newer connection on another node."""
-        session = self._fleet.find(*key)
-        if session is not None and session.fence < fence:
-            session.superseded = True
-            session.end(TakenOver())
-
     def _pump(self) -> None:
-        self._desk.set_rate(self.calendar.rate_per_s, self.clock())
+        """R has changed, or there are new slots."""
+        self._desk.set_rate(self.calendar.rate_per_s, self._local())
         if self._gate is not None:
             self._gate.pump()
 
-    async def _share_secret(self) -> None:
-        """One secret for the fleet: the configured one, or whichever node's was first."""
-        if self._settings.admission.ticket_secrets:
-            return
-        assert self._link is not None
-        key = self._link.key("ticket-secret")
-        own = self._own_secrets()
-        # A Redis that lost its memory is given what the fleet agreed on, not some node's own:
-        # tickets are out there.
-        proposed = self._shared_secret or own[0]
-        await self._link.call(lambda client: client.set(key, proposed.decode(), nx=True))
-        agreed: str = await self._link.call(lambda client: client.get(key))
-        self._shared_secret = agreed.encode()
-        older = [proposed] if proposed != self._shared_secret else []
-        self._office.rotate([self._shared_secret, *older, *own])
-
-    def _own_secrets(self) -> list[bytes]:
-        configured = self._settings.admission.ticket_secrets
-        if configured:
-            return [secret.get_secret_value().encode() for secret in configured]
-        return [_ensure_secret(self._settings.nats.data_dir / "ticket-secret")]
+    def _rotate(self) -> None:
+        """The secrets have changed, or which of them signs."""
+        self._office.rotate(self._keyring.secrets)
+        self._kept_secrets.keep(self._keyring)
 
     # SessionWatch
 
@@ -252,19 +181,26 @@ class Reception:
         return self._last_fence
 
     def established(self, key: DeviceKey, fence: int) -> None:
-        if self._link is not None:
-            self._devices.arrived(key, fence)
+        self._membership.arrived(key, fence)
 
     def ended(self, key: DeviceKey, fence: int) -> None:
-        if self._link is not None:
-            self._devices.departed(key, fence)
+        self._membership.departed(key, fence)
 
     # Running
+
+    async def open(self) -> None:
+        """Meet the fleet, before the first knock.
+
+        Raises:
+            RedisRefused: a password, a right or a certificate is wrong.
+            OSError: the file of revocations cannot be read.
+        """
+        self.revocations.load()
+        await self._membership.open()
 
     def open_gate(self, device: DeviceContext) -> DeviceGate:
         """The gate of the device listener."""
         admission = self._settings.admission
-        self.revocations.load()
         self._gate = DeviceGate(
             GateContext(
                 device=device,
@@ -283,7 +219,7 @@ class Reception:
                 ),
                 connections_max=self._settings.server.connections_max,
                 known_within_s=admission.resume_within_ms / 1000,
-                clock=self.clock,
+                clock=self._local,
                 rng=self._rng,
                 loop=asyncio.get_running_loop(),
             )
@@ -296,44 +232,30 @@ class Reception:
         yield "loop-lag", self._watch_lag()
         yield "stream-hold", self._watch_stream()
         yield "revocations", self.revocations.run()
-        if self._link is not None and self._shared is not None:
-            yield "redis", self._link.run()
-            yield "lease", self._shared.run()
-            yield "heartbeat", self._nodes.run()
-            yield "devices", self._devices.run()
-            channels = [self._feed.channel, self._devices.channel]
-            yield "redis-listen", self._link.listen(channels, self._on_message, self._catch_up)
+        yield from self._membership.work()
 
     async def close(self) -> None:
         await self._hold.close()
         await self.revocations.close()
-        if self._link is not None:
-            try:
-                await self._nodes.leave()
-            except RedisUnavailable as exc:
-                _log.info("left_without_saying_so", error=str(exc))
-            await self._link.close()
+        await self._membership.close()
 
     @property
     def calendar(self) -> Calendar:
-        if self._shared is not None:
-            return self._shared.calendar
-        assert self._own is not None
-        return self._own
+        return self._membership.calendar
 
     @property
     def peers(self) -> int:
         """Other nodes that could take this one's devices."""
-        return self._nodes.nodes - 1 if self._link is not None and self._link.up else 0
+        return self._membership.peers
 
     async def slot_elsewhere(self, session: DeviceHandler) -> tuple[int, str]:
         """A slot for a device that must leave: milliseconds from now, and its ticket."""
         tenant, device = session.key
         for _ in range(_RESERVE_TRIES):
-            if self.calendar.ready(self.clock()):
+            if self.calendar.ready(self._local()):
                 break
             await asyncio.sleep(self._settings.cluster.lease_ms / 1000)
-        now = self.clock()
+        now = self._local()
         cost = self._settings.admission.resume_cost
         slot = self.calendar.reserve(now, cost, priority=False)
         if slot is None:
@@ -348,7 +270,7 @@ class Reception:
             await asyncio.sleep(_OBSERVE_S)
             signals = {**self._downstream(), "loop_lag": self._lag_s}
             self._lag_s = 0.0
-            now = self.clock()
+            now = self._local()
             before = self.controller.rate_per_s
             rate_per_s = self.controller.observe(signals, now)
             if rate_per_s < before:
@@ -357,9 +279,8 @@ class Reception:
                     rate_per_s=round(rate_per_s, 1),
                     limited_by=self.controller.limited_by,
                 )
-            if self._own is not None:
-                self._own.set_rate(rate_per_s)
-                self._desk.set_rate(rate_per_s, now)
+            self._membership.propose(rate_per_s)
+            self._desk.set_rate(self.calendar.rate_per_s, now)
 
     async def _watch_stream(self) -> None:
         while True:
@@ -391,8 +312,8 @@ class Reception:
     # What is shown
 
     def status(self) -> dict[str, Any]:
-        now = self.clock()
-        page: dict[str, Any] = {
+        now = self._local()
+        return {
             "rate_per_s": round(self.calendar.rate_per_s, 1),
             "limited_by": self.controller.limited_by,
             "held": self._desk.held,
@@ -400,18 +321,11 @@ class Reception:
             "parked": self._desk.parked,
             "revoked": len(self.revocations.facts.in_force()),
             "revocations_pending": self.revocations.pending,
+            **self._membership.status(),
         }
-        if self._link is not None and self._shared is not None:
-            page["fleet"] = {
-                "redis_up": self._link.up,
-                "nodes": self._nodes.nodes,
-                "alone": self._shared.calendar.alone,
-                "leases": self._shared.leases,
-            }
-        return page
 
     def _register_gauges(self, metrics: Metrics) -> None:
-        gauge, clock = metrics.gauge, self.clock
+        gauge, local = metrics.gauge, self._local
         gauge(
             "tidegate_admission_rate_per_second",
             "R: admissions a second this node reckons with.",
@@ -432,7 +346,7 @@ class Reception:
         gauge(
             "tidegate_admission_lead_seconds",
             "Until the next free slot: the predicted time to drain what waits.",
-            lambda: self._desk.lead_s(clock()),
+            lambda: self._desk.lead_s(local()),
         )
         gauge("tidegate_waiting", "Knocks waiting in the handshake.", lambda: self._desk.parked)
         gauge(
@@ -448,26 +362,6 @@ class Reception:
         gauge(
             "tidegate_knock_herd_index",
             "Peak over mean of the last minute's knocks.",
-            lambda: self._gate.herd.value(clock()) if self._gate is not None else 0.0,
+            lambda: self._gate.herd.value(local()) if self._gate is not None else 0.0,
         )
-        if self._link is not None:
-            gauge("tidegate_redis_up", "1 while Redis answers.", partial(_up, self._link))
-            gauge("tidegate_fleet_nodes", "Nodes that live.", lambda: self._nodes.nodes)
-            shared = self._shared
-            assert shared is not None
-            metrics.counted(
-                "tidegate_calendar_leases_total",
-                "Blocks of slots leased from the fleet's calendar.",
-                lambda: shared.leases,
-            )
-
-
-def _up(link: RedisLink) -> float:
-    return float(link.up)
-
-
-def _ensure_secret(path: Path) -> bytes:
-    """The node's own secret, made on first use: a restart honours its predecessor's tickets."""
-    if not path.exists():
-        durable_file.create(path, secrets.token_urlsafe(32))
-    return path.read_bytes().strip()
+        self._membership.register_gauges(metrics)

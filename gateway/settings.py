@@ -199,6 +199,7 @@ class Cluster(_Section):
     heartbeat_ms: Annotated[int, Field(ge=50, le=60_000)] = 1_000
     node_timeout_ms: Milliseconds = 5_000
     lease_ms: Annotated[int, Field(ge=5, le=1_000)] = 100
+    assumed_nodes: Annotated[int, Field(ge=1, le=1_000)] = 3
 
     @model_validator(mode="after")
     def _beats_in_time(self) -> Self:

@@ -1,34 +1,87 @@
-"""The fleet's clock: Unix time that never jumps.
+"""The two clocks of a node, and the way between them.
 
-Slots are moments all nodes agree on, so they are told in wall time; but a wall clock can be set,
-and a jump must not void every ticket. So it is read once and carried on by the monotonic clock, and
-where nodes share a reference it is steered towards that, a little at a time.
+- *Local time* is the monotonic clock of this process. Everything that measures a rate or a wait
+  uses it: limiters, meter, lot, calendar. Nobody can set it.
+- *Fleet time* is what nodes promise each other: the slots in tickets and in the shared calendar,
+  and the fences of sessions. It is local time plus an offset. Only this offset is ever corrected,
+  so a correction moves no limiter.
+
+A node of its own takes its wall clock, once. In a fleet, Redis says the time (`heartbeat.lua`).
+Small errors are corrected as they are found. An error of more than a second is a dispute: either
+the clock of Redis was set, in which case the nodes outvote it and nobody steps, or the clock of
+this node stood still (a suspended machine), in which case it steps once it has been outvoted for a
+while.
 """
 
 from collections.abc import Callable
 from typing import Final
 
-_SLEW_SHARE: Final = 0.1
-"""At most this share of the error is corrected in one step, beyond a coarse first one."""
-_COARSE_S: Final = 1.0
+TOLERANCE_S: Final = 1.0
+"""Clocks that differ by no more than this agree."""
+_DEAD_BAND_S: Final = 0.02
+"""Errors below this are noise. A spent ticket is recognised by its slot, so the offset is kept
+still while it is good enough."""
 
 
 class FleetClock:
-    """Call it for the time, in seconds."""
+    """Call it for fleet time, Unix time in seconds."""
 
     def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        """
+        Args:
+            wall: Unix time as this machine has it, seconds.
+            monotonic: local time, seconds.
+        """
+        self._wall = wall
         self._monotonic = monotonic
-        self._offset_s = wall() - monotonic()
-        self._steered = False
+        self._disputed_since: float | None = None
+        self.offset_s = wall() - monotonic()
+        """Fleet time less local time."""
+        self.synced = False
+        """Whether the fleet has ever said the time."""
 
     def __call__(self) -> float:
-        return self._monotonic() + self._offset_s
+        return self._monotonic() + self.offset_s
 
-    def steer(self, reference: float) -> None:
-        """`reference` is the time it should be now: a step at first or when far off, else a bit."""
+    @property
+    def disputed(self) -> bool:
+        """Whether Redis names another time than this node, and neither has given way yet."""
+        return self._disputed_since is not None
+
+    @property
+    def wall_error_s(self) -> float:
+        """How far the wall clock of this machine is ahead of fleet time; 0 without a fleet."""
+        return self._wall() - self() if self.synced else 0.0
+
+    def steer(self, reference: float, *, uncertainty_s: float, patience_s: float) -> float:
+        """Hear the time from Redis.
+
+        Args:
+            reference: fleet time now, as Redis has it.
+            uncertainty_s: how wrong it may be: half a round trip.
+            patience_s: how long a dispute lasts before this node gives way.
+
+        Returns:
+            The step taken, seconds; 0 for none or a small correction.
+        """
         error_s = reference - self()
-        if not self._steered or abs(error_s) > _COARSE_S:
-            self._steered = True
-            self._offset_s += error_s
-        else:
-            self._offset_s += error_s * _SLEW_SHARE
+        if not self.synced:
+            return self._step(error_s)
+        if abs(error_s) <= TOLERANCE_S:
+            self._disputed_since = None
+            excess_s = abs(error_s) - uncertainty_s - _DEAD_BAND_S
+            if excess_s > 0:
+                self.offset_s += excess_s if error_s > 0 else -excess_s
+            return 0.0
+        now = self._monotonic()
+        if self._disputed_since is None:
+            self._disputed_since = now
+        if now - self._disputed_since < patience_s:
+            return 0.0
+        return self._step(error_s)
+
+    def _step(self, error_s: float) -> float:
+        self.offset_s += error_s
+        self.synced = True
+        self._disputed_since = None
+        return error_s

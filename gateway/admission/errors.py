@@ -24,7 +24,7 @@ class KeySetError(AdmissionError):
 
 
 class TicketError(AdmissionError):
-    """The ticket is worth nothing. `reason` is malformed, key, forged or holder."""
+    """The ticket is worth nothing. `reason` is malformed, key, forged, holder or ahead."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -17,6 +17,8 @@ from gateway.cluster.link import RedisLink
 _log = structlog.get_logger(__name__)
 
 _BATCH_MAX: Final = 500
+_FENCE_AHEAD: Final = 5_000_000
+"""A fence so many microseconds ahead of fleet time is of a clock that was wrong."""
 _GATHER_S: Final = 0.02
 
 DeviceKey = tuple[str, str]
@@ -31,6 +33,8 @@ class DeviceRegistry:
         link: RedisLink,
         *,
         node: str,
+        alive_key: str,
+        clock: Callable[[], float],
         present: Callable[[], Iterable[Fenced]],
         on_newer: Callable[[DeviceKey, int], None],
     ) -> None:
@@ -38,16 +42,25 @@ class DeviceRegistry:
         Args:
             link: to Redis.
             node: name of this process.
+            alive_key: where Redis keeps who lives: a node that is gone holds no device.
+            clock: fleet time, seconds.
             present: every session of this node with its fence.
             on_newer: called when a device has a connection with a higher fence elsewhere.
         """
         self._link = link
         self._node = node
+        self._keys = [link.key("devices"), alive_key]
+        self._clock = clock
         self._present = present
         self._on_newer = on_newer
         self._arrived: dict[DeviceKey, int] = {}
         self._departed: dict[DeviceKey, int] = {}
         self._changed = asyncio.Event()
+
+    @property
+    def key(self) -> str:
+        """Where Redis keeps which node holds a device."""
+        return self._keys[0]
 
     @property
     def channel(self) -> str:
@@ -97,16 +110,15 @@ class DeviceRegistry:
         while self._departed:
             batch = _take(self._departed)
             arguments = [part for key, fence in batch for part in (_name(key), fence)]
-            await self._link.script(
-                "unregister", [self._link.key("devices")], [self._node, *arguments]
-            )
+            await self._link.script("unregister", self._keys[:1], [self._node, *arguments])
 
     async def _register(self, batch: list[Fenced]) -> None:
         arguments = [part for key, fence in batch for part in (_name(key), fence)]
+        fence_max = int(self._clock() * 1_000_000) + _FENCE_AHEAD
         stale = await self._link.script(
             "register",
-            [self._link.key("devices")],
-            [self._link.key("node:"), self._node, *arguments],
+            self._keys,
+            [self._link.key("node:"), self._node, fence_max, *arguments],
         )
         for name, fence in zip(stale[::2], stale[1::2], strict=True):
             tenant, _, device = name.partition("/")

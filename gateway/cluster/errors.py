@@ -1,8 +1,62 @@
 """What can go wrong between nodes.
 
 ClusterError
- +-- RedisUnavailable   Redis does not answer; each node goes on alone until it does
+ +-- RedisUnavailable   Redis does not do what it was asked; each node goes on alone until it does
+      +-- RedisRefused  it answers, and refuses: somebody must change a setting, here or there
 """
+
+import ssl
+from typing import Final
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+REASONS: Final = (
+    "unreachable",
+    "no_answer",
+    "loading",
+    "read_only",
+    "out_of_memory",
+    "error",
+    "wrong_password",
+    "no_permission",
+    "certificate",
+)
+"""Why Redis is of no use; the labels of a metric."""
+
+_MISTAKES: Final = {"wrong_password", "no_permission", "certificate"}
+"""Reasons that no waiting cures."""
+_DETAIL_CHARS_MAX: Final = 200
+
+_BY_CLASS: Final = (
+    (AuthenticationError, "wrong_password"),
+    (NoPermissionError, "no_permission"),
+    (ReadOnlyError, "read_only"),
+    (OutOfMemoryError, "out_of_memory"),
+    (BusyLoadingError, "loading"),
+    ((RedisTimeoutError, TimeoutError), "no_answer"),
+)
+# An error inside a script, or while a connection is made, arrives as text.
+_BY_TEXT: Final = (
+    ("WRONGPASS", "wrong_password"),
+    ("NOAUTH", "wrong_password"),
+    ("invalid password", "wrong_password"),
+    ("NOPERM", "no_permission"),
+    ("no permissions", "no_permission"),
+    ("can't run this command", "no_permission"),
+    ("can't access", "no_permission"),
+    ("READONLY", "read_only"),
+    ("read only replica", "read_only"),
+    ("OOM", "out_of_memory"),
+)
 
 
 class ClusterError(Exception):
@@ -10,4 +64,38 @@ class ClusterError(Exception):
 
 
 class RedisUnavailable(ClusterError):
-    """Redis does not answer. The message says why, without its URL."""
+    """Redis is of no use now. The message says why, without its URL.
+
+    `reason` is one of `REASONS`.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"Redis: {reason.replace('_', ' ')}" + (f" ({detail})" if detail else ""))
+        self.reason = reason
+        self.detail = detail
+
+
+class RedisRefused(RedisUnavailable):
+    """A mistake, not an outage: the password, a right or a certificate is wrong."""
+
+
+def unavailable(exc: RedisError | OSError) -> RedisUnavailable:
+    """What an error of the library means."""
+    reason = _reason_of(exc)
+    cause = exc.__cause__ if isinstance(exc.__cause__, OSError) else exc
+    detail = str(cause).splitlines()[0] if str(cause) else type(exc).__name__
+    made = RedisRefused if reason in _MISTAKES else RedisUnavailable
+    return made(reason, detail[:_DETAIL_CHARS_MAX])
+
+
+def _reason_of(exc: RedisError | OSError) -> str:
+    if any(isinstance(each, ssl.SSLCertVerificationError) for each in (exc, exc.__cause__)):
+        return "certificate"
+    text = str(exc)
+    for sign, reason in _BY_TEXT:
+        if sign in text:
+            return reason
+    for kinds, reason in _BY_CLASS:
+        if isinstance(exc, kinds):
+            return reason
+    return "error" if isinstance(exc, ResponseError) else "unreachable"

@@ -1,17 +1,68 @@
--- A node says that it lives and how much the fleet could take as far as it can see.
--- Returns Redis' time, how many nodes live, and the mean of their proposals for R.
-local alive, rates = KEYS[1], KEYS[2]
+-- A node says that it lives, and hears of the fleet: its time, its nodes, its R, its memory.
+--
+-- Fleet time is Redis' TIME plus a shift. The shift changes only if more than half of the nodes that
+-- vote find the same error: then the clock of Redis was set, and fleet time goes on as if it had not
+-- been. A node that is in dispute, or has not heard the time yet, ends nobody's membership.
+--
+-- `epoch` names what this Redis remembers. A marker of it is in every key whose loss must be noticed;
+-- if one is missing, the epoch is a new one, and all nodes give back what they know.
+local alive, rates, fleet, views, accepts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local node, timeout, rate = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local mine, tolerance = tonumber(ARGV[4]), tonumber(ARGV[5])
+local proposal, accepted = ARGV[6], ARGV[7]
+local FIRST_MARKED = 6
+
+local epoch = redis.call('HGET', fleet, 'epoch')
+for index = FIRST_MARKED, #KEYS do
+  if redis.call('HGET', KEYS[index], '#') ~= epoch then epoch = false end
+end
+if not epoch then
+  epoch = proposal
+  redis.call('HSET', fleet, 'epoch', epoch)
+  for index = FIRST_MARKED, #KEYS do redis.call('HSET', KEYS[index], '#', epoch) end
+end
+
 local time = redis.call('TIME')
-local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
-redis.call('ZADD', alive, now + timeout, node)
+local raw = tonumber(time[1]) + tonumber(time[2]) / 1e6
+local shift = tonumber(redis.call('HGET', fleet, 'shift') or '0')
+if mine then
+  local view = mine - raw
+  redis.call('HSET', views, node, string.format('%.6f', view))
+  if math.abs(view - shift) > tolerance then
+    local same, voters = 0, 0
+    local all = redis.call('HGETALL', views)
+    for index = 1, #all, 2 do
+      if all[index] == node or redis.call('ZSCORE', alive, all[index]) then
+        voters = voters + 1
+        if math.abs(tonumber(all[index + 1]) - view) <= tolerance then same = same + 1 end
+      end
+    end
+    if same * 2 > voters then
+      shift = view
+      redis.call('HSET', fleet, 'shift', string.format('%.6f', shift))
+    end
+  end
+end
+local now = raw + shift
+local agreed = mine and math.abs(mine - now) <= tolerance
+
+if agreed or not mine then redis.call('ZADD', alive, now + timeout, node) end
 redis.call('HSET', rates, node, rate)
-for _, gone in ipairs(redis.call('ZRANGEBYSCORE', alive, '-inf', now)) do
-  redis.call('ZREM', alive, gone)
-  redis.call('HDEL', rates, gone)
+redis.call('HSET', accepts, node, accepted)
+if agreed then
+  local gone = redis.call('ZRANGEBYSCORE', alive, '-inf', now)
+  -- Of a Redis whose clock was ahead while nobody was there to notice.
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', alive, now + 2 * timeout, '+inf')) do
+    gone[#gone + 1] = name
+  end
+  for _, name in ipairs(gone) do
+    redis.call('ZREM', alive, name)
+    for _, key in ipairs({ rates, views, accepts }) do redis.call('HDEL', key, name) end
+  end
 end
 local sum, count = 0, 0
-for _, proposal in ipairs(redis.call('HVALS', rates)) do
-  sum, count = sum + tonumber(proposal), count + 1
+for _, proposed in ipairs(redis.call('HVALS', rates)) do
+  sum, count = sum + tonumber(proposed), count + 1
 end
-return { string.format('%.6f', now), tostring(count), string.format('%.6f', sum / count) }
+return { string.format('%.6f', now), tostring(count), string.format('%.6f', sum / count),
+         epoch, string.format('%.6f', shift), redis.call('HGETALL', accepts) }

@@ -1,17 +1,29 @@
 -- The fleet's slot calendar: gives one node a block of slots, and takes its report.
 --
--- The clock is Redis' own, so that nodes whose clocks differ still share one calendar.
+-- Nothing is given to a node that speaks of another memory (`epoch`) or another time than this Redis:
+-- it beats first, and comes again (see heartbeat.lua).
 --   next      the next free slot
 --   priority  the next slot of those who go first (see gateway/admission/calendar.py)
 --   meter     theoretical arrival time of the fleet's admissions: a GCRA over what was let in
-local key = KEYS[1]
+-- Beside it, for each node, what it has promised or holds: `seconds of the calendar` `last slot`
+-- `time of the report`. A calendar that is further ahead than all of them explain is wrong, and is
+-- set back to where they explain it.
+local key, fleet, promises = KEYS[1], KEYS[2], KEYS[3]
 local rate, burst, headroom = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local share, give_back, horizon = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local want, want_priority, want_vacated = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local admitted, hint = tonumber(ARGV[10]), tonumber(ARGV[11])
+local node, epoch, mine, tolerance = ARGV[12], ARGV[13], tonumber(ARGV[14]), tonumber(ARGV[15])
+local promised, promised_until = tonumber(ARGV[16]), tonumber(ARGV[17])
+local SLACK, SLACK_SHARE = 2, 0.1
 
+if redis.call('HGET', fleet, 'epoch') ~= epoch then return { 'forgotten' } end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
+  + tonumber(redis.call('HGET', fleet, 'shift') or '0')
+if math.abs(mine - now) > tolerance then return { 'clock' } end
+
+local function text(number) return string.format('%.6f', number) end
 local earliest = now - burst / rate
 local step = (1 + headroom) / rate
 local state = redis.call('HMGET', key, 'next', 'priority', 'meter')
@@ -19,6 +31,26 @@ local state = redis.call('HMGET', key, 'next', 'priority', 'meter')
 local next_free = math.max(tonumber(state[1] or '0') or 0, earliest, hint)
 local next_priority = math.max(tonumber(state[2] or '0') or 0, now)
 local meter = math.max(tonumber(state[3] or '0') or 0, earliest) + admitted / rate
+
+if next_free - now > SLACK then
+  local explained = promised
+  local all = redis.call('HGETALL', promises)
+  for index = 1, #all, 2 do
+    if all[index] ~= node then
+      local seconds, last, at = string.match(all[index + 1], '^(%S+) (%S+) (%S+)$')
+      seconds, last, at = tonumber(seconds), tonumber(last), tonumber(at)
+      if last <= now then
+        redis.call('HDEL', promises, all[index])
+      else
+        -- Since its report, as much of it has passed as of its time.
+        explained = explained + seconds * math.min(1, (last - now) / math.max(last - at, 0.001))
+      end
+    end
+  end
+  next_free = math.min(next_free, now + explained * (1 + SLACK_SHARE) + SLACK)
+end
+next_priority = math.min(next_priority, math.max(next_free, now))
+meter = math.min(meter, now + horizon)
 
 local first_priority, got_priority = 0, 0
 if want_priority > 0 and next_free > now and next_priority < next_free then
@@ -36,8 +68,11 @@ if want_vacated > 0 and next_free > now then
   vacated = math.max(0, math.min(want_vacated, math.floor((now - meter) * rate - give_back * burst)))
   meter = meter + vacated / rate
 end
-local function text(number) return string.format('%.6f', number) end
 redis.call('HSET', key, 'next', text(next_free), 'priority', text(next_priority), 'meter', text(meter))
-redis.call('PEXPIRE', key, 3600000)
-return { text(now), text(first), tostring(got), text(first_priority), tostring(got_priority),
-         tostring(vacated), text(next_free) }
+if next_free > now then
+  local seconds = promised + (got + got_priority) * step
+  local last = math.max(promised_until, next_free)
+  redis.call('HSET', promises, node, text(seconds) .. ' ' .. text(last) .. ' ' .. text(now))
+end
+return { 'leased', text(now), text(first), tostring(got), text(first_priority),
+         tostring(got_priority), tostring(vacated), text(next_free) }

@@ -1,5 +1,7 @@
 """This node's part of the fleet's calendar. Pure; `shared_calendar.py` brings the leases.
 
+All times are local (see `admission/clock.py`): a correction of the fleet's time moves nothing here.
+
 The fleet has one calendar, in Redis. A node leases blocks of consecutive slots from it, sized by
 its recent demand, so Redis hears of blocks and not of knocks. Knocks that find no slot at hand wait
 for the next lease, a tenth of a second at most.
@@ -23,7 +25,7 @@ _DEMAND_FADE: Final = 0.5
 _DEMAND_MARGIN: Final = 1.25
 _CRUMB: Final = 1e-6
 _GRACE_S: Final = 0.5
-"""In a calm fleet a slot is leased at the very edge of the past; it must survive the way here."""
+"""In a calm fleet a leased slot has almost expired when it arrives; allow for the transit."""
 
 
 @dataclass(slots=True)
@@ -81,6 +83,27 @@ class _Blocks:
         self.units = 0.0
 
 
+class _Ledger:
+    """What this node has promised: seconds of the fleet's calendar, by the second they are due."""
+
+    def __init__(self) -> None:
+        self._due: dict[int, float] = {}
+
+    def add(self, due: float, seconds: float) -> None:
+        second = int(due)
+        self._due[second] = self._due.get(second, 0.0) + seconds
+
+    def outstanding(self, now: float) -> float:
+        """Seconds promised and not due yet. What is due is forgotten."""
+        self._due = {second: part for second, part in self._due.items() if second >= int(now)}
+        return sum(self._due.values())
+
+    @property
+    def last(self) -> float:
+        """When the last of them is due."""
+        return max(self._due, default=0) + 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What the next lease should bring, in slots, and what there is to report."""
@@ -90,11 +113,15 @@ class Wish:
     vacated: int
     admitted: float
     hint: float
+    promised_s: float
+    """Seconds of the fleet's calendar that this node has promised, or holds."""
+    promised_until: float
+    """When the last of them is due."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What it brought. Times on the fleet's clock."""
+    """What it brought. Local times."""
 
     now: float
     first: float
@@ -120,7 +147,7 @@ class LeasedCalendar:
         Args:
             settings: of the fleet's calendar.
             rate_per_s: R of the fleet.
-            now: the fleet's clock, seconds.
+            now: local time, seconds.
             on_need: called when a lease should be fetched.
         """
         self._settings = settings
@@ -130,6 +157,7 @@ class LeasedCalendar:
         self._alone: SlotCalendar | None = None
         self._main = _Blocks()
         self._priority = _Blocks()
+        self._ledger = _Ledger()
         self._waiting = 0
         self._front = now - settings.burst / rate_per_s
         self._vacated = 0.0
@@ -147,6 +175,10 @@ class LeasedCalendar:
     def alone(self) -> bool:
         return self._alone is not None
 
+    @property
+    def _step_s(self) -> float:
+        return (1 + self._settings.headroom) / self._fleet_rate_per_s
+
     def ready(self, now: float) -> bool:
         if self._alone is not None:
             return True
@@ -158,6 +190,14 @@ class LeasedCalendar:
         return False
 
     def reserve(self, now: float, cost: float, *, priority: bool) -> float | None:
+        slot = self._reserve(now, cost, priority=priority)
+        if slot is not None and slot > now:
+            # A priority slot is early; the calendar is longer by it at its far end.
+            due = max(slot, self._front) if priority and self._alone is None else slot
+            self._ledger.add(due, cost * self._step_s)
+        return slot
+
+    def _reserve(self, now: float, cost: float, *, priority: bool) -> float | None:
         if self._alone is not None:
             return self._alone.reserve(now, cost, priority=priority)
         asked = self._asked
@@ -199,7 +239,7 @@ class LeasedCalendar:
 
     # The shell's side
 
-    def wish(self) -> Wish:
+    def wish(self, now: float) -> Wish:
         """What to ask for now. What has been admitted counts as reported from here on."""
         for name, asked in self._asked.items():
             self._demand[name] = max(asked, self._demand[name] * _DEMAND_FADE)
@@ -215,16 +255,18 @@ class LeasedCalendar:
             vacated=math.ceil(self._demand["vacated"]),
             admitted=admitted,
             hint=self._front,
+            promised_s=self._ledger.outstanding(now)
+            + (self._main.units + self._priority.units) * self._step_s,
+            promised_until=max(self._ledger.last, self._front),
         )
 
     def leased(self, lease: Lease) -> None:
         """A lease came."""
-        step = (1 + self._settings.headroom) / self._fleet_rate_per_s
         if lease.slots:
-            self._main.add(_Block(lease.first, float(lease.slots), step))
+            self._main.add(_Block(lease.first, float(lease.slots), self._step_s))
         if lease.priority:
-            share = self._settings.priority_share
-            self._priority.add(_Block(lease.first_priority, float(lease.priority), step / share))
+            step_s = self._step_s / self._settings.priority_share
+            self._priority.add(_Block(lease.first_priority, float(lease.priority), step_s))
         self._vacated += lease.vacated
         self._front = lease.front
         horizon_s = self._settings.horizon_s

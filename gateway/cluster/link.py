@@ -1,8 +1,9 @@
-"""The connection to Redis: kept up with jittered reconnects, and its loss told once."""
+"""The connection to Redis: kept up with jittered reconnects; why it is of no use is said once."""
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
@@ -11,14 +12,19 @@ import structlog
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from gateway.cluster.errors import RedisUnavailable
+from gateway.cluster.errors import RedisRefused, RedisUnavailable, unavailable
 
 _log = structlog.get_logger(__name__)
 
 _TIMEOUT_S: Final = 1.0
 _WAIT_S: Final = 0.1
 _WAIT_MAX_S: Final = 2.0
-_SCRIPTS: Final = ("lease", "heartbeat", "register", "unregister", "revoke")
+_REFUSED_WAIT_S: Final = 10.0
+"""A mistake is cured by somebody, not by asking often."""
+_SAY_AGAIN_S: Final = 60.0
+_SCRIPTS: Final = (
+    "heartbeat", "lease", "register", "revoke", "rights", "secrets", "unregister",
+)  # fmt: skip
 
 Argument = str | int | float
 
@@ -45,6 +51,10 @@ class RedisLink:
         self._rng = rng
         self._lost = asyncio.Event()
         self._ready = asyncio.Event()
+        self._complaints = {
+            "calls": _Complaint("redis_refuses"),
+            "channels": _Complaint("redis_channels_refused"),
+        }
         self.up = False
         self.on_up: list[Callable[[], Awaitable[None]]] = []
         """Run in order once Redis answers, before the link counts as up."""
@@ -53,29 +63,52 @@ class RedisLink:
     def key(self, name: str) -> str:
         return f"{self._prefix}:{name}"
 
+    @property
+    def trouble(self) -> RedisUnavailable | None:
+        """Why Redis is of no use now, or None."""
+        found = [complaint.about for complaint in self._complaints.values() if complaint.about]
+        return found[0] if found else None
+
+    async def open(self) -> None:
+        """Connect, try every right this room needs, and tell everybody. `run` keeps it up then.
+
+        Raises:
+            RedisRefused: a password, a right or a certificate is wrong.
+            RedisUnavailable: Redis does not answer, or cannot do what it is asked now.
+        """
+        try:
+            async with _translated():
+                await self._redis.ping()
+                await self._try_rights()
+            self._lost.clear()
+            self.up = True
+            for hook in self.on_up:
+                await hook()
+        except RedisUnavailable as exc:
+            if self.up or self._lost.is_set():
+                self._tell_down()
+            self.up = False
+            self._complaints["calls"].say(exc)
+            raise
+        self._complaints["calls"].clear()
+        _log.info("redis_connected")
+        self._ready.set()
+
     async def run(self) -> None:
         """Keep it up, for ever."""
         failures = 0
         while True:
-            try:
-                await self._redis.ping()
-                self._lost.clear()
-                self.up = True
-                for hook in self.on_up:
-                    await hook()
-            except (RedisError, OSError, RedisUnavailable) as exc:
-                if self.up or self._lost.is_set():
-                    self._tell_down()
-                self.up = False
-                failures += 1
-                if failures == 1 or failures % 20 == 0:
-                    _log.warning("redis_unreachable", error=type(exc).__name__, failures=failures)
-                ceiling = min(_WAIT_MAX_S, _WAIT_S * 2 ** min(failures, 10))
-                await asyncio.sleep(self._rng.uniform(0, ceiling))
-                continue
+            if not self._ready.is_set():
+                try:
+                    await self.open()
+                except RedisUnavailable as exc:
+                    failures += 1
+                    ceiling = min(_WAIT_MAX_S, _WAIT_S * 2 ** min(failures, 10))
+                    if isinstance(exc, RedisRefused):
+                        ceiling = _REFUSED_WAIT_S
+                    await asyncio.sleep(self._rng.uniform(0, ceiling))
+                    continue
             failures = 0
-            _log.info("redis_connected")
-            self._ready.set()
             await self._lost.wait()
             self._ready.clear()
             _log.warning("redis_lost")
@@ -101,47 +134,77 @@ class RedisLink:
             RedisUnavailable: Redis is down, or went down.
         """
         if not self.up:
-            raise RedisUnavailable("Redis is not connected")
+            raise RedisUnavailable("unreachable", "not connected")
         try:
-            return await work(self._redis)
-        except (RedisError, OSError) as exc:
-            self._fail()
-            raise RedisUnavailable(f"Redis: {type(exc).__name__}") from exc
+            async with _translated():
+                return await work(self._redis)
+        except RedisUnavailable as exc:
+            self._fail(exc)
+            raise
 
     async def listen(
         self,
         channels: Sequence[str],
         on_message: Callable[[str, str], None],
-        on_listening: Callable[[], Awaitable[None]],
+        on_listening: Callable[[], None],
     ) -> None:
         """Hear `channels` for ever, over every loss of the connection.
 
         Args:
             channels: their names.
             on_message: takes channel and text.
-            on_listening: run each time once all of them are heard: what was said before was missed.
+            on_listening: called each time once all of them are heard: what was said before was
+                missed.
         """
         while True:
             pubsub: PubSub = self._redis.pubsub()
             try:
-                await pubsub.subscribe(*channels)
-                unheard = set(channels)
-                while True:
-                    message = await pubsub.get_message(timeout=None)
-                    if message is None:
-                        continue
-                    if message["type"] == "message":
-                        on_message(message["channel"], message["data"])
-                    elif unheard:
-                        unheard.discard(message["channel"])
-                        if not unheard:
-                            await self.wait_up()
-                            await on_listening()
-            except (RedisError, OSError, RedisUnavailable):
-                self._fail()
+                async with _translated():
+                    await self._hear(pubsub, channels, on_message, on_listening)
+            except RedisRefused as exc:
+                # Calls may go on: what others say is caught up with at the next beat that tells.
+                self._complaints["channels"].say(exc)
+                await asyncio.sleep(self._rng.uniform(0, _REFUSED_WAIT_S))
+            except RedisUnavailable as exc:
+                self._fail(exc)
                 await asyncio.sleep(self._rng.uniform(0, _WAIT_MAX_S))
             finally:
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def _hear(
+        self,
+        pubsub: PubSub,
+        channels: Sequence[str],
+        on_message: Callable[[str, str], None],
+        on_listening: Callable[[], None],
+    ) -> None:
+        await pubsub.subscribe(*channels)
+        unheard = set(channels)
+        while True:
+            message = await pubsub.get_message(timeout=None)
+            if message is None:
+                continue
+            if message["type"] == "message":
+                on_message(message["channel"], message["data"])
+            elif unheard:
+                unheard.discard(message["channel"])
+                if not unheard:
+                    self._complaints["channels"].clear()
+                    on_listening()
+
+    async def _try_rights(self) -> None:
+        name = self.key("rights")
+        script = self._scripts["rights"]
+        await script(keys=[name, f"{name}-members"], args=[name])
+        await self._redis.hgetall(name)
+        await self._redis.hdel(name, "a")
+        await self._redis.zrem(f"{name}-members", "a")
+        pubsub: PubSub = self._redis.pubsub()
+        try:
+            await pubsub.subscribe(name)
+            await pubsub.get_message(timeout=_TIMEOUT_S)
+        finally:
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
         self.up = False
@@ -151,7 +214,38 @@ class RedisLink:
         for told in self.on_down:
             told()
 
-    def _fail(self) -> None:
+    def _fail(self, exc: RedisUnavailable) -> None:
         if self.up:
             self.up = False
+            self._complaints["calls"].say(exc)
             self._lost.set()
+
+
+class _Complaint:
+    """Says why something does not work: at once, when the reason changes, and once a minute."""
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+        self._said_at = 0.0
+        self.about: RedisUnavailable | None = None
+
+    def say(self, exc: RedisUnavailable) -> None:
+        now = asyncio.get_running_loop().time()
+        news = self.about is None or self.about.reason != exc.reason
+        self.about = exc
+        if news or now - self._said_at >= _SAY_AGAIN_S:
+            self._said_at = now
+            say = _log.error if isinstance(exc, RedisRefused) else _log.warning
+            say(self._event, reason=exc.reason, detail=exc.detail)
+
+    def clear(self) -> None:
+        self.about = None
+
+
+@contextlib.asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Raise this room's errors for the library's."""
+    try:
+        yield
+    except (RedisError, OSError) as exc:
+        raise unavailable(exc) from exc

@@ -13,15 +13,16 @@ class Muster:
 
     __slots__ = ("_deadline", "_timeout_s", "complete", "nodes")
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, *, nodes: int = 1) -> None:
         """
         Args:
             timeout_s: a node silent for this long is gone.
+            nodes: how many there are taken to be until Redis has been heard.
         """
         self._timeout_s = timeout_s
         self._deadline: float | None = None
         self.complete = True
-        self.nodes = 1
+        self.nodes = nodes
         """How many share R."""
 
     def lost(self) -> None:

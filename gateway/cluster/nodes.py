@@ -1,13 +1,15 @@
-"""The nodes of a fleet: who lives, how many share R, and what R they agree on."""
+"""The nodes of a fleet: who lives, how many share R, what R they agree on, and what time it is."""
 
 import asyncio
 import random
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from gateway.admission.clock import FleetClock
+from gateway.admission.clock import TOLERANCE_S, FleetClock
 from gateway.cluster.errors import RedisUnavailable
 from gateway.cluster.link import RedisLink
 from gateway.cluster.muster import Muster
@@ -15,7 +17,36 @@ from gateway.cluster.muster import Muster
 _log = structlog.get_logger(__name__)
 
 _INCOMPLETE_BEAT: Final = 0.25
-"""Of a heartbeat: whoever waits for the others wants to hear of them soon."""
+"""Part of a heartbeat: a node that waits for the others asks that often."""
+_PATIENCE_BEATS: Final = 2.5
+"""A dispute about the time lasts so many heartbeats: every other node has spoken by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """What a beat told."""
+
+    rate_per_s: float
+    nodes: int
+    together: bool
+    """Whether this node may take part: all nodes are back, and agree with it on the time."""
+    accepts: dict[str, frozenset[str]]
+    """The ids of ticket secrets that each other node accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHooks:
+    """What the beat asks and tells. Called in the loop; must return at once."""
+
+    proposal: Callable[[], float]
+    """The R this node could live with."""
+    accepted: Callable[[], Sequence[str]]
+    """Ids of the ticket secrets this node accepts."""
+    on_fleet: Callable[[FleetView], None]
+    on_forgotten: Callable[[], None]
+    """Redis does not remember what this node told it."""
+    on_step: Callable[[float], None]
+    """Fleet time made a step of so many seconds."""
 
 
 class NodeRegistry:
@@ -32,9 +63,10 @@ class NodeRegistry:
         node: str,
         heartbeat_s: float,
         timeout_s: float,
+        assumed_nodes: int,
+        marked_keys: Sequence[str],
         clock: FleetClock,
-        proposal: Callable[[], float],
-        on_fleet: Callable[[float, int, bool], None],
+        hooks: NodeHooks,
         rng: random.Random,
     ) -> None:
         """
@@ -43,9 +75,10 @@ class NodeRegistry:
             node: name of this process.
             heartbeat_s: seconds between beats (with jitter).
             timeout_s: a node silent for this long is gone.
+            assumed_nodes: how many share R until Redis has said it.
+            marked_keys: hashes whose loss means that Redis lost its memory.
             clock: the fleet's clock; steered by Redis' time.
-            proposal: the R this node could live with.
-            on_fleet: called with R, the number of nodes, and whether all have found Redis again.
+            hooks: what is asked and told.
             rng: source of jitter.
         """
         self._link = link
@@ -53,11 +86,17 @@ class NodeRegistry:
         self._heartbeat_s = heartbeat_s
         self._timeout_s = timeout_s
         self._clock = clock
-        self._proposal = proposal
-        self._on_fleet = on_fleet
+        self._hooks = hooks
         self._rng = rng
-        self._keys = [link.key("nodes"), link.key("rates")]
-        self._muster = Muster(timeout_s)
+        names = ("nodes", "rates", "fleet", "views", "accepts")
+        self._keys = [*map(link.key, names), *marked_keys]
+        self._muster = Muster(timeout_s, nodes=assumed_nodes)
+        self._beating = asyncio.Lock()
+        self._soon = asyncio.Event()
+        self.epoch = ""
+        """What names the memory of Redis."""
+        self.redis_offset_s = 0.0
+        """How far fleet time is ahead of the clock of Redis."""
         link.on_up.append(self.beat)
         link.on_down.append(self._muster.lost)
 
@@ -66,11 +105,34 @@ class NodeRegistry:
         """How many share R."""
         return self._muster.nodes
 
+    @property
+    def fleet_key(self) -> str:
+        """Where Redis keeps the epoch and the shift of its clock."""
+        return self._keys[2]
+
+    @property
+    def alive_key(self) -> str:
+        """Where Redis keeps who lives."""
+        return self._keys[0]
+
+    def beat_soon(self) -> None:
+        """Something is in doubt that a beat decides."""
+        self._soon.set()
+
     async def run(self) -> None:
         """Beat for ever; while Redis is away the link says so, and its return is a beat."""
         while True:
-            beat_s = self._heartbeat_s * (1.0 if self._muster.complete else _INCOMPLETE_BEAT)
-            await asyncio.sleep(beat_s * self._rng.uniform(0.8, 1.0))
+            settled = self._muster.complete and not self._clock.disputed
+            beat_s = self._heartbeat_s * (1.0 if settled else _INCOMPLETE_BEAT)
+            try:
+                await asyncio.wait_for(
+                    self._soon.wait(), timeout=beat_s * self._rng.uniform(0.8, 1.0)
+                )
+                # Once for each doubt, and at most so often.
+                await asyncio.sleep(self._heartbeat_s * _INCOMPLETE_BEAT * self._rng.random())
+            except TimeoutError:
+                pass
+            self._soon.clear()
             if self._link.up:
                 try:
                     await self.beat()
@@ -82,20 +144,69 @@ class NodeRegistry:
         Raises:
             RedisUnavailable: Redis is down, or went down.
         """
-        loop = asyncio.get_running_loop()
+        async with self._beating:  # the link's return is a beat as well
+            await self._beat()
+
+    async def _beat(self) -> None:
+        loop, clock, hooks = asyncio.get_running_loop(), self._clock, self._hooks
         began = loop.time()
-        now, nodes, rate = await self._link.script(
-            "heartbeat", self._keys, [self._node, self._timeout_s, self._proposal()]
+        now, nodes, rate, epoch, shift, accepts = await self._link.script(
+            "heartbeat",
+            self._keys,
+            [
+                self._node,
+                self._timeout_s,
+                hooks.proposal(),
+                f"{clock():.6f}" if clock.synced else "",
+                TOLERANCE_S,
+                secrets.token_hex(8),
+                ",".join(hooks.accepted()),
+            ],
         )
-        # Its clock was read about half a round trip ago.
-        self._clock.steer(float(now) + (loop.time() - began) / 2)
+        half_trip_s = (loop.time() - began) / 2
         if not self._link.up:  # this was its last word
-            raise RedisUnavailable("Redis went down")
+            raise RedisUnavailable("unreachable", "went away during a beat")
+        self._hear_time(float(now) + half_trip_s, half_trip_s)
+        self.redis_offset_s = float(shift)
+        if epoch != self.epoch:
+            self._hear_epoch(epoch)
         before = self.nodes
         self._muster.heard(int(nodes), loop.time())
         if self.nodes != before:
             _log.info("fleet_changed", nodes=self.nodes, before=before, rate_per_s=float(rate))
-        self._on_fleet(float(rate), self.nodes, self._muster.complete)
+        others = {
+            name: frozenset(ids.split(","))
+            for name, ids in zip(accepts[::2], accepts[1::2], strict=True)
+            if name != self._node
+        }
+        together = self._muster.complete and not clock.disputed
+        hooks.on_fleet(FleetView(float(rate), self.nodes, together, others))
+
+    def _hear_time(self, reference: float, uncertainty_s: float) -> None:
+        clock = self._clock
+        first, disputed = not clock.synced, clock.disputed
+        step_s = clock.steer(
+            reference,
+            uncertainty_s=uncertainty_s,
+            patience_s=self._heartbeat_s * _PATIENCE_BEATS,
+        )
+        if clock.disputed and not disputed:
+            _log.warning("clock_disputed", seconds=round(reference - clock(), 1))
+        if step_s:
+            if abs(step_s) > TOLERANCE_S:
+                _log.warning("clock_stepped", seconds=round(step_s, 3), first=first)
+            self._hooks.on_step(step_s)
+
+    def _hear_epoch(self, epoch: str) -> None:
+        known, self.epoch = self.epoch, epoch
+        if known:
+            _log.warning("redis_forgot", hint="every node gives back what it knows")
+            self._muster.lost()
+            self._hooks.on_forgotten()
+
+    def alone(self) -> None:
+        """Redis was not there at the start: this node keeps to its share until all have met."""
+        self._muster.lost()
 
     async def leave(self) -> None:
         """This node stops: its share is the others' at once.
@@ -103,10 +214,11 @@ class NodeRegistry:
         Raises:
             RedisUnavailable: Redis is down, or went down.
         """
-        alive, rates = self._keys
+        alive, rates, _fleet, views, accepts = self._keys[:5]
 
         async def forget(client: object) -> None:
             await client.zrem(alive, self._node)  # type: ignore[attr-defined]
-            await client.hdel(rates, self._node)  # type: ignore[attr-defined]
+            for key in (rates, views, accepts):
+                await client.hdel(key, self._node)  # type: ignore[attr-defined]
 
         await self._link.call(forget)

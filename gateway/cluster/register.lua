@@ -1,8 +1,10 @@
 -- Devices of a node, each with its fence: the newest connection of a device wins, on any node.
 -- Older connections elsewhere are told on their node's channel; ours that are older are returned.
-local devices, prefix, node = KEYS[1], ARGV[1], ARGV[2]
+-- A node that is gone holds no device, nor does a fence from the future (a clock that was wrong).
+local devices, alive, prefix, node = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+local fence_max = tonumber(ARGV[3])
 local stale = {}
-for index = 3, #ARGV, 2 do
+for index = 4, #ARGV, 2 do
   local device, fence = ARGV[index], ARGV[index + 1]
   local holder = redis.call('HGET', devices, device)
   local holder_fence, holder_node = 0, nil
@@ -10,12 +12,14 @@ for index = 3, #ARGV, 2 do
     local found, node_found = string.match(holder, '^(%d+) (.+)$')
     holder_fence, holder_node = tonumber(found), node_found
   end
-  if tonumber(fence) >= holder_fence then
+  local counts = holder_node and holder_node ~= node and holder_fence <= fence_max
+    and redis.call('ZSCORE', alive, holder_node)
+  if not counts or tonumber(fence) >= holder_fence then
     redis.call('HSET', devices, device, fence .. ' ' .. node)
     if holder_node and holder_node ~= node then
       redis.call('PUBLISH', prefix .. holder_node, 'takeover ' .. device .. ' ' .. fence)
     end
-  elseif holder_node ~= node then
+  else
     stale[#stale + 1] = device
     stale[#stale + 1] = string.format('%d', holder_fence)
   end

@@ -44,7 +44,13 @@ class RevocationFeed:
         self._key = link.key("revoked")
 
     @property
+    def key(self) -> str:
+        """Where Redis keeps them."""
+        return self._key
+
+    @property
     def channel(self) -> str:
+        """Where they are told."""
         return self._link.key("revocations")
 
     async def share(self, facts: Sequence[Revocation]) -> None:

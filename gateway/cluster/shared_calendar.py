@@ -4,46 +4,61 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.admission.calendar import CalendarSettings
-from gateway.admission.clock import FleetClock
+from gateway.admission.clock import TOLERANCE_S, FleetClock
 from gateway.cluster.errors import RedisUnavailable
 from gateway.cluster.leased_calendar import Lease, LeasedCalendar
 from gateway.cluster.link import RedisLink
+from gateway.cluster.nodes import NodeRegistry
 
 
 class SharedCalendar:
-    """Keeps a `LeasedCalendar` supplied: at most one call in flight, at most one each `lease_s`."""
+    """Keeps a `LeasedCalendar` supplied: at most one call in flight, at most one each `lease_s`.
+
+    The calendar reckons in local time, Redis in fleet time; this is where they meet.
+    """
 
     def __init__(
         self,
         link: RedisLink,
         settings: CalendarSettings,
         *,
+        node: str,
+        nodes: NodeRegistry,
         rate_per_s: float,
         lease_s: float,
         clock: FleetClock,
+        local: Callable[[], float],
         on_leased: Callable[[], None],
     ) -> None:
         """
         Args:
             link: to Redis.
             settings: of the fleet's calendar.
+            node: name of this process.
+            nodes: says what Redis remembers, and beats when a lease is refused.
             rate_per_s: R until the fleet has agreed on one.
             lease_s: least time between two leases, seconds.
             clock: the fleet's clock.
+            local: local time, seconds.
             on_leased: called when there are new slots to hand out.
         """
         self._link = link
         self._settings = settings
+        self._node = node
+        self._nodes = nodes
         self._lease_s = lease_s
         self._clock = clock
+        self._local = local
         self._on_leased = on_leased
         self._needed = asyncio.Event()
+        self._keys = [link.key("calendar"), nodes.fleet_key, link.key("promises")]
         self.leases = 0
         self.calendar = LeasedCalendar(
-            settings, rate_per_s=rate_per_s, now=clock(), on_need=self._needed.set
+            settings, rate_per_s=rate_per_s, now=local(), on_need=self._needed.set
         )
-        self.calendar.go_alone(clock())
-        link.on_down.append(self._on_down)
+        self.calendar.set_fleet(rate_per_s, nodes.nodes)
+        self.calendar.go_alone(local())
+        link.on_down.append(self.go_alone)
 
     async def run(self) -> None:
         """Lease for ever."""
@@ -55,12 +70,12 @@ class SharedCalendar:
             await asyncio.sleep(self._lease_s)
 
     async def _lease(self) -> None:
-        calendar, settings = self.calendar, self._settings
-        wish = calendar.wish()
+        calendar, settings, clock = self.calendar, self._settings, self._clock
+        wish = calendar.wish(self._local())
         try:
             reply = await self._link.script(
                 "lease",
-                [self._link.key("calendar")],
+                self._keys,
                 [
                     calendar.rate_per_s,
                     settings.burst,
@@ -72,16 +87,37 @@ class SharedCalendar:
                     wish.priority,
                     wish.vacated,
                     f"{wish.admitted:.3f}",
-                    f"{wish.hint:.6f}",
+                    f"{wish.hint + clock.offset_s:.6f}",
+                    self._node,
+                    self._nodes.epoch,
+                    f"{clock():.6f}",
+                    TOLERANCE_S,
+                    f"{wish.promised_s:.6f}",
+                    f"{wish.promised_until + clock.offset_s:.6f}",
                 ],
             )
         except RedisUnavailable:
             calendar.undo(wish)
             return
-        now, first, slots, first_priority, priority, vacated, front = map(float, reply)
+        if reply[0] != "leased":
+            # Redis forgot, or names another time: a beat clears it up.
+            calendar.undo(wish)
+            self.go_alone()
+            self._nodes.beat_soon()
+            return
+        now, first, slots, first_priority, priority, vacated, front = map(float, reply[1:])
+        offset_s = clock.offset_s
         self.leases += 1
         calendar.leased(
-            Lease(now, first, int(slots), first_priority, int(priority), int(vacated), front)
+            Lease(
+                now - offset_s,
+                first - offset_s,
+                int(slots),
+                first_priority - offset_s,
+                int(priority),
+                int(vacated),
+                front - offset_s,
+            )
         )
         self._on_leased()
 
@@ -91,6 +127,7 @@ class SharedCalendar:
             self.calendar.rejoin()
             self._needed.set()
 
-    def _on_down(self) -> None:
-        self.calendar.go_alone(self._clock())
+    def go_alone(self) -> None:
+        """This node cannot lease: it goes on with its share."""
+        self.calendar.go_alone(self._local())
         self._on_leased()

@@ -1,0 +1,52 @@
+"""The ticket secrets of a node on disk: its own, and those its fleet has used."""
+
+import secrets
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from gateway import durable_file
+from gateway.admission.keyring import Keyring
+
+_log = structlog.get_logger(__name__)
+
+_KEPT_MAX: Final = 8
+
+
+class KeptSecrets:
+    """Two files in the data directory, readable by their owner only.
+
+    A restart honours the tickets of its predecessor, and while Redis is away it also issues with
+    the secret of the fleet.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._own = directory / "ticket-secret"
+        self._fleet = directory / "fleet-secrets"
+
+    def load(self, configured: list[bytes]) -> Keyring:
+        """The node's secrets. Without configured ones it has one of its own, made on first use.
+
+        Raises:
+            OSError: a file can be neither read nor made.
+        """
+        if not configured and not self._own.exists():
+            durable_file.create(self._own, secrets.token_urlsafe(32))
+        kept = [
+            line
+            for path in (self._own, self._fleet)
+            if path.exists()
+            for line in path.read_bytes().split()
+        ]
+        return Keyring(configured, kept)
+
+    def keep(self, keyring: Keyring) -> None:
+        """Write down what the fleet uses; the last line is what it issues with."""
+        if keyring.configured:
+            return
+        lines = [*reversed(keyring.secrets)][-_KEPT_MAX:]
+        try:
+            durable_file.replace(self._fleet, "".join(f"{line.decode()}\n" for line in lines))
+        except OSError as exc:
+            _log.error("ticket_secrets_not_kept", file=str(self._fleet), error=exc.strerror)
