@@ -164,7 +164,7 @@ class FleetNode:
         url = settings.redis_url.get_secret_value()
         self.link = link = RedisLink(url, prefix=settings.key_prefix, rng=rng)
         self._secrets = SharedSecrets(link, keyring, on_change=hooks.on_secrets)
-        link.on_up.append(self._secrets.exchange)
+        link.on_up += [self._secrets.exchange, self._mark_behind]
         self.nodes = NodeRegistry(
             link,
             node=node,
@@ -239,6 +239,8 @@ class FleetNode:
         except (RedisUnavailable, TimeoutError):
             _log.warning("started_without_redis", assumed_nodes=self.nodes.nodes)
             self.nodes.alone()
+            self.keyring.ask_nobody()
+            self._hooks.on_secrets()
 
     async def _meet(self) -> None:
         await self.link.open()
@@ -304,6 +306,10 @@ class FleetNode:
             _log.error("revocation_not_shared", error=str(exc))  # the message is whole
             return False
         return True
+
+    async def _mark_behind(self) -> None:
+        """Redis answers again: what was said meanwhile was not heard."""
+        self._behind.set()
 
     async def _give_back(self) -> None:
         """When something may have been missed: tell all that this node knows, and hear all."""

@@ -87,6 +87,11 @@ class Keyring:
             self._by_id.setdefault(secret_id(secret), secret)
         return len(self._by_id) > before
 
+    def ask_nobody(self) -> None:
+        """The others cannot be asked: issue with the secret they have had for longest."""
+        if self.configured:
+            self._issuing = self._preferred[-1]
+
     def choose(self, others: Mapping[str, frozenset[str]]) -> bool:
         """Choose what to issue with.
 

@@ -50,7 +50,8 @@ if next_free - now > SLACK then
   next_free = math.min(next_free, now + explained * (1 + SLACK_SHARE) + SLACK)
 end
 next_priority = math.min(next_priority, math.max(next_free, now))
-meter = math.min(meter, now + horizon)
+-- A promise kept over the meter puts it in debt, but never in so much.
+meter = math.min(meter, now + burst / rate)
 
 local first_priority, got_priority = 0, 0
 if want_priority > 0 and next_free > now and next_priority < next_free then

@@ -10,6 +10,8 @@ from typing import Any, Final
 import redis.asyncio
 import structlog
 from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.cluster.errors import RedisRefused, RedisUnavailable, unavailable
@@ -22,6 +24,8 @@ _WAIT_MAX_S: Final = 2.0
 _REFUSED_WAIT_S: Final = 10.0
 """A mistake is cured by somebody, not by asking often."""
 _SAY_AGAIN_S: Final = 60.0
+_LISTEN_PING_S: Final = 1.5
+"""A subscription is asked so often whether it lives: a silent one looks like a quiet one."""
 _SCRIPTS: Final = (
     "heartbeat", "lease", "register", "revoke", "rights", "secrets", "unregister",
 )  # fmt: skip
@@ -40,7 +44,11 @@ class RedisLink:
             rng: source of jitter.
         """
         self._redis = redis.asyncio.Redis.from_url(
-            url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, decode_responses=True
+            url,
+            socket_timeout=_TIMEOUT_S,
+            socket_connect_timeout=_TIMEOUT_S,
+            decode_responses=True,
+            retry=Retry(NoBackoff(), 0),  # `run` repeats; a lease taken twice would be lost once
         )
         source = files("gateway.cluster")
         self._scripts = {
@@ -78,6 +86,8 @@ class RedisLink:
         """
         try:
             async with _translated():
+                # What is left of the connections before may be half open.
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
                 await self._redis.ping()
                 await self._try_rights()
             self._lost.clear()
@@ -162,11 +172,10 @@ class RedisLink:
                 async with _translated():
                     await self._hear(pubsub, channels, on_message, on_listening)
             except RedisRefused as exc:
-                # Calls may go on: what others say is caught up with at the next beat that tells.
                 self._complaints["channels"].say(exc)
                 await asyncio.sleep(self._rng.uniform(0, _REFUSED_WAIT_S))
-            except RedisUnavailable as exc:
-                self._fail(exc)
+            except RedisUnavailable:
+                # Whether Redis is away the calls find out; what is missed here is caught up with.
                 await asyncio.sleep(self._rng.uniform(0, _WAIT_MAX_S))
             finally:
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
@@ -180,13 +189,19 @@ class RedisLink:
     ) -> None:
         await pubsub.subscribe(*channels)
         unheard = set(channels)
+        asked = False
         while True:
-            message = await pubsub.get_message(timeout=None)
+            message = await pubsub.get_message(timeout=_LISTEN_PING_S)
             if message is None:
+                if asked:
+                    raise RedisUnavailable("no_answer", "the subscription is silent")
+                await pubsub.ping()
+                asked = True
                 continue
+            asked = False
             if message["type"] == "message":
                 on_message(message["channel"], message["data"])
-            elif unheard:
+            elif message["type"] == "subscribe" and unheard:
                 unheard.discard(message["channel"])
                 if not unheard:
                     self._complaints["channels"].clear()

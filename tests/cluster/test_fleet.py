@@ -173,7 +173,7 @@ async def test_a_node_back_at_redis_keeps_its_share_until_the_missing_are_gone(t
         await eventually(lambda: fleet_of(one)["alone"] and fleet_of(two)["alone"])
         await two.stop()
         redis.start()
-        await within(one._reception._link.wait_up())
+        await within(one._reception._membership.link.wait_up())
         assert fleet_of(one)["alone"]
         assert one.status()["admission"]["rate_per_s"] == 300
         await eventually(lambda: not fleet_of(one)["alone"])

@@ -45,7 +45,7 @@ class LeasedTown(Town):
     def lease(self):
         self.needed = False
         self.leases += 1
-        self.calendar.leased(self.redis.lease(self.calendar.wish(), self.now))
+        self.calendar.leased(self.redis.lease(self.calendar.wish(self.now), self.now))
         self.settle(self.desk.poll(self.now))
 
 
@@ -75,7 +75,7 @@ def test_alone_it_goes_on_with_its_share_behind_what_was_promised():
     assert slots[1] - slots[0] == pytest.approx(1.01 / 30)
     calendar.rejoin()
     assert not calendar.alone
-    assert calendar.wish().hint == pytest.approx(slots[3] + 1.01 / 30)
+    assert calendar.wish(0.0).hint == pytest.approx(slots[3] + 1.01 / 30)
 
 
 def test_a_lease_nobody_needed_in_time_is_dropped():
@@ -96,7 +96,7 @@ def test_slots_are_never_handed_out_twice():
         now += rng.uniform(0, 0.005)
         node = rng.choice(nodes)
         if not node.ready(now):
-            node.leased(redis.lease(node.wish(), now))
+            node.leased(redis.lease(node.wish(now), now))
         if node.ready(now):
             handed.append(node.reserve(now, 1.0, priority=False))
     assert len(set(handed)) == len(handed)
