@@ -1,0 +1,152 @@
+"""The client under test: a process that is told what to do, line by line.
+
+On its standard input it gets JSON objects, one a line:
+
+    {"do": "send", "type": "t", "data": ..}      queue a message
+    {"do": "credential", "token": ".."}          the answer to `credential`
+    {"do": "stop"}                               end in order, with exit code 0
+
+On its standard output it says, one a line:
+
+    {"event": "ready", "can": [..]}              what it supports; see README.md
+    {"event": "credential"}                      it needs a credential: at its start, before one
+                                                 expires, and after one was refused
+    {"event": "queued"}                          a message is in its outbox (for each `send`)
+    {"event": "rejected", "error": ".."}         the application is told of a message given up
+    {"event": "ended", "error": ".."}            it has given up connecting
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from clients.conformance.errors import Mismatch
+
+_LINE_BYTES_MAX: Final = 1_048_576
+_EXIT_S: Final = 5.0
+
+
+class Subject:
+    """One process of the client under test."""
+
+    def __init__(
+        self, command: Sequence[str], environment: dict[str, str], credentials: Sequence[str]
+    ) -> None:
+        """
+        Args:
+            command: that starts it.
+            environment: beside the present one.
+            credentials: tokens to give, one for each time it asks; the last one for ever.
+        """
+        self._command = command
+        self._environment = environment
+        self._credentials = list(credentials)
+        self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.asked = 0
+        """How often it asked for a credential."""
+        self.can: frozenset[str] = frozenset()
+        self._queued = asyncio.Semaphore(0)
+        self._process: asyncio.subprocess.Process
+        self._reading: asyncio.Task[None]
+
+    async def start(self) -> None:
+        """
+        Raises:
+            Mismatch: it does not start.
+        """
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            env=os.environ | self._environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_LINE_BYTES_MAX,
+        )
+        self._reading = asyncio.create_task(self._read(), name="subject")
+        ready = await self.next_event()
+        if ready.get("event") != "ready":
+            raise Mismatch(f"the first line of a client is ready, not {ready}")
+        self.can = frozenset(ready.get("can", ()))
+
+    async def _read(self) -> None:
+        output = self._process.stdout
+        assert output is not None
+        async for line in output:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                event = {"event": "noise", "line": line.decode(errors="replace")}
+            if event.get("event") == "queued":
+                self._queued.release()
+            elif event.get("event") == "credential":
+                place = min(self.asked, len(self._credentials) - 1)
+                self.asked += 1
+                await self.tell({"do": "credential", "token": self._credentials[place]})
+            else:
+                self.events.put_nowait(event)
+        self.events.put_nowait({"event": "exit"})
+
+    async def tell(self, order: dict[str, Any]) -> None:
+        """Send an order; nothing if it has ended."""
+        pipe = self._process.stdin
+        assert pipe is not None
+        with contextlib.suppress(ConnectionError):
+            pipe.write(json.dumps(order).encode() + b"\n")
+            await pipe.drain()
+
+    async def queued(self, count: int, within_s: float = 15.0) -> None:
+        """
+        Raises:
+            Mismatch: so many messages are not queued in time.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                for _ in range(count):
+                    await self._queued.acquire()
+        except TimeoutError:
+            raise Mismatch("a message was not queued") from None
+
+    async def next_event(self, within_s: float = 15.0) -> dict[str, Any]:
+        """
+        Raises:
+            Mismatch: it says nothing in time.
+        """
+        try:
+            return await asyncio.wait_for(self.events.get(), within_s)
+        except TimeoutError:
+            raise Mismatch(f"the client said nothing for {within_s:.1f} s") from None
+
+    async def stop(self) -> None:
+        """
+        Raises:
+            Mismatch: it does not end in order.
+        """
+        await self.tell({"do": "stop"})
+        try:
+            code = await asyncio.wait_for(self._process.wait(), _EXIT_S)
+        except TimeoutError:
+            raise Mismatch(f"the client did not end within {_EXIT_S:.0f} s of stop") from None
+        if code != 0:
+            raise Mismatch(f"the client ended with code {code}")
+
+    async def kill(self) -> None:
+        """End it, whatever it does."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        await self._reading
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+
+def mint(name: str, lifetime_s: float) -> str:
+    """A token that a client can read the lifetime of; only a script's gateway believes it."""
+    now = int(time.time())
+    claims = {"sub": "veh-1", "jti": name, "iat": now, "exp": now + lifetime_s}
+    parts = ({"alg": "none", "typ": "JWT"}, claims)
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts]
+    return b".".join([*encoded, b"c2lnbmF0dXJl"]).decode()
