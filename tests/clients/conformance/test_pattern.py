@@ -8,7 +8,10 @@ from clients.conformance.pattern import check, fill
     ("pattern", "value"),
     [
         ({"ack": 1}, {"ack": 1}),
-        ({"a": "$int", "b": "$text", "c": "$any", "d": "$object"}, {"a": 1, "b": "", "c": [], "d": {}}),
+        (
+            {"a": "$int", "b": "$text", "c": "$any", "d": "$object"},
+            {"a": 1, "b": "", "c": [], "d": {}},
+        ),
         ({"a": 1, "$may": ["b", "c"]}, {"a": 1, "c": 2}),
         ([1, {"a": "$any"}], [1, {"a": None}]),
         (None, None),

@@ -1,0 +1,93 @@
+// The outbox: messages until they are settled, each under the (id, seq) it keeps.
+//
+// Each start takes a new random id for what it adds. What was there keeps its names, and counts as
+// sent: so no copy of the storage that comes back gives one (id, seq) to two messages.
+
+const encoder = new TextEncoder();
+
+const freshId = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
+
+export class Outbox {
+  // storage: { load(): string | null, save(text: string): void }, durable when `save` returns.
+  // It keeps the whole outbox as one text, which suits some thousands of messages.
+  constructor(storage) {
+    this.storage = storage;
+    const kept = JSON.parse(storage.load() ?? '{"features":false,"runs":[]}');
+    this.features = kept.features; // gateways here announce features
+    this.runs = kept.runs.filter((run) => run.messages.length > 0);
+    for (const run of this.runs) {
+      run.next = run.messages.at(-1).seq + 1;
+      run.sent = run.next - 1; // all of it may have been sent
+    }
+    this.renew();
+  }
+
+  renew() {
+    this.current = { id: freshId(), next: 1, sent: 0, messages: [] };
+    this.runs.push(this.current);
+  }
+
+  save() {
+    const runs = this.runs.map(({ id, messages }) => ({ id, messages }));
+    this.storage.save(JSON.stringify({ features: this.features, runs }));
+  }
+
+  get size() {
+    return this.runs.reduce((sum, run) => sum + run.messages.length, 0);
+  }
+
+  rememberFeatures(features) {
+    if (features !== this.features) {
+      this.features = features;
+      this.save();
+    }
+  }
+
+  // Queue a message. Its data is encoded once, so that no repeat can differ by a byte.
+  add(type, data, time) {
+    const run = this.current;
+    const at = Date.now();
+    run.messages.push({ seq: run.next++, type, data: JSON.stringify(data ?? null), time, at });
+    this.save();
+  }
+
+  // What the next hello speaks for: the oldest id that has messages, else the current one.
+  head() {
+    this.runs = this.runs.filter((run) => run.messages.length > 0 || run === this.current);
+    return this.runs[0];
+  }
+
+  hello(run) {
+    const oldest = run.messages[0];
+    const hello = { outbox: run.id, oldest: oldest?.seq ?? run.next };
+    if (oldest) hello.age_ms = Math.max(0, Date.now() - oldest.at);
+    if (this.features) hello.sent = run.sent;
+    return hello;
+  }
+
+  // Forget all of `run` up to `seq`. Beyond what was ever given: all of it, and its id.
+  settle(run, seq) {
+    const before = run.messages.length;
+    run.messages = run.messages.filter((message) => message.seq > seq);
+    if (seq >= run.next) {
+      run.messages = [];
+      if (run === this.current) this.renew();
+    }
+    if (run.messages.length !== before) this.save();
+  }
+
+  remove(run, seq) {
+    run.messages = run.messages.filter((message) => message.seq !== seq);
+    this.save();
+  }
+}
+
+export const bytesOf = (text) => encoder.encode(text).length;
+
+// A message as it goes over the wire.
+export const textOf = ({ seq, type, data, time }) =>
+  `{"seq":${seq},"type":${JSON.stringify(type)},"data":${data}` +
+  (time === undefined ? "}" : `,"time":${JSON.stringify(time)}}`);

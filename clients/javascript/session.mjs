@@ -1,0 +1,178 @@
+// One session on one WebSocket: what was heard, what may be said.
+
+import { bytesOf, textOf } from "./outbox.mjs";
+
+const HELLO_PATIENCE_MS = 90_000;
+
+export class Session {
+  // device: { outbox, onWelcome, onNotice, onGoaway, onReject, onCommand, onEnd }
+  constructor(socket, device) {
+    this.socket = socket;
+    this.device = device;
+    this.outbox = device.outbox;
+    this.welcomed = false;
+    this.leaving = false; // after goaway: acks are heard, nothing is sent
+    this.ended = false;
+    this.held = false;
+    this.waiting = true; // for welcome, or for the answer to a further hello
+    this.passed = false; // this id has no more that could be sent in order
+    this.keepalive = 30_000;
+    this.heardAt = this.saidAt = this.openedAt = performance.now();
+    socket.onopen = () => this.greet();
+    socket.onmessage = (event) => this.hear(event.data);
+    socket.onclose = (event) => this.end(event.code, event.reason);
+    socket.onerror = () => {}; // a close follows
+    this.watch = setInterval(() => this.look(), 100);
+  }
+
+  say(text) {
+    if (this.socket.readyState === 1) this.socket.send(text);
+  }
+
+  greet() {
+    this.run = this.outbox.head();
+    const hello = this.outbox.hello(this.run);
+    this.extended = "sent" in hello;
+    this.saidAt = performance.now();
+    this.say(JSON.stringify({ hello }));
+  }
+
+  end(code, reason) {
+    if (this.ended) return;
+    this.ended = true;
+    clearInterval(this.watch);
+    this.device.onEnd(this, code, reason, performance.now() - this.openedAt);
+  }
+
+  // Close, and do not wait for a peer that may be gone.
+  leave(code = 1006) {
+    this.socket.close(1000);
+    this.end(code, "");
+  }
+
+  // A page sees no pings: what it is owed and does not get tells of a dead connection.
+  look() {
+    const now = performance.now();
+    const owed = this.welcomed && !this.held && this.sent > this.acked;
+    const silent = now - Math.max(this.heardAt, this.saidAt);
+    if (owed && silent > 2 * this.keepalive) this.leave();
+    if (this.waiting && this.run && silent > HELLO_PATIENCE_MS) this.leave();
+  }
+
+  // Hearing
+
+  hear(text) {
+    if (this.ended) return;
+    this.heardAt = performance.now();
+    const frame = JSON.parse(text);
+    if (frame.welcome) this.onWelcome(frame.welcome);
+    if (!this.welcomed) return this.leave(1002);
+    if (frame.resume) this.resume(frame.resume, frame.credit ?? 0);
+    if (frame.ack !== undefined) this.onAck(frame.ack, frame.credit ?? 0);
+    if (frame.hold) this.held = true;
+    if (frame.reject) this.device.onReject(frame.reject);
+    if (frame.notice) this.device.onNotice(frame.notice);
+    if (frame.command) this.onCommand(frame.command);
+    if (frame.goaway) {
+      this.leaving = true;
+      this.device.onGoaway(this, frame.goaway);
+    }
+    this.pump();
+  }
+
+  onWelcome(welcome) {
+    this.welcomed = true;
+    this.keepalive = welcome.keepalive_ms ?? this.keepalive;
+    this.features = welcome.features ?? [];
+    this.limits = {
+      message: welcome.max_message_bytes ?? 65_536,
+      frame: welcome.max_frame_bytes ?? 65_536,
+      messages: welcome.max_messages_per_frame ?? 1_000,
+    };
+    this.outbox.rememberFeatures(welcome.features !== undefined);
+    this.resume(welcome.resume, welcome.credit);
+    this.device.onWelcome(this, welcome);
+  }
+
+  resume({ seq }, credit) {
+    this.waiting = this.held = this.passed = false;
+    if (seq >= this.run.next) this.passed = true;
+    this.outbox.settle(this.run, seq);
+    this.acked = this.sent = seq;
+    this.limit = seq + credit;
+  }
+
+  onAck(seq, credit) {
+    this.held = false;
+    this.acked = Math.max(this.acked, seq);
+    this.limit = Math.max(this.limit, this.acked + credit);
+    this.outbox.settle(this.run, this.acked);
+  }
+
+  async onCommand({ id, type, data = null }) {
+    let result;
+    try {
+      result = { id, ok: true, data: await this.device.onCommand({ id, type, data }) };
+    } catch (error) {
+      result = { id, ok: false, data: String(error?.message ?? error) };
+    }
+    if (!this.ended) this.say(JSON.stringify({ result }));
+  }
+
+  // Saying
+
+  // Send what may be sent now. Called whenever something has changed.
+  pump() {
+    while (this.welcomed && !this.ended && !this.waiting && !this.leaving) {
+      if (this.held) return;
+      if (this.passed) return this.passOn();
+      const batch = this.nextBatch();
+      if (batch === null) continue;
+      if (batch.length === 0) return this.passOn();
+      this.sent = this.run.sent = Math.max(this.run.sent, batch.at(-1).seq);
+      this.sent = batch.at(-1).seq;
+      this.saidAt = performance.now();
+      const texts = batch.map(textOf);
+      this.say(texts.length === 1 ? texts[0] : `[${texts.join(",")}]`);
+    }
+  }
+
+  // Messages that follow what was sent and fit; null if one was given up and to look again.
+  nextBatch() {
+    const { frame, message: messageMax, messages } = this.limits;
+    const window = Math.min(this.limit - this.sent, messages);
+    const batch = [];
+    let size = 2;
+    for (const message of this.run.messages) {
+      if (message.seq <= this.sent) continue;
+      if (batch.length >= window || message.seq !== this.sent + batch.length + 1) break;
+      const bytes = bytesOf(textOf(message)) + 1;
+      if (bytesOf(message.data) > messageMax || bytes - 1 > frame) {
+        if (batch.length > 0) break;
+        this.outbox.remove(this.run, message.seq);
+        this.device.onReject({ seq: message.seq, error: "too_large", detail: "for this gateway" });
+        return null;
+      }
+      if (batch.length > 0 && size + bytes > frame) break;
+      size += bytes;
+      batch.push(message);
+    }
+    return batch;
+  }
+
+  // This id is empty, or has a hole next: with everything settled, go on with what follows.
+  passOn() {
+    const next = this.run.messages.find((message) => message.seq > this.sent);
+    if (next && next.seq === this.sent + 1 && !this.passed) return; // only the credit is spent
+    if (this.acked < this.sent) return;
+    const head = this.outbox.head();
+    if (head.messages.length === 0) return; // nothing to send at all
+    if (head === this.run && head.messages[0].seq === this.sent + 1 && !this.passed) return;
+    if (!this.features.includes("outboxes")) {
+      this.socket.close(1000);
+      return this.end(1000, "");
+    }
+    this.waiting = true;
+    this.greet();
+  }
+}

@@ -1,0 +1,191 @@
+// A small client of the wire contract `tidegate.v1`, for browsers and Node (22 or newer).
+//
+//   const device = new Device({ url, credential: async (refused) => jwt, storage });
+//   device.start();
+//   device.send("battery.low", { soc: 7 });
+//   await device.stop();
+
+import { Outbox } from "./outbox.mjs";
+import { Policy } from "./policy.mjs";
+import { Session } from "./session.mjs";
+
+const OFFENCES = [1002, 1003, 1007, 1008, 1009, 4409];
+const RENEW_SHARE = [0.7, 0.9];
+
+export class Device {
+  // credential(refused): a JWT; `refused` is the gateway's word on the last one, or null.
+  // storage: { load(), save(text) }; without it messages live as long as the page.
+  // onCommand(command): its return value, or what it throws, is the result.
+  constructor({ url, credential, storage, onReject, onCommand, onEnded, scale = 1 }) {
+    this.urls = [url].flat();
+    this.credential = credential;
+    this.outbox = new Outbox(storage ?? { load: () => null, save: () => {} });
+    this.policy = new Policy(scale);
+    this.onReject = onReject ?? (() => {});
+    this.onCommand = onCommand ?? (() => Promise.reject(new Error("no commands here")));
+    this.onEnded = onEnded ?? (() => {});
+    this.token = null;
+    this.refused = null;
+    this.session = null; // the newest
+    this.old = null; // sent away, still heard until the next one stands
+    this.stopped = false;
+  }
+
+  get pending() {
+    return this.outbox.size;
+  }
+
+  send(type, data, time) {
+    this.outbox.add(type, data, time);
+    this.session?.pump();
+  }
+
+  start() {
+    this.running = this.run();
+  }
+
+  async stop() {
+    this.stopped = true;
+    clearTimeout(this.renewal);
+    this.policy.at(0);
+    const open = [this.session, this.old].filter((session) => session && !session.ended);
+    for (const session of open) session.leave(1000);
+    this.over?.();
+    await this.running;
+  }
+
+  async run() {
+    while (!this.stopped) {
+      await this.policy.wait();
+      if (this.stopped) return;
+      if (this.token === null && !(await this.askForCredential())) continue;
+      if (this.stopped) return;
+      await new Promise((over) => {
+        this.over = over;
+        this.connect();
+      });
+    }
+  }
+
+  connect() {
+    const offer = ["tidegate.v1", `bearer.${this.token}`];
+    if (this.policy.ticket !== null) offer.push(`ticket.${this.policy.ticket}`);
+    const url = `${this.urls[0]}?refusal=close`;
+    this.session = new Session(new WebSocket(url, offer), this);
+  }
+
+  // Credentials
+
+  async askForCredential() {
+    try {
+      const token = await this.credential(this.refused);
+      if (this.revoked && token === this.revoked) {
+        this.stopped = true;
+        this.onEnded("revoked");
+        return false;
+      }
+      this.token = token;
+      this.renewLater(token);
+      return true;
+    } catch {
+      this.policy.failed(); // the issuer is away
+      return false;
+    }
+  }
+
+  // Ask again at random within the last third of the token's own span: a fleet's must not coincide.
+  renewLater(token) {
+    clearTimeout(this.renewal);
+    const span = spanOf(token);
+    if (span === null) return;
+    const share = RENEW_SHARE[0] + Math.random() * (RENEW_SHARE[1] - RENEW_SHARE[0]);
+    const wait = Math.min(Math.max(1_000, span * 1_000 * share), 2 ** 31 - 1);
+    this.renewal = setTimeout(() => this.renew(), wait);
+  }
+
+  async renew() {
+    const before = this.token;
+    if (this.stopped || !(await this.askForCredential()) || this.token === before) return;
+    if (this.session?.welcomed && !this.session.ended) {
+      this.session.say(JSON.stringify({ credential: this.token }));
+    }
+  }
+
+  // What sessions tell
+
+  onWelcome(session, welcome) {
+    this.policy.firstRetry = welcome.first_retry_ms;
+    this.policy.ticket = null;
+    this.refused = this.revoked = null;
+    if (this.old && this.old !== session && !this.old.ended) this.old.leave(1000);
+    this.old = null;
+  }
+
+  onNotice({ first_retry_ms: firstRetry }) {
+    this.policy.firstRetry = firstRetry;
+  }
+
+  onGoaway(session, { retry_ms: retryMs, ticket }) {
+    if (session !== this.session && session !== this.old) return;
+    this.policy.sentAway(retryMs, ticket);
+    if (this.old === session) return;
+    this.old = session;
+    this.tryAnotherUrl();
+    this.over();
+  }
+
+  onEnd(session, code, reason, connectedMs) {
+    const leaving = session.leaving;
+    if (this.old === session) this.old = null;
+    if (session !== this.session || leaving) return; // its slot is known
+    this.policy.ticket = session.welcomed ? this.policy.ticket : null;
+    this.decide(session, code, parse(reason), connectedMs);
+    this.over();
+  }
+
+  decide(session, code, told, connectedMs) {
+    const { policy } = this;
+    if (code === 4401 || code === 4403) {
+      this.refused = told.detail ?? told.error ?? String(code);
+      this.revoked = code === 4403 ? this.token : null;
+      this.token = null;
+      policy.failed();
+    } else if (code === 1013 && Number.isFinite(told.retry_ms)) {
+      policy.refused(told.retry_ms, told.ticket);
+      this.tryAnotherUrl();
+    } else if (code === 1000 && session.welcomed) {
+      policy.soon(); // we closed it, to go on with another outbox; or the gateway did
+    } else if (OFFENCES.includes(code) || !session.welcomed) {
+      if (code === 1008 && session.extended && !session.welcomed) {
+        this.outbox.rememberFeatures(false); // an older gateway
+      }
+      policy.failed();
+      this.tryAnotherUrl();
+    } else {
+      policy.lost(connectedMs);
+    }
+  }
+
+  tryAnotherUrl() {
+    this.urls.push(this.urls.shift());
+  }
+}
+
+const parse = (text) => {
+  try {
+    return Object(JSON.parse(text));
+  } catch {
+    return {};
+  }
+};
+
+// Seconds from `iat` to `exp`: the device's own clock may be wrong.
+const spanOf = (token) => {
+  try {
+    const body = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const { iat, exp } = JSON.parse(atob(body));
+    return Number.isFinite(exp - iat) ? exp - iat : null;
+  } catch {
+    return null;
+  }
+};
