@@ -1,0 +1,1 @@
+"""Processes that read the stream and carry events on: to a database, to files."""

@@ -1,0 +1,58 @@
+"""What a sink writes to, as the sink sees it. PostgreSQL is one, files are another.
+
+A target keeps the sink's position together with what it wrote, so that both are there or neither.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from gateway.events.event import Event
+from gateway.events.position import Position
+
+
+class Rejected(NamedTuple):
+    """An event that the target can never take."""
+
+    event: Event
+    error: str
+    """A short word: `column`, or the SQLSTATE's name."""
+    detail: str
+
+
+Bury = Callable[[Sequence[Rejected]], Awaitable[None]]
+"""Stores dead letters. Returns once all of them are acknowledged."""
+
+
+class Target(Protocol):
+    """Raises TargetAway, TargetRefused and NotOwner from every method but `close`."""
+
+    async def open(self) -> None:
+        """Connect, and check that the sink fits what is there."""
+
+    async def claim(self) -> tuple[bool, Position | None]:
+        """Try to own the sink. Called again and again until it succeeds.
+
+        Returns:
+            Whether this process owns it, and then the position, None for a sink that has none yet.
+        """
+
+    async def begin(self, position: Position) -> None:
+        """Record where a sink without a position begins."""
+
+    async def write(self, events: Sequence[Event], after: Position, bury: Bury) -> int:
+        """Write a batch and move the position, both or neither.
+
+        Args:
+            events: in stream order, beyond the position.
+            after: the position once they are written.
+            bury: takes the events that do not fit, before the position moves past them.
+
+        Returns:
+            How many were buried.
+        """
+
+    async def release(self) -> None:
+        """Let the next owner in at once."""
+
+    async def close(self) -> None:
+        """Give up the connection. Raises nothing."""

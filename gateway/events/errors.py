@@ -1,0 +1,54 @@
+"""What can be wrong with events and with what is said about them.
+
+EventsError
+ +-- EventsFileError   config/events.toml cannot be used: a line for each offence, naming its place
+ +-- ColumnError       a sink's column does not fit its table
+ +-- RowError          one event cannot become a row: it is a dead letter
+ +-- PositionError     a consumer's position does not fit the stream: an operator must decide
+      +-- StreamReplaced   the stream was deleted and made again
+      +-- StreamWentBack   the stream holds less than was read, or other messages
+"""
+
+
+class EventsError(Exception):
+    """Root of this room."""
+
+
+class EventsFileError(EventsError):
+    """The events file cannot be used. The message has a line for each offence."""
+
+
+class ColumnError(EventsError):
+    """A column of a sink does not fit the table; the message names sink, table and column."""
+
+
+class RowError(EventsError):
+    """An event cannot become a row of its sink's table.
+
+    `column` names the column, `detail` says what is wrong with the value.
+    """
+
+    def __init__(self, column: str, detail: str) -> None:
+        super().__init__(f"column {column}: {detail}")
+        self.column = column
+        self.detail = detail
+
+
+class PositionError(EventsError):
+    """A consumer cannot read on from where it was; the message says what an operator can do."""
+
+
+class StreamReplaced(PositionError):
+    def __init__(self, was: str, now: str) -> None:
+        super().__init__(
+            f"the stream was made at {now}; this consumer has read one made at {was}, whose"
+            " sequences mean other messages. Give the consumer a new name, or --rebuild its target."
+        )
+
+
+class StreamWentBack(PositionError):
+    def __init__(self, detail: str) -> None:
+        super().__init__(
+            f"the stream went back ({detail}): an older copy was restored, or power was lost"
+            " without fsync. Give the consumer a new name, or --rebuild its target."
+        )

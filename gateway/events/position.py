@@ -1,0 +1,67 @@
+"""How far a consumer has come in a stream, and whether that stream is still the one it read.
+
+A sequence alone is not enough. A stream that was deleted and made again, or put back from a backup,
+gives the same sequences to other messages; whoever reads on would skip some and never know. So a
+position holds the stream's creation time and the id of the message at its sequence.
+"""
+
+from dataclasses import dataclass
+
+from gateway.events.errors import StreamReplaced, StreamWentBack
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Everything up to and including `seq` is processed; 0 is nothing yet."""
+
+    created: str
+    """When the stream was made, as the server says it."""
+    seq: int
+    message_id: str = ""
+    """`Nats-Msg-Id` of the message at `seq`; empty if there is none, or none was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What the server says of the stream now."""
+
+    created: str
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where to read on."""
+
+    seq: int
+    """The first sequence that is not yet processed."""
+    expired: int = 0
+    """Sequences that left the stream before they were read. Some may have been other consumers'."""
+
+
+def resume(position: Position, stream: StreamState, id_there: str | None) -> Start:
+    """Where a consumer reads on.
+
+    Args:
+        position: where it stands.
+        stream: the stream as it is.
+        id_there: `Nats-Msg-Id` of the message at the position, None if no message is there (any
+            more).
+
+    Raises:
+        StreamReplaced: the stream was made anew.
+        StreamWentBack: it holds less than was read, or other messages under the same sequences.
+    """
+    if position.created != stream.created:
+        raise StreamReplaced(position.created, stream.created)
+    if position.seq > stream.last_seq:
+        raise StreamWentBack(
+            f"the position is {position.seq} and the stream ends at {stream.last_seq}"
+        )
+    if id_there is not None and position.message_id and id_there != position.message_id:
+        raise StreamWentBack(
+            f"message {position.seq} was {position.message_id} and is now {id_there}"
+        )
+    expired = max(0, stream.first_seq - (position.seq + 1))
+    return Start(max(position.seq + 1, stream.first_seq), expired)

@@ -1,0 +1,16 @@
+from collections.abc import Iterator
+
+import pytest
+from support.postgres import drop_database, fresh_database, shared_server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory) -> Iterator[str]:
+    yield from shared_server(tmp_path_factory.mktemp("postgres"))
+
+
+@pytest.fixture
+def database(postgres_url) -> Iterator[str]:
+    url = fresh_database(postgres_url)
+    yield url
+    drop_database(postgres_url, url)

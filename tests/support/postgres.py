@@ -1,0 +1,41 @@
+"""A real PostgreSQL for tests: one server a process, a database a test."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from loadtest.postgres import PostgresServer
+
+GIVEN_URL = os.environ.get("TIDEGATE_TEST_POSTGRES_URL")
+"""A server of the developer's, in which databases may be made."""
+
+_numbers = itertools.count(1)
+
+
+def fresh_database(server_url: str) -> str:
+    """The URL of a new, empty database."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return psycopg.conninfo.make_conninfo(server_url, dbname=name)
+
+
+def drop_database(server_url: str, url: str) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(str(name)))
+        )
+
+
+def shared_server(directory: Path) -> Iterator[str]:
+    """The URL of a server that many tests share."""
+    if GIVEN_URL is not None:
+        yield GIVEN_URL
+        return
+    with PostgresServer(directory) as server:
+        yield server.url()
