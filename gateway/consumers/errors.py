@@ -3,6 +3,7 @@
 ConsumerError
  +-- TargetRefused   the target will not take events until somebody changes something
  +-- TargetAway      the target does not work right now: wait, with jitter, and try again
+      +-- TargetSlow    it did not finish in time: try again with less
  +-- NotOwner        another process owns this consumer now: stand by
 """
 
@@ -17,6 +18,10 @@ class TargetRefused(ConsumerError):
 
 class TargetAway(ConsumerError):
     """The target is away, starting, full or slow."""
+
+
+class TargetSlow(TargetAway):
+    """A batch took longer than the target allows."""
 
 
 class NotOwner(ConsumerError):

@@ -10,7 +10,6 @@ from typing import Final
 from gateway.consumers.catalogue import Connection
 from gateway.consumers.errors import NotOwner
 
-BEAT_S: Final = 1.0
 LEASE_S: Final = 5.0
 """Without a sign of life for so long an owner has lost the sink."""
 

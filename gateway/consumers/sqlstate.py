@@ -8,13 +8,15 @@ from typing import Final
 
 import psycopg
 
-from gateway.consumers.errors import ConsumerError, TargetAway, TargetRefused
+from gateway.consumers.errors import ConsumerError, TargetAway, TargetRefused, TargetSlow
 
 _ROW_CLASSES: Final = ("22", "23")
 _ROW_STATES: Final = {"P0001", "P0004", "21000", "44000", "54000", "54001", "0A000"}
 """Raised by a trigger, a violated view, a value too complex or of a kind that is not supported."""
 _REFUSED_CLASSES: Final = ("28", "3D", "3F", "42", "0L", "0P")
 _REFUSED_STATES: Final = {"55000"}
+_SLOW_STATES: Final = {"57014", "25P04"}
+"""statement_timeout and transaction_timeout."""
 _copy_line = re.compile(r"^COPY .*?, line (\d+)", re.MULTILINE)
 
 
@@ -47,6 +49,8 @@ def as_consumer_error(error: psycopg.Error) -> ConsumerError:
     detail = describe(error)
     if state[:2] in _REFUSED_CLASSES or state in _REFUSED_STATES:
         return TargetRefused(detail)
+    if state in _SLOW_STATES:
+        return TargetSlow(detail)
     text = str(error)
     if not state and ("authentication failed" in text or "no pg_hba.conf entry" in text):
         return TargetRefused(detail)  # libpq gives no SQLSTATE for a failed start of a connection

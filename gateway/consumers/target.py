@@ -4,10 +4,12 @@ A target keeps the sink's position together with what it wrote, so that both are
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from gateway.events.event import Event
 from gateway.events.position import Position
+
+BEAT_S: Final = 1.0
 
 
 class Rejected(NamedTuple):
@@ -35,6 +37,9 @@ class Target(Protocol):
         Returns:
             Whether this process owns it, and then the position, None for a sink that has none yet.
         """
+
+    async def beat(self) -> None:
+        """Show that the owner lives. Called every `BEAT_S`, beside a `write` too."""
 
     async def begin(self, position: Position) -> None:
         """Record where a sink without a position begins."""

@@ -26,8 +26,13 @@ class _State(Struct):
     messages: int
 
 
+class _Config(Struct, frozen=True):
+    max_age: int = 0
+
+
 class _Info(Struct):
     created: str = ""
+    config: _Config = _Config()
     state: _State | None = None
     error: _Failure | None = None
 
@@ -42,12 +47,16 @@ class _Got(Struct):
 
 
 class StreamFacts(Struct, frozen=True):
-    """`created` is the server's own text: it tells a stream from one that was made anew."""
+    """`created` is the server's own text: it tells a stream from one that was made anew.
+
+    `max_age_s` is how long a message is kept, 0 for ever.
+    """
 
     created: str
     first_seq: int
     last_seq: int
     messages: int
+    max_age_s: float
 
 
 async def stream_facts(client: Client, stream: str) -> StreamFacts:
@@ -61,7 +70,13 @@ async def stream_facts(client: Client, stream: str) -> StreamFacts:
         raise _failed(stream, answer.error)
     assert answer.state is not None
     state = answer.state
-    return StreamFacts(answer.created, state.first_seq, state.last_seq, state.messages)
+    return StreamFacts(
+        answer.created,
+        state.first_seq,
+        state.last_seq,
+        state.messages,
+        answer.config.max_age / 1_000_000_000,
+    )
 
 
 async def message_id_at(client: Client, stream: str, seq: int) -> str | None:

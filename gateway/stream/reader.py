@@ -112,6 +112,9 @@ class StreamReader(Generic[T]):
         self._items: deque[tuple[T, int]] = deque()
         self._bytes = 0
         self._asked = 0
+        self._since = 0.0
+        self._enough = 0
+        self._filled = asyncio.Event()
         self._consumer: _Consumer | None = None
         self.accepted = 0
         """The last stream sequence that was accepted."""
@@ -138,10 +141,29 @@ class StreamReader(Generic[T]):
             taken.append(item)
             size += item_bytes
         self._bytes -= size
+        self._since = asyncio.get_running_loop().time()
         if not items:
             self.arrived.clear()
         self._ask()
         return taken
+
+    async def gather(self, messages_max: int, bytes_max: int, linger_s: float) -> list[T]:
+        """Wait for messages, and then for more of them, but for no longer than `linger_s` after
+        the first has come. What came while nobody waited has lingered already.
+        """
+        loop = asyncio.get_running_loop()
+        await self.arrived.wait()
+        deadline = self._since + linger_s
+        while len(self._items) < messages_max and self._bytes < bytes_max:
+            left_s = deadline - loop.time()
+            if left_s <= 0:
+                break
+            self._enough = messages_max
+            self._filled.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._filled.wait(), left_s)
+        self._enough = 0
+        return self.take(messages_max, bytes_max)
 
     async def run(self) -> None:
         """Read until cancelled.
@@ -257,9 +279,13 @@ class StreamReader(Generic[T]):
         item = self._make(
             subject.decode(), headers or b"", data, stream_seq, int(tokens[first + 3])
         )
+        if not self._items:
+            self._since = consumer.heard_at
+            self.arrived.set()
         self._items.append((item, size))
         self._bytes += size
-        self.arrived.set()
+        if self._enough and (len(self._items) >= self._enough or self._bytes >= self._room_bytes):
+            self._filled.set()
 
     def _on_status(self, consumer: "_Consumer", headers: bytes) -> None:
         status = headers[_STATUS_BYTES - 3 : _STATUS_BYTES]

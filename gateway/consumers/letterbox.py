@@ -1,0 +1,89 @@
+"""Stores dead letters in DEADLETTERS, each exactly once."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import nats.errors
+import nats.js.errors
+
+from gateway.consumers.errors import TargetAway
+from gateway.consumers.target import Rejected
+from gateway.events.letters import (
+    Stage,
+    letter_headers,
+    letter_subject,
+    seq_of_letter,
+)
+from gateway.stream.encoding import DEADLETTERS
+from gateway.stream.nats_link import LinkClient
+from gateway.stream.reader import Link
+
+_AT_ONCE: Final = 128
+_TIMEOUT_S: Final = 5.0
+
+
+class Letterbox:
+    """The letters of one consumer."""
+
+    def __init__(self, link: Link, stage: Stage, name: str) -> None:
+        self._link = link
+        self._stage: Stage = stage
+        self._name = name
+
+    async def store(self, rejected: Sequence[Rejected], *, in_doubt: bool) -> None:
+        """Store a letter for each, in order of each device.
+
+        Args:
+            rejected: in stream order.
+            in_doubt: whether some may be stored already, longer ago than JetStream remembers ids:
+                they are looked up first. A consumer writes the letters of a device in stream order,
+                so the last one tells.
+
+        Raises:
+            TargetAway: not all of them were acknowledged.
+        """
+        client = self._link.client
+        if client is None:
+            raise TargetAway("NATS is away, and a dead letter must be stored first")
+        by_device: dict[str, list[Rejected]] = {}
+        for each in rejected:
+            subject = letter_subject(each.event, self._stage, self._name)
+            by_device.setdefault(subject, []).append(each)
+        gate = asyncio.Semaphore(_AT_ONCE)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for subject, letters in by_device.items():
+                    group.create_task(self._of_device(client, gate, subject, letters, in_doubt))
+        except* (nats.errors.Error, TimeoutError) as failures:
+            first = failures.exceptions[0]
+            raise TargetAway(f"a dead letter was not stored: {first}") from None
+
+    async def _of_device(
+        self,
+        client: LinkClient,
+        gate: asyncio.Semaphore,
+        subject: str,
+        letters: Sequence[Rejected],
+        in_doubt: bool,
+    ) -> None:
+        jetstream = client.jetstream(timeout=_TIMEOUT_S)
+        async with gate:
+            known = await self._last(client, subject) if in_doubt else 0
+            for each in letters:
+                if each.event.stream_seq <= known:
+                    continue
+                headers = letter_headers(
+                    each.event, self._stage, self._name, each.error, each.detail
+                )
+                await jetstream.publish(
+                    subject, each.event.data, stream=DEADLETTERS, headers=dict(headers)
+                )
+
+    async def _last(self, client: LinkClient, subject: str) -> int:
+        """The sequence in EVENTS of the last letter there, 0 if there is none."""
+        try:
+            last = await client.jetstream(timeout=_TIMEOUT_S).get_last_msg(DEADLETTERS, subject)
+        except nats.js.errors.NotFoundError:
+            return 0
+        return seq_of_letter((last.headers or {}).get("Nats-Msg-Id", ""))

@@ -1,0 +1,308 @@
+"""A sink: from the stream into a target, each event once, for as long as the process lives.
+
+    OPENING ----> STANDING_BY ----> RUNNING
+       ^   opened      |    owner      |
+       |               |               |  target away, owner lost, connection lost
+       +------ wait ---+---------------+
+       |
+       +--- REFUSED: the target says no until somebody changes something; asked again, ever slower
+
+Memory is bounded by the reader's room: one batch that is written, and one that is read meanwhile.
+"""
+
+import asyncio
+import contextlib
+import enum
+import random
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import nats.errors
+import structlog
+
+from gateway.consumers.errors import (
+    ConsumerError,
+    NotOwner,
+    TargetAway,
+    TargetRefused,
+    TargetSlow,
+)
+from gateway.consumers.letterbox import Letterbox
+from gateway.consumers.target import BEAT_S, Rejected, Target
+from gateway.events.document import Sink
+from gateway.events.event import Event
+from gateway.events.position import Position, StreamState, resume
+from gateway.stream.encoding import EVENTS
+from gateway.stream.errors import StreamMissing
+from gateway.stream.inspection import StreamFacts, message_id_at, stream_facts
+from gateway.stream.nats_link import LinkClient
+from gateway.stream.reader import Link, StartAt, StreamReader
+
+_log = structlog.get_logger(__name__)
+
+_CLAIM_S: Final = 1.0
+_RETRY_S: Final = 0.2
+_RETRY_MAX_S: Final = 10.0
+_REFUSED_RETRY_MAX_S: Final = 60.0
+_NS: Final = 1_000_000_000
+
+
+class State(enum.Enum):
+    OPENING = "opening"
+    STANDING_BY = "standing_by"
+    RUNNING = "running"
+    REFUSED = "refused"
+
+
+class SinkObserver(Protocol):
+    """Hooks for whoever counts. Names of sinks come from the operator's file."""
+
+    def written(self, sink: str, rows: int, buried: int, took_s: float) -> None:
+        """A batch was committed: so many rows, so many dead letters."""
+
+    def repeated(self, sink: str) -> None:
+        """A batch was not committed and will be written again."""
+
+    def expired(self, sink: str, sequences: int) -> None:
+        """So many sequences left the stream before the sink had read them."""
+
+
+class SinkRunner:
+    """One sink of one process."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        target: Target,
+        link: Link,
+        *,
+        observer: SinkObserver,
+        rng: random.Random,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """
+        Args:
+            sink: what the events file says of it.
+            target: what it writes to.
+            link: the connection to NATS.
+            observer: hooks for metrics.
+            rng: source of jitter.
+            wall_clock: Unix seconds, to say how far behind the sink is.
+        """
+        self.sink = sink
+        self._target = target
+        self._link = link
+        self._observer = observer
+        self._rng = rng
+        self._wall_clock = wall_clock
+        self._letterbox = Letterbox(link, "sink", sink.name)
+        self._reader: StreamReader[Event] | None = None
+        self._position: Position | None = None
+        self._facts: StreamFacts | None = None
+        self._batch = sink.batch
+        self._written_at_ns = 0
+        self.state = State.OPENING
+        self.trouble = ""
+        """Why it is not running, in words; empty while it is."""
+
+    # What is shown
+
+    @property
+    def position(self) -> int:
+        """The last stream sequence that is processed."""
+        return self._position.seq if self._position is not None else 0
+
+    @property
+    def lag_messages(self) -> int:
+        """Events in the stream that are not yet written, as far as the server has said."""
+        reader = self._reader
+        return reader.pending + len(reader) if reader is not None else 0
+
+    @property
+    def lag_s(self) -> float:
+        """How long ago the oldest event that is not yet written was stored, roughly."""
+        if not self.lag_messages or not self._written_at_ns:
+            return 0.0
+        return max(0.0, self._wall_clock() - self._written_at_ns / _NS)
+
+    @property
+    def retention_used(self) -> float:
+        """The lag as a share of how long the stream keeps an event. At 1 events are lost."""
+        kept_s = self._facts.max_age_s if self._facts is not None else 0
+        return self.lag_s / kept_s if kept_s else 0.0
+
+    # Running
+
+    async def check(self) -> None:
+        """Open the target once, so that what is wrong with it is said at the start.
+
+        Raises:
+            TargetRefused: it says no. A target that is merely away is no error.
+        """
+        try:
+            await self._target.open()
+        except TargetAway as exc:
+            self._say(State.OPENING, str(exc))
+        finally:
+            await self._target.close()
+
+    async def run(self) -> None:
+        """Carry events until cancelled.
+
+        Raises:
+            PositionError: the stream is not the one this sink has read.
+        """
+        failures = 0
+        while True:
+            before = self.position
+            try:
+                await self._target.open()
+                await self._own()
+                await self._carry()
+            except ConsumerError as exc:
+                if self.position > before:
+                    failures = 0
+                failures += 1
+                self._failed(exc)
+                wait_s = self._wait_s(exc, failures)
+            finally:
+                self._reader = None
+                with contextlib.suppress(ConsumerError):
+                    await self._target.close()
+            await asyncio.sleep(wait_s)
+
+    def _wait_s(self, error: ConsumerError, failures: int) -> float:
+        if isinstance(error, NotOwner):
+            return self._rng.uniform(0, _CLAIM_S)
+        ceiling_s = _REFUSED_RETRY_MAX_S if isinstance(error, TargetRefused) else _RETRY_MAX_S
+        return self._rng.uniform(_RETRY_S / 2, min(ceiling_s, _RETRY_S * 2 ** min(failures, 12)))
+
+    def _failed(self, error: ConsumerError) -> None:
+        state = State.REFUSED if isinstance(error, TargetRefused) else State.OPENING
+        if isinstance(error, NotOwner):
+            state = State.STANDING_BY
+        if isinstance(error, TargetSlow):
+            self._batch = max(1, self._batch // 2)
+        self._say(state, str(error))
+
+    def _say(self, state: State, trouble: str) -> None:
+        """Log a change, not each of a thousand attempts."""
+        if (state, trouble) != (self.state, self.trouble):
+            log = _log.error if state is State.REFUSED else _log.warning
+            if not trouble:
+                log = _log.info
+            log("sink_state", sink=self.sink.name, state=state.value, reason=trouble or None)
+        self.state, self.trouble = state, trouble
+
+    async def _own(self) -> None:
+        """Wait until this process owns the sink, and know its position."""
+        while True:
+            mine, position = await self._target.claim()
+            if mine:
+                break
+            self._say(State.STANDING_BY, "another process owns it")
+            await asyncio.sleep(self._rng.uniform(_CLAIM_S / 2, _CLAIM_S))
+        if position is None:
+            position = await self._first_position()
+            await self._target.begin(position)
+        self._position = position
+
+    async def _first_position(self) -> Position:
+        client = await self._link.wait_up()
+        try:
+            facts = await stream_facts(client, EVENTS)
+        except (StreamMissing, nats.errors.Error, TimeoutError) as exc:
+            raise TargetAway(f"the stream does not answer: {exc}") from exc
+        # A time is looked for by the server when reading begins.
+        return Position(facts.created, facts.last_seq if self.sink.start == "now" else 0)
+
+    async def _carry(self) -> None:
+        """Read and write side by side until something ends it."""
+        sink = self.sink
+        self._reader = reader = StreamReader(
+            self._link,
+            EVENTS,
+            sink.subjects,
+            start=self._start,
+            make=Event,
+            room_messages=2 * sink.batch,
+            room_bytes=sink.batch_bytes,
+            rng=self._rng,
+        )
+        self._say(State.RUNNING, "")
+        tasks = [
+            asyncio.create_task(reader.run(), name=f"sink-read-{sink.name}"),
+            asyncio.create_task(self._beat(), name=f"sink-beat-{sink.name}"),
+            asyncio.create_task(self._write(reader), name=f"sink-write-{sink.name}"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(ConsumerError):
+                await self._target.release()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            await self._target.beat()
+
+    async def _write(self, reader: StreamReader[Event]) -> None:
+        sink, position = self.sink, self._position
+        assert position is not None
+        loop = asyncio.get_running_loop()
+        in_doubt = True
+
+        async def bury(rejected: Sequence[Rejected]) -> None:
+            await self._letterbox.store(rejected, in_doubt=in_doubt)
+
+        while True:
+            events = await reader.gather(self._batch, sink.batch_bytes, sink.linger_ms / 1000)
+            if not events:
+                continue
+            began = loop.time()
+            last = events[-1]
+            after = Position(position.created, last.stream_seq, last.message_id)
+            try:
+                buried = await self._target.write(events, after, bury)
+            except ConsumerError:
+                self._observer.repeated(sink.name)
+                raise
+            self._position = after
+            self._written_at_ns = last.stored_at_ns
+            in_doubt = False
+            if self._batch < sink.batch:
+                self._batch = min(sink.batch, self._batch * 2)
+            self._observer.written(sink.name, len(events) - buried, buried, loop.time() - began)
+
+    async def _start(self, client: LinkClient, accepted: int) -> StartAt:
+        """Where to read on, if the stream is still the one that was read."""
+        position = self._position
+        assert position is not None
+        id_there = None
+        try:
+            self._facts = facts = await stream_facts(client, EVENTS)
+            if facts.first_seq <= position.seq <= facts.last_seq:
+                id_there = await message_id_at(client, EVENTS, position.seq)
+        except StreamMissing as exc:
+            raise TargetAway(str(exc)) from exc  # somebody may be about to make it again
+        stream = StreamState(facts.created, facts.first_seq, facts.last_seq)
+        start = resume(position, stream, id_there)
+        if start.expired and position.seq:
+            _log.error(
+                "events_expired_unread",
+                sink=self.sink.name,
+                sequences=start.expired,
+                position=position.seq,
+                first=facts.first_seq,
+            )
+            self._observer.expired(self.sink.name, start.expired)
+        if accepted > position.seq:
+            return StartAt(accepted + 1)
+        if not position.seq and not isinstance(self.sink.start, str):
+            return StartAt(time=self.sink.start)
+        return StartAt(start.seq)

@@ -1,0 +1,194 @@
+"""A sink between a real nats-server and a real PostgreSQL."""
+
+import asyncio
+import contextlib
+import random
+import time
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+from support.eventstream import letters, linked, make_streams, publish_events
+from support.servers import nats_server
+from support.waiting import eventually, within
+
+from gateway.consumers.postgres import PostgresTarget
+from gateway.consumers.sink import SinkRunner, State
+from gateway.events.document import PostgresSink
+from gateway.events.errors import StreamReplaced, StreamWentBack
+
+TABLE = "CREATE TABLE battery (device text, n bigint, soc int CHECK (soc < 101))"
+
+
+class Counts:
+    def __init__(self):
+        self.rows = self.buried = self.repeats = self.lost = 0
+
+    def written(self, _sink, rows, buried, _took_s):
+        self.rows += rows
+        self.buried += buried
+
+    def repeated(self, _sink):
+        self.repeats += 1
+
+    def expired(self, _sink, sequences):
+        self.lost += sequences
+
+
+@pytest.fixture
+async def stream(tmp_path):
+    with nats_server(tmp_path / "nats") as server:
+        await make_streams(server)
+        yield server
+
+
+@pytest.fixture
+def table(database):
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(TABLE)
+    return database
+
+
+def wanted(**changes):
+    columns = {"device": "device", "n": "stream_seq", "soc": "data.soc"}
+    base = {"name": "battery", "table": "battery", "columns": columns, "linger_ms": 5}
+    return PostgresSink.model_validate(base | changes)
+
+
+def runner_of(link, url, owner="me", **changes):
+    sink = wanted(**changes)
+    return SinkRunner(
+        sink, PostgresTarget(sink, url, owner=owner), link,
+        observer=Counts(), rng=random.Random(1), wall_clock=time.time,
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def running(runner):
+    task = asyncio.create_task(runner.run())
+    yield task
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await within(task)
+
+
+def rows(url, query="SELECT soc FROM battery ORDER BY n"):
+    with psycopg.connect(url) as connection:
+        return [row[0] for row in connection.execute(query).fetchall()]
+
+
+async def written(url, count):
+    await eventually(lambda: len(rows(url)) >= count, f"{count} rows")
+    return rows(url)
+
+
+async def test_events_become_rows_and_a_restart_goes_on_behind_them(stream, table):
+    await publish_events(stream, [{"soc": n} for n in range(50)])
+    async with linked(stream) as link:
+        async with running(runner_of(link, table)) as _task:
+            assert await written(table, 50) == list(range(50))
+        await publish_events(stream, [{"soc": 77}], first=51)
+        second = runner_of(link, table, owner="another")
+        async with running(second):
+            assert (await written(table, 51))[-1] == 77
+            assert second._observer.rows == 1
+
+
+async def test_a_poison_row_is_a_letter_and_the_others_are_in(stream, table):
+    await publish_events(stream, [{"soc": 1}, {"soc": 500}, {"soc": "x"}, {"soc": 4}])
+    async with linked(stream) as link, running(runner_of(link, table)):
+        assert await written(table, 2) == [1, 4]
+    first, second = await letters(stream)
+    subject, headers, payload = first
+    assert subject == "deadletters.default.veh-1.sink.battery"
+    assert payload == b'{"soc": 500}'
+    assert headers["Nats-Msg-Id"] == "default:veh-1:sink/battery:2"
+    assert headers["ce-id"] == "o1:2"
+    assert (headers["Tidegate-Stage"], headers["Tidegate-Error"]) == ("sink", "check_violation")
+    assert "battery_soc_check" in headers["Tidegate-Detail"]
+    assert second[1]["Tidegate-Error"] == "column"
+
+
+async def test_now_leaves_the_past_alone(stream, table):
+    await publish_events(stream, [{"soc": 1}])
+    async with linked(stream) as link:
+        runner = runner_of(link, table, **{"from": "now"})
+        async with running(runner):
+            await eventually(lambda: runner.state is State.RUNNING)
+            await publish_events(stream, [{"soc": 2}], first=2)
+            assert await written(table, 1) == [2]
+
+
+async def test_only_the_types_that_it_names(stream, table):
+    await publish_events(stream, [{"soc": 1}], message_type="battery.low")
+    await publish_events(stream, [{"soc": 2}], first=2, message_type="door.open")
+    await publish_events(stream, [{"soc": 3}], first=3, message_type="battery.full")
+    async with linked(stream) as link, running(runner_of(link, table, types=["battery."])):
+        assert await written(table, 2) == [1, 3]
+
+
+async def test_a_second_process_takes_over_from_one_that_stops(stream, table):
+    async with linked(stream) as link:
+        standby = runner_of(link, table, owner="standby")
+        async with running(runner_of(link, table)):
+            await publish_events(stream, [{"soc": 1}])
+            await written(table, 1)
+            async with running(standby) as _task:
+                await eventually(lambda: standby.state is State.STANDING_BY)
+        async with running(standby):
+            await publish_events(stream, [{"soc": 2}], first=2)
+            assert await written(table, 2) == [1, 2]
+
+
+async def test_a_stream_made_anew_stops_the_sink_with_instructions(stream, table):
+    await publish_events(stream, [{"soc": 1}])
+    async with linked(stream) as link:
+        async with running(runner_of(link, table)):
+            await written(table, 1)
+        client = await link.wait_up()
+        for name in ("EVENTS", "DEADLETTERS"):
+            await client.jetstream().delete_stream(name)
+        await make_streams(stream)
+        with pytest.raises(StreamReplaced, match="--rebuild"):
+            await within(runner_of(link, table, owner="again").run())
+
+
+async def test_other_messages_under_the_same_sequences_stop_the_sink(stream, table):
+    await publish_events(stream, [{"soc": 1}])
+    async with linked(stream) as link:
+        async with running(runner_of(link, table)):
+            await written(table, 1)
+        with psycopg.connect(table, autocommit=True) as connection:
+            connection.execute("UPDATE tidegate_sink SET message_id = 'default:veh-1:o9:9'")
+        with pytest.raises(StreamWentBack, match="o9:9"):
+            await within(runner_of(link, table, owner="again").run())
+
+
+async def test_events_that_expired_unread_are_counted(stream, table):
+    await publish_events(stream, [{"soc": 1}])
+    async with linked(stream) as link:
+        async with running(runner_of(link, table)):
+            await written(table, 1)
+        await publish_events(stream, [{"soc": n} for n in range(2, 6)], first=2)
+        client = await link.wait_up()
+        await client.jetstream().purge_stream("EVENTS", seq=4)
+        runner = runner_of(link, table, owner="again")
+        async with running(runner):
+            assert await written(table, 3) == [1, 4, 5]
+            assert runner._observer.lost == 2
+
+
+async def test_a_column_that_is_dropped_while_it_runs_is_named_and_mended(stream, table):
+    async with linked(stream) as link:
+        runner = runner_of(link, table)
+        async with running(runner):
+            await publish_events(stream, [{"soc": 1}])
+            await written(table, 1)
+            with psycopg.connect(table, autocommit=True) as connection:
+                connection.execute("ALTER TABLE battery DROP COLUMN soc")
+            await publish_events(stream, [{"soc": 2}], first=2)
+            await eventually(lambda: runner.state is State.REFUSED)
+            await eventually(lambda: "soc" in runner.trouble)
+            with psycopg.connect(table, autocommit=True) as connection:
+                connection.execute("ALTER TABLE battery ADD COLUMN soc int")
+            assert await written(table, 2) == [None, 2]
