@@ -117,14 +117,14 @@ def _text(column: TableColumn, text: bytes) -> bytes:
         raise _no_fit(column, text)
     if b"\\" not in text:
         return text[1:-1]  # JSON allows no bare control character in a string
-    decoded = _string(column, text)
+    decoded = _string(text)
     if "\0" in decoded:
         raise RowError(column.name, "PostgreSQL stores no NUL character (\\u0000) in text")
     return escaped(decoded.encode())
 
 
 def _time(column: TableColumn, text: bytes) -> bytes:
-    if not text.startswith(b'"') or not is_timestamp(decoded := _string(column, text)):
+    if not text.startswith(b'"') or not is_timestamp(decoded := _string(text)):
         raise _no_fit(column, text)
     return decoded.encode()
 
@@ -168,6 +168,7 @@ _CONVERTERS: Final[dict[Kind, Callable[[TableColumn, bytes], bytes]]] = {
     Kind.JSON: _json,
 }
 
+_string = msgspec.json.Decoder(str).decode
 _number_fullmatch = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?").fullmatch
 
 
@@ -185,13 +186,6 @@ def _whole(text: bytes) -> int | None:
     if number.adjusted() > _EXPONENT_MAX:
         return 1 << 64  # beyond every column, and not worth its digits
     return int(number) if number == number.to_integral_value() else None
-
-
-def _string(column: TableColumn, text: bytes) -> str:
-    try:
-        return msgspec.json.decode(text, type=str)
-    except msgspec.DecodeError:
-        raise RowError(column.name, "the string holds a lone surrogate") from None
 
 
 def _no_fit(column: TableColumn, text: bytes) -> RowError:

@@ -86,8 +86,8 @@ class RowEncoder:
         if self._reader is not None:
             try:
                 texts = self._reader.read(event.data)
-            except msgspec.DecodeError:
-                raise RowError("data", "the event is not JSON") from None
+            except msgspec.DecodeError as exc:
+                raise RowError("data", f"the event is not JSON: {exc}") from None
         return b"\t".join([cell(event, texts) for cell in self._cells]) + b"\n"
 
 

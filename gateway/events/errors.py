@@ -2,6 +2,7 @@
 
 EventsError
  +-- EventsFileError   config/events.toml cannot be used: a line for each offence, naming its place
+ +-- SchemaError       schemas cannot be used: a line for each file, naming the offence
  +-- ColumnError       a sink's column does not fit its table
  +-- RowError          one event cannot become a row: it is a dead letter
  +-- PositionError     a consumer's position does not fit the stream: an operator must decide
@@ -16,6 +17,10 @@ class EventsError(Exception):
 
 class EventsFileError(EventsError):
     """The events file cannot be used. The message has a line for each offence."""
+
+
+class SchemaError(EventsError):
+    """Schemas cannot be used. The message has a line for each file that is at fault."""
 
 
 class ColumnError(EventsError):
