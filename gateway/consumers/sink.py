@@ -108,6 +108,15 @@ class SinkRunner:
     # What is shown
 
     @property
+    def name(self) -> str:
+        return self.sink.name
+
+    @property
+    def running(self) -> bool:
+        """Whether this process owns the sink and writes."""
+        return self.state is State.RUNNING
+
+    @property
     def position(self) -> int:
         """The last stream sequence that is processed."""
         return self._position.seq if self._position is not None else 0

@@ -220,7 +220,7 @@ class StreamReader(Generic[T]):
     async def _watch(self, consumer: "_Consumer") -> str:
         """Wait until the consumer is of no use any more; why."""
         loop = asyncio.get_running_loop()
-        consumer.heard_at = loop.time()
+        heard_at = loop.time()
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(consumer.ended.wait(), _WATCH_S)
@@ -228,7 +228,9 @@ class StreamReader(Generic[T]):
                 return consumer.reason
             if self._link.client is not consumer.client:
                 return "connection"
-            if self._asked and loop.time() - consumer.heard_at > SILENCE_S:
+            if consumer.heard or not self._asked:
+                consumer.heard, heard_at = False, loop.time()
+            elif loop.time() - heard_at > SILENCE_S:
                 return "silence"
             self._ask()
 
@@ -244,8 +246,6 @@ class StreamReader(Generic[T]):
             {"batch": room, "expires": _EXPIRES_NS, "idle_heartbeat": _HEARTBEAT_NS}
         ).encode()
         if consumer.pull(body):
-            if not self._asked:
-                consumer.heard_at = asyncio.get_running_loop().time()
             self._asked += room
 
     def _on_message(
@@ -258,7 +258,7 @@ class StreamReader(Generic[T]):
     ) -> None:
         if consumer is not self._consumer or consumer.ended.is_set():
             return
-        consumer.heard_at = asyncio.get_running_loop().time()
+        consumer.heard = True  # the watch looks now and then; a clock read a message costs more
         tokens = reply.split(b".")
         if len(tokens) < _ACK_TOKENS:
             self._on_status(consumer, headers or b"")
@@ -280,7 +280,7 @@ class StreamReader(Generic[T]):
             subject.decode(), headers or b"", data, stream_seq, int(tokens[first + 3])
         )
         if not self._items:
-            self._since = consumer.heard_at
+            self._since = asyncio.get_running_loop().time()
             self.arrived.set()
         self._items.append((item, size))
         self._bytes += size
@@ -313,7 +313,7 @@ class _Consumer:
         "client",
         "delivered",
         "ended",
-        "heard_at",
+        "heard",
         "inbox",
         "reason",
         "subscription",
@@ -325,7 +325,7 @@ class _Consumer:
         self.client = client
         self.inbox = inbox
         self.delivered = 0
-        self.heard_at = 0.0
+        self.heard = False
         self.ended = asyncio.Event()
         self.reason = ""
         self.subscription: Subscription | None = None

@@ -1,0 +1,131 @@
+"""Metrics of a process that runs sinks. Names of sinks come from the operator's own file."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+_SECONDS_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_ROWS_BUCKETS: Final = (1, 10, 100, 500, 1_000, 2_000, 5_000, 10_000, 100_000)
+
+
+class SinkView(Protocol):
+    """One sink, as far as gauges are concerned."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def running(self) -> bool:
+        """Whether this process owns it and writes."""
+
+    @property
+    def position(self) -> int:
+        """The last stream sequence that is processed."""
+
+    @property
+    def lag_messages(self) -> int:
+        """Events in the stream that are not yet written."""
+
+    @property
+    def lag_s(self) -> float:
+        """How long ago the oldest of them was stored."""
+
+    @property
+    def retention_used(self) -> float:
+        """That, as a share of how long the stream keeps an event."""
+
+
+class SinkMetrics:
+    """All metrics of such a process. Satisfies the observer of sinks."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+        def counter(name: str, documentation: str) -> Counter:
+            return Counter(name, documentation, ["sink"], registry=registry)
+
+        self._rows = counter("tidegate_sink_rows", "Events that became rows.")
+        self._letters = counter(
+            "tidegate_sink_dead_letters", "Events that fit no row and are dead letters."
+        )
+        self._repeated = counter(
+            "tidegate_sink_batches_repeated", "Batches that were not committed at once."
+        )
+        self._expired = counter(
+            "tidegate_sink_expired_sequences",
+            "Stream sequences that expired before the sink had read them.",
+        )
+        self._seconds = Histogram(
+            "tidegate_sink_commit_seconds",
+            "From the first statement of a batch to its commit.",
+            ["sink"],
+            registry=registry,
+            buckets=_SECONDS_BUCKETS,
+        )
+        self._batch = Histogram(
+            "tidegate_sink_batch_rows",
+            "Events of a transaction.",
+            ["sink"],
+            registry=registry,
+            buckets=_ROWS_BUCKETS,
+        )
+
+    def watch(self, sinks: Sequence[SinkView], nats_up: Callable[[], bool]) -> None:
+        """Show the gauges of these sinks, and whether NATS answers."""
+        self._registry.register(_Gauges(sinks, nats_up))
+
+    def written(self, sink: str, rows: int, buried: int, took_s: float) -> None:
+        self._rows.labels(sink).inc(rows)
+        self._letters.labels(sink).inc(buried)
+        self._seconds.labels(sink).observe(took_s)
+        self._batch.labels(sink).observe(rows + buried)
+
+    def repeated(self, sink: str) -> None:
+        self._repeated.labels(sink).inc()
+
+    def expired(self, sink: str, sequences: int) -> None:
+        self._expired.labels(sink).inc(sequences)
+
+    def exposition(self) -> tuple[bytes, str]:
+        """Body and content type of the Prometheus exposition."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+
+_GAUGES: Final[tuple[tuple[str, str, Callable[[SinkView], float]], ...]] = (
+    ("tidegate_sink_running", "1 if this process writes the sink.", lambda s: float(s.running)),
+    ("tidegate_sink_position", "Last stream sequence processed.", lambda s: s.position),
+    ("tidegate_sink_lag_messages", "Events not yet written.", lambda s: s.lag_messages),
+    ("tidegate_sink_lag_seconds", "Age of the oldest event not yet written.", lambda s: s.lag_s),
+    (
+        "tidegate_sink_retention_used_ratio",
+        "That age over how long the stream keeps an event; at 1 events are lost.",
+        lambda s: s.retention_used,
+    ),
+)
+
+
+class _Gauges(Collector):
+    def __init__(self, sinks: Sequence[SinkView], nats_up: Callable[[], bool]) -> None:
+        self._sinks = sinks
+        self._nats_up = nats_up
+
+    def collect(self) -> Iterable[Metric]:
+        for name, documentation, read in _GAUGES:
+            family = GaugeMetricFamily(name, documentation, labels=["sink"])
+            for sink in self._sinks:
+                family.add_metric([sink.name], read(sink))
+            yield family
+        yield GaugeMetricFamily(
+            "tidegate_sink_nats_up", "1 while NATS answers.", value=float(self._nats_up())
+        )
