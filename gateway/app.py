@@ -42,7 +42,8 @@ from gateway.edge.outlet import Outlet, OutletOwner
 from gateway.edge.side_traffic import SideBudget
 from gateway.edge.tls import Certificate
 from gateway.edge.wheel import TimingWheel
-from gateway.ops.listener import OpsListener, OpsSources
+from gateway.ops.gateway_orders import GatewayOrders
+from gateway.ops.listener import OpsListener, Pages
 from gateway.reception import Reception
 from gateway.revoking import OperatorRevocations
 from gateway.session import frames
@@ -148,14 +149,12 @@ class Gateway:
             hold=self._hold,
         )
         self._ops = OpsListener(
-            OpsSources(
-                metrics=self.metrics.exposition,
-                not_ready=self.not_ready,
-                status=self.status,
+            Pages(metrics=self.metrics.exposition, not_ready=self.not_ready, status=self.status),
+            routes=GatewayOrders(
                 drain=self.drain,
                 revocations=OperatorRevocations(self._reception.revocations),
                 is_token=is_token,
-            ),
+            ).routes(),
             hosts=settings.ops.hosts,
         )
         self._register_gauges()

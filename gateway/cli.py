@@ -10,10 +10,10 @@ import ssl
 import sys
 import time
 from collections.abc import Coroutine
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 try:
     import nats.errors
@@ -24,7 +24,7 @@ except ModuleNotFoundError as missing:  # a plain install is the client alone
 
 from clients import DeviceError
 from clients.terminal import TerminalOptions, serve_terminal
-from gateway import development, foreground, operate
+from gateway import development, event_commands, foreground, operate
 from gateway.admission.errors import AdmissionError
 from gateway.app import Gateway
 from gateway.edge.errors import EdgeError
@@ -32,13 +32,14 @@ from gateway.errors import GatewayError
 from gateway.nats_access import nats_address
 from gateway.ops.errors import OpsError
 from gateway.session.grammar import is_message_type, is_token
-from gateway.settings import Settings, SettingsError, load_settings
+from gateway.settings import Settings, SettingsError
 from gateway.stream.errors import StreamError
 from gateway.stream.nats_link import connect_once
 from gateway.stream.replay import ReplayFilter, replay
 from gateway.stream.rights import Role
 from gateway.streams import provision_streams
 from gateway.telemetry.logs import configure_logs
+from gateway.terminal import Config, DataDir, fail, moment_of, settings_of
 
 _DEVICE_URL: Final = "ws://127.0.0.1:8080/v1/device"
 _OPS_URL: Final = "http://127.0.0.1:9090"
@@ -51,11 +52,6 @@ app: Final = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Config = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file.", dir_okay=False)]
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where the embedded NATS and keys are.")
-]
 
 
 def main() -> None:
@@ -94,7 +90,7 @@ def serve(
     hint: Annotated[bool, typer.Option(help="Print how to connect a device.")] = False,
 ) -> None:
     """Run the gateway, with an embedded NATS server unless --nats-url is given."""
-    settings = _settings(
+    settings = settings_of(
         config,
         {
             "server.port": port,
@@ -120,9 +116,9 @@ def serve(
         StreamError,
         nats.errors.Error,
     ) as exc:
-        _fail(str(exc))
+        fail(str(exc))
     except OSError as exc:
-        _fail(str(exc))
+        fail(str(exc))
 
 
 @app.command()
@@ -137,9 +133,9 @@ def token(
     """Mint a development credential for DEVICE."""
     for name, value in (("DEVICE", device), ("--tenant", tenant), ("--group", group)):
         if not is_token(value):
-            _fail(f"{name} must match [A-Za-z0-9_-]{{1,64}}")
+            fail(f"{name} must match [A-Za-z0-9_-]{{1,64}}")
     claims = {"tenant": tenant, "group": group, "class": "urgent" if urgent else "normal"}
-    directory = _settings(None, {"nats.data_dir": data_dir}).nats.data_dir
+    directory = settings_of(None, {"nats.data_dir": data_dir}).nats.data_dir
     lifetime_s = max(1, int(hours * 3600))
     typer.echo(development.mint(directory, device, lifetime_s=lifetime_s, claims=claims))
 
@@ -169,8 +165,8 @@ def device(
     SIGTERM: what is not acknowledged stays in the outbox.
     """
     if not is_token(device):
-        _fail("DEVICE must match [A-Za-z0-9_-]{1,64}")
-    directory = _settings(None, {"nats.data_dir": data_dir}).nats.data_dir
+        fail("DEVICE must match [A-Za-z0-9_-]{1,64}")
+    directory = settings_of(None, {"nats.data_dir": data_dir}).nats.data_dir
     if credential is None:
         credential = development.mint(directory, device, lifetime_s=86_400, claims={})
     directory.mkdir(parents=True, exist_ok=True)
@@ -179,7 +175,7 @@ def device(
     try:
         code = asyncio.run(serve_terminal(options))
     except DeviceError as exc:
-        _fail(str(exc))
+        fail(str(exc))
     raise typer.Exit(code)
 
 
@@ -189,7 +185,7 @@ def _trusting(ca: Path | None) -> ssl.SSLContext | None:
     try:
         return ssl.create_default_context(cafile=ca)
     except OSError as exc:  # an ssl.SSLError is one
-        _fail(f"--ca {ca}: {exc.strerror or exc}")
+        fail(f"--ca {ca}: {exc.strerror or exc}")
 
 
 @app.command()
@@ -210,10 +206,10 @@ def tail(
     """Follow what is stored, or replay it, one JSON line a message."""
     for name, value in (("--device", device), ("--tenant", tenant)):
         if value is not None and not is_token(value):
-            _fail(f"{name} must match [A-Za-z0-9_-]{{1,64}}")
+            fail(f"{name} must match [A-Za-z0-9_-]{{1,64}}")
     if type_ is not None and not is_message_type(type_):
-        _fail("--type is one to eight tokens [A-Za-z0-9_-]{1,64} joined by dots")
-    begin = _since(since)
+        fail("--type is one to eight tokens [A-Za-z0-9_-]{1,64} joined by dots")
+    begin = moment_of(since)
     wanted = ReplayFilter(
         tenant=tenant,
         device=device,
@@ -223,11 +219,11 @@ def tail(
         dead_letters=dead_letters,
     )
     urls = tuple(nats_url) if nats_url else None
-    settings = _settings(config, {"nats.urls": urls, "nats.data_dir": data_dir})
+    settings = settings_of(config, {"nats.urls": urls, "nats.data_dir": data_dir})
     try:
         asyncio.run(_tail(settings, wanted, follow))
     except (nats.errors.Error, StreamError, OSError) as exc:
-        _fail(f"NATS: {exc or type(exc).__name__}")
+        fail(f"NATS: {exc or type(exc).__name__}")
     except (KeyboardInterrupt, BrokenPipeError):
         sys.exit(130)
 
@@ -261,9 +257,9 @@ def simulate(
     chosen = policy or ["ticket"]
     for name in chosen:
         if name not in POLICIES:
-            _fail(f"--policy {name}: there are {', '.join(POLICIES)}")
+            fail(f"--policy {name}: there are {', '.join(POLICIES)}")
     if fail_node_at is not None and nodes == 1:
-        _fail("--fail-node-at needs --nodes of 2 or more: somebody must be left")
+        fail("--fail-node-at needs --nodes of 2 or more: somebody must be left")
     plans = [
         simulator.StormPlan(
             devices=devices,
@@ -296,7 +292,7 @@ def simulate(
 def storm(context: typer.Context) -> None:
     """A reconnection storm on real sockets, with a verdict and a report; `--help` for scenarios."""
     if importlib.util.find_spec("locust") is None:
-        _fail("locust is missing: pip install 'tidegate[loadtest]'")
+        fail("locust is missing: pip install 'tidegate[loadtest]'")
     # In the place of this process: gevent changes how a process waits, and signals reach it. `-P`,
     # or a `cmd.py` in the user's directory would be imported in place of Python's own.
     command = [sys.executable, "-P", "-m", "loadtest.lab", *context.args]
@@ -339,7 +335,7 @@ def revoke(
     url = ops_url.rstrip("/")
     if list_:
         if undo or device is not None or jti is not None:
-            _fail("--list shows all that is revoked; it takes nothing but --ops-url")
+            fail("--list shows all that is revoked; it takes nothing but --ops-url")
         answer = _operate(operate.ask(f"{url}/revocations"))
         for entry in answer["revocations"]:
             until = datetime.fromtimestamp(entry.pop("until"), UTC)
@@ -348,7 +344,7 @@ def revoke(
             typer.echo(f"tidegate: {answer['total']} in all; the first are shown", err=True)
         return
     if (device is None) == (jti is None):
-        _fail("give --device or --jti")
+        fail("give --device or --jti")
     wanted = {"jti": jti} if jti is not None else {"tenant": tenant, "device": device}
     if undo:
         answer = _operate(operate.ask(f"{url}/unrevoke", wanted))
@@ -377,14 +373,14 @@ def provision(
     Starts the embedded NATS if no gateway runs. Ends with 1 if differences are left.
     """
     if plan and apply:
-        _fail("give --plan or --apply")
+        fail("give --plan or --apply")
     urls = tuple(nats_url) if nats_url else None
-    settings = _settings(config, {"nats.urls": urls, "nats.data_dir": data_dir})
+    settings = settings_of(config, {"nats.urls": urls, "nats.data_dir": data_dir})
     work = provision_streams(settings, make=apply, accept_loss=accept_loss, say=typer.echo)
     try:
         done = foreground.run(work)
     except (GatewayError, StreamError, nats.errors.Error, OSError) as exc:
-        _fail(str(exc) or type(exc).__name__)
+        fail(str(exc) or type(exc).__name__)
     else:
         raise typer.Exit(0 if done else 1)
 
@@ -392,15 +388,12 @@ def provision(
 @app.command()
 def check_config(config: Config = None) -> None:
     """Check the settings of a file and the environment, and show what is in force."""
-    settings = _settings(config, {})
+    settings = settings_of(config, {})
     typer.echo(settings.model_dump_json(indent=2))
 
 
-def _settings(config: Path | None, overrides: dict[str, Any]) -> Settings:
-    try:
-        return load_settings(config, overrides=overrides)
-    except SettingsError as exc:
-        _fail(str(exc))
+app.command()(event_commands.sink)
+app.add_typer(event_commands.schema_app, name="schema")
 
 
 def _operate(work: Coroutine[Any, Any, _T]) -> _T:
@@ -408,13 +401,7 @@ def _operate(work: Coroutine[Any, Any, _T]) -> _T:
     try:
         return foreground.run(work)
     except operate.OperateError as exc:
-        _fail(str(exc))
-
-
-def _fail(message: str) -> NoReturn:
-    for line in message.splitlines():
-        typer.echo(f"tidegate: {line}", err=True)
-    raise typer.Exit(1)
+        fail(str(exc))
 
 
 def _print_hint(gateway: Gateway) -> None:
@@ -435,21 +422,6 @@ def _print_hint(gateway: Gateway) -> None:
         f"Read back what is stored:\n\n"
         f"  {shlex.quote(program)} tail --since all --no-follow{data_dir}\n"
     )
-
-
-def _since(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    if text == "all":
-        return None
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    if text[-1:] in units and text[:-1].isdecimal():
-        return datetime.now(UTC) - timedelta(seconds=int(text[:-1]) * units[text[-1]])
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        _fail(f"--since {text!r}: neither 10m, 2h, 1d, `all` nor an RFC 3339 time")
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 async def _tail(settings: Settings, wanted: ReplayFilter, follow: bool) -> None:

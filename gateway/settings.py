@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from gateway.admission.ticket import SECRET_BYTES_MIN
 
 ENVIRONMENT_PREFIX: Final = "TIDEGATE_"
+NOT_SETTINGS: Final = frozenset({"TIDEGATE_SINK_DATABASE_URL", "TIDEGATE_TEST_POSTGRES_URL"})
+"""Variables with that prefix that other commands and the tests read."""
 
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -421,7 +423,7 @@ def load_settings(
             raise SettingsError(f"{file}: {exc}") from exc
     environment = os.environ if environment is None else environment
     for name, value in sorted(environment.items()):
-        if name.startswith(ENVIRONMENT_PREFIX):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in NOT_SETTINGS:
             path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
             _put(tree, path, _from_text(path, value), name)
     for key, value in (overrides or {}).items():

@@ -1,8 +1,8 @@
 """The composition of `tidegate sink`: NATS, targets and pages of a process that runs sinks.
 
-It needs no gateway, only NATS and the targets. Start: pages, then each target is opened once so that
-what is wrong with it is said, then NATS, then all sinks side by side. Stop: each sink leaves the
-batch in hand, which is then written by the next owner, and gives up its ownership.
+It needs no gateway, only NATS and the targets. Start: pages; each target is opened once, so that
+what is wrong with it is said; then NATS and all sinks side by side. Stop: each sink leaves what it
+has not committed to the next owner, and gives up its ownership.
 """
 
 import asyncio
@@ -66,7 +66,8 @@ class SinkProcess:
         self._crew = tasks.Crew(self._fail)
         self.metrics = SinkMetrics()
         self._link = NatsLink(
-            lambda: nats_address(settings, Role.CONSUMERS),
+            nats_address(settings, Role.CONSUMERS),
+            renew=lambda: nats_address(settings, Role.CONSUMERS),
             name=f"tidegate-sink-{self._owner}",
             on_up=_nothing_to_subscribe,
             on_ready=lambda: None,
@@ -87,9 +88,7 @@ class SinkProcess:
         ]
         self.metrics.watch(self._runners, lambda: self._link.client is not None)
         self._ops = OpsListener(
-            Pages(
-                metrics=self.metrics.exposition, not_ready=self.not_ready, status=self.status
-            ),
+            Pages(metrics=self.metrics.exposition, not_ready=self.not_ready, status=self.status),
             hosts=settings.ops.hosts,
         )
         self.ops_port = 0

@@ -1,4 +1,4 @@
-"""The operators' listener: metrics, health, status, drain, revocations. Never for devices.
+"""The operators' listener: metrics, health, status, and what its process offers besides.
 
 Its rules:
 
@@ -12,11 +12,10 @@ Its rules:
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -25,14 +24,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.ops.errors import BadOrder, OpsListenError
 from gateway.ops.guard import ConnectionGuard
 from gateway.ops.hosts import HostRule
-from gateway.ops.orders import Subject, parse_drain, parse_revoke, parse_unrevoke
 
 BODY_BYTES_MAX: Final = 4_096
 BODY_TIMEOUT_S: Final = 5.0
 HEADERS_MAX: Final = 64
 HEADER_BYTES_MAX: Final = 4_096
-REVOCATIONS_SHOWN_MAX: Final = 10_000
-"""Of `/revocations`; the answer says how many there are."""
 
 _KEEPALIVE_S: Final = 75.0
 """Longer than the usual interval of a scrape, so that a connection is kept for the next."""
@@ -42,45 +38,31 @@ _ANY_HOST: Final = frozenset({"/metrics", "/healthz", "/readyz"})
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Revocations(Protocol):
-    """Who is let in no more."""
-
-    async def revoke(self, subject: Subject, until: float) -> str:
-        """Revoke until then (Unix time in seconds). Says how far it went: `node` or `fleet`."""
-
-    async def unrevoke(self, subject: Subject) -> str:
-        """Undo it. Says how far it went."""
-
-    def in_force(self) -> list[tuple[Subject, float]]:
-        """All there are, each with its end (Unix time in seconds)."""
-
-
 @dataclass(frozen=True, slots=True)
-class OpsSources:
-    """Where the pages come from. Called on each request."""
+class Pages:
+    """Where the pages of any process come from. Called on each request."""
 
     metrics: Callable[[], tuple[bytes, str]]
     """Body and content type of the Prometheus exposition."""
     not_ready: Callable[[], str | None]
-    """Why no traffic should come here, or None."""
+    """Why this process does not do what it should, or None."""
     status: Callable[[], dict[str, Any]]
-    drain: Callable[[bool], None]
-    """Send every device elsewhere, then stop; if True, stop at once. May be called again."""
-    revocations: Revocations
-    is_token: Callable[[str], bool]
-    """The grammar of tenants and devices."""
 
 
 class OpsListener:
     """The pages, on a port of their own."""
 
-    def __init__(self, sources: OpsSources, *, hosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self, pages: Pages, *, routes: Iterable[web.RouteDef] = (), hosts: Iterable[str] = ()
+    ) -> None:
         """
         Args:
-            sources: of the pages.
+            pages: what every process shows.
+            routes: what this kind of process offers besides. Handlers raise `BadOrder` and read
+                bodies with `json_body`.
             hosts: names that are a good `Host`, besides IP literals and `localhost`.
         """
-        self._sources = sources
+        self._pages = pages
         self._rule = HostRule(hosts)
         self._server: asyncio.Server | None = None
         application = web.Application(middlewares=[self._guarded], client_max_size=BODY_BYTES_MAX)
@@ -89,10 +71,7 @@ class OpsListener:
         router.add_get("/healthz", self._healthz)
         router.add_get("/readyz", self._readyz)
         router.add_get("/status", self._status)
-        router.add_get("/revocations", self._revocations)
-        router.add_post("/drain", self._drain)
-        router.add_post("/revoke", self._revoke)
-        router.add_post("/unrevoke", self._unrevoke)
+        router.add_routes(routes)
         self._runner = web.AppRunner(
             application,
             access_log=None,
@@ -160,51 +139,24 @@ class OpsListener:
         return bool(hosts) and all(self._rule.allows(host) for host in hosts)
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        body, content_type = self._sources.metrics()
+        body, content_type = self._pages.metrics()
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         """The loop runs, or this would not be answered."""
-        return _json({"healthy": True})
+        return json_page({"healthy": True})
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        reason = self._sources.not_ready()
+        reason = self._pages.not_ready()
         if reason is None:
-            return _json({"ready": True})
-        return _json({"ready": False, "reason": reason}, HTTPStatus.SERVICE_UNAVAILABLE)
+            return json_page({"ready": True})
+        return json_page({"ready": False, "reason": reason}, HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _status(self, _request: web.Request) -> web.Response:
-        return _json(self._sources.status())
-
-    async def _drain(self, request: web.Request) -> web.Response:
-        now = parse_drain(await _body(request))
-        self._sources.drain(now)
-        return _json({"draining": True, "now": now}, HTTPStatus.ACCEPTED)
-
-    async def _revoke(self, request: web.Request) -> web.Response:
-        subject, until = parse_revoke(
-            await _body(request), now=time.time(), is_token=self._sources.is_token
-        )
-        return _json({"revoked": await self._sources.revocations.revoke(subject, until)})
-
-    async def _unrevoke(self, request: web.Request) -> web.Response:
-        subject = parse_unrevoke(await _body(request), is_token=self._sources.is_token)
-        revocations = self._sources.revocations
-        known = any(subject == each for each, _until in revocations.in_force())
-        return _json({"unrevoked": await revocations.unrevoke(subject), "was_revoked": known})
-
-    async def _revocations(self, _request: web.Request) -> web.Response:
-        found = self._sources.revocations.in_force()
-        found.sort(key=lambda entry: (entry[1], entry[0].tenant, entry[0].device, entry[0].jti))
-        return _json(
-            {
-                "total": len(found),
-                "revocations": [_shown(*entry) for entry in found[:REVOCATIONS_SHOWN_MAX]],
-            }
-        )
+        return json_page(self._pages.status())
 
 
-async def _body(request: web.Request) -> bytes:
+async def json_body(request: web.Request) -> bytes:
     """The JSON of a POST, within its bounds.
 
     Raises:
@@ -220,17 +172,12 @@ async def _body(request: web.Request) -> bytes:
         raise web.HTTPRequestTimeout(reason="the body took too long") from None
 
 
-def _shown(subject: Subject, until: float) -> dict[str, Any]:
-    if subject.jti:
-        return {"jti": subject.jti, "until": until}
-    return {"tenant": subject.tenant, "device": subject.device, "until": until}
-
-
 def _error(status: int, error: str, detail: str) -> web.Response:
-    return _json({"error": error, "detail": detail}, status)
+    return json_page({"error": error, "detail": detail}, status)
 
 
-def _json(document: dict[str, Any], status: int = HTTPStatus.OK) -> web.Response:
+def json_page(document: dict[str, Any], status: int = HTTPStatus.OK) -> web.Response:
+    """A page of JSON, indented for who reads it in a terminal."""
     body = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
     return web.Response(body=body, status=status, content_type="application/json")
 

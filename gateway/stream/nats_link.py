@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from gateway import tasks
-from gateway.stream.errors import ConnectError, Unreachable
+from gateway.stream.errors import ConnectError, StreamError, Unreachable
 
 _log = structlog.get_logger(__name__)
 
@@ -246,6 +246,7 @@ class NatsLink:
         on_failure: Callable[[BaseException], None],
         rng: random.Random,
         on_denied: Callable[[str], None] = lambda _subject: None,
+        renew: Callable[[], NatsAddress] | None = None,
     ) -> None:
         """
         Args:
@@ -257,6 +258,8 @@ class NatsLink:
             on_failure: hears why no connection can ever be made; the link has given up then.
             rng: source of jitter.
             on_denied: hears of each permission the server says we lack, in its words.
+            renew: gives the address anew before each attempt. An embedded server that was started
+                again has another port and other passwords, and leaves them in a file.
         """
         self._address = address
         self._name = name
@@ -265,6 +268,7 @@ class NatsLink:
         self._on_down = on_down
         self._rng = rng
         self._on_denied = on_denied
+        self._renew = renew
         self._client: LinkClient | None = None
         self._up = asyncio.Event()
         self._stopping = False
@@ -351,6 +355,13 @@ class NatsLink:
 
     async def _connect(self) -> tuple[LinkClient, asyncio.Event] | None:
         """A usable connection and the event of its loss, of the first server that gives one."""
+        if self._renew is not None:
+            try:
+                self._address = self._renew()
+            except StreamError as exc:
+                self._unusable("", str(exc), refused=False)
+                return None
+            self._known_urls = list(self._address.urls)
         urls = self._known_urls[:]
         self._rng.shuffle(urls)
         for url in urls:

@@ -32,6 +32,7 @@ import structlog
 from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from gateway.stream.errors import Unreachable
 from gateway.stream.nats_link import LinkClient
 
 _log = structlog.get_logger(__name__)
@@ -71,6 +72,26 @@ class Link(Protocol):
 
     async def wait_up(self) -> LinkClient:
         """Wait for a live client."""
+
+
+class OneConnection:
+    """A connection that does not come back, for a command that ends with it."""
+
+    def __init__(self, client: LinkClient) -> None:
+        self._client = client
+
+    @property
+    def client(self) -> LinkClient | None:
+        return self._client if self._client.is_connected else None
+
+    async def wait_up(self) -> LinkClient:
+        """
+        Raises:
+            Unreachable: the connection is lost.
+        """
+        if not self._client.is_connected:
+            raise Unreachable("the connection to NATS is lost")
+        return self._client
 
 
 class StreamReader(Generic[T]):
@@ -127,6 +148,11 @@ class StreamReader(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def opened(self) -> bool:
+        """Whether it has a consumer now, so that `pending` is what the server says."""
+        return self._consumer is not None
 
     def take(self, messages_max: int, bytes_max: int) -> list[T]:
         """What has come, in order, at most so much; at least one message if there is any."""

@@ -12,7 +12,9 @@ from gateway.events.event import Event
 from gateway.events.position import Position
 
 CREATED = "2026-11-25T10:00:00Z"
-TABLE = "CREATE TABLE battery (device text NOT NULL, at timestamptz, n bigint, soc int CHECK (soc < 101))"
+COLUMNS_DDL = "at timestamptz, n bigint, soc int"
+TABLE = f"CREATE TABLE battery (device text NOT NULL, {COLUMNS_DDL} CHECK (soc < 101))"
+KEYED = f"CREATE TABLE battery (device text PRIMARY KEY, {COLUMNS_DDL} CHECK (soc < 101))"
 COLUMNS = {"device": "device", "at": "time", "n": "stream_seq", "soc": "data.soc"}
 
 
@@ -166,8 +168,10 @@ async def test_a_constraint_that_names_no_line_is_found_by_bisection(
         "CREATE TABLE known (id int PRIMARY KEY)",
         "INSERT INTO known SELECT generate_series(0, 100)",
     )
-    target = await make(table=f"CREATE TABLE battery (n bigint, soc int REFERENCES known {deferral})",
-                        wanted=sink(columns={"n": "stream_seq", "soc": "data.soc"}))  # fmt: skip
+    target = await make(
+        sink(columns={"n": "stream_seq", "soc": "data.soc"}),
+        table=f"CREATE TABLE battery (n bigint, soc int REFERENCES known {deferral})",
+    )
     await owned(target)
     assert await target.write(events(1, 500, 2, 600, 3), after(5), bury) == 2
     assert run(database, "SELECT soc FROM battery ORDER BY n") == [(1,), (2,), (3,)]
@@ -196,9 +200,7 @@ async def test_what_does_not_fit_its_column_never_reaches_the_database(make, bur
 
 async def test_update_keeps_the_newest_of_a_key_and_never_an_older_one(make, bury, database):
     wanted = sink(on_conflict="update", key=["device"])
-    target = await make(
-        wanted, table="CREATE TABLE battery (device text PRIMARY KEY, at timestamptz, n bigint, soc int)"
-    )  # fmt: skip
+    target = await make(wanted, table=KEYED)
     await owned(target)
     await target.write(events(1, 2, 3), after(3), bury)
     assert run(database, "SELECT n, soc FROM battery") == [(3, 3)]
@@ -212,9 +214,7 @@ async def test_update_keeps_the_newest_of_a_key_and_never_an_older_one(make, bur
 
 async def test_nothing_keeps_the_first_of_a_key(make, bury, database):
     wanted = sink(on_conflict="nothing", key=["device"])
-    target = await make(
-        wanted, table="CREATE TABLE battery (device text PRIMARY KEY, at timestamptz, n bigint, soc int CHECK (soc < 101))"
-    )  # fmt: skip
+    target = await make(wanted, table=KEYED)
     await owned(target)
     assert await target.write(events(500, 1, 2), after(3), bury) == 1
     await target.write(events(4, first=4), after(4), bury)

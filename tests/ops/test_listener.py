@@ -7,7 +7,8 @@ import json
 import pytest
 
 from gateway.ops.errors import OpsListenError
-from gateway.ops.listener import BODY_BYTES_MAX, OpsListener, OpsSources
+from gateway.ops.gateway_orders import GatewayOrders
+from gateway.ops.listener import BODY_BYTES_MAX, OpsListener, Pages
 from gateway.session.grammar import is_token
 
 FAR = 4_000_000_000
@@ -33,15 +34,15 @@ class Port:
     def __init__(self):
         self.drains = []
         self.revocations = Revocations()
-        sources = OpsSources(
+        pages = Pages(
             metrics=lambda: (b"# metrics\n", "text/plain; version=1.0.0"),
             not_ready=lambda: "draining" if self.drains else None,
             status=lambda: {"devices": 5},
-            drain=self.drains.append,
-            revocations=self.revocations,
-            is_token=is_token,
         )
-        self.listener = OpsListener(sources, hosts=["gate-1.internal"])
+        orders = GatewayOrders(
+            drain=self.drains.append, revocations=self.revocations, is_token=is_token
+        )
+        self.listener = OpsListener(pages, routes=orders.routes(), hosts=["gate-1.internal"])
         self.port = 0
 
     async def send(self, data, *, until=b""):

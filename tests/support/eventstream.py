@@ -8,9 +8,9 @@ from typing import Any
 
 import nats
 from nats.js.api import StreamConfig
-from support.servers import NatsServer
 
 from gateway.stream.nats_link import NatsAddress, NatsLink
+from support.servers import NatsServer
 
 
 async def make_streams(server: NatsServer, **more: Any) -> None:

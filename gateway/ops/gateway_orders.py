@@ -1,0 +1,91 @@
+"""What operators can order a gateway to do: drain, revoke, let in again."""
+
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+from aiohttp import web
+
+from gateway.ops.listener import json_body, json_page
+from gateway.ops.orders import Subject, parse_drain, parse_revoke, parse_unrevoke
+
+REVOCATIONS_SHOWN_MAX: Final = 10_000
+"""Of `/revocations`; the answer says how many there are."""
+
+
+class Revocations(Protocol):
+    """Who is let in no more."""
+
+    async def revoke(self, subject: Subject, until: float) -> str:
+        """Revoke until then (Unix time in seconds). Says how far it went: `node` or `fleet`."""
+
+    async def unrevoke(self, subject: Subject) -> str:
+        """Undo it. Says how far it went."""
+
+    def in_force(self) -> list[tuple[Subject, float]]:
+        """All there are, each with its end (Unix time in seconds)."""
+
+
+class GatewayOrders:
+    """The routes of a gateway's operators' port, besides those of every process."""
+
+    def __init__(
+        self,
+        *,
+        drain: Callable[[bool], None],
+        revocations: Revocations,
+        is_token: Callable[[str], bool],
+    ) -> None:
+        """
+        Args:
+            drain: sends every device elsewhere, then stops; if True, stops at once. May be called
+                again.
+            revocations: who is let in no more.
+            is_token: the grammar of tenants and devices.
+        """
+        self._drain_gateway = drain
+        self._known = revocations
+        self._is_token = is_token
+
+    def routes(self) -> list[web.RouteDef]:
+        """For the listener."""
+        return [
+            web.get("/revocations", self._revocations),
+            web.post("/drain", self._drain),
+            web.post("/revoke", self._revoke),
+            web.post("/unrevoke", self._unrevoke),
+        ]
+
+    async def _drain(self, request: web.Request) -> web.Response:
+        now = parse_drain(await json_body(request))
+        self._drain_gateway(now)
+        return json_page({"draining": True, "now": now}, HTTPStatus.ACCEPTED)
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        subject, until = parse_revoke(
+            await json_body(request), now=time.time(), is_token=self._is_token
+        )
+        return json_page({"revoked": await self._known.revoke(subject, until)})
+
+    async def _unrevoke(self, request: web.Request) -> web.Response:
+        subject = parse_unrevoke(await json_body(request), is_token=self._is_token)
+        revocations = self._known
+        known = any(subject == each for each, _until in revocations.in_force())
+        return json_page({"unrevoked": await revocations.unrevoke(subject), "was_revoked": known})
+
+    async def _revocations(self, _request: web.Request) -> web.Response:
+        found = self._known.in_force()
+        found.sort(key=lambda entry: (entry[1], entry[0].tenant, entry[0].device, entry[0].jti))
+        return json_page(
+            {
+                "total": len(found),
+                "revocations": [_shown(*entry) for entry in found[:REVOCATIONS_SHOWN_MAX]],
+            }
+        )
+
+
+def _shown(subject: Subject, until: float) -> dict[str, Any]:
+    if subject.jti:
+        return {"jti": subject.jti, "until": until}
+    return {"tenant": subject.tenant, "device": subject.device, "until": until}

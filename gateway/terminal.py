@@ -1,0 +1,58 @@
+"""What the commands share: options, settings with an error in words, and how a command fails."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from gateway.settings import Settings, SettingsError, load_settings
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file.", dir_okay=False)]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where the embedded NATS and keys are.")
+]
+NatsUrl = Annotated[list[str] | None, typer.Option(help="NATS server of yours; may be repeated.")]
+
+
+def settings_of(config: Path | None, overrides: dict[str, Any]) -> Settings:
+    """The settings, or the end of the command with what is wrong with them.
+
+    Raises:
+        typer.Exit: with status 1.
+    """
+    try:
+        return load_settings(config, overrides=overrides)
+    except SettingsError as exc:
+        fail(str(exc))
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with a line on standard error for each of the message.
+
+    Raises:
+        typer.Exit: with status 1.
+    """
+    for line in message.splitlines():
+        typer.echo(f"tidegate: {line}", err=True)
+    raise typer.Exit(1)
+
+
+def moment_of(text: str | None) -> datetime | None:
+    """What `--since` means: a while ago, a time, or None for the beginning of the stream.
+
+    Raises:
+        typer.Exit: it is none of these.
+    """
+    if text is None:
+        return None
+    if text == "all":
+        return None
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    if text[-1:] in units and text[:-1].isdecimal():
+        return datetime.now(UTC) - timedelta(seconds=int(text[:-1]) * units[text[-1]])
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        fail(f"--since {text!r}: neither 10m, 2h, 1d, `all` nor an RFC 3339 time")
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
