@@ -77,6 +77,7 @@ async def linked(server: NatsServer):
         on_up=on_up,
         on_ready=lambda: None,
         on_down=lambda: None,
+        on_failure=lambda _exc: None,
         rng=Random(1),
     )
     link.start()
