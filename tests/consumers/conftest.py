@@ -5,8 +5,8 @@ from support.postgres import drop_database, fresh_database, shared_server
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory) -> Iterator[str]:
-    yield from shared_server(tmp_path_factory.mktemp("postgres"))
+def postgres_url() -> Iterator[str]:
+    yield from shared_server()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,10 +33,14 @@ def drop_database(server_url: str, url: str) -> None:
         )
 
 
-def shared_server(directory: Path) -> Iterator[str]:
+def shared_server() -> Iterator[str]:
     """The URL of a server that many tests share."""
     if GIVEN_URL is not None:
         yield GIVEN_URL
         return
-    with PostgresServer(directory) as server:
+    # Not below pytest's folder: each session of pytest closes that to all users but its own.
+    with (
+        tempfile.TemporaryDirectory(prefix="tidegate-postgres-") as directory,
+        PostgresServer(Path(directory)) as server,
+    ):
         yield server.url()
