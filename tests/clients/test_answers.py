@@ -3,6 +3,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.scripted import jwt_of
 
 from clients.answers import Meaning, read_answer, read_close
 from clients.backoff import TOLD_MS_MAX
@@ -75,6 +76,12 @@ def test_words_of_a_peer_are_short_on_one_line_and_without_our_secret():
     refusal = read(401, {"error": "credential", "detail": "a.secret.token\n" + "x" * 1_000})
     assert refusal.detail.startswith("<credential>?xxx")
     assert len(refusal.detail) == 200
+
+
+def test_a_credential_that_was_cut_off_is_none_of_our_words_either():
+    token = jwt_of(sub="veh-1")
+    assert token[:20] not in read_close(4401, f"no {token[:60]}").detail
+    assert "eyJ" not in read_close(1008, json.dumps({"detail": token[:30]})).detail
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,9 @@ import sys
 import threading
 
 import pytest
+
+pytest.importorskip("nats", reason="needs a gateway")
+
 from support.gateways import running_gateway, token_for, url_of
 from support.processes import GatewayProcess, spawned
 from support.scripted import closed_port

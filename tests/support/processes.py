@@ -14,6 +14,8 @@ from typing import Any
 
 from support.servers import free_port, wait_until_ready
 
+_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")
+
 
 def _hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -109,6 +111,13 @@ class GatewayProcess:
         return await asyncio.to_thread(self.process.wait, 30)
 
     def stop(self) -> None:
+        """End it; what it logged holds no credential."""
+        self._end()
+        log = self.directory / "gateway.log"
+        found = _TOKEN.search(log.read_text()) if log.exists() else None
+        assert found is None, f"the log holds a credential: {found[0][:20]}..."
+
+    def _end(self) -> None:
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGTERM)
