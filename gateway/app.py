@@ -42,10 +42,12 @@ from gateway.edge.outlet import Outlet, OutletOwner
 from gateway.edge.side_traffic import SideBudget
 from gateway.edge.tls import Certificate
 from gateway.edge.wheel import TimingWheel
+from gateway.events.document import read_events_file
 from gateway.ops.gateway_orders import GatewayOrders
 from gateway.ops.listener import OpsListener, Pages
 from gateway.reception import Reception
 from gateway.revoking import OperatorRevocations
+from gateway.schemas_in_force import SchemasInForce
 from gateway.session import frames
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
@@ -89,6 +91,7 @@ class Gateway:
         self._listener: Listener | None = None
         self._gate: DeviceGate | None = None
         self._wheel: TimingWheel | None = None
+        self._schemas: SchemasInForce | None = None
         self._ending = asyncio.Event()
         self._stop_now = asyncio.Event()
         self.port = 0
@@ -471,6 +474,7 @@ class Gateway:
         limits, keepalive = settings.limits, settings.keepalive
         assert self._verifier is not None
         self._wheel = TimingWheel(loop)
+        schemas = self._schemas = self._schemas_in_force()
         device_context = DeviceContext(
             limits=SessionLimits(
                 message_bytes_max=limits.message_bytes,
@@ -497,6 +501,7 @@ class Gateway:
             credit_greedy=settings.session.credit_greedy,
             backlog=lambda: self._publisher.backlog,
             held=lambda: self._hold.reason,
+            schema_problem=schemas.problem if schemas is not None and schemas.rejects else None,
             resume_points=Watermarks(
                 lambda: self._backbone.client,
                 duplicate_window_s=settings.stream.duplicate_window_s,
@@ -590,10 +595,17 @@ class Gateway:
             )
         ]
 
+    def _schemas_in_force(self) -> SchemasInForce | None:
+        file = self._settings.events.file
+        section = read_events_file(file).schemas if file is not None else None
+        return SchemasInForce(section, self.metrics.off_schema) if section is not None else None
+
     def _open_outlet(self, tenant: str, device: str, outbox: str, owner: OutletOwner) -> Outlet:
+        schemas = self._schemas
         return SessionOutlet(
             self._publisher,
             self._sample,
+            schemas.mark if schemas is not None and not schemas.rejects else None,
             tenant=tenant,
             device=device,
             outbox=outbox,
@@ -607,7 +619,7 @@ class Gateway:
     # Reloading and stopping
 
     def _reload(self) -> None:
-        """SIGHUP: certificate and keys from disk again; broken ones leave the old in force."""
+        """SIGHUP: certificate, keys and schemas again; broken ones leave the old in force."""
         if self._certificate is not None:
             try:
                 self._certificate.reload()
@@ -615,6 +627,8 @@ class Gateway:
                 _log.error("certificate_reload_failed", error=str(exc))  # whole
             else:
                 _log.info("certificate_reloaded")
+        if self._schemas is not None:
+            self._schemas.reload()
         if self._verifier is not None:
             self._crew.start(self._key_source.refresh(self._verifier.rotate), "jwks-reload")
 

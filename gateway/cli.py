@@ -29,6 +29,7 @@ from gateway.admission.errors import AdmissionError
 from gateway.app import Gateway
 from gateway.edge.errors import EdgeError
 from gateway.errors import GatewayError
+from gateway.events.errors import EventsError
 from gateway.nats_access import nats_address
 from gateway.ops.errors import OpsError
 from gateway.session.grammar import is_message_type, is_token
@@ -111,6 +112,7 @@ def serve(
         SettingsError,
         AdmissionError,
         EdgeError,
+        EventsError,
         GatewayError,
         OpsError,
         StreamError,

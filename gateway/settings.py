@@ -343,6 +343,12 @@ class Log(_Section):
     format: Literal["auto", "json", "console"] = "auto"
 
 
+class Events(_Section):
+    """What becomes of events: schemas at the door."""
+
+    file: Path | None = None
+
+
 class Trace(_Section):
     """`traceparent` on stored messages."""
 
@@ -368,6 +374,7 @@ class Settings(_Section):
     drain: Drain = Drain()
     log: Log = Log()
     trace: Trace = Trace()
+    events: Events = Events()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

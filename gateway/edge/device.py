@@ -37,7 +37,7 @@ from gateway.session.errors import (
     close_reason,
 )
 from gateway.session.fairness import FairShare, Share
-from gateway.session.machine import Session, SessionLimits, State, Storable
+from gateway.session.machine import SchemaProblem, Session, SessionLimits, State, Storable
 
 _log = structlog.get_logger(__name__)
 
@@ -105,6 +105,8 @@ class DeviceContext:
     resume_points: ResumePoints
     wall_clock: Callable[[], float] = time.time
     known_types: set[str] = field(default_factory=set)
+    schema_problem: SchemaProblem | None = None
+    """Judges each message, where there are schemas."""
 
 
 class DeviceHandler:
@@ -133,7 +135,7 @@ class DeviceHandler:
     def __init__(self, context: DeviceContext, identity: Identity) -> None:
         self._context = context
         self._identity = identity
-        self._session = Session(context.limits, context.known_types)
+        self._session = Session(context.limits, context.known_types, context.schema_problem)
         self._share = Share(context.fairness)
         self._resting: asyncio.TimerHandle | None = None
         self._sent_at = 0.0

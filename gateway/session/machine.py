@@ -18,14 +18,16 @@ Rules:
 - `seq` rises by one from what the stream has. A gap or a repeat is an offence: the transport is
   ordered, so either is a broken client, and storing on would break the order we promise.
 - A message beyond the credit is an offence.
-- A message that has its place in the order but cannot be stored (its type, time, depth, size) is
-  not an offence: it is settled into the dead letters, or its device would resend it for ever.
+- A message that has its place in the order but cannot be stored (its type, time, depth, size, or
+  what its schema says) is not an offence: it is settled into the dead letters, or its device would
+  resend it for ever.
 - Settling is in order: `settle(seq)` covers everything up to and including `seq`.
 
 No I/O, no clock of its own: the shell feeds frames and settlements and carries out what comes back.
 """
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,6 +65,9 @@ class SessionLimits:
     credit_max: int = 256
 
 
+SchemaProblem = Callable[[str, bytes], str | None]
+"""What is wrong with the `data` of a message of that type, None if nothing is."""
+
 Storable = frames.Message | frames.Unusable
 Received = list[Storable] | frames.Hello | frames.Result | str
 
@@ -75,21 +80,29 @@ class Session:
         "_known_types",
         "_limits",
         "_next_seq",
+        "_schema_problem",
         "_unreported",
         "outbox",
         "state",
     )
 
-    def __init__(self, limits: SessionLimits, known_types: set[str] | None = None) -> None:
+    def __init__(
+        self,
+        limits: SessionLimits,
+        known_types: set[str] | None = None,
+        schema_problem: SchemaProblem | None = None,
+    ) -> None:
         """
         Args:
             limits: bounds, shared by all sessions of a node.
             known_types: types already found well-formed, shared by all sessions of a node: a fleet
                 has few types and many messages. Bounded by `KNOWN_TYPES_MAX`.
+            schema_problem: judges each message; without, every message fits.
         """
         self._limits = limits
         self._known_types = known_types if known_types is not None else set()
         self._credit = CreditWindow(initial=limits.credit_initial, maximum=limits.credit_max)
+        self._schema_problem = schema_problem
         self._next_seq = 0
         self._unreported = False
         self.outbox = ""
@@ -276,6 +289,10 @@ class Session:
             return "time", "not an RFC 3339 date-time with offset"
         if json_depth_exceeds(data, limits.json_depth_max):
             return "depth", f"nested deeper than {limits.json_depth_max}"
+        if self._schema_problem is not None:
+            said = self._schema_problem(message.type, data)
+            if said is not None:
+                return "schema", said
         return None
 
     def _unusable(self, seq: int, error: str, detail: str, raw: bytes) -> frames.Unusable:

@@ -63,14 +63,14 @@ class SourceHeaders:
         self._source = f"ce-source:tidegate:{tenant}/{device}".encode()
 
     def event(
-        self, seq: int, message_type: str, time: str, payload: bytes, trace: bytes = b""
+        self, seq: int, message_type: str, time: str, payload: bytes, more: bytes = b""
     ) -> Envelope:
-        """A message for EVENTS. `trace` is a complete traceparent header line, or nothing."""
+        """A message for EVENTS. `more` is complete header lines (traceparent), or nothing."""
         kind = message_type.encode()
         headers = (
             b"%s%d\r\nce-specversion:1.0\r\n"
             b"ce-id:%s:%d\r\n%s\r\nce-type:%s\r\nce-time:%s\r\n%s"
-            % (self._id, seq, self._outbox, seq, self._source, kind, time.encode(), trace)
+            % (self._id, seq, self._outbox, seq, self._source, kind, time.encode(), more)
         )
         return Envelope(EVENTS, self._subject + kind, headers, payload)
 

@@ -12,17 +12,20 @@ from gateway.stream.publisher import Publisher
 
 Sampler = Callable[[], bytes]
 """Gives the traceparent header line of a sampled message, or nothing."""
+Mark = Callable[[str, bytes], bytes]
+"""Gives the header line of a message of that type whose `data` does not fit, or nothing."""
 
 
 class SessionOutlet:
     """Turns a session's messages into envelopes and submits them in order."""
 
-    __slots__ = ("_device", "_headers", "_lane_index", "_owner", "_publisher", "_sample")
+    __slots__ = ("_device", "_headers", "_lane_index", "_mark", "_owner", "_publisher", "_sample")
 
     def __init__(
         self,
         publisher: Publisher,
         sample: Sampler,
+        mark: Mark | None = None,
         *,
         tenant: str,
         device: str,
@@ -31,6 +34,7 @@ class SessionOutlet:
     ) -> None:
         self._publisher = publisher
         self._sample = sample
+        self._mark = mark
         self._device = f"{tenant}.{device}"
         self._lane_index = publisher.lane_of(self._device)
         self._headers = SourceHeaders(tenant, device, outbox)
@@ -44,14 +48,14 @@ class SessionOutlet:
             messages: of one frame.
             received_at: RFC 3339; the time of those that bring none.
         """
-        headers, sample = self._headers, self._sample
+        headers, sample, mark = self._headers, self._sample, self._mark
         items = []
         for message in messages:
             if type(message) is Message:
                 time = received_at if message.time is UNSET else message.time
-                envelope = headers.event(
-                    message.seq, message.type, time, bytes(message.data), sample()
-                )
+                data = bytes(message.data)
+                more = sample() if mark is None else sample() + mark(message.type, data)
+                envelope = headers.event(message.seq, message.type, time, data, more)
                 reject = None
             else:
                 assert isinstance(message, Unusable)

@@ -172,6 +172,11 @@ class Metrics:
         self._dead = counter(
             "tidegate_dead_letters", "Messages stored in the dead letters, by error.", "error"
         )
+        self._off_schema = counter(
+            "tidegate_schema_violations",
+            "Events that do not fit the schema of their type; other: of a type without one.",
+            "type",
+        )
         self._lookups = counter(
             "tidegate_resume_lookups", "Devices whose place was looked up in the stream."
         )
@@ -328,6 +333,10 @@ class Metrics:
 
     def dead_lettered(self, error: str) -> None:
         self._dead.labels(error).inc()
+
+    def off_schema(self, label: str) -> None:
+        """An event does not fit its schema; `label` is of a fixed set."""
+        self._off_schema.labels(label).inc()
 
     def looked_up(self) -> None:
         self._lookups.inc()

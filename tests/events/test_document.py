@@ -1,10 +1,18 @@
+import re
 import tomllib
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from gateway.events.columns import Constant, DataPath, EventMember
-from gateway.events.document import FilesSink, PostgresSink, parse_events, read_events_file
+from gateway.events.document import (
+    FilesSink,
+    PostgresSink,
+    Schemas,
+    parse_events,
+    read_events_file,
+)
 from gateway.events.errors import EventsFileError
 
 SINK = """
@@ -113,3 +121,30 @@ def test_a_file_that_cannot_be_read(tmp_path, content, said):
         path.write_bytes(content)
     with pytest.raises(EventsFileError, match=said):
         read_events_file(path)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_example_shows_every_key_with_its_default():
+    text = (ROOT / "config" / "events.toml").read_text()
+    shown = "\n".join(
+        line.removeprefix("# ") if re.match(r"# (\w+ = |\[)", line) else line
+        for line in text.splitlines()
+    )
+    written = parse(text)
+    assert [sink.name for sink in written.sinks] == ["battery", "archive"]
+    everything = tomllib.loads(shown)
+    for model, section in (
+        (Schemas, everything["schemas"]),
+        (PostgresSink, everything["sink"][0]),
+        (FilesSink, everything["sink"][1]),
+    ):
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        shared = {"types", "from", "batch", "batch_bytes", "linger_ms"}
+        wanted = set(fields) - (shared if model is FilesSink else set())
+        assert set(section) >= wanted
+        for name, value in section.items():
+            default = fields[name].default
+            if not fields[name].is_required() and name not in {"types", "key", "kind"}:
+                assert value == default, name
