@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import logging
 import os
 import shlex
+import signal
 import ssl
 import sys
 import time
@@ -24,20 +26,18 @@ except ModuleNotFoundError as missing:  # a plain install is the client alone
 
 from clients import DeviceError
 from clients.terminal import TerminalOptions, serve_terminal
-from gateway import development, event_commands, foreground, operate
+from gateway import checks, development, event_commands, following, foreground, operate
 from gateway.admission.errors import AdmissionError
 from gateway.app import Gateway
+from gateway.cluster.errors import ClusterError
 from gateway.edge.errors import EdgeError
 from gateway.errors import GatewayError
 from gateway.events.errors import EventsError
-from gateway.nats_access import nats_address
 from gateway.ops.errors import OpsError
 from gateway.session.grammar import is_message_type, is_token
 from gateway.settings import Settings, SettingsError
 from gateway.stream.errors import StreamError
-from gateway.stream.nats_link import connect_once
-from gateway.stream.replay import ReplayFilter, replay
-from gateway.stream.rights import Role
+from gateway.stream.replay import ReplayFilter
 from gateway.streams import provision_streams
 from gateway.telemetry.logs import configure_logs
 from gateway.terminal import Config, DataDir, fail, moment_of, settings_of
@@ -111,6 +111,7 @@ def serve(
     except (
         SettingsError,
         AdmissionError,
+        ClusterError,
         EdgeError,
         EventsError,
         GatewayError,
@@ -222,12 +223,14 @@ def tail(
     )
     urls = tuple(nats_url) if nats_url else None
     settings = settings_of(config, {"nats.urls": urls, "nats.data_dir": data_dir})
+    _configure_logs(settings, "warning")
     try:
-        asyncio.run(_tail(settings, wanted, follow))
+        foreground.run(following.follow(settings, wanted, go_on=follow, say=_say))
+    except BrokenPipeError:  # `tidegate tail | head`
+        following.leave_pipe()
+        sys.exit(128 + signal.SIGPIPE)
     except (nats.errors.Error, StreamError, OSError) as exc:
         fail(f"NATS: {exc or type(exc).__name__}")
-    except (KeyboardInterrupt, BrokenPipeError):
-        sys.exit(130)
 
 
 @app.command()
@@ -279,6 +282,7 @@ def simulate(
         )
         for name in chosen
     ]
+    _say(f"simulating {devices:,} devices, {', '.join(chosen)}; a million take about a minute")
     if within is not None:
         for plan in plans:
             needed = simulator.rate_for(plan, within)
@@ -388,10 +392,24 @@ def provision(
 
 
 @app.command()
-def check_config(config: Config = None) -> None:
-    """Check the settings of a file and the environment, and show what is in force."""
+def check_config(
+    config: Config = None,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Try NATS, Redis and the JWKS URL as well.")
+    ] = False,
+) -> None:
+    """Check the settings of a file and the environment, and show what is in force.
+
+    Every file that is named is opened: keys, certificates, credentials.
+    """
     settings = settings_of(config, {})
     typer.echo(settings.model_dump_json(indent=2))
+    problems = checks.problems(settings)
+    if connect:
+        _configure_logs(settings, "critical")  # the problems are shown below
+        problems += foreground.run(checks.connection_problems(settings))
+    if problems:
+        fail("\n".join(problems))
 
 
 app.command()(event_commands.sink)
@@ -404,6 +422,17 @@ def _operate(work: Coroutine[Any, Any, _T]) -> _T:
         return foreground.run(work)
     except operate.OperateError as exc:
         fail(str(exc))
+
+
+def _configure_logs(settings: Settings, level: str) -> None:
+    """For a command: what goes wrong, on standard error."""
+    configure_logs(level, settings.log.format)
+    # It warns of what nats-py answers whenever a server ends a TLS connection.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+
+
+def _say(message: str) -> None:
+    typer.echo(f"tidegate: {message}", err=True)
 
 
 def _print_hint(gateway: Gateway) -> None:
@@ -424,14 +453,3 @@ def _print_hint(gateway: Gateway) -> None:
         f"Read back what is stored:\n\n"
         f"  {shlex.quote(program)} tail --since all --no-follow{data_dir}\n"
     )
-
-
-async def _tail(settings: Settings, wanted: ReplayFilter, follow: bool) -> None:
-    address = nats_address(settings, Role.OPERATORS)
-    client = await connect_once(address, name="tidegate-tail")
-    try:
-        async for line in replay(client, wanted, follow=follow):
-            sys.stdout.buffer.write(line + b"\n")
-            sys.stdout.buffer.flush()
-    finally:
-        await client.close()

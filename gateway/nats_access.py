@@ -1,7 +1,9 @@
 """How a process signs in to NATS, from the settings: one way for the gateway and every command."""
 
 import ssl
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from pydantic import SecretStr
 
@@ -10,6 +12,8 @@ from gateway.stream.errors import ConnectError, ServerError
 from gateway.stream.nats_link import NatsAddress
 from gateway.stream.nats_server import url_file
 from gateway.stream.rights import Role
+
+PATIENCE_S: Final = 4.0
 
 
 def nats_address(settings: Settings, role: Role, *, embedded_url: str | None = None) -> NatsAddress:
@@ -45,6 +49,12 @@ def nats_address(settings: Settings, role: Role, *, embedded_url: str | None = N
         reconnect_wait_s=nats.reconnect_wait_ms / 1000,
         reconnect_wait_max_s=nats.reconnect_wait_max_ms / 1000,
     )
+
+
+def in_time(address: NatsAddress) -> NatsAddress:
+    """`address`, each server tried for no longer than a person at a terminal waits for all."""
+    each_s = PATIENCE_S / len(address.urls)
+    return replace(address, connect_timeout_s=min(address.connect_timeout_s, each_s))
 
 
 def _read_url(data_dir: Path, role: Role) -> str:

@@ -36,7 +36,8 @@ async def ask(url: str, document: dict[str, Any] | None = None) -> dict[str, Any
                 "GET" if document is None else "POST", url, json=document, allow_redirects=False
             ) as response,
         ):
-            status, answer = response.status, await response.json()
+            status = response.status
+            answer = await response.json()
     except TimeoutError:
         raise OperateError(f"{url}: no answer in {ANSWER_S:g} s") from None
     except aiohttp.ContentTypeError:

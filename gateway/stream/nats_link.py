@@ -408,6 +408,8 @@ class NatsLink:
 
 def describe(error: BaseException) -> str:
     """An exception in one line."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

