@@ -28,8 +28,11 @@ from gateway.backbone import Backbone
 from gateway.collector import CalmCollector, measures
 from gateway.data_directory import DataDirectoryLock
 from gateway.drain import send_away
+from gateway.edge import descriptors
+from gateway.edge.anteroom import Anteroom
 from gateway.edge.connection import WebSocketConnection
 from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
+from gateway.edge.descriptors import Room
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.errors import TlsError
 from gateway.edge.fleet import Fleet
@@ -94,6 +97,7 @@ class Gateway:
         self._schemas: SchemasInForce | None = None
         self._ending = asyncio.Event()
         self._stop_now = asyncio.Event()
+        self._room = Room(settings.server.connections_max, settings.server.anonymous_max)
         self.port = 0
         self.ops_port = 0
         self.metrics = Metrics()
@@ -267,6 +271,7 @@ class Gateway:
         await self._start_verifier()
         parts.push_async_callback(self._backbone.stop)
         parts.callback(self._publisher.close)
+        self._room = self._find_room()
         self._backbone.start()
         parts.push_async_callback(self._bounded, self._reception.close, "reception-close")
         parts.push_async_callback(self._crew.close)
@@ -363,6 +368,7 @@ class Gateway:
             "uptime_s": round(time.time() - self._started_at, 1),
             "devices": len(self._fleet),
             "connections": len(self._gate) if self._gate is not None else 0,
+            "connections_max": self._room.devices,
             "first_retry_ms": self._fleet.first_retry_ms,
             "admission": self._reception.status(),
             "pending": {
@@ -469,6 +475,23 @@ class Gateway:
         self._verifier = verifier
         self._crew.start(self._key_source.keep_fresh(verifier.rotate), "jwks")
 
+    def _find_room(self) -> Room:
+        """How many connections there are descriptors for; says so if it is fewer than are set."""
+        server = self._settings.server
+        wanted = descriptors.needed(server.connections_max, server.anonymous_max)
+        limit = descriptors.raise_limit(wanted)
+        room = descriptors.room_within(limit, server.connections_max, server.anonymous_max)
+        if limit < wanted:
+            _log.warning(
+                "descriptors_short",
+                needed=wanted,
+                allowed=limit,
+                connections_max=room.devices,
+                anonymous_max=room.anonymous,
+                hint=f"ulimit -Hn {wanted} (LimitNOFILE= of systemd), or set less in [server]",
+            )
+        return room
+
     async def _start_listener(self) -> None:
         settings, loop = self._settings, asyncio.get_running_loop()
         limits, keepalive = settings.limits, settings.keepalive
@@ -511,7 +534,10 @@ class Gateway:
                 on_lookup=self.metrics.looked_up,
             ),
         )
-        gate = self._gate = self._reception.open_gate(device_context)
+        anteroom = Anteroom(places=self._room.anonymous, observer=self.metrics)
+        gate = self._gate = self._reception.open_gate(
+            device_context, connections_max=self._room.devices, anteroom=anteroom
+        )
         trouble = self._backbone.trouble
         if trouble is not None:
             gate.hold(trouble)  # until the streams are there
@@ -570,6 +596,7 @@ class Gateway:
             backlog=settings.server.backlog,
             tls=lambda: self._certificate.context if self._certificate is not None else None,
             tls_handshake_timeout_s=settings.tls.handshake_timeout_ms / 1000,
+            anteroom=anteroom,
             observer=self.metrics,
             knock=knock_context.knock,
         )

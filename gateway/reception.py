@@ -22,6 +22,7 @@ from gateway.admission.office import NodeTicketOffice
 from gateway.admission.revocation import RevocationList
 from gateway.admission.ticket import device_hash
 from gateway.cluster.devices import DeviceKey
+from gateway.edge.anteroom import Anteroom
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.fleet import Fleet
 from gateway.edge.gate import DeviceGate, GateContext, Pending
@@ -198,8 +199,16 @@ class Reception:
         self.revocations.load()
         await self._membership.open()
 
-    def open_gate(self, device: DeviceContext) -> DeviceGate:
-        """The gate of the device listener."""
+    def open_gate(
+        self, device: DeviceContext, *, connections_max: int, anteroom: Anteroom
+    ) -> DeviceGate:
+        """The gate of the device listener.
+
+        Args:
+            device: what all devices share.
+            connections_max: devices this node has descriptors for.
+            anteroom: for those who have not said who they are.
+        """
         admission = self._settings.admission
         self._gate = DeviceGate(
             GateContext(
@@ -217,7 +226,8 @@ class Reception:
                     burst=admission.address_knock_burst,
                     keys_max=_LIMITER_KEYS_MAX,
                 ),
-                connections_max=self._settings.server.connections_max,
+                connections_max=connections_max,
+                anteroom=anteroom,
                 known_within_s=admission.resume_within_ms / 1000,
                 clock=self._local,
                 rng=self._rng,

@@ -48,6 +48,7 @@ class Server(_Section):
     accept_budget: Count = 16
     accept_slice_us: Count = 300
     connections_max: Count = 18_000
+    anonymous_max: Count = 4_096
 
 
 class Tls(_Section):

@@ -1,6 +1,7 @@
 """Knocks in every way there is: plain TCP or TLS, credential in a header or in a subprotocol."""
 
 import asyncio
+import contextlib
 import json
 import struct
 from collections import Counter
@@ -40,14 +41,11 @@ async def fill(gateway):
 
 async def test_everybody_who_knocks_at_once_is_answered(tmp_path, way):
     """Cases F1 and F2: those which were parked hung where the full parser decides."""
-    settings = {
-        "admission__rate_per_s": 50.0,
-        "admission__rate_floor_per_s": 50.0,
-        "admission__burst": 5,
-        "admission__park_ms": 9_000,
-    }
+    settings = {"admission__burst": 1, "admission__park_ms": 9_000}
     async with running_gateway(tmp_path, way=way, **settings) as gateway:
         outcomes = Counter()
+        # The next free slot is some seconds ahead: whoever knocks until then is parked.
+        gateway._reception._own.advance_to(gateway._reception.clock() + 5.0)
 
         async def knock(name):
             async with raw_device(gateway, name) as device:
@@ -122,6 +120,36 @@ async def test_a_hold_answers_those_who_are_parked(tmp_path, way):
             gateway._gate.hold("stream")
             status, body = await answer(reader)
             assert (status, body["reason"]) == (503, "overload")
+
+
+@pytest.mark.parametrize("silent", [True, False])
+async def test_those_who_do_not_say_who_they_are_take_no_room_of_devices(tmp_path, way, silent):
+    """Case D2: silent sockets filled `connections_max`. The oldest of them goes, never a device."""
+    begun = b"\x16\x03\x01\x02\x00\x01" if way.tls else b"GET /v1/device HTT"
+    settings = {"server__connections_max": 2, "server__anonymous_max": 5}
+    async with running_gateway(tmp_path, way=way, **settings) as gateway:
+        async with raw_device(gateway, "first") as first, contextlib.AsyncExitStack() as stack:
+            strangers = []
+            for _ in range(20):
+                reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+                stack.callback(writer.transport.abort)
+                writer.write(b"" if silent else begun)
+                strangers.append((reader, writer))
+            crowded = {"error": "anonymous", "reason": "crowded"}
+            refused = gateway.metrics.value
+            await eventually(lambda: refused("tidegate_refused_total", crowded) == 15)
+            for reader, _writer in strangers[:15]:
+                with contextlib.suppress(ConnectionError):
+                    assert await within(reader.read()) == b""
+            async with raw_device(gateway, "second") as second:
+                for device in (first, second):
+                    await device.say(message(1))
+                    await device.hear_ack(1)
+                with pytest.raises(InvalidStatus) as caught:
+                    async with raw_device(gateway, "third"):
+                        pass
+                assert caught.value.response.status_code == 503
+        await eventually(lambda: gateway.status()["connections"] == 0)
 
 
 TICKETS = ['a","retry_ms":1,"x":"b', "A" * 42, "\xff\xfe", "A" * 6_000, "%s%s", "\t"]

@@ -60,8 +60,8 @@ class Handler(Protocol):
 class Gate(Protocol):
     """Who may come in."""
 
-    def arrived(self, connection: "WebSocketConnection") -> None:
-        """A connection was made; nothing is known of it yet."""
+    def arrived(self, connection: "WebSocketConnection", *, anonymous: bool) -> None:
+        """A connection was made; if `anonymous`, nothing is known of it yet."""
 
     def admit(
         self, request: Request, address: str, visitor: Visitor, granted: Granted | None
@@ -282,7 +282,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=context.limits.write_buffer_bytes_max)
         self._due_at = context.loop.time() + context.limits.head_timeout_s
         self._arm()
-        self._gate.arrived(self)
+        self._gate.arrived(self, anonymous=self._granted is None)
         if self._head:
             self._read_head(b"")
 

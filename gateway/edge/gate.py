@@ -23,6 +23,7 @@ from gateway.admission.errors import CredentialError, TicketError
 from gateway.admission.gcra import KeyedLimiter
 from gateway.admission.herd import HerdIndex
 from gateway.admission.ticket import TicketOffice
+from gateway.edge.anteroom import Anteroom
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.errors import Refusal
 from gateway.edge.handshake import Request
@@ -55,6 +56,8 @@ class GateContext:
     device_knocks: KeyedLimiter
     address_knocks: KeyedLimiter
     connections_max: int
+    """Devices, and those that wait for a slot; the anonymous have their own room."""
+    anteroom: Anteroom
     known_within_s: float
     clock: Callable[[], float]
     rng: random.Random
@@ -67,6 +70,8 @@ class DeviceGate:
     def __init__(self, context: GateContext) -> None:
         self._context = context
         self._visitors: set[Visitor] = set()
+        self._strangers: set[Visitor] = set()
+        """Visitors that have not said who they are."""
         self._pending: dict[Visitor, Pending] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -84,14 +89,23 @@ class DeviceGate:
     def desk(self) -> AdmissionDesk[Pending]:
         return self._context.desk
 
-    def arrived(self, visitor: Visitor) -> None:
+    def arrived(self, visitor: Visitor, *, anonymous: bool) -> None:
         self._visitors.add(visitor)
         self.empty.clear()
+        if anonymous:
+            self._strangers.add(visitor)
+            self._context.anteroom.enter(visitor)
 
     def left(self, visitor: Visitor) -> None:
+        self._known(visitor)
         self._visitors.discard(visitor)
         if not self._visitors:
             self.empty.set()
+
+    def _known(self, visitor: Visitor) -> None:
+        if visitor in self._strangers:
+            self._strangers.remove(visitor)
+            self._context.anteroom.leave(visitor)
 
     def abort_all(self) -> None:
         """Drop every connection at once."""
@@ -144,8 +158,7 @@ class DeviceGate:
             raise _too_many("address_rate", wait_s)
         if self.draining:
             raise self._come_back("draining")
-        others = len(self._visitors) - (visitor in self._visitors)
-        if others >= context.connections_max:
+        if len(self._visitors) - len(self._strangers) >= context.connections_max:
             raise self._come_back("capacity")
         identity = self._identify(petition, now)
         revocations = context.device.revocations
@@ -166,6 +179,7 @@ class DeviceGate:
         )
         pending = Pending(visitor, identity)
         outcome = context.desk.knock(claim, pending, now)
+        self._known(visitor)
         if outcome is None:
             self._pending[visitor] = pending
             self._arm(now)

@@ -37,8 +37,13 @@ class Granted:
 class Door(Protocol):
     """Who decides on knocks."""
 
-    def arrived(self, visitor: "Visitor") -> None:
-        """Somebody is at the door, and was not answered at once."""
+    def arrived(self, visitor: "Visitor", *, anonymous: bool) -> None:
+        """Somebody is at the door, and was not answered at once.
+
+        Args:
+            visitor: who.
+            anonymous: whether nothing is known of it yet.
+        """
 
     def left(self, visitor: "Visitor") -> None:
         """And has gone, or gone on."""
@@ -120,8 +125,8 @@ class Knock:
         self.due_tick = -1
 
     def abort(self, _cause: str) -> None:
-        """Drop it."""
-        self._gone()
+        """Drop it; whoever does so counts it."""
+        self._let_go()
 
     # Visitor
 
@@ -198,7 +203,7 @@ class Knock:
         context, accepted = self._context, self._socket
         assert accepted is not None
         self._reading = True
-        context.door.arrived(self)
+        context.door.arrived(self, anonymous=self._petition is None)
         context.loop.add_reader(accepted, self.read)
         context.wheel.schedule(self, context.loop.time() + context.head_timeout_s)
 
@@ -219,6 +224,9 @@ class Knock:
     def _gone(self) -> None:
         if self._petition is None:
             self._context.observer.refused("bad_request", "gone")
+        self._let_go()
+
+    def _let_go(self) -> None:
         undecided, self._undecided = self._undecided, False
         accepted = self._detach()
         if accepted is not None:

@@ -3,6 +3,9 @@
 The loop's own server accepts until the backlog is empty before it returns to anybody else. Here
 a turn of the loop spends at most a slice of time on knocks, and another on connections that were
 let in; the rest wait in the kernel's backlog and in ours (`sliced.py` says why).
+
+With TLS, a connection that has said nothing is a bare socket, and becomes a TLS handshake with its
+first byte. Both wait in the anteroom, which is bounded.
 """
 
 import asyncio
@@ -16,6 +19,7 @@ from typing import Final
 
 import structlog
 
+from gateway.edge.anteroom import Anteroom
 from gateway.edge.errors import ListenError
 from gateway.edge.observer import EdgeObserver
 from gateway.edge.sliced import Sliced
@@ -39,6 +43,7 @@ class Listener:
         backlog: int,
         tls: Callable[[], ssl.SSLContext | None],
         tls_handshake_timeout_s: float,
+        anteroom: Anteroom,
         observer: EdgeObserver,
         knock: Callable[[socket.SocketType, str], None] | None = None,
     ) -> None:
@@ -51,6 +56,7 @@ class Listener:
             backlog: connections the kernel keeps waiting.
             tls: the certificate in force now, or None for plain TCP.
             tls_handshake_timeout_s: how long a TLS handshake may take.
+            anteroom: where TLS connections wait until their handshake is done.
             observer: hooks for metrics.
             knock: takes a plain socket and its address before it becomes a connection; whoever is
                 let in comes back through `connect`. Never used with TLS.
@@ -60,15 +66,17 @@ class Listener:
         self._accept_slice_s = accept_slice_s
         self._backlog = backlog
         self._tls = tls
-        self._tls_handshake_timeout_s = tls_handshake_timeout_s
+        self.tls_handshake_timeout_s = tls_handshake_timeout_s
+        self.anteroom = anteroom
         self._observer = observer
         self._knock = knock
         self._sockets: list[socket.socket] = []
         self._opening: set[asyncio.Task[None]] = set()
+        self.silent: set[_Silent] = set()
         self._resume: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._let_in: Sliced[tuple[socket.SocketType, _Factory]] = Sliced(
-            self._loop, accept_slice_s, self._make_connection
+            self.loop, accept_slice_s, self._make_connection
         )
 
     async def start(self, host: str, port: int) -> int:
@@ -88,7 +96,7 @@ class Listener:
         return port
 
     async def _bind(self, host: str, port: int) -> int:
-        infos = await self._loop.getaddrinfo(
+        infos = await self.loop.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         for family, kind, protocol, _name, address in dict.fromkeys(infos):
@@ -109,11 +117,13 @@ class Listener:
         if self._resume is not None:
             self._resume.cancel()
         for listening in self._sockets:
-            self._loop.remove_reader(listening)
+            self.loop.remove_reader(listening)
             listening.close()
         self._sockets.clear()
         for accepted, _factory in self._let_in.clear():
             accepted.close()
+        for silent in list(self.silent):
+            silent.abort("stopped")
         opening = list(self._opening)
         for task in opening:
             task.cancel()
@@ -122,7 +132,7 @@ class Listener:
     def _listen(self) -> None:
         self._resume = None
         for listening in self._sockets:
-            self._loop.add_reader(listening, self._accept, listening)
+            self.loop.add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
         knock = self._knock if self._tls() is None else None
@@ -145,7 +155,7 @@ class Listener:
             if knock is not None:
                 knock(accepted, address[0])
             else:
-                self.connect(accepted, self._protocol_factory)
+                self.hear_first_byte(accepted)
             if perf_counter() > end:
                 return
 
@@ -154,8 +164,27 @@ class Listener:
         self._observer.accept_failed()
         _log.error("accept_failed", error=str(exc), pause_s=_PAUSE_S)
         for each in self._sockets:
-            self._loop.remove_reader(each)
-        self._resume = self._loop.call_later(_PAUSE_S, self._listen)
+            self.loop.remove_reader(each)
+        self._resume = self.loop.call_later(_PAUSE_S, self._listen)
+
+    def hear_first_byte(self, accepted: socket.SocketType) -> None:
+        """Begin the TLS handshake of `accepted` as soon as there is something to read."""
+        try:
+            said = accepted.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            _Silent(self, accepted)
+            return
+        except OSError:
+            said = b""
+        if said:
+            self.connect(accepted, self._protocol_factory)
+        else:
+            self.gone(accepted)
+
+    def gone(self, accepted: socket.SocketType) -> None:
+        """A peer left, or said nothing for too long."""
+        accepted.close()
+        self._observer.refused("tls", "gone")
 
     def connect(self, accepted: socket.SocketType, protocol_factory: _Factory) -> None:
         """Make a connection of an accepted socket, when its turn comes."""
@@ -167,25 +196,79 @@ class Listener:
         whole.setblocking(False)
         with contextlib.suppress(OSError):
             whole.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = self._loop.create_task(self._open(whole, protocol_factory))
+        task = self.loop.create_task(self._open(whole, protocol_factory))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
     async def _open(self, accepted: socket.socket, protocol_factory: _Factory) -> None:
         context = self._tls()
+        if context is None:
+            try:
+                await self.loop.connect_accepted_socket(protocol_factory, accepted)
+            except OSError:
+                # A peer that left: nobody to tell.
+                accepted.close()
+                self._observer.refused("bad_request", "gone")
+            return
+        handshake = _Handshake(asyncio.current_task())
+        self.anteroom.enter(handshake)
         try:
-            if context is None:
-                await self._loop.connect_accepted_socket(protocol_factory, accepted)
-            else:
-                await self._loop.connect_accepted_socket(
-                    protocol_factory,
-                    accepted,
-                    ssl=context,
-                    ssl_handshake_timeout=self._tls_handshake_timeout_s,
-                )
-        except (OSError, asyncio.CancelledError) as exc:
+            await self.loop.connect_accepted_socket(
+                protocol_factory,
+                accepted,
+                ssl=context,
+                ssl_handshake_timeout=self.tls_handshake_timeout_s,
+            )
+        except OSError:
             # A handshake that failed or a peer that left: nobody to tell.
+            self.gone(accepted)
+        except asyncio.CancelledError:
             accepted.close()
-            self._observer.refused("tls" if context is not None else "bad_request", "gone")
-            if isinstance(exc, asyncio.CancelledError):
-                raise
+            raise
+        finally:
+            self.anteroom.leave(handshake)
+
+
+class _Handshake:
+    """A TLS handshake, as a guest of the anteroom."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[None] | None) -> None:
+        self._task = task
+
+    def abort(self, _cause: str) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+class _Silent:
+    """An accepted socket whose peer has not begun its TLS handshake."""
+
+    __slots__ = ("_listener", "_socket", "_timer")
+
+    def __init__(self, listener: "Listener", accepted: socket.SocketType) -> None:
+        self._listener = listener
+        self._socket = accepted
+        loop = listener.loop
+        loop.add_reader(accepted, self._on_readable)
+        self._timer = loop.call_later(listener.tls_handshake_timeout_s, self._on_timeout)
+        listener.silent.add(self)
+        listener.anteroom.enter(self)
+
+    def abort(self, _cause: str) -> None:
+        self._detach().close()
+
+    def _on_timeout(self) -> None:
+        self._listener.gone(self._detach())
+
+    def _on_readable(self) -> None:
+        self._listener.hear_first_byte(self._detach())
+
+    def _detach(self) -> socket.SocketType:
+        listener, accepted = self._listener, self._socket
+        listener.loop.remove_reader(accepted)
+        self._timer.cancel()
+        listener.silent.discard(self)
+        listener.anteroom.leave(self)
+        return accepted

@@ -15,6 +15,7 @@ import sys
 import uvloop
 from websockets.frames import Frame, Opcode
 
+from gateway.edge.anteroom import Anteroom
 from gateway.edge.connection import WebSocketConnection
 from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
 from gateway.edge.listener import Listener
@@ -56,7 +57,7 @@ class Echo:
 class OpenGate:
     """Lets everybody in."""
 
-    def arrived(self, connection):
+    def arrived(self, connection, *, anonymous):
         pass
 
     def admit(self, request, address, visitor, granted):
@@ -86,6 +87,7 @@ async def serve(port):
         backlog=128,
         tls=lambda: None,
         tls_handshake_timeout_s=5,
+        anteroom=Anteroom(places=1_000, observer=context.observer),
         observer=context.observer,
     )
     print(await listener.start("127.0.0.1", port), flush=True)

@@ -13,6 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
+from gateway.edge.anteroom import Anteroom
 from gateway.edge.connection import WebSocketConnection
 from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
 from gateway.edge.errors import Refusal
@@ -68,7 +69,7 @@ class Rig:
         self.observer = Recording()
         self.refuse = None
 
-    def arrived(self, connection):
+    def arrived(self, connection, *, anonymous):
         self.connections.add(connection)
 
     def left(self, connection):
@@ -106,6 +107,7 @@ async def serve():
                 backlog=128,
                 tls=lambda: None,
                 tls_handshake_timeout_s=5,
+                anteroom=Anteroom(places=100, observer=rig.observer),
                 observer=rig.observer,
             )
             rig.port = await listener.start("127.0.0.1", 0)

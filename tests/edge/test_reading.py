@@ -134,7 +134,7 @@ class Rig:
         assert self.connection.is_open
         self.transport.written.clear()
 
-    def arrived(self, connection):
+    def arrived(self, connection, *, anonymous):
         pass
 
     def left(self, connection):
