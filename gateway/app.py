@@ -58,11 +58,9 @@ from gateway.session.grammar import is_token
 from gateway.session.machine import SessionLimits
 from gateway.settings import Settings
 from gateway.stream.commands import CommandInlet
-from gateway.stream.encoding import Envelope, SourceHeaders
-from gateway.stream.lane import Pending
 from gateway.stream.outlet import SessionOutlet
 from gateway.stream.publisher import Publisher, PublishLimits
-from gateway.stream.watermark import Watermarks
+from gateway.stream.watermark import ResumePoints
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.traces import make_sampler
 
@@ -123,11 +121,12 @@ class Gateway:
                 hold_after_s=publish.hold_after_ms / 1000,
                 duplicate_window_s=settings.stream.duplicate_window_s,
                 linger_s=publish.linger_ms / 1000,
+                lookups=session.resume_lookups,
             ),
             node=self._node,
             observer=self.metrics,
+            on_failure=self._fail,
             rng=self._rng,
-            dispose=_dead_letter_of,
         )
         self._backbone = Backbone(
             settings,
@@ -270,7 +269,7 @@ class Gateway:
             self._certificate = Certificate(settings.tls.cert_file, settings.tls.key_file)
         await self._start_verifier()
         parts.push_async_callback(self._backbone.stop)
-        parts.callback(self._publisher.close)
+        parts.push_async_callback(self._publisher.close)
         self._room = self._find_room()
         self._backbone.start()
         parts.push_async_callback(self._bounded, self._reception.close, "reception-close")
@@ -525,12 +524,11 @@ class Gateway:
             backlog=lambda: self._publisher.backlog,
             held=lambda: self._hold.reason,
             schema_problem=schemas.problem if schemas is not None and schemas.rejects else None,
-            resume_points=Watermarks(
-                lambda: self._backbone.client,
-                duplicate_window_s=settings.stream.duplicate_window_s,
-                concurrency=settings.session.resume_lookups,
-                rng=self._rng,
-                clock=time.monotonic,
+            resume_points=ResumePoints(
+                self._publisher.standings,
+                self._publisher.stored,
+                credit_max=settings.session.credit_max,
+                clock=time.perf_counter,
                 on_lookup=self.metrics.looked_up,
             ),
         )
@@ -679,15 +677,3 @@ class Gateway:
         # Let the closing handshakes finish; whoever does not answer is dropped by `stop`.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(gate.empty.wait(), _CLOSING_S)
-
-
-def _dead_letter_of(item: Pending, reason: str) -> Envelope:
-    """The dead letter of a message that the stream will never take."""
-    _events, tenant, device = item.envelope.subject.decode().split(".")[:3]
-    ids = dict(
-        line.split(":", 1) for line in item.envelope.headers.decode().split("\r\n") if ":" in line
-    )
-    outbox = ids["ce-id"].split(":", 1)[0]
-    headers = SourceHeaders(tenant, device, outbox)
-    detail = "refused by the stream"
-    return headers.dead_letter(item.seq, reason, detail, ids["ce-time"], item.envelope.payload)

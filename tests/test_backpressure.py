@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 
 import pytest
 from nats import connect
@@ -132,7 +133,8 @@ async def test_a_device_back_after_the_duplicate_window_stores_nothing_twice(tmp
         async with raw_device(gateway, greet=False) as other:  # an outbox the stream never saw
             await other.say({"hello": {"outbox": "new", "oldest": 1, "age_ms": 600_000}})
             assert (await other.hear_named("welcome"))["resume"] == {"outbox": "new", "seq": 0}
-        assert gateway.metrics.value("tidegate_resume_lookups_total") == 2
+        # Its first hello too: this node had not seen it before.
+        assert gateway.metrics.value("tidegate_resume_lookups_total") == 3
     stored = by_device(await read_embedded_again(tmp_path))
     assert stored == {("veh-1", "box"): [1, 2, 3, 4, 5, 7]}
 
@@ -144,12 +146,78 @@ async def read_embedded_again(tmp_path):
 
 async def test_a_quick_return_is_not_looked_up(tmp_path):
     async with running_gateway(tmp_path) as gateway:
-        async with raw_device(gateway) as device:
-            await device.say(message(1))
-            await device.hear_ack(1)
-        async with raw_device(gateway, oldest=2):
-            pass
+        for oldest, lookups in ((1, 1), (1, 1), (2, 1)):
+            async with raw_device(gateway, oldest=oldest) as device:
+                if oldest == 1:
+                    await device.say(message(1))
+                    await device.hear_ack(1)
+            assert gateway.metrics.value("tidegate_resume_lookups_total") == lookups
+        stored = by_device(await read_embedded(gateway.data_dir))
+    assert list(stored.values()) == [[1]]
+
+
+async def test_a_device_that_says_it_sent_nothing_is_not_looked_up(tmp_path):
+    async with running_gateway(tmp_path) as gateway:
+        async with raw_device(gateway, greet=False) as device:
+            hello = {"outbox": "box", "oldest": 5, "age_ms": 600_000, "sent": 4}
+            await device.say({"hello": hello})
+            assert (await device.hear_named("welcome"))["resume"]["seq"] == 4
+            await device.say(message(5))
+            await device.hear_ack(5)
         assert gateway.metrics.value("tidegate_resume_lookups_total") == 0
+
+
+async def test_two_outboxes_of_a_device_are_not_taken_for_each_other(tmp_path):
+    """Both are back after the duplicate window, the acks lost, one clock in 1970."""
+    async with running_gateway(tmp_path, stream__duplicate_window_s=1) as gateway:
+        for outbox, last in (("A", 3), ("B", 2)):
+            async with raw_device(gateway, greet=False) as device:
+                await device.say({"hello": {"outbox": outbox, "oldest": 1}})
+                await device.hear_named("welcome")
+                await device.say([message(seq) for seq in range(1, last + 1)])
+                await device.hear_ack(last)
+        await eventually_forgotten(gateway)
+        for outbox, last in (("A", 3), ("B", 2)):
+            async with raw_device(gateway, greet=False) as device:
+                await device.say({"hello": {"outbox": outbox, "oldest": 1, "age_ms": 0}})
+                welcome = await device.hear_named("welcome")
+                assert welcome["resume"] == {"outbox": outbox, "seq": last}
+                await device.say(message(last + 1))
+                await device.hear_ack(last + 1)
+        stored = by_device(await read_embedded(gateway.data_dir))
+    assert sorted(stored.values()) == [[1, 2, 3], [1, 2, 3, 4]]
+
+
+async def eventually_forgotten(gateway):
+    """Until the duplicate window of a second is over: the server's clock, not a guess of ours."""
+    began = asyncio.get_running_loop().time()
+    await eventually(lambda: asyncio.get_running_loop().time() > began + 1.2)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("durability", ["fsync", "stream"])
+async def test_a_seq_given_twice_is_a_dead_letter_and_not_acknowledged_as_known(
+    tmp_path, durability, batch
+):
+    """An older copy of the outbox is back: other messages under the same id and seqs."""
+    async with running_gateway(tmp_path, stream__durability=durability) as gateway:
+        for value in ("first", "second"):
+            async with raw_device(gateway) as device:
+                messages = [message(seq, data=[value, seq]) for seq in (1, 2, 3)]
+                for frame in [messages] if batch else messages:
+                    await device.say(frame)
+                for seq in (1, 2, 3) if value == "second" else ():
+                    reject = await device.hear_named("reject")
+                    assert (reject["seq"], reject["error"]) == (seq, "seq_reused")
+                await device.hear_ack(3)
+            async with raw_device(gateway, oldest=4):
+                pass
+        events = await read_embedded(gateway.data_dir)
+        letters = await read_embedded(gateway.data_dir, "DEADLETTERS")
+    assert [json.loads(each.data) for each in events] == [["first", seq] for seq in (1, 2, 3)]
+    assert [json.loads(each.data)["data"] for each in letters] == [
+        ["second", seq] for seq in (1, 2, 3)
+    ]
 
 
 @pytest.mark.parametrize("chatty", [1, 3])

@@ -56,4 +56,6 @@ class ResumePoints(Protocol):
         """The answer if it is certain without asking the stream, else None."""
 
     async def look_up(self, tenant: str, device: str, hello: Hello) -> int:
-        """Ask the stream. Waits while it does not answer: to guess is to store something twice."""
+        """Ask the stream; `oldest - 1` if it does not answer soon. The outlet then asks it before
+        it stores anything.
+        """

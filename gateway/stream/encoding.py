@@ -7,6 +7,7 @@ every variable part is either allow-listed by `gateway.session.grammar` or perce
 CloudEvents headers follow the NATS protocol binding (binary content mode, v1.0.3).
 """
 
+import hashlib
 from typing import Final
 from urllib.parse import quote
 
@@ -22,6 +23,14 @@ _EXPECTED: Final = {
 in it; of one that is stored as it comes, also the first. The server searches every message."""
 
 _HEADERS_START: Final = b"NATS/1.0\r\nNats-Msg-Id:"
+
+SEQ_REUSED: Final = "seq_reused"
+"""`error` of a message whose seq was given to another message before."""
+TOO_LARGE: Final = "message_size"
+"""`error` of a message larger than the stream takes."""
+LETTER_BYTES_MAX: Final = 4_096
+_DETAILS: Final = {SEQ_REUSED: "another message was stored under this seq"}
+_REFUSED: Final = "refused by the stream"
 
 _DETAIL_CHARS_MAX: Final = 200
 
@@ -43,11 +52,36 @@ class Envelope(Struct, frozen=True, gc=False):
         """Bytes it holds in memory and adds to a batch."""
         return len(self.subject) + len(self.headers) + len(self.payload)
 
-    @property
-    def message_id(self) -> bytes:
-        """`Nats-Msg-Id`: source and seq, which the last colon divides."""
-        start = len(_HEADERS_START)
-        return self.headers[start : self.headers.index(b"\r\n", start)]
+    def dead_letter(self, seq: int, error: str) -> tuple["Envelope", str]:
+        """The letter of this message, which the stream will not take for `error`.
+
+        The message is written as its device might have sent it; the beginning of it, if it was too
+        large. The id of a message whose seq was used before gets a digest of its content: letters
+        of two such messages are two letters, and the same letter twice is one.
+
+        Returns:
+            The letter, and the detail for the device.
+        """
+        stream, tenant, device, *kind = self.subject.decode().split(".")
+        lines = dict(
+            line.split(":", 1) for line in self.headers.decode().split("\r\n") if ":" in line
+        )
+        raw, time = self.payload, lines["ce-time"]
+        if stream == "events":
+            raw = b'{"seq":%d,"type":"%s","data":%s,"time":"%s"}' % (
+                seq, ".".join(kind).encode(), raw, time.encode(),
+            )  # fmt: skip
+        size = 0
+        if error == TOO_LARGE:
+            size, raw = len(raw), raw[:LETTER_BYTES_MAX]
+        digest = ""
+        if error == SEQ_REUSED:
+            content = self.subject + b" " + self.payload
+            digest = ":" + hashlib.blake2b(content, digest_size=8).hexdigest()
+        detail = _DETAILS.get(error, _REFUSED)
+        source = SourceHeaders(tenant, device, lines["Nats-Msg-Id"].split(":")[2])
+        letter = source.dead_letter(seq, error, detail, time, raw, size, id_suffix=digest)
+        return letter, detail
 
 
 class SourceHeaders:
@@ -75,18 +109,27 @@ class SourceHeaders:
         return Envelope(EVENTS, self._subject + kind, headers, payload)
 
     def dead_letter(
-        self, seq: int, error: str, detail: str, time: str, raw: bytes, original_bytes: int = 0
+        self,
+        seq: int,
+        error: str,
+        detail: str,
+        time: str,
+        raw: bytes,
+        original_bytes: int = 0,
+        *,
+        id_suffix: str = "",
     ) -> Envelope:
         """A message for DEADLETTERS: the original bytes, the reason in headers.
 
         `original_bytes` is the size of the original where `raw` is only its beginning, else 0.
         """
         headers = (
-            b"%s%d\r\nce-time:%s\r\n%s\r\n"
+            b"%s%d%s\r\nce-time:%s\r\n%s\r\n"
             b"Tidegate-Outbox:%s\r\nTidegate-Seq:%d\r\nTidegate-Error:%s\r\nTidegate-Detail:%s\r\n"
             % (
                 self._id,
                 seq,
+                id_suffix.encode(),
                 time.encode(),
                 self._source,
                 self._outbox,
@@ -113,19 +156,6 @@ def encode_plain(envelope: Envelope, reply: bytes) -> bytes:
         envelope.headers,
         expected,
         envelope.payload,
-    )
-
-
-def encode_lookup(envelope: Envelope, reply: bytes) -> bytes:
-    """Asks for the last message of its subject: as a device's messages are stored in order, it is
-    this one or a later one if this one is stored.
-    """
-    wanted = b'{"last_by_subj":"%s"}' % envelope.subject
-    return b"PUB $JS.API.STREAM.MSG.GET.%s %s %d\r\n%s\r\n" % (
-        envelope.stream.encode(),
-        reply,
-        len(wanted),
-        wanted,
     )
 
 

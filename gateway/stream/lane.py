@@ -19,14 +19,16 @@ Rules:
   is settled. So order per device holds through any retry.
 - An ambiguous answer (timeout, disconnect) repeats the batch with the same message ids; the
   server's duplicate detection makes that harmless. Nothing is given up for being slow.
-- The server forgets ids after its duplicate window. What has been in doubt for half of it is looked
-  up in the stream before it is repeated: it may be there.
+- The server forgets ids after its duplicate window. What was last known not to be stored half a
+  window ago is looked up in the stream before it is published, for the first time or again
+  (`standing.py` has the rule). A duplicate that this node did not publish before is compared with
+  what is stored: the seq may have been given twice. Meanwhile all messages of that device wait
+  aside, in order, and the lane goes on with the others.
 - When a batch holds a duplicate, or was stored in part, its messages are settled one by one in
   rounds: plain publishes, at most one per device in flight, so that order holds there too.
 """
 
 import enum
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -34,7 +36,8 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from gateway.stream.encoding import Envelope
+from gateway.stream.encoding import SEQ_REUSED, Envelope
+from gateway.stream.standing import DOUBT_SHARE, Standing
 
 _ATOMIC_MIN: Final = 16
 """A small atomic batch costs as much as so many plain publishes: besides its syncs, a store of its
@@ -44,11 +47,6 @@ _FAST_MAX: Final = 1_000
 its answer is lost: the fewer the better."""
 EAGER_MESSAGES: Final = 250
 """So many are worth a write of their own while more are being read."""
-_LOOKUP_MAX: Final = 100
-"""Messages looked up at once. The server holds 10,000 requests to its API for all who ask, drops
-them all when there are more, and each is answered with a whole message."""
-_DOUBT_SHARE: Final = 0.5
-"""Of the duplicate window: a repeat sent until then is read by the server within the rest."""
 _STAGED_MAX_S: Final = 5.0
 """A batch staged for longer is begun again: a server gives up one it hears nothing of (ADR-50)."""
 
@@ -70,14 +68,30 @@ class Pending(Struct, eq=False):
     """A message on its way into a stream."""
 
     owner: Owner
-    device: str
+    standing: Standing
     seq: int
     envelope: Envelope
     size: int
+    absent_at: float
+    """The last moment at which it is known not to have been stored."""
     reject: tuple[str, str] | None = None
     """`error` and `detail` if it goes to the dead letters."""
-    doubtful_since: float | None = None
-    """Since when it may be stored without our knowing; None if it cannot be."""
+    repeated: bool = False
+    """This node published it before, and does not know what became of it."""
+
+
+class Question(Struct, eq=False):
+    """What the stream is asked about the first of the messages of a device that wait aside."""
+
+    items: deque[Pending]
+    stored_at: int | None = None
+    """Compare the first message with the one at this stream sequence. None: how far has its outbox
+    come?"""
+
+    @property
+    def device(self) -> str:
+        """Whose messages wait."""
+        return self.items[0].standing.device
 
 
 class Kind(enum.Enum):
@@ -87,7 +101,6 @@ class Kind(enum.Enum):
     ATOMIC = "atomic"
     FAST = "fast"
     ROUND = "round"
-    LOOKUP = "lookup"  # not published: looked up in the stream
 
 
 class Strategy(enum.Enum):
@@ -115,7 +128,7 @@ class Batch:
 
     @property
     def answered_one_by_one(self) -> bool:
-        return self.kind in (Kind.ROUND, Kind.LOOKUP)
+        return self.kind is Kind.ROUND
 
 
 class Verdict(enum.Enum):
@@ -128,7 +141,6 @@ class Verdict(enum.Enum):
     TOO_LARGE = "too_large"  # more messages than the server takes in a batch
     THROTTLED = "throttled"  # refused for now: a limit reached, no space, too many in flight
     REFUSED = "refused"  # never going to be stored: the message itself is the offence
-    ABSENT = "absent"  # looked up, and not in the stream
 
 
 RETRY_REASONS = (
@@ -153,6 +165,8 @@ class Answer:
     """PARTIAL only: how many messages, from the first, are known to be stored."""
     messages_max: int = 0
     """TOO_LARGE only: how many messages the server takes."""
+    stored_at: int = 0
+    """DUPLICATE only: the stream sequence of the message that was there first."""
 
 
 Disposal = Callable[[Pending, str], Pending]
@@ -173,10 +187,13 @@ class Lane:
         self.strategy = Strategy.PLAIN
         self._batch_messages_max = batch_messages_max
         self._batch_bytes_max = batch_bytes_max
-        self._doubt_max_s = duplicate_window_s * _DOUBT_SHARE
+        self._doubt_max_s = duplicate_window_s * DOUBT_SHARE
         self._dispose = dispose
         self._queue: deque[Pending] = deque()
         self._retry: deque[Pending] = deque()
+        self._aside: dict[str, Question] = {}
+        self._unasked: list[Question] = []
+        self._unsure: set[Standing] = set()
         self._staged: Batch | None = None
         self._careful = False
         self._number = 0
@@ -185,11 +202,9 @@ class Lane:
         """Batches in a row that had to be repeated with nothing settled; for the backoff."""
 
     def __len__(self) -> int:
-        """Messages held: waiting, to be repeated, or in flight."""
-        batch = self.in_flight
-        if batch is None or batch.kind is Kind.LOOKUP:
-            return self.waiting
-        return self.waiting + len(batch.items)
+        """Messages held: waiting, to be repeated, aside, or in flight."""
+        in_flight = len(self.in_flight.items) if self.in_flight is not None else 0
+        return self.waiting + in_flight + sum(len(each.items) for each in self._aside.values())
 
     @property
     def waiting(self) -> int:
@@ -197,15 +212,24 @@ class Lane:
         staged = len(self._staged.items) if self._staged is not None else 0
         return len(self._queue) + len(self._retry) + staged
 
+    @property
+    def asking(self) -> int:
+        """Devices whose messages wait until the stream has answered."""
+        return len(self._aside)
+
     def submit(self, items: Iterable[Pending]) -> None:
         self._queue.extend(items)
+
+    def distrust(self, standing: Standing) -> None:
+        """Messages of this outbox may be repeats: publish them so that duplicates show."""
+        self._unsure.add(standing)
 
     def next_batch(self, now: float) -> tuple[Batch | None, list[Pending]]:
         """The batch to send now, if none is in flight and anything waits.
 
         Returns:
             The batch, and the messages dropped from the queue because a newer session of their
-            device resends them.
+            device resends them. Questions may have come up: see `take_questions`.
         """
         if self.in_flight is not None:
             return None, []
@@ -216,17 +240,13 @@ class Lane:
             self.take_back()
         dropped: list[Pending] = []
         batch = self._new_batch(now)
-        doubtful = self._doubtful(now)
-        if doubtful:
-            batch.items = doubtful  # which stay in their places to be repeated
-            batch.kind = Kind.LOOKUP
-        elif self._careful and self._retry:
-            batch.items = self._take_round()
+        if self._careful and self._retry:
+            batch.items = self._take_round(now, dropped)
             batch.kind = Kind.ROUND
         elif self._retry:
             self._fill(batch, self._retry, dropped)
             batch.kind = self._kind(batch.items)
-        else:
+        if not batch.items and not self._retry:
             self._careful = False
             if self._staged is not None:
                 batch, self._staged = self._staged, None
@@ -245,6 +265,51 @@ class Lane:
         self.in_flight = batch
         return batch, dropped
 
+    def take_questions(self) -> list[Question]:
+        """What the stream is to be asked now. Each is answered by `found` or `compared`."""
+        questions, self._unasked = self._unasked, []
+        return questions
+
+    def found(self, question: Question, seq: int, asked_at: float) -> list[Pending]:
+        """The stream was asked how far an outbox has come, at `asked_at`: up to `seq`.
+
+        Returns:
+            The messages now settled, in order.
+        """
+        standing = question.items[0].standing
+        standing.found(seq, asked_at)
+        settled: list[Pending] = []
+        for item in question.items:
+            if item.standing is standing and item.absent_at < asked_at:
+                if item.seq <= seq:
+                    settled.append(item)
+                else:
+                    item.absent_at = asked_at
+        self._put_back(question, set(settled))
+        return settled
+
+    def compared(self, question: Question, *, same: bool) -> list[Pending]:
+        """The first message of `question` was compared with the one stored under its id.
+
+        Returns:
+            The messages now settled.
+        """
+        first = question.items[0]
+        if not same:
+            question.items[0] = self._dispose(first, SEQ_REUSED)
+        settled = [first] if same else []
+        self._put_back(question, set(settled))
+        return settled
+
+    def _put_back(self, question: Question, settled: set[Pending]) -> None:
+        """The stream has answered: what is not settled goes on, ahead of all else."""
+        del self._aside[question.device]
+        self.failures = 0
+        left = [item for item in question.items if item not in settled]
+        if left:
+            self.take_back()
+            self._retry.extendleft(reversed(left))
+
     @property
     def can_stage(self) -> bool:
         """Whether so much waits behind the batch in flight that it is worth sending ahead."""
@@ -252,7 +317,7 @@ class Lane:
             len(self._queue) >= EAGER_MESSAGES
             and self.strategy is Strategy.ATOMIC
             and self.in_flight is not None
-            and not (self._retry or self._careful or self.failures)
+            and not (self._retry or self._careful or self.failures or self._aside)
             and (self._staged is None or not self._staged.complete)
         )
 
@@ -269,7 +334,7 @@ class Lane:
         batch = self._staged or self._new_batch(now)
         batch.kind = Kind.ATOMIC
         first = batch.sent
-        self._fill(batch, self._queue, dropped)
+        self._fill(batch, self._queue, dropped, ahead=True)
         if not batch.items:
             return None, 0, dropped
         batch.sent = len(batch.items) - 1  # the last one will be the commit
@@ -289,15 +354,23 @@ class Lane:
             The messages now settled, in order.
         """
         batch = self._land()
-        if answer.verdict in (Verdict.STORED, Verdict.DUPLICATE):
-            self.failures = 0
-            return batch.items
-        settled: list[Pending] = []
         items = batch.items
-        if answer.verdict is Verdict.PARTIAL:
+        if answer.verdict is Verdict.STORED:
+            self.failures = 0
+            return items
+        settled: list[Pending] = []
+        if answer.verdict is Verdict.DUPLICATE:
+            self.failures = 0
+            if _ours(items[0]):
+                return items
+            self._set_aside(Question(deque(items), answer.stored_at))
+            items = []
+        elif answer.verdict is Verdict.PARTIAL:
             settled = items[: answer.stored_count]
             items = items[answer.stored_count :]
             self._careful = True
+            if batch.kind is Kind.FAST:
+                _repeat(items)  # a fast batch is stored as it comes
         elif answer.verdict is Verdict.REFUSED:
             if len(items) == 1:
                 items = [self._dispose(items[0], answer.reason)]
@@ -312,15 +385,14 @@ class Lane:
             # A fast batch may be stored in part; its first duplicate would end a second one.
             self._careful = self._careful or batch.kind is Kind.FAST
             self.take_back()
-            for item in items:
-                _doubt(item, batch)
+            _repeat(items)
         if settled:
             self.failures = 0
         self._retry.extendleft(reversed(items))
         return settled
 
     def resolve_one(self, place: int, answer: Answer) -> list[Pending] | None:
-        """One message of the round or look-up in flight was answered.
+        """One message of the round in flight was answered.
 
         Returns:
             None while answers are missing; with the last one, the messages settled.
@@ -334,66 +406,63 @@ class Lane:
         return self.finish_round(Answer(Verdict.AMBIGUOUS, "timeout"))
 
     def finish_round(self, missing: Answer) -> list[Pending]:
-        """End the round or look-up in flight, taking `missing` for every answer that did not come.
+        """End the round in flight, taking `missing` for every answer that did not come.
 
         Returns:
             The messages now settled, in order.
         """
         batch = self._land()
-        if batch.kind is Kind.LOOKUP:
-            return self._sort_out(batch)
         settled: list[Pending] = []
         again: list[Pending] = []
+        asked = False
         for place, item in enumerate(batch.items):
             answer = batch.answers.get(place, missing)
-            if answer.verdict in (Verdict.STORED, Verdict.DUPLICATE):
+            duplicate = answer.verdict is Verdict.DUPLICATE
+            if answer.verdict is Verdict.STORED or (duplicate and _ours(item)):
                 settled.append(item)
+            elif duplicate:
+                self._set_aside(Question(deque([item]), answer.stored_at))
+                asked = True
             elif answer.verdict is Verdict.REFUSED:
                 again.append(self._dispose(item, answer.reason))
             else:
-                _doubt(item, batch)
+                item.repeated = True
                 again.append(item)
-        self.failures = 0 if settled or not again else self.failures + 1
+        self.failures = 0 if settled or asked or not again else self.failures + 1
         if self.failures:
             self.take_back()
         self._careful = True
         self._retry.extendleft(reversed(again))
         return settled
 
-    def _doubtful(self, now: float) -> list[Pending]:
-        """What is to be repeated and may have been stored so long ago that its id is forgotten."""
-        limit = now - self._doubt_max_s
-        found = (
-            item
-            for item in self._retry
-            if item.doubtful_since is not None and item.doubtful_since <= limit
-        )
-        return list(itertools.islice(found, _LOOKUP_MAX))
+    def _set_aside(self, question: Question) -> None:
+        """Its device's messages wait from now on, until the stream has answered."""
+        self._aside[question.device] = question
+        self._unasked.append(question)
+        # What was sent ahead may hold later messages of this device.
+        self.take_back()
 
-    def _sort_out(self, batch: Batch) -> list[Pending]:
-        """What was looked up is settled, or is known to be missing, or is to be looked up again."""
-        verdicts = {batch.items[place]: given.verdict for place, given in batch.answers.items()}
-        settled: list[Pending] = []
-        kept: deque[Pending] = deque()
-        missing_since: dict[str, float] = {}
-        for item in self._retry:
-            verdict, since = verdicts.get(item), item.doubtful_since
-            if verdict is Verdict.STORED and item.device not in missing_since:
-                settled.append(item)
-                continue
-            if verdict is Verdict.ABSENT:
-                since = batch.started_at  # what is still on its way may arrive after the look-up
-            elif verdict is Verdict.STORED:
-                # After the one before it, which was not there then: order holds in the stream.
-                since = missing_since[item.device]
-            item.doubtful_since = since
-            missing_since[item.device] = batch.started_at if since is None else since
-            kept.append(item)
-        self._retry = kept
-        # An answer of either kind is progress: thousands may be looked up, and none of them waits.
-        answered = settled or Verdict.ABSENT in verdicts.values()
-        self.failures = 0 if answered else self.failures + 1
-        return settled
+    def _waits(self, item: Pending, limit: float, taken: list[Pending]) -> bool | None:
+        """Whether `item` must wait aside, and does so now.
+
+        Args:
+            item: about to be published.
+            limit: what was last known to be absent at that time or before is looked up first.
+            taken: what is published with it.
+
+        Returns:
+            None if it must, but messages of its device in `taken` have to be settled first.
+        """
+        question = self._aside.get(item.standing.device)
+        if question is not None:
+            question.items.append(item)
+            return True
+        if item.absent_at > limit:
+            return False
+        if any(other.standing.device == item.standing.device for other in taken):
+            return None
+        self._set_aside(Question(deque([item])))
+        return True
 
     def _new_batch(self, now: float) -> Batch:
         self._number += 1
@@ -410,22 +479,47 @@ class Lane:
             return Kind.SINGLE
         if self.strategy is Strategy.PLAIN:
             return Kind.ROUND
-        if self.strategy is Strategy.FAST:
+        if self.strategy is Strategy.FAST and not self._may_repeat(items):
             return Kind.FAST
-        small = len(items) < _ATOMIC_MIN and len({item.device for item in items}) == len(items)
+        devices = {item.standing.device for item in items}
+        small = len(items) < _ATOMIC_MIN and len(devices) == len(items)
         return Kind.ROUND if small else Kind.ATOMIC
 
-    def _fill(self, batch: Batch, source: deque[Pending], dropped: list[Pending]) -> None:
-        """From the front of `source` into `batch`: messages of one stream, up to its bounds."""
+    def _may_repeat(self, items: list[Pending]) -> bool:
+        """Whether duplicates among `items` must show, which fast ingest passes over in silence."""
+        if self._unsure:
+            self._unsure = {each for each in self._unsure if each.unsure}
+        return bool(self._unsure) and any(item.standing in self._unsure for item in items)
+
+    def _fill(
+        self, batch: Batch, source: deque[Pending], dropped: list[Pending], *, ahead: bool = False
+    ) -> None:
+        """From the front of `source` into `batch`: messages of one stream, up to its bounds.
+
+        Args:
+            batch: to be filled.
+            source: the queue or what is to be repeated.
+            dropped: takes what a newer session resends.
+            ahead: stop before a message that must be looked up, instead of setting it aside.
+        """
         items = batch.items
         messages_max = self._batch_messages_max
         if self.strategy is Strategy.FAST:
             messages_max = min(messages_max, _FAST_MAX)
+        limit = batch.started_at - self._doubt_max_s
         while source and not batch.complete:
             item = source[0]
             if item.owner.superseded:
                 dropped.append(source.popleft())
                 continue
+            if self._aside or item.absent_at <= limit:
+                waits = None if ahead else self._waits(item, limit, items)
+                if waits:
+                    source.popleft()
+                    continue
+                if waits is None:
+                    batch.complete = True
+                    break
             size = batch.size + item.size
             batch.complete = len(items) >= messages_max or (
                 bool(items)
@@ -437,10 +531,20 @@ class Lane:
                 batch.size = size
                 items.append(source.popleft())
 
-    def _take_round(self) -> list[Pending]:
-        taken = [self._retry.popleft() for _ in range(len(self._retry))]
-        first, later = _one_per_device(taken)
-        self._retry.extend(later)
+    def _take_round(self, now: float, dropped: list[Pending]) -> list[Pending]:
+        """The first message of each device that has any to be repeated."""
+        limit = now - self._doubt_max_s
+        taken, self._retry = self._retry, deque()
+        first: list[Pending] = []
+        seen: set[str] = set()
+        for item in taken:
+            if item.owner.superseded:
+                dropped.append(item)
+            elif item.standing.device in seen:
+                self._retry.append(item)
+            elif not self._waits(item, limit, []):
+                seen.add(item.standing.device)
+                first.append(item)
         return first
 
 
@@ -450,15 +554,22 @@ def _one_per_device(items: list[Pending]) -> tuple[list[Pending], list[Pending]]
     later: list[Pending] = []
     seen: set[str] = set()
     for item in items:
-        if item.device in seen:
+        if item.standing.device in seen:
             later.append(item)
         else:
-            seen.add(item.device)
+            seen.add(item.standing.device)
             first.append(item)
     return first, later
 
 
-def _doubt(item: Pending, batch: Batch) -> None:
-    """The outcome of `item`, published with `batch`, is not known."""
-    if item.doubtful_since is None:
-        item.doubtful_since = batch.started_at
+def _repeat(items: list[Pending]) -> None:
+    """The outcome of `items` is not known: they are published again."""
+    for item in items:
+        item.repeated = True
+
+
+def _ours(item: Pending) -> bool:
+    """Whether a duplicate of `item` can only be itself: published before by this node, or with its
+    payload in its id.
+    """
+    return item.repeated or (item.reject is not None and item.reject[0] == SEQ_REUSED)

@@ -1,6 +1,7 @@
-"""One session's way into the stream: its headers, its lane."""
+"""One session's way into the stream: its headers, its lane, and what is known of its outbox."""
 
 from collections.abc import Callable
+from time import perf_counter
 
 from msgspec import UNSET
 
@@ -19,7 +20,15 @@ Mark = Callable[[str, bytes], bytes]
 class SessionOutlet:
     """Turns a session's messages into envelopes and submits them in order."""
 
-    __slots__ = ("_device", "_headers", "_lane_index", "_mark", "_owner", "_publisher", "_sample")
+    __slots__ = (
+        "_headers",
+        "_lane_index",
+        "_mark",
+        "_owner",
+        "_publisher",
+        "_sample",
+        "_standing",
+    )
 
     def __init__(
         self,
@@ -35,8 +44,8 @@ class SessionOutlet:
         self._publisher = publisher
         self._sample = sample
         self._mark = mark
-        self._device = f"{tenant}.{device}"
-        self._lane_index = publisher.lane_of(self._device)
+        self._standing = publisher.standings.of(tenant, device, outbox)
+        self._lane_index = publisher.lane_of(self._standing.device)
         self._headers = SourceHeaders(tenant, device, outbox)
         self._owner = owner
 
@@ -49,6 +58,16 @@ class SessionOutlet:
             received_at: RFC 3339; the time of those that bring none.
         """
         headers, sample, mark = self._headers, self._sample, self._mark
+        standing, first = self._standing, messages[0].seq
+        # Not loop.time(), which uvloop keeps in whole milliseconds.
+        absent_at = now = perf_counter()
+        if first > standing.doubt_seq:
+            if now > standing.renew_at or standing.unsure:
+                standing.sent_first(first, now)
+        else:
+            absent_at = standing.absent_at(first)
+            if standing.unsure:
+                self._publisher.distrust(self._lane_index, standing)
         items = []
         for message in messages:
             if type(message) is Message:
@@ -64,7 +83,15 @@ class SessionOutlet:
                     message.seq, *reject, received_at, message.raw, message.original_bytes
                 )
             items.append(
-                Pending(self._owner, self._device, message.seq, envelope, envelope.size, reject)
+                Pending(
+                    self._owner,
+                    standing,
+                    message.seq,
+                    envelope,
+                    envelope.size,
+                    absent_at,
+                    reject,
+                )
             )
         self._publisher.submit(self._lane_index, items)
 

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from gateway.stream.encoding import TOO_LARGE
 from gateway.stream.lane import Answer, Kind, Verdict
 
 
@@ -29,16 +30,6 @@ class _PubAck(Struct):
     error: _ApiError | None = None
 
 
-class _Message(Struct):
-    hdrs: bytes = b""
-
-
-class _Lookup(Struct):
-    message: _Message | None = None
-    error: _ApiError | None = None
-
-
-_decode_lookup = msgspec.json.Decoder(_Lookup).decode
 _decode = msgspec.json.Decoder(_PubAck).decode
 
 _DUPLICATE_IN_PROCESS: Final = 10158
@@ -49,16 +40,13 @@ _TRY_ONE_BY_ONE: Final = {
     # batches not enabled, too many, badly numbered, not supported here
     *(10174, 10175, 10177, 10200, 10205, 10206),
 }
-_NO_MESSAGE: Final = 10037
 _BATCH_TOO_LARGE: Final = 10199
 _BATCH_LIMIT: Final = re.compile(r"(\d{1,9})$")
 _NEVER: Final = {
-    10054: "message_size",  # larger than the stream's or account's message limit
+    10054: TOO_LARGE,  # larger than the stream's or account's message limit
     10097: "header_size",
 }
-_MESSAGE_ID: Final = re.compile(rb"^Nats-Msg-Id:(.+):(\d+)\r$", re.MULTILINE)
 STORED: Final = Answer(Verdict.STORED)
-ABSENT: Final = Answer(Verdict.ABSENT, "absent")
 NO_RESPONDERS: Final = Answer(Verdict.AMBIGUOUS, "no_responders")
 TIMEOUT: Final = Answer(Verdict.AMBIGUOUS, "timeout")
 DISCONNECTED: Final = Answer(Verdict.AMBIGUOUS, "disconnected")
@@ -88,31 +76,14 @@ def read_answer(payload: bytes, *, kind: Kind, stream: str, messages: int) -> An
         # Somebody else's stream took it: not stored where we promised.
         return Answer(Verdict.THROTTLED, "error")
     if kind is Kind.ATOMIC and ack.count not in (0, messages):
-        return Answer(Verdict.PARTIAL, "partial")
+        return Answer(Verdict.AMBIGUOUS, "partial")
     if kind is Kind.FAST and (ack.duplicate or ack.count != messages):
         # A duplicate in the first place ends a fast batch; a gap ends it where it was.
         stored = 0 if ack.duplicate else min(ack.count, messages)
         return Answer(Verdict.PARTIAL, "partial", stored)
     if ack.duplicate:
-        return Answer(Verdict.DUPLICATE)
+        return Answer(Verdict.DUPLICATE, stored_at=ack.seq)
     return STORED
-
-
-def read_lookup(payload: bytes, message_id: bytes) -> Answer:
-    """Whether the message `message_id` is stored, from the last message of its subject."""
-    try:
-        found = _decode_lookup(payload)
-    except msgspec.DecodeError:
-        return Answer(Verdict.AMBIGUOUS, "error")
-    if found.message is None:
-        missing = found.error is not None and found.error.err_code == _NO_MESSAGE
-        return ABSENT if missing else Answer(Verdict.AMBIGUOUS, "error")
-    last_id = _MESSAGE_ID.search(found.message.hdrs)
-    if last_id is None:
-        return ABSENT
-    source, _, seq = message_id.rpartition(b":")
-    stored = last_id[1] == source and int(last_id[2]) >= int(seq)
-    return STORED if stored else ABSENT
 
 
 def _read_error(error: _ApiError, messages: int) -> Answer:

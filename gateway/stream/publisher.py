@@ -1,6 +1,7 @@
 """Publishes messages through lanes and settles each when JetStream has it. Shell of `lane`."""
 
 import asyncio
+import math
 import random
 import time
 import zlib
@@ -11,14 +12,9 @@ from typing import Final
 
 import structlog
 
+from gateway import tasks
 from gateway.stream import pubacks
-from gateway.stream.encoding import (
-    Envelope,
-    encode_atomic,
-    encode_fast,
-    encode_lookup,
-    encode_plain,
-)
+from gateway.stream.encoding import SEQ_REUSED, encode_atomic, encode_fast, encode_plain
 from gateway.stream.lane import (
     EAGER_MESSAGES,
     Answer,
@@ -27,12 +23,15 @@ from gateway.stream.lane import (
     Lane,
     Owner,
     Pending,
+    Question,
     Strategy,
     Verdict,
 )
 from gateway.stream.nats_link import Headers, LinkClient, NatsLink
 from gateway.stream.observer import StreamObserver
 from gateway.stream.rights import Role
+from gateway.stream.standing import Standing, Standings
+from gateway.stream.stored import StoredSeqs
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +53,8 @@ class PublishLimits:
     hold_after_s: float = 2.0
     duplicate_window_s: float = 120.0
     linger_s: float = 0.0
+    lookups: int = 16
+    """Questions to the stream at once."""
 
 
 class Publisher:
@@ -65,22 +66,21 @@ class Publisher:
         *,
         node: str,
         observer: StreamObserver,
+        on_failure: Callable[[BaseException], None],
         rng: random.Random,
-        dispose: Callable[[Pending, str], Envelope],
     ) -> None:
         """
         Args:
             limits: bounds and times.
             node: random name of this process; makes batch ids and inboxes unique.
             observer: hooks for metrics.
+            on_failure: hears of an error that leaves messages waiting for ever.
             rng: source of jitter.
-            dispose: makes the dead letter of a message JetStream will never take.
         """
         self._limits = limits
         self._node = node
         self._observer = observer
         self._rng = rng
-        self._make_dead_letter = dispose
         self._link: NatsLink | None = None
         self._inbox = f"{Role.GATEWAY.inbox_prefix}.{node}."
         self._lanes = [
@@ -101,6 +101,16 @@ class Publisher:
         self._last_reason = ""
         self.pending_messages = 0
         self.pending_bytes = 0
+        self.standings = Standings(limits.duplicate_window_s)
+        """What is known of the outboxes that publish here."""
+        self.stored = StoredSeqs(
+            lambda: self._link.client if self._link is not None else None,
+            concurrency=limits.lookups,
+            rng=rng,
+            clock=time.perf_counter,
+        )
+        """Asks the streams how far an outbox has come."""
+        self._crew = tasks.Crew(on_failure)
 
     @property
     def strategy(self) -> Strategy:
@@ -151,6 +161,8 @@ class Publisher:
             return "nats_disconnected"
         if any(lane.failures > 1 for lane in self._lanes):
             return f"stream_{self._last_reason}"
+        if self.stored.failing and any(lane.asking for lane in self._lanes):
+            return "stream_timeout"
         now = time.perf_counter()
         if any(
             lane.in_flight is not None and now - lane.in_flight.started_at > limits.hold_after_s
@@ -216,15 +228,22 @@ class Publisher:
         elif lane.can_stage:
             self._stage(index)
 
+    def distrust(self, index: int, standing: Standing) -> None:
+        """What this outbox sends next may be a repeat nobody asked the stream about."""
+        self._lanes[index].distrust(standing)
+
     async def drain(self) -> None:
         """Wait until everything submitted is settled."""
         await self._idle.wait()
 
-    def close(self) -> None:
-        """Stop all timers. What is not settled is not acknowledged; its devices resend it."""
+    async def close(self) -> None:
+        """Stop all timers and questions. What is not settled is not acknowledged; its devices
+        resend it.
+        """
+        self._link = None
         for index in range(len(self._lanes)):
             self._set_timer(index, None)
-        self._link = None
+        await self._crew.close()
 
     def _fire(self, index: int) -> None:
         """The lane's timer ran: its next batch, or the answer that never came."""
@@ -243,6 +262,7 @@ class Publisher:
         batch, dropped = self._lanes[index].next_batch(time.perf_counter())
         if dropped:
             self._release(dropped)
+        self._ask(index)
         self._set_timer(index, None)
         if batch is None:
             return
@@ -296,9 +316,8 @@ class Publisher:
             elif batch.kind is Kind.FAST:
                 yield encode_fast(part, reply, start + 1, commit=last)
             else:
-                encode = encode_lookup if batch.kind is Kind.LOOKUP else encode_plain
                 yield b"".join(
-                    encode(envelope, b"%s.%d" % (reply, place))
+                    encode_plain(envelope, b"%s.%d" % (reply, place))
                     for place, envelope in enumerate(part, start)
                 )
 
@@ -313,8 +332,6 @@ class Publisher:
         envelope = batch.items[place].envelope
         if headers is not None and headers.get("Status") == _NO_RESPONDERS_STATUS:
             answer: Answer | None = pubacks.NO_RESPONDERS
-        elif batch.kind is Kind.LOOKUP:
-            answer = pubacks.read_lookup(data, envelope.message_id)
         else:
             answer = pubacks.read_answer(
                 data, kind=batch.kind, stream=envelope.stream, messages=len(batch.items)
@@ -348,9 +365,10 @@ class Publisher:
         """A batch has landed: send the next, or wait before a repeat, and tell its sessions."""
         lane = self._lanes[index]
         took_s = time.perf_counter() - batch.started_at
+        compared = self._ask(index)
         self._set_timer(index, None)
         reason = answer.reason if answer is not None else _reason_of(batch)
-        repeated = len(batch.items) - len(settled)
+        repeated = len(batch.items) - len(settled) - compared
         if lane.failures:
             if lane.failures == 1 or lane.failures % 10 == 0:
                 _log.warning(
@@ -365,37 +383,36 @@ class Publisher:
             self._set_timer(index, self._rng.uniform(limits.retry_s / 2, ceiling))
         elif lane.waiting:
             self._pump(index)  # first of all: JetStream works while the sessions are told
-        if batch.kind is Kind.LOOKUP:
-            _log.info(
-                "publish_looked_up", lane=index, messages=len(batch.items), found=len(settled)
-            )
         if repeated:
             self._last_reason = reason
             self._observer.batch_retried(reason, repeated)
         if settled:
-            self._observe(batch, len(settled), answer, took_s)
+            self._observe(batch, len(settled), answer, took_s, compared)
             self._tell(settled)
             self._release(settled)
         self._stage(index)
 
-    def _observe(self, batch: Batch, settled: int, answer: Answer | None, took_s: float) -> None:
+    def _observe(
+        self, batch: Batch, settled: int, answer: Answer | None, took_s: float, compared: int
+    ) -> None:
         if batch.answered_one_by_one:
             verdicts = [given.verdict for given in batch.answers.values()]
-            duplicates = verdicts.count(Verdict.DUPLICATE)
+            duplicates = verdicts.count(Verdict.DUPLICATE) - compared
         else:
             duplicates = int(answer is not None and answer.verdict is Verdict.DUPLICATE)
         self._recent_s.append(took_s)
         self._observer.batch_settled(batch.kind.value, settled, duplicates, took_s)
 
     def _tell(self, settled: list[Pending]) -> None:
-        highest: dict[Owner, int] = {}
+        highest: dict[Owner, Pending] = {}
         for item in settled:
             if item.reject is not None:
                 self._observer.dead_lettered(item.reject[0])
                 item.owner.rejected(item.seq, *item.reject)
-            highest[item.owner] = item.seq
-        for owner, seq in highest.items():
-            owner.stored(seq)
+            highest[item.owner] = item
+        for owner, item in highest.items():
+            item.standing.stored = item.seq
+            owner.stored(item.seq)
 
     def _release(self, items: list[Pending]) -> None:
         self.pending_messages -= len(items)
@@ -413,10 +430,69 @@ class Publisher:
                 waiter()
 
     def _dispose(self, item: Pending, reason: str) -> Pending:
-        envelope = self._make_dead_letter(item, reason)
-        self.pending_bytes += envelope.size - item.size
-        detail = "refused by the stream"
-        return Pending(item.owner, item.device, item.seq, envelope, envelope.size, (reason, detail))
+        letter, detail = item.envelope.dead_letter(item.seq, reason)
+        self.pending_bytes += letter.size - item.size
+        # The look-up cannot tell of a letter whose seq belongs to another message.
+        absent_at = math.inf if reason == SEQ_REUSED else item.absent_at
+        return Pending(
+            item.owner, item.standing, item.seq, letter, letter.size, absent_at, (reason, detail)
+        )
+
+    # Questions to the stream
+
+    def _ask(self, index: int) -> int:
+        """Have the lane's new questions answered, while it goes on with other devices.
+
+        Returns:
+            How many of them compare a message.
+        """
+        compared = 0
+        for question in self._lanes[index].take_questions():
+            if question.stored_at is None:
+                self._crew.start(self._look_up(index, question), "look-up")
+            else:
+                compared += 1
+                work = self._compare(index, question, question.stored_at)
+                self._crew.start(work, "compare")
+        return compared
+
+    async def _look_up(self, index: int, question: Question) -> None:
+        """How much of an outbox that was in doubt for too long is stored?"""
+        began = time.perf_counter()
+        seq, asked_at = await self.stored.last_seq(*question.items[0].standing.key)
+        waiting = len(question.items)
+        settled = self._lanes[index].found(question, seq, asked_at)
+        _log.info(
+            "publish_looked_up", lane=index, device=question.device, messages=waiting,
+            found=len(settled),
+        )  # fmt: skip
+        if waiting > len(settled):
+            self._observer.batch_retried("absent", waiting - len(settled))
+        if settled:
+            took_s = time.perf_counter() - began
+            self._observer.batch_settled("lookup", len(settled), 0, took_s)
+        self._go_on(index, settled)
+
+    async def _compare(self, index: int, question: Question, sequence: int) -> None:
+        """A duplicate nobody here published: is it the same message that is stored?"""
+        began = time.perf_counter()
+        first = question.items[0]
+        same = await self.stored.same(first.envelope, sequence)
+        settled = self._lanes[index].compared(question, same=same)
+        if same:
+            self._observer.batch_settled("round", 1, 1, time.perf_counter() - began)
+        else:
+            _log.warning("seq_reused", device=question.device, seq=first.seq, stored_at=sequence)
+        self._go_on(index, settled)
+
+    def _go_on(self, index: int, settled: list[Pending]) -> None:
+        """A question was answered."""
+        if settled:
+            self._tell(settled)
+            self._release(settled)
+        lane = self._lanes[index]
+        if lane.in_flight is None and lane.waiting:
+            self._pump(index)
 
 
 def _reason_of(batch: Batch) -> str:

@@ -59,7 +59,7 @@ def rights_of(role: Role, rule_subjects: Sequence[str] = ()) -> Rights:
             publish=(
                 "events.>",
                 "deadletters.>",
-                *_api("STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.MSG.GET.{}"),
+                *_api("STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.MSG.GET.{}", "DIRECT.GET.{}"),
             ),
             subscribe=(f"{role.inbox_prefix}.>", "commands.*.*"),
             responses=True,

@@ -1,111 +1,76 @@
-"""The resume watermark: how far a device's outbox has come in the stream.
+"""Where a device's outbox goes on: answered from memory if that is certain, else from the stream.
 
-JetStream remembers message ids for the duplicate window. A device that was away for longer would
-have its unacknowledged messages stored a second time, if they had been stored and only the ack was
-lost. So it is asked nothing; the last message of its subjects says where the stream stands, since a
-device's messages are stored in order. Looked up only for who needs it, so many at once, and
-remembered for a moment, since a flapping device asks again and again.
+`standing.py` has the rule and what is remembered; `stored.py` asks the stream. A stream that does
+not answer keeps no device waiting for its `welcome`, which tells it of the hold. Its lane asks then,
+before it publishes anything of that outbox.
 """
 
 import asyncio
-import random
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-import nats.errors
-import nats.js.errors
-import structlog
 from msgspec import UNSET
-from nats.aio.client import Client
 
 from gateway.session.frames import Hello
-from gateway.stream.encoding import DEADLETTERS, EVENTS
+from gateway.stream.standing import Resume, Standings
+from gateway.stream.stored import StoredSeqs
 
-_log = structlog.get_logger(__name__)
-
-_CACHE_MAX: Final = 20_000
-_CACHE_S: Final = 5.0
-_RETRY_S: Final = 1.0
-_TIMEOUT_S: Final = 5.0
-_MARGIN: Final = 0.5
-"""Share of the duplicate window after which a device is looked up: its first repeats must still be
-within the window, and its clock may be off."""
+_PATIENCE_S: Final = 1.0
 
 
-class Watermarks:
-    """Last settled seqs, from the stream."""
+class ResumePoints:
+    """Answers `hello`: where each outbox stands."""
 
     def __init__(
         self,
-        client: Callable[[], Client | None],
+        standings: Standings,
+        stored: StoredSeqs,
         *,
-        duplicate_window_s: float,
-        concurrency: int,
-        rng: random.Random,
+        credit_max: int,
         clock: Callable[[], float],
         on_lookup: Callable[[], None],
     ) -> None:
         """
         Args:
-            client: the live connection, or None.
-            duplicate_window_s: of the stream.
-            concurrency: look-ups at once.
-            rng: source of jitter between attempts.
-            clock: monotonic seconds.
-            on_lookup: called for each look-up that is not answered from memory.
+            standings: what this node knows.
+            stored: asks the stream.
+            credit_max: messages a device may have outstanding.
+            clock: monotonic seconds, that of the lanes.
+            on_lookup: called for each answer that needs the stream.
         """
-        self._client = client
-        self._needed_ms = duplicate_window_s * 1000 * _MARGIN
-        self._slots = asyncio.Semaphore(concurrency)
-        self._rng = rng
+        self._standings = standings
+        self._stored = stored
+        self._credit_max = credit_max
         self._clock = clock
         self._on_lookup = on_lookup
-        self._cache: OrderedDict[tuple[str, str, str], tuple[float, int]] = OrderedDict()
 
-    def known(self, _tenant: str, _device: str, hello: Hello) -> int | None:
-        """The last settled seq of the outbox, or None if the stream must be asked."""
-        nothing_in_doubt = hello.sent is not UNSET and hello.sent < hello.oldest
-        return hello.oldest - 1 if nothing_in_doubt or hello.age_ms <= self._needed_ms else None
+    def known(self, tenant: str, device: str, hello: Hello) -> int | None:
+        """The last settled seq of `hello.outbox`, at least `oldest - 1`, if it is certain."""
+        standing = self._standings.of(tenant, device, hello.outbox)
+        told = _told(hello)
+        seq = standing.resume(told, self._clock())
+        if seq is not None:
+            standing.doubt(told, seq, self._credit_max)
+        return seq
 
     async def look_up(self, tenant: str, device: str, hello: Hello) -> int:
-        """The last settled seq of the outbox, as the stream and the dead letters have it.
-
-        Waits while the stream does not answer: to guess would be to store something twice.
-        """
-        return max(hello.oldest - 1, await self._last_seq(tenant, device, hello.outbox))
-
-    async def _last_seq(self, tenant: str, device: str, outbox: str) -> int:
-        key = (tenant, device, outbox)
-        known = self._cache.get(key)
-        if known is not None and self._clock() - known[0] < _CACHE_S:
-            return known[1]
-        while True:
-            try:
-                async with self._slots:
-                    self._on_lookup()
-                    last = max(
-                        await self._last_of(EVENTS, f"events.{tenant}.{device}.>", outbox),
-                        await self._last_of(DEADLETTERS, f"deadletters.{tenant}.{device}", outbox),
-                    )
-            except (nats.errors.Error, TimeoutError) as exc:
-                _log.warning("watermark_repeated", error=type(exc).__name__)
-                await asyncio.sleep(self._rng.uniform(0, _RETRY_S))
-            else:
-                self._cache[key] = (self._clock(), last)
-                if len(self._cache) > _CACHE_MAX:
-                    self._cache.popitem(last=False)
-                return last
-
-    async def _last_of(self, stream: str, subject: str, outbox: str) -> int:
-        client = self._client()
-        if client is None:
-            raise nats.errors.ConnectionClosedError
-        jetstream = client.jetstream(timeout=_TIMEOUT_S)
+        """As `known`, from the stream; `oldest - 1` if it does not answer within a second."""
+        self._on_lookup()
+        told = _told(hello)
+        standing = self._standings.of(tenant, device, hello.outbox)
         try:
-            last = await jetstream.get_last_msg(stream, subject)
-        except nats.js.errors.NotFoundError:
-            return 0
-        message_id = (last.headers or {}).get("Nats-Msg-Id", "")
-        _tenant, _device, stored_outbox, seq = (message_id.split(":") + [""] * 4)[:4]
-        return int(seq) if stored_outbox == outbox and seq.isdecimal() else 0
+            async with asyncio.timeout(_PATIENCE_S):
+                stored, asked_at = await self._stored.last_seq(tenant, device, hello.outbox)
+        except TimeoutError:
+            standing.doubt_all()
+            return told.oldest - 1
+        standing.found(stored, asked_at)
+        seq = max(told.oldest - 1, stored)
+        if told.sent is not None:
+            seq = min(seq, told.sent)
+        standing.doubt(told, seq, self._credit_max)
+        return seq
+
+
+def _told(hello: Hello) -> Resume:
+    return Resume(hello.oldest, hello.age_ms, None if hello.sent is UNSET else hello.sent)

@@ -3,6 +3,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.session.frames import decode_device_frame
 from gateway.stream.encoding import SourceHeaders, encode_atomic, encode_fast, encode_plain
 
 TOKEN = st.from_regex(r"\A[A-Za-z0-9_-]{1,64}\Z", fullmatch=True)
@@ -85,3 +86,51 @@ def test_a_sampled_message_carries_its_trace():
     source = SourceHeaders("t", "d", "o")
     event = source.event(1, "a", "2026-11-23T10:00:00Z", b"1", b"traceparent:00-1-2-01\r\n")
     assert parse(encode_plain(event, b"r"))[0][2][b"traceparent"] == b"00-1-2-01"
+
+
+def event(seq=7, data=b'{"soc":1}', kind="battery.low"):
+    return SourceHeaders("t", "d", "box").event(seq, kind, "2026-11-23T10:00:00Z", data)
+
+
+def test_an_envelope_knows_its_size():
+    envelope = event()
+    assert envelope.size == len(envelope.subject) + len(envelope.headers) + len(envelope.payload)
+    assert event(data=b"12345").size - event(data=b"").size == 5
+
+
+def test_the_letter_of_an_event_is_the_message_as_it_may_have_been_sent():
+    letter, detail = event().dead_letter(7, "header_size")
+    ((subject, _, pairs, payload),) = parse(encode_plain(letter, b"r"))
+    assert (subject, detail) == (b"deadletters.t.d", "refused by the stream")
+    assert pairs[b"Nats-Msg-Id"] == b"t:d:box:7"
+    assert pairs[b"Tidegate-Error"] == b"header_size"
+    (message,) = decode_device_frame(payload)
+    assert (message.seq, message.type, bytes(message.data), message.time) == (
+        7,
+        "battery.low",
+        b'{"soc":1}',
+        "2026-11-23T10:00:00Z",
+    )
+
+
+def test_the_letter_of_what_is_too_large_is_its_beginning():
+    letter, _ = event(data=b'"%s"' % (b"x" * 9_000)).dead_letter(7, "message_size")
+    ((_, _, pairs, payload),) = parse(encode_plain(letter, b"r"))
+    assert len(payload) == 4_096
+    assert int(pairs[b"Tidegate-Truncated"]) > 9_000
+
+
+def test_letters_of_reused_seqs_are_told_apart_by_their_content():
+    ids = [
+        event(data=data, kind=kind).dead_letter(7, "seq_reused")[0].headers.split(b"\r\n")[1]
+        for data, kind in ((b"1", "a"), (b"1", "a"), (b"2", "a"), (b"1", "b"))
+    ]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+    assert all(re.fullmatch(rb"Nats-Msg-Id:t:d:box:7:[0-9a-f]{16}", each) for each in ids)
+
+
+def test_a_letter_that_the_stream_refuses_is_not_wrapped_in_another():
+    first, _ = event().dead_letter(7, "header_size")
+    again, _ = first.dead_letter(7, "header_size")
+    assert again.payload == first.payload

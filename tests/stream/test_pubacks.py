@@ -1,12 +1,11 @@
 import json
-from base64 import b64encode
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.stream.lane import RETRY_REASONS, Kind, Verdict
-from gateway.stream.pubacks import read_answer, read_lookup
+from gateway.stream.pubacks import read_answer
 
 
 def read(document, kind=Kind.SINGLE, messages=1):
@@ -20,7 +19,8 @@ def error(code):
 
 def test_a_puback_of_our_stream_is_stored():
     assert read({"stream": "EVENTS", "seq": 1}).verdict is Verdict.STORED
-    assert read({"stream": "EVENTS", "seq": 1, "duplicate": True}).verdict is Verdict.DUPLICATE
+    duplicate = read({"stream": "EVENTS", "seq": 7, "duplicate": True})
+    assert (duplicate.verdict, duplicate.stored_at) == (Verdict.DUPLICATE, 7)
 
 
 def test_a_puback_of_another_stream_is_not_what_we_promised():
@@ -53,6 +53,7 @@ def test_batches_say_how_many_they_stored():
     whole = {"stream": "EVENTS", "seq": 9, "batch": "b", "count": 3}
     assert read(whole, Kind.ATOMIC, 3).verdict is Verdict.STORED
     assert read(whole, Kind.FAST, 3).verdict is Verdict.STORED
+    assert read(whole, Kind.ATOMIC, 4).verdict is Verdict.AMBIGUOUS, "of another batch"
     cut = read(whole, Kind.FAST, 5)
     assert (cut.verdict, cut.stored_count) == (Verdict.PARTIAL, 3)
     again = read({**whole, "duplicate": True}, Kind.FAST, 5)
@@ -78,39 +79,3 @@ def test_a_batch_too_large_says_what_the_server_takes(description, allowed):
 def test_noise_settles_nothing(noise):
     answer = read(noise)
     assert answer is None or answer.verdict not in (Verdict.STORED, Verdict.REFUSED)
-
-
-def last_message(headers):
-    return json.dumps({"message": {"seq": 7, "hdrs": b64encode(headers).decode()}}).encode()
-
-
-@pytest.mark.parametrize(
-    ("last_id", "verdict"),
-    [
-        (b"t:veh-1:box:7", Verdict.STORED),
-        (b"t:veh-1:box:12", Verdict.STORED),
-        (b"t:veh-1:box:6", Verdict.ABSENT),
-        (b"t:veh-1:other:12", Verdict.ABSENT),
-        (b"somebody's", Verdict.ABSENT),
-    ],
-)
-def test_what_the_last_message_of_its_subject_says_of_a_message(last_id, verdict):
-    found = last_message(b"NATS/1.0\r\nce-id:9\r\nNats-Msg-Id:%s\r\nce-time:9\r\n\r\n" % last_id)
-    assert read_lookup(found, b"t:veh-1:box:7").verdict is verdict
-
-
-@pytest.mark.parametrize(
-    ("answer", "verdict"),
-    [
-        (error(10037), Verdict.ABSENT),
-        (error(10059), Verdict.AMBIGUOUS),  # no stream
-        ({"message": {"seq": 7}}, Verdict.ABSENT),  # no headers: not ours
-        ({}, Verdict.AMBIGUOUS),
-    ],
-)
-def test_look_ups_that_found_nothing(answer, verdict):
-    assert read_lookup(json.dumps(answer).encode(), b"t:veh-1:box:7").verdict is verdict
-
-
-def test_a_look_up_that_cannot_be_read_is_no_answer():
-    assert read_lookup(b"\xff", b"t:veh-1:box:7").verdict is Verdict.AMBIGUOUS

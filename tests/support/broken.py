@@ -4,17 +4,18 @@
 
 no-id       messages go out without their Nats-Msg-Id
 ack-early   a message counts as settled when it is sent, not when JetStream has it
-no-resume   nobody is looked up in the stream after a long absence
+no-resume   nobody is looked up in the stream, however long ago it may have sent its messages
 """
 
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from gateway.stream import encoding
 from gateway.stream.publisher import Publisher
-from gateway.stream.watermark import Watermarks
+from gateway.stream.standing import Standing
 
 
 def without_id():
@@ -41,7 +42,8 @@ def ack_early():
 
 
 def without_resume():
-    Watermarks.needed = lambda _self, _age_ms: False
+    Standing.resume = lambda _self, hello, _now: hello.oldest - 1
+    Standing.absent_at = lambda _self, _seq: time.perf_counter()
 
 
 MODES = {"no-id": without_id, "ack-early": ack_early, "no-resume": without_resume}

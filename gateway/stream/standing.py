@@ -1,0 +1,206 @@
+"""What this node knows of where outboxes stand in the stream. Pure; times are monotonic seconds.
+
+JetStream remembers message ids for its duplicate window only. So one rule keeps storage exactly
+once, whatever devices' clocks say and however long anything takes:
+
+    A message is sent to JetStream only within half the window of a moment at which it was known not
+    to be stored.
+
+If it is stored in between by somebody else (another node with an older batch in flight), that was
+after this moment, so JetStream still remembers it and answers "duplicate". The other half of the
+window is for the way there. What has no such moment is looked up in the stream first: at a device's
+`hello` (`stream/watermark.py`), or in its lane if it waited there for too long (`stream/lane.py`).
+
+What is known are facts of the form "at `since`, nothing of this outbox beyond `seq` was stored".
+They stay true for ever. They come from look-ups, from messages that a device sends for the first
+time, and from idle connections on which a device was heard.
+"""
+
+import math
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+NEVER: Final = -math.inf
+"""The moment of what is not known to have been absent at any time."""
+
+DOUBT_SHARE: Final = 0.5
+"""Of the duplicate window: what is older is looked up before it is published. A message written
+until then is read by the server within the rest."""
+
+_RESUME_SHARE: Final = 0.4
+"""Of the duplicate window: a fact this old still lets a device resume without a look-up. Less than
+`DOUBT_SHARE`, so that what it sends again reaches its lane in time."""
+
+_RENEW_SHARE: Final = 0.125
+"""Of the duplicate window: how often a device that sends gives a new fact. What it sent since the
+fact before can be resumed without a look-up."""
+
+STANDINGS_MAX: Final = 100_000
+
+
+_EVERYTHING: Final = 2**63
+"""Beyond every seq."""
+
+
+class Fact(NamedTuple):
+    """At `since`, no message of the outbox beyond `seq` was stored."""
+
+    seq: int
+    since: float
+
+
+_NOTHING: Final = Fact(0, NEVER)
+
+
+class Resume(NamedTuple):
+    """What a device's `hello` says of its outbox."""
+
+    oldest: int
+    """The oldest seq it has not heard the settlement of."""
+    age_ms: int
+    """How long that message has waited, by the device's own clock."""
+    sent: int | None
+    """The highest seq it may have sent on any earlier connection; None if it does not say."""
+
+
+class Standing:
+    """One outbox of one device, as far as this node knows."""
+
+    __slots__ = (
+        "_newest",
+        "_older",
+        "_window_s",
+        "device",
+        "doubt_seq",
+        "key",
+        "renew_at",
+        "stored",
+        "unsure",
+    )
+
+    def __init__(self, key: tuple[str, str, str], window_s: float) -> None:
+        """
+        Args:
+            key: tenant, device and outbox.
+            window_s: the duplicate window.
+        """
+        self.key = key
+        self.device = f"{key[0]}.{key[1]}"
+        """Whose messages are kept in order."""
+        self.stored = 0
+        """The highest seq known to be settled."""
+        self.doubt_seq = _EVERYTHING
+        """Up to here the device may have sent messages before this session. All beyond are new."""
+        self.unsure = False
+        """Whether what comes next may be a repeat that nobody asked the stream about."""
+        self.renew_at = NEVER
+        """A message sent for the first time after this is worth a new fact."""
+        self._window_s = window_s
+        self._newest = _NOTHING
+        self._older = _NOTHING
+
+    def learn(self, seq: int, since: float) -> None:
+        """At `since`, nothing beyond `seq` was stored."""
+        if since < self._newest.since:
+            return
+        if self._newest.seq < seq:
+            self._older = self._newest
+        elif self._older.seq >= seq:
+            self._older = _NOTHING  # the new fact says more, and is newer
+        self._newest = Fact(seq, since)
+        self.renew_at = since + self._window_s * _RENEW_SHARE
+
+    def found(self, seq: int, asked_at: float) -> None:
+        """The stream was asked at `asked_at`: `seq` was stored and nothing beyond."""
+        self.stored = max(self.stored, seq)
+        self.unsure = False
+        self.learn(seq, asked_at)
+
+    def absent_at(self, seq: int) -> float:
+        """The last moment at which message `seq` is known not to have been stored, or `NEVER`."""
+        if self._newest.seq < seq:
+            return self._newest.since
+        return self._older.since if self._older.seq < seq else NEVER
+
+    def sent_first(self, seq: int, now: float) -> None:
+        """A message beyond `doubt_seq` came: it and what follows cannot have been stored before."""
+        self.unsure = False
+        self.learn(seq - 1, now)
+
+    def heard_idle(self, seq: int, heard_at: float) -> None:
+        """The device was heard on its only connection when it had sent nothing beyond `seq`."""
+        if seq >= self.doubt_seq:
+            self.learn(seq, heard_at)
+
+    def resume(self, hello: Resume, now: float) -> int | None:
+        """Where the device goes on, if that is certain without asking the stream.
+
+        Returns:
+            The last settled seq, at least `oldest - 1`; None if the stream must be asked.
+        """
+        base = hello.oldest - 1
+        if hello.sent is not None and hello.sent <= base:
+            self.unsure = False
+            self.learn(base, now)
+            return base
+        if hello.age_ms > self._window_s * 1000 * DOUBT_SHARE:
+            return None
+        self.unsure = True
+        fresh = now - self._window_s * _RESUME_SHARE
+        # Without `sent` the device may be a restored copy: what it sends again is compared with
+        # what is stored, which it cannot be if it is told that all of that is settled.
+        known = base if hello.sent is None else min(max(base, self.stored), hello.sent)
+        for seq in (known, max(base, self.stored)):
+            if self.absent_at(seq + 1) >= fresh:
+                return seq if hello.sent is None else min(seq, hello.sent)
+        return None
+
+    def doubt_all(self) -> None:
+        """A session begins without an answer: whatever it sends may be stored already."""
+        self.doubt_seq = _EVERYTHING
+        self.unsure = True
+
+    def doubt(self, hello: Resume, resumed: int, credit_max: int) -> None:
+        """A session begins after `resumed`: settle which of its messages may be repeats.
+
+        Args:
+            hello: of the device.
+            resumed: what it was answered.
+            credit_max: messages a device may have outstanding. One that does not say what it sent
+                cannot have sent more than that beyond what is settled.
+        """
+        if hello.sent is None:
+            self.doubt_seq = resumed + credit_max
+        else:
+            self.doubt_seq = hello.sent
+            # More is stored than it ever sent: that was another copy of its outbox.
+            self.stored = min(self.stored, resumed)
+
+
+class Standings:
+    """The standings of a node: those of its sessions and of devices that left a moment ago."""
+
+    def __init__(self, window_s: float, most: int = STANDINGS_MAX) -> None:
+        """
+        Args:
+            window_s: the duplicate window.
+            most: how many are kept. One that is forgotten costs a look-up.
+        """
+        self._window_s = window_s
+        self._most = most
+        self._known: OrderedDict[tuple[str, str, str], Standing] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, tenant: str, device: str, outbox: str) -> Standing:
+        """The standing of an outbox, an empty one if nothing is known."""
+        key = (tenant, device, outbox)
+        standing = self._known.get(key)
+        if standing is None:
+            standing = self._known[key] = Standing(key, self._window_s)
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(key)
+        return standing

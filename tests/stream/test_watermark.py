@@ -1,0 +1,69 @@
+import asyncio
+from time import perf_counter
+
+import pytest
+from support.waiting import within
+
+from gateway.session.frames import Hello
+from gateway.stream.standing import Standings
+from gateway.stream.watermark import ResumePoints
+
+
+class Stored:
+    """What the stream answers: so far, or nothing at all."""
+
+    def __init__(self, seq=None):
+        self.seq = seq
+
+    async def last_seq(self, *_key):
+        if self.seq is None:
+            await asyncio.Event().wait()
+        return self.seq, perf_counter()
+
+
+def points(stored=None, asked=None):
+    return ResumePoints(
+        Standings(100.0),
+        Stored(stored),
+        credit_max=256,
+        clock=perf_counter,
+        on_lookup=lambda: asked.append(1) if asked is not None else None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("hello", "stored", "resumed"),
+    [
+        (Hello("o", 5), 9, 9),
+        (Hello("o", 5), 0, 4),
+        (Hello("o", 5, sent=7), 9, 7),
+        (Hello("o", 5, sent=12), 9, 9),
+    ],
+)
+async def test_a_look_up_answers_what_is_stored_but_not_beyond_what_was_sent(
+    hello, stored, resumed
+):
+    asked = []
+    resume = points(stored, asked)
+    assert resume.known("t", "d", hello) is None
+    assert await within(resume.look_up("t", "d", hello)) == resumed
+    assert resume.known("t", "d", Hello("o", resumed + 1, sent=resumed + 1)) == resumed
+    assert len(asked) == 1
+
+
+async def test_a_stream_that_does_not_answer_keeps_no_device_waiting(monkeypatch):
+    monkeypatch.setattr("gateway.stream.watermark._PATIENCE_S", 0.01)
+    resume = points()
+    assert await within(resume.look_up("t", "d", Hello("o", 5))) == 4
+    standing = resume._standings.of("t", "d", "o")
+    assert standing.unsure
+    assert standing.doubt_seq > 2**53, "its lane asks before it publishes anything"
+
+
+async def test_a_device_that_leaves_ends_its_question():
+    resume = points()
+    asking = asyncio.create_task(resume.look_up("t", "d", Hello("o", 5)))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
