@@ -1,7 +1,7 @@
 """Where a device's outbox goes on: answered from memory if that is certain, else from the stream.
 
 `standing.py` has the rule and what is remembered; `stored.py` asks the stream. A stream that does
-not answer keeps no device waiting for its `welcome`, which tells it of the hold. Its lane asks then,
+not answer keeps no device waiting for its `welcome`, which tells it of the hold. Then its lane asks
 before it publishes anything of that outbox.
 """
 
