@@ -35,11 +35,11 @@ from gateway.errors import GatewayError
 from gateway.events.errors import EventsError
 from gateway.ops.errors import OpsError
 from gateway.session.grammar import is_message_type, is_token
-from gateway.settings import Settings, SettingsError
+from gateway.settings import Settings, SettingsError, secrets_of
 from gateway.stream.errors import StreamError
 from gateway.stream.replay import ReplayFilter
 from gateway.streams import provision_streams
-from gateway.telemetry.logs import configure_logs
+from gateway.telemetry.logs import configure_logs, hide
 from gateway.terminal import Config, DataDir, fail, moment_of, settings_of
 
 _DEVICE_URL: Final = "ws://127.0.0.1:8080/v1/device"
@@ -100,7 +100,7 @@ def serve(
             "nats.data_dir": data_dir,
         },
     )
-    configure_logs(settings.log.level, settings.log.format)
+    configure_logs(settings.log.level, settings.log.format, secrets=secrets_of(settings))
 
     async def run() -> None:
         gateway = Gateway(settings)
@@ -403,7 +403,7 @@ def check_config(
     Every file that is named is opened: keys, certificates, credentials.
     """
     settings = settings_of(config, {})
-    typer.echo(settings.model_dump_json(indent=2))
+    typer.echo(hide(settings.model_dump_json(indent=2)))
     problems = checks.problems(settings)
     if connect:
         _configure_logs(settings, "critical")  # the problems are shown below
@@ -426,7 +426,7 @@ def _operate(work: Coroutine[Any, Any, _T]) -> _T:
 
 def _configure_logs(settings: Settings, level: str) -> None:
     """For a command: what goes wrong, on standard error."""
-    configure_logs(level, settings.log.format)
+    configure_logs(level, settings.log.format, secrets=secrets_of(settings))
     # It warns of what nats-py answers whenever a server ends a TLS connection.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
 

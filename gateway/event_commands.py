@@ -25,7 +25,7 @@ from gateway.events.schemas import Document, parse_schema, registry_of
 from gateway.nats_access import nats_address
 from gateway.ops.errors import OpsError
 from gateway.session.grammar import is_message_type
-from gateway.settings import Settings
+from gateway.settings import Settings, secrets_of
 from gateway.sinks import SinkProcess
 from gateway.stream.errors import StreamError
 from gateway.stream.nats_link import connect_once
@@ -84,7 +84,7 @@ def sink(
         typer.echo(_ddl(sinks), nl=False)
         return
     url = _database_url(database_url, database_url_file)
-    configure_logs(settings.log.level, settings.log.format)
+    configure_logs(settings.log.level, settings.log.format, secrets=secrets_of(settings))
     try:
         if rebuild:
             foreground.run(forget_position(sinks, url))

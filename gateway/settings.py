@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
@@ -403,6 +404,20 @@ _SECRET_LISTS: Final = {"ticket_secrets"}
 """Read from a file with one secret a line, newest first."""
 
 Tree = dict[str, Any]
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """Every secret that the settings hold, and the passwords within URLs."""
+    nats, cluster = settings.nats, settings.cluster
+    hidden = [nats.password, nats.token, *settings.admission.ticket_secrets]
+    found = [secret.get_secret_value() for secret in hidden if secret is not None]
+    urls = [*nats.urls, settings.credentials.jwks_url or ""]
+    if cluster.redis_url is not None:
+        urls.append(cluster.redis_url.get_secret_value())
+    for url in urls:
+        user_info = urlsplit(url).netloc.rpartition("@")[0]
+        found += [user_info, user_info.partition(":")[2]]
+    return [secret for secret in found if secret]
 
 
 def load_settings(

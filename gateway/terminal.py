@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from gateway.settings import Settings, SettingsError, load_settings
+from gateway.telemetry.logs import hide
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file.", dir_okay=False)]
 DataDir = Annotated[
@@ -33,7 +34,7 @@ def fail(message: str) -> NoReturn:
     Raises:
         typer.Exit: with status 1.
     """
-    for line in message.splitlines():
+    for line in hide(message).splitlines():
         typer.echo(f"tidegate: {line}", err=True)
     raise typer.Exit(1)
 

@@ -3,38 +3,89 @@
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, Final, Literal
 
 import structlog
 
 Format = Literal["auto", "json", "console"]
 
-_SECRET_NAMES: Final = re.compile(r"password|secret|token|credential|authorization", re.IGNORECASE)
-_SECRET_VALUES: Final = re.compile(
-    r"(?P<url>\b[a-z]+://)[^/\s:@]*:[^/\s@]+@"  # user and password in a URL
-    r"|\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"  # a JWT
+HIDDEN: Final = "[hidden]"
+_SECRET_NAMES: Final = re.compile(
+    r"password|secret|token|credential|authorization|tidegate-ticket", re.IGNORECASE
 )
+_SECRET_VALUES: Final = re.compile(
+    r"(?P<url>\b[A-Za-z][A-Za-z0-9+.-]*://)[^/\s@]+@"  # user, password or token in a URL
+    r"|\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?"  # a JWT, or its first two parts
+    r"|(?P<bearer>\b[Bb]earer[ .])[^\s'\",;]{8,}"  # a credential in a header or a subprotocol
+    r"|(?P<ticket>\b[Tt]idegate-[Tt]icket['\"]?[:,]\s*['\"]?)[^\s'\",;]+"
+)
+_KNOWN_CHARS_MIN: Final = 6
+"""Hiding every occurrence of a shorter secret would garble the log, and hide nothing."""
 
 
-def hide_secrets(
-    _logger: Any, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def hide(text: str, known: Iterable[str] = ()) -> str:
+    """`text` without what looks like a secret, and without the secrets that are known."""
+    for secret in known:
+        if len(secret) >= _KNOWN_CHARS_MIN:
+            text = text.replace(secret, HIDDEN)
+    return _SECRET_VALUES.sub(_hidden, text)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return (found["url"] or found["bearer"] or found["ticket"] or "") + HIDDEN
+
+
+class SecretNet:
     """A last net under the rule that secrets are not logged in the first place."""
-    for name, value in event.items():
-        if name != "event" and _SECRET_NAMES.search(name):
-            event[name] = "[hidden]"
-        elif isinstance(value, str):
-            event[name] = _SECRET_VALUES.sub(lambda found: (found["url"] or "") + "[hidden]", value)
-    return event
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        """
+        Args:
+            known: secrets of this process, hidden wherever they appear.
+        """
+        self._known = tuple(known)
+
+    def __call__(
+        self, _logger: Any, _method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        for name, value in event.items():
+            if name != "event" and _SECRET_NAMES.search(name) and not _is_plain(value):
+                event[name] = HIDDEN
+            else:
+                event[name] = self._clean(value)
+        return event
+
+    def _clean(self, value: Any) -> Any:
+        """`value` as it may be shown, within any nesting; of an object, its repr is looked at."""
+        if _is_plain(value):
+            return value
+        if isinstance(value, str):
+            return hide(value, self._known)
+        if isinstance(value, Mapping):
+            return {
+                key: HIDDEN if _SECRET_NAMES.search(str(key)) else self._clean(each)
+                for key, each in value.items()
+            }
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [self._clean(each) for each in value]
+        shown = repr(value)
+        cleaned = hide(shown, self._known)
+        return value if cleaned == shown else cleaned
 
 
-def configure_logs(level: str, form: Format) -> None:
+def _is_plain(value: Any) -> bool:
+    """Numbers and the like: a count of credentials is no secret."""
+    return value is None or isinstance(value, (bool, int, float))
+
+
+def configure_logs(level: str, form: Format, *, secrets: Iterable[str] = ()) -> None:
     """Set up structlog and the standard library's logging alike.
 
     Args:
         level: least level shown: debug, info, warning, error.
         form: json, console, or auto (console on a terminal).
+        secrets: of this process, hidden wherever they would appear.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
@@ -42,7 +93,7 @@ def configure_logs(level: str, form: Format) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        hide_secrets,
+        SecretNet(secrets),
     ]
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())

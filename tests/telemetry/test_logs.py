@@ -4,7 +4,7 @@ import logging
 import pytest
 import structlog
 
-from gateway.telemetry.logs import configure_logs, hide_secrets
+from gateway.telemetry.logs import SecretNet, configure_logs, hide
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ2ZWgtMSJ9.c2lnbmF0dXJl"
 
@@ -26,10 +26,47 @@ def restored():
         ({"error": f"refused {JWT} twice"}, JWT),
         ({"server": "nats://user:hunter2@10.0.0.1:4222"}, "hunter2"),
         ({"Authorization": "Bearer x"}, "Bearer x"),
+        ({"error": f"refused {JWT.rpartition('.')[0]}"}, JWT.split(".")[1]),
+        ({"url": "redis://:hunter2@127.0.0.1/0"}, "hunter2"),
+        ({"url": "nats://s3cr3t@127.0.0.1"}, "s3cr3t"),
+        ({"url": "https://user:hunter2@issuer/jwks"}, "hunter2"),
+        ({"head": b"GET / HTTP/1.1\r\nAuthorization: Bearer opaque-123\r\n"}, "opaque-123"),
+        ({"headers": {"Cookie": 1, "Tidegate-Ticket": "AAbb-_"}}, "AAbb-_"),
+        ({"head": "Tidegate-Ticket: AAbb-_"}, "AAbb-_"),
+        ({"protocols": ["tidegate.v1", f"bearer.{JWT}"]}, JWT),
+        ({"why": {"nested": [{"api_token": "hunter2"}]}}, "hunter2"),
+        ({"error": ValueError(f"bad {JWT}")}, JWT),
+        ({"event": f"from a library: {JWT}"}, JWT),
+        ({"error": "the known one: swordfish!"}, "swordfish"),
     ],
 )
 def test_secrets_are_hidden(event, gone):
-    assert gone not in str(hide_secrets(None, "info", {"event": "e", **event}))
+    net = SecretNet(["swordfish", "", "a"])
+    assert gone not in str(net(None, "info", {"event": "e", **event}))
+
+
+def test_what_is_no_secret_is_shown_as_it_is():
+    event = {
+        "event": "serving", "port": 8080, "tokens": 3, "secret_is_set": True, "ratio": 0.5,
+        "server": "nats://10.0.0.1:4222", "devices": ["a", "b"], "none": None,
+        "error": "bearer of bad news", "path": "/v1/device@x",
+    }  # fmt: skip
+    assert SecretNet(["a"])(None, "info", dict(event)) == event
+    assert hide("no secret here") == "no secret here"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_an_exception_of_a_library_is_hidden_as_well(capsys, form):
+    configure_logs("debug", form, secrets=["swordfish"])
+    try:
+        int(f"refused {JWT} and swordfish")
+    except ValueError:
+        structlog.get_logger("x").exception("failed")
+        logging.getLogger("library").exception("failed with %s", JWT)
+    said = capsys.readouterr().err
+    assert said.count("ValueError") >= 2
+    assert JWT not in said
+    assert "swordfish" not in said
 
 
 def test_a_device_cannot_forge_a_line(capsys):
