@@ -242,9 +242,9 @@ def _migrate(database: sqlite3.Connection, now: Stamp) -> None:
     database.execute("ALTER TABLE messages RENAME COLUMN seq TO number")
     # A time that cannot be right means an age of nothing.
     database.execute(
-        "UPDATE messages SET added_ms = ?1 - CASE"
-        " WHEN added_ms BETWEEN ?3 AND ?2 THEN ?2 - added_ms ELSE 0 END",
-        (now.outbox_ms, now.wall_ms, CREDIBLE_MS),
+        "UPDATE messages SET added_ms = :outbox_ms - CASE"
+        " WHEN added_ms BETWEEN :credible_ms AND :wall_ms THEN :wall_ms - added_ms ELSE 0 END",
+        {"outbox_ms": now.outbox_ms, "wall_ms": now.wall_ms, "credible_ms": CREDIBLE_MS},
     )
     database.execute(_IDS)
     database.execute(_STATE)

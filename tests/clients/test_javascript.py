@@ -1,0 +1,127 @@
+"""The JavaScript client against a real gateway."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+
+import pytest
+from support.conformance import javascript
+from support.gateways import running_gateway, token_for, url_of
+from support.stored import read_embedded
+from support.waiting import eventually, within
+from support.wire import message, raw_device
+from websockets.exceptions import InvalidStatus
+
+
+@pytest.fixture(autouse=True)
+def quiet_raw_devices(caplog):
+    """The devices made by hand here are none of ours: their library logs what they send."""
+    caplog.set_level(logging.INFO, "websockets.client")
+
+
+class Script:
+    """The client as a process; it is given `token` whenever it asks, and `may_ask` is set."""
+
+    def __init__(self, gateway, box, token):
+        self.may_ask = asyncio.Event()
+        self.may_ask.set()
+        self.environment = os.environ | {
+            "TIDEGATE_URL": url_of(gateway),
+            "TIDEGATE_OUTBOX": str(box),
+            "TIDEGATE_BACKOFF_SCALE": "0.02",
+        }
+        self.token = token
+        self.events = []
+
+    async def __aenter__(self):
+        self.process = await asyncio.create_subprocess_exec(
+            *javascript(),
+            env=self.environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self.reading = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_exc):
+        await self.tell(do="stop")
+        assert await within(self.process.wait()) == 0
+        await self.reading
+        self.process.stdin.close()
+
+    async def _read(self):
+        async for line in self.process.stdout:
+            event = json.loads(line)
+            self.events.append(event)
+            if event["event"] == "credential":
+                await self.may_ask.wait()
+                await self.tell(do="credential", token=self.token)
+
+    async def tell(self, **order):
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        await self.process.stdin.drain()
+
+    async def send(self, numbers):
+        for n in numbers:
+            await self.tell(do="send", type="t", data=n)
+
+
+async def stored(gateway):
+    return [json.loads(each.data) for each in await read_embedded(gateway.data_dir)]
+
+
+async def holds(gateway, count):
+    return len(await stored(gateway)) == count
+
+
+async def test_messages_are_stored_once_and_in_order_over_two_starts(gateway, tmp_path):
+    token = token_for(gateway, "veh-1")
+    for first in (0, 100):
+        async with Script(gateway, tmp_path / "box", token) as script:
+            await script.send(range(first, first + 100))
+            await eventually(lambda count=first + 100: holds(gateway, count))
+    assert await stored(gateway) == list(range(200))
+
+
+async def test_a_refused_client_comes_in_its_slot_with_its_ticket(tmp_path):
+    settings = {
+        "admission__rate_per_s": 2.0,
+        "admission__rate_floor_per_s": 2.0,
+        "admission__burst": 1,
+        "admission__park_ms": 0,
+    }
+    async with running_gateway(tmp_path / "data", **settings) as gateway:
+        script = Script(gateway, tmp_path / "box", token_for(gateway, "veh-1"))
+        script.may_ask.clear()
+        async with script:
+            await eventually(lambda: {"event": "credential"} in script.events)
+            for number in range(6):
+                with contextlib.suppress(InvalidStatus):
+                    async with raw_device(gateway, f"filler-{number}"):
+                        pass
+            script.may_ask.set()
+            await script.send([1])
+            await eventually(lambda: holds(gateway, 1))
+        assert gateway.metrics.value("tidegate_tickets_total", {"outcome": "honoured"}) == 1
+
+
+async def test_a_command_is_answered(gateway, tmp_path):
+    results = []
+    async with Script(gateway, tmp_path / "box", token_for(gateway, "veh-1")):
+        handler = await eventually(lambda: gateway._fleet.find("default", "veh-1"))
+        handler._context.on_result = lambda *args: results.append(args[2]) or True
+        from gateway.session import frames
+
+        command = frames.Command("7", "lock", frames.Raw(b'{"doors":4}'))
+        await eventually(lambda: handler.command(command))
+        await eventually(lambda: results)
+    assert (results[0].id, results[0].ok, bytes(results[0].data)) == ("7", True, b'{"doors":4}')
+
+
+@pytest.mark.parametrize("origin", ["https://page.example", "null"])
+async def test_no_origin_is_refused(gateway, origin):
+    async with raw_device(gateway, "veh-1", origin=origin) as device:
+        await device.say(message(1))
+        await device.hear_ack(1)
