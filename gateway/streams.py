@@ -97,7 +97,7 @@ async def provision_streams(
         else:
             await apply(client, configs, accept_loss=accept_loss)
             planned = await plan(client, configs)
-            say("done" if planned.empty else f"{len(planned.differences)} differences are left")
+            say("done" if planned.empty else f"differences left: {len(planned.differences)}")
         return planned.empty
 
 

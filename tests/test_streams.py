@@ -1,71 +1,81 @@
 """`tidegate provision`: the way out when the streams differ from the settings."""
 
-import json
-
 import pytest
-from support.processes import GatewayProcess
+from support.gateways import listening_gateway, running_gateway
 from support.servers import nats_server
 from test_cli import tidegate
+
+from gateway.settings import load_settings
+from gateway.stream.errors import IncompatibleStream, Unreachable
+from gateway.streams import provision_streams
 
 WEEK_S = 604_800
 
 
-def provision(directory, *arguments, **environment):
-    environment = {f"TIDEGATE_{name}": value for name, value in environment.items()}
-    done = tidegate("provision", "--data-dir", directory / "data", *arguments, **environment)
-    return done.returncode, done.stdout, done.stderr
+async def provision(directory, *, make=False, accept_loss=False, **settings):
+    """Whether the streams are as wanted, and what was said."""
+    overrides = {name.replace("__", "."): value for name, value in settings.items()}
+    overrides["nats.data_dir"] = directory
+    wanted = load_settings(None, environment={}, overrides=overrides)
+    said = []
+    done = await provision_streams(wanted, make=make, accept_loss=accept_loss, say=said.append)
+    return done, said
 
 
-def test_a_dead_end_on_the_embedded_server_has_a_way_out(tmp_path):
-    """With the gateway stopped, and while it runs."""
-    gateway = GatewayProcess(tmp_path)
-    gateway.start()
-    running = {"STREAM__EVENTS__MAX_AGE_S": str(2 * WEEK_S), "STREAM__DUPLICATE_WINDOW_S": "300"}
-    code, said, _ = provision(tmp_path, "--plan", **running)
-    assert code == 1
+async def test_a_dead_end_on_the_embedded_server_has_a_way_out(tmp_path):
+    """While the gateway runs, and while it does not."""
+    longer = {"stream__events__max_age_s": 2 * WEEK_S, "stream__duplicate_window_s": 300}
     window = "stream.duplicate_window_s is 300 in the settings and 120 in the stream"
     age = "stream.events.max_age_s is 1209600 in the settings and 604800 in the stream"
-    assert said.splitlines() == [
-        f"EVENTS: {age}; it is changed",
-        f"EVENTS: {window}; it is changed",
-        f"DEADLETTERS: {window}; it is changed",
-        "nothing was changed; --apply makes the changes",
-    ]
-    code, said, _ = provision(tmp_path, "--apply", **running)
-    assert (code, said.splitlines()[-1]) == (0, "done")
-    gateway.stop()
+    async with running_gateway(tmp_path):
+        done, said = await provision(tmp_path, **longer)
+        assert not done
+        assert said == [
+            f"EVENTS: {age}; it is changed",
+            f"EVENTS: {window}; it is changed",
+            f"DEADLETTERS: {window}; it is changed",
+            "nothing was changed; --apply makes the changes",
+        ]
+        assert (await provision(tmp_path, make=True, **longer))[1][-1] == "done"
 
-    with pytest.raises(AssertionError, match="exited with 1"):
-        gateway.start()  # with the settings of before
-    assert "stream.events.max_age_s is 604800 in the settings and 1209600" in gateway.log
-    assert "DEADLETTERS: stream.duplicate_window_s is 120" in gateway.log
+    with pytest.raises(IncompatibleStream) as caught:
+        async with listening_gateway(tmp_path) as gateway:  # with the settings of before
+            await gateway.ready()
+    assert "max_age_s is 604800 in the settings and 1209600 in the stream" in str(caught.value)
+    assert "DEADLETTERS: stream.duplicate_window_s is 120" in str(caught.value)
 
-    code, said, _ = provision(tmp_path, "--apply")
-    assert code == 1
-    assert "allow it: --accept-loss" in said
-    assert said.splitlines()[-1] == "1 differences are left"
-    code, said, _ = provision(tmp_path, "--apply", "--accept-loss")
-    assert (code, said.splitlines()[-1]) == (0, "done")
-    gateway.start()
-    gateway.stop()
-    assert provision(tmp_path)[1] == "the streams are as the settings want them\n"
-    assert not (tmp_path / "data" / "nats" / "pid").exists()
+    done, said = await provision(tmp_path, make=True)
+    assert not done
+    assert "allow it: --accept-loss" in said[0]
+    assert said[-1] == "differences left: 1"
+    assert (await provision(tmp_path, make=True, accept_loss=True))[0]
+    async with running_gateway(tmp_path):
+        pass
+    assert await provision(tmp_path) == (True, ["the streams are as the settings want them"])
+    assert not (tmp_path / "nats" / "pid").exists()
 
 
-def test_what_jetstream_cannot_change_is_said_with_what_to_do(tmp_path):
+async def test_what_jetstream_cannot_change_is_said_with_what_to_do(tmp_path):
     with nats_server(tmp_path / "nats") as server:
-        options = ("--nats-url", server.url)
-        assert provision(tmp_path, *options)[0] == 1
-        code, said, _ = provision(tmp_path, *options, "--apply")
-        assert (code, said.splitlines()[0]) == (0, "EVENTS: missing; it is created")
-        code, said, _ = provision(tmp_path, *options, "--apply", STREAM__DENY_PURGE="false")
-        assert code == 1
-        assert "JetStream cannot change it: keep it true in the settings" in said
+        settings = {"nats__urls": (server.url,)}
+        done, said = await provision(tmp_path, make=True, **settings)
+        assert (done, said[0]) == (True, "EVENTS: missing; it is created")
+        done, said = await provision(tmp_path, make=True, stream__deny_purge=False, **settings)
+        assert not done
+        assert "JetStream cannot change it: keep it true in the settings" in said[0]
 
 
-def test_nats_that_cannot_be_reached_is_named(tmp_path):
+async def test_nats_that_cannot_be_reached_is_named(tmp_path):
     url = "nats://operator:s3cr3t-word@127.0.0.1:1"
-    code, _, error = provision(tmp_path, "--nats-url", url)
-    assert code == 1
-    assert "nats://127.0.0.1:1" in error
-    assert "s3cr3t-word" not in json.dumps(error)
+    with pytest.raises(Unreachable, match=r"nats://127\.0\.0\.1:1") as caught:
+        await provision(tmp_path, nats__urls=(url,))
+    assert "s3cr3t-word" not in str(caught.value)
+
+
+def test_the_command_starts_the_embedded_server_and_ends_with_its_verdict(tmp_path):
+    done = tidegate("provision", "--data-dir", tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("EVENTS: missing; it is created\nDEADLETTERS: missing;")
+    assert tidegate("provision", "--plan", "--apply").stderr == (
+        "tidegate: give --plan or --apply\n"
+    )
