@@ -172,7 +172,7 @@ def device(
     directory = settings_of(None, {"nats.data_dir": data_dir}).nats.data_dir
     if credential is None:
         credential = development.mint(directory, device, lifetime_s=86_400, claims={})
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = outbox if outbox is not None else directory / f"{device}.outbox"
     options = TerminalOptions(url or [_DEVICE_URL], credential, path, _trusting(ca))
     try:

@@ -254,7 +254,7 @@ class Nats(_Section):
     tls_ca_file: Path | None = None
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
-    connect_timeout_ms: Milliseconds = 5_000
+    connect_timeout_ms: Milliseconds = 4_000
     reconnect_wait_ms: Milliseconds = 100
     reconnect_wait_max_ms: Milliseconds = 5_000
     monitoring_url: str | None = None

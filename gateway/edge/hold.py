@@ -61,7 +61,15 @@ class StreamHold:
                 session.hold(reason)
 
     def disengage(self) -> None:
-        """Give credit back, spread over time."""
+        """Give credit back, spread over time.
+
+        Raises:
+            Exception: whatever ended the last release before its end. It must not pass unseen:
+                sessions would be left without credit for ever.
+        """
+        if self._releasing is not None and self._releasing.done():
+            releasing, self._releasing = self._releasing, None
+            releasing.result()
         if self.reason and self._releasing is None:
             self._releasing = asyncio.create_task(self._release(), name="release")
 

@@ -198,9 +198,22 @@ class Listener:
             whole.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = self.loop.create_task(self._open(whole, protocol_factory))
         self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        task.add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Task[None]) -> None:
+        """An error that no peer can cause is a fault of ours, and must be seen."""
+        self._opening.discard(opening)
+        if not opening.cancelled() and (failure := opening.exception()) is not None:
+            _log.error("connection_failed", exc_info=failure)
 
     async def _open(self, accepted: socket.socket, protocol_factory: _Factory) -> None:
+        try:
+            await self._hand_over(accepted, protocol_factory)
+        except BaseException:
+            accepted.close()
+            raise
+
+    async def _hand_over(self, accepted: socket.socket, protocol_factory: _Factory) -> None:
         context = self._tls()
         if context is None:
             try:
@@ -222,9 +235,6 @@ class Listener:
         except OSError:
             # A handshake that failed or a peer that left: nobody to tell.
             self.gone(accepted)
-        except asyncio.CancelledError:
-            accepted.close()
-            raise
         finally:
             self.anteroom.leave(handshake)
 

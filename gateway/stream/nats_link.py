@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import nats.errors
+import nkeys
 import structlog
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
@@ -113,13 +114,14 @@ class NatsAddress:
     token: str | None = field(default=None, repr=False)
     credentials_file: str | None = None
     tls: ssl.SSLContext | None = None
-    connect_timeout_s: float = 5.0
+    connect_timeout_s: float = 4.0
     reconnect_wait_s: float = 0.1
     reconnect_wait_max_s: float = 5.0
 
     def options(self) -> dict[str, Any]:
-        """The keyword arguments of nats-py's `connect` for signing in."""
+        """The keyword arguments of nats-py's `connect` for reaching a server and signing in."""
         options: dict[str, Any] = {
+            "connect_timeout": self.connect_timeout_s,
             "inbox_prefix": self.inbox_prefix,
             "user": self.user,
             "password": self.password,
@@ -195,8 +197,8 @@ async def dial(url: str, address: NatsAddress, *, name: str, hooks: Hooks) -> Li
         raise _unreachable(reasons[-1] if reasons else late) from None
     except (OSError, nats.errors.Error) as exc:
         raise _unreachable(describe(exc)) from exc
-    except (ValueError, TypeError) as exc:
-        raise ConnectError(f"NATS settings cannot be used: {exc}") from exc
+    except (ValueError, TypeError, nkeys.NkeysError) as exc:
+        raise ConnectError(f"NATS settings cannot be used: {describe(exc)}") from exc
     finally:
         if not connected:  # cancelled too: nats-py leaves its socket open
             await client.discard()
@@ -387,7 +389,9 @@ class NatsLink:
         return None
 
     def _note(self, reason: str) -> None:
-        """Something went wrong on a connection; what comes of it shows later."""
+        """Something went wrong on a connection. Said once a connection; it may come in masses."""
+        if self._client is not None and not self.last_error:
+            _log.warning("nats_error", error=reason)
         self.last_error = reason
 
     def _unusable(self, url: str, reason: str, *, refused: bool) -> None:

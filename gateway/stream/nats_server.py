@@ -281,6 +281,8 @@ class EmbeddedServer:
         """End the process, within about 20 s whatever it does."""
         if self._forking is not None and not self._forking.done():
             await asyncio.wait({self._forking})  # as long as a fork and an exec take
+            if self._forking.exception() is not None:
+                _log.info("nats_server_not_started", error=repr(self._forking.exception()))
         process = self._process
         if process is None or process.returncode is not None:
             return

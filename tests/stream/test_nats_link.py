@@ -1,14 +1,17 @@
 """Signing in to a server of the operator's, and coming back to it."""
 
+import asyncio
 import random
 
 import pytest
+from structlog.testing import capture_logs
 from support.operator_mode import make_operator
 from support.servers import nats_server
 from support.tls import make_certificate
 from support.waiting import eventually, within
 
-from gateway.stream.nats_link import NatsAddress, NatsLink
+from gateway.stream.errors import ConnectError, Unreachable
+from gateway.stream.nats_link import NatsAddress, NatsLink, connect_once, without_secret
 
 
 class Watcher:
@@ -158,3 +161,92 @@ async def test_a_credentials_file_signs_in_to_a_server_of_an_operator(tmp_path):
         without.start()
         await eventually(lambda: "Authorization" in without.last_error)
         await without.stop()
+
+
+async def test_an_error_while_connected_is_said_once_a_connection(tmp_path):
+    watcher = Watcher()
+    user = {"user": "u", "password": "p" * 12, "permissions": {"publish": ["a"]}}
+    with nats_server(tmp_path, authorization={"users": [user]}) as server:
+        link = link_to(watcher, server.url, user="u", password="p" * 12)
+        link.start()
+        await within(link.wait_up())
+        with capture_logs() as logs:
+            for _ in range(3):
+                link._note("SlowConsumerError")
+            link.write(b"PUB b 1\r\nx\r\n" * 2)
+            await eventually(lambda: len(watcher.denied) == 2)
+        assert [line["error"] for line in logs] == ["SlowConsumerError"]
+        assert watcher.denied[0] == 'permissions violation for publish to "b"'
+        await link.stop()
+    assert watcher.failures == []
+
+
+async def test_a_certificate_that_is_not_trusted_is_said_once_and_tried_again(tmp_path):
+    """`Client.close` of nats-py never returns after it: the link must not wait for that."""
+    certificate, other = make_certificate(tmp_path), make_certificate(tmp_path / "other")
+    tls = {"cert_file": str(certificate.cert), "key_file": str(certificate.key)}
+    with nats_server(tmp_path / "server", tls=tls) as server, capture_logs() as logs:
+        url = server.url.replace("nats://127.0.0.1", "tls://localhost")
+        rng = Recording()
+        link = NatsLink(
+            NatsAddress((url,), tls=other.client_context(), reconnect_wait_s=0.001),
+            name="test",
+            on_up=Watcher().on_up,
+            on_ready=lambda: None,
+            on_down=lambda: None,
+            on_failure=Watcher().failures.append,
+            rng=rng,
+        )
+        link.start()
+        await eventually(lambda: len(rng.ceilings) >= 2)
+        assert link.refused
+        await link.stop()
+        with pytest.raises(Unreachable, match="CERTIFICATE_VERIFY_FAILED") as caught:
+            await connect_once(
+                NatsAddress((url.replace("//", "//u:s3cr3t@"),), tls=other.client_context()),
+                name="test",
+            )
+        assert "s3cr3t" not in str(caught.value)
+    said = [line["error"] for line in logs if line["event"] == "nats_unreachable"]
+    assert len(said) == 1
+    assert "CERTIFICATE_VERIFY_FAILED" in said[0]
+
+
+async def test_credentials_that_can_never_work_end_the_link(tmp_path):
+    watcher = Watcher()
+    operator = make_operator(tmp_path)
+    lines = operator.credentials.read_text().splitlines()
+    operator.credentials.write_text("\n".join(line.replace("SU", "XX") for line in lines))
+    with nats_server(tmp_path / "server", jetstream=None, **operator.config) as server:
+        link = link_to(watcher, server.url, credentials_file=str(operator.credentials))
+        link.start()
+        await eventually(lambda: watcher.failures)
+        assert isinstance(watcher.failures[0], ConnectError)
+        await link.stop()
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time():
+    ended = asyncio.Event()
+
+    async def silent(reader, writer):
+        await reader.read()
+        writer.close()
+        ended.set()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(Unreachable, match=r"TimeoutError|no answer"):
+            await within(connect_once(NatsAddress((url,), connect_timeout_s=0.05), name="test"))
+        await within(ended.wait())
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://u:p@a:1", "nats://a:1"),
+        ("tls://a:1", "tls://a:1"),
+        ("u:p@a:1", "a:1"),
+    ],
+)
+def test_a_url_is_shown_without_its_secret(url, shown):
+    assert without_secret(url) == shown

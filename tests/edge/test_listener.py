@@ -1,0 +1,33 @@
+"""The listener: a connection that cannot be made is seen."""
+
+import asyncio
+
+from structlog.testing import capture_logs
+from support.waiting import eventually
+
+from gateway.edge.listener import Listener
+from gateway.edge.observer import NullObserver
+
+
+async def test_a_protocol_that_cannot_be_made_is_logged():
+    def broken():
+        raise ValueError("broken")
+
+    listener = Listener(
+        broken,
+        accept_budget=4,
+        accept_slice_s=1.0,
+        backlog=4,
+        tls=lambda: None,
+        tls_handshake_timeout_s=5.0,
+        observer=NullObserver(),
+    )
+    port = await listener.start("127.0.0.1", 0)
+    with capture_logs() as logs:
+        _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await eventually(lambda: logs)
+    writer.close()
+    await listener.stop()
+    assert [(line["event"], str(line["exc_info"])) for line in logs] == [
+        ("connection_failed", "broken")
+    ]
