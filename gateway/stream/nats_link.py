@@ -319,7 +319,6 @@ class NatsLink:
     async def _keep_up(self) -> None:
         failures = 0
         wait_s, wait_max_s = self._address.reconnect_wait_s, self._address.reconnect_wait_max_s
-        loop = asyncio.get_running_loop()
         while not self._stopping:
             if failures:
                 ceiling = min(wait_max_s, wait_s * 2 ** min(failures, 16))
@@ -328,14 +327,14 @@ class NatsLink:
             if connection is None:
                 failures += 1
                 continue
-            up_since = loop.time()
-            await self._use(*connection)
+            lasted_s = await self._use(*connection)
             # A server that ends each connection at once is no better than none.
-            lasting = loop.time() - up_since > wait_max_s
-            failures = 0 if lasting else failures + 1
+            failures = 0 if lasted_s > wait_max_s else failures + 1
 
-    async def _use(self, client: LinkClient, lost: asyncio.Event) -> None:
-        """The life of one connection."""
+    async def _use(self, client: LinkClient, lost: asyncio.Event) -> float:
+        """The life of one connection; how long it lasted, in seconds."""
+        loop = asyncio.get_running_loop()
+        up_since = loop.time()
         self._client = client
         self.last_error = ""
         self._logged.clear()
@@ -345,6 +344,7 @@ class NatsLink:
             self._on_ready()
             if not self._stopping:
                 await lost.wait()
+            return loop.time() - up_since
         finally:
             self._up.clear()
             self._client = None
