@@ -95,6 +95,7 @@ async def test_it_stops_while_a_tls_handshake_is_not_finished(tmp_path):
     options = {"tls__cert_file": files.cert, "tls__key_file": files.key}
     async with running_gateway(tmp_path / "data", **options) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(b"\x16\x03\x01")  # the beginning of a ClientHello
         await eventually(lambda: gateway._listener._opening)
         await within(gateway.stop())
         assert await within(reader.read()) == b""

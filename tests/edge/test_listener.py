@@ -5,6 +5,7 @@ import asyncio
 from structlog.testing import capture_logs
 from support.waiting import eventually
 
+from gateway.edge.anteroom import Anteroom
 from gateway.edge.listener import Listener
 from gateway.edge.observer import NullObserver
 
@@ -20,6 +21,7 @@ async def test_a_protocol_that_cannot_be_made_is_logged():
         backlog=4,
         tls=lambda: None,
         tls_handshake_timeout_s=5.0,
+        anteroom=Anteroom(places=4, observer=NullObserver()),
         observer=NullObserver(),
     )
     port = await listener.start("127.0.0.1", 0)
