@@ -27,6 +27,7 @@ async def test_a_protocol_that_cannot_be_made_is_logged():
     port = await listener.start("127.0.0.1", 0)
     with capture_logs() as logs:
         _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"x")
         await eventually(lambda: logs)
     writer.close()
     await listener.stop()
