@@ -253,6 +253,9 @@ def simulate(
     fail_node_at: Annotated[
         float | None, typer.Option(help="A node dies then, seconds after the drop.")
     ] = None,
+    down: Annotated[
+        float, typer.Option(help="All nodes restart: nobody answers for so many seconds.", min=0)
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
 ) -> None:
     """What an outage will do, in virtual time: how long, how many knocks, what peak, what rate."""
@@ -278,6 +281,7 @@ def simulate(
             no_shows=no_shows,
             nodes=nodes,
             fail_node_at_s=fail_node_at,
+            down_s=down,
             seed=seed,
         )
         for name in chosen

@@ -310,6 +310,7 @@ def rate_for(plan: StormPlan, within_s: float) -> float:
             clock_error=plan.clock_error,
             no_shows=plan.no_shows,
             nodes=plan.nodes,
+            down_s=plan.down_s,
             seed=plan.seed,
             time_limit_s=within_s * 4,
         )

@@ -9,7 +9,8 @@ import sys
 from importlib.metadata import version
 
 import pytest
-from support.processes import GatewayProcess, spawned, strip_colours
+from support.children import spawned
+from support.processes import GatewayProcess, strip_colours
 
 TIDEGATE = [sys.executable, "-P", "-m", "gateway"]
 

@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("nats", reason="needs a gateway")
 
+from support.children import spawned
 from support.gateways import running_gateway, token_for, url_of
-from support.processes import GatewayProcess, spawned
+from support.processes import GatewayProcess
 from support.scripted import closed_port
 from support.stored import by_device, read_embedded
 from support.waiting import eventually, within

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.processes import spawned
+from support.children import spawned
 
 from clients.elapsed import Uptime
 from clients.errors import OutboxError, OutboxFull

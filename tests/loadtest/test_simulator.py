@@ -105,5 +105,7 @@ def test_the_command():
     )
     wrong = tidegate("simulate", "--devices", 10, "--policy", "hope")
     assert (wrong.returncode, "full-jitter" in wrong.stderr) == (1, True)
+    down = tidegate("simulate", "--devices", 2_000, "--rate", 200, "--down", 5)
+    assert down.returncode == 0, down.stderr
     alone = tidegate("simulate", "--devices", 10, "--fail-node-at", 1)
     assert "--nodes" in alone.stderr

@@ -10,7 +10,7 @@ import nats
 import nats.errors
 import pytest
 from nats.aio.client import Client
-from support.processes import spawned
+from support.children import spawned
 from support.waiting import eventually, within
 
 from gateway.stream.errors import ServerError

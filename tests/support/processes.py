@@ -1,44 +1,18 @@
 """Processes of a test's own, to be signalled and killed."""
 
 import asyncio
-import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from support.servers import free_port, wait_until_ready
 
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")
-
-
-def _hear_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-@contextlib.contextmanager
-def spawned(command: Sequence[str], **more: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process that hears SIGINT whoever started the tests, and that no test outlives.
-
-    A shell's `&` has its children ignore SIGINT, and theirs inherit it; `Popen` left to itself
-    waits for ever for a process that does not end.
-    """
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=_hear_interrupts,  # noqa: PLW1509  # it takes no lock
-        **more,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 class GatewayProcess:
