@@ -75,11 +75,17 @@ _TURN_S: Final = 0.5
 class Gateway:
     """One gateway process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, wall: Callable[[], float] = time.time) -> None:
+        """
+        Args:
+            settings: of the gateway.
+            wall: Unix time as this machine has it, seconds. Credentials are judged by it.
+        """
         self._settings = settings
         self._rng = random.Random()
         self._node = secrets.token_hex(4)
-        self._started_at = time.time()
+        self._wall = wall
+        self._started_at = time.monotonic()
         self._state = "starting"
         self._certificate: Certificate | None = None
         self._verifier: CredentialVerifier | None = None
@@ -153,6 +159,7 @@ class Gateway:
             downstream=self._publisher.signals,
             trouble=lambda: self._backbone.trouble,
             hold=self._hold,
+            wall=wall,
         )
         self._ops = OpsListener(
             Pages(metrics=self.metrics.exposition, not_ready=self.not_ready, status=self.status),
@@ -364,7 +371,7 @@ class Gateway:
             "node": self._node,
             "state": self._state,
             "not_ready": self.not_ready(),
-            "uptime_s": round(time.time() - self._started_at, 1),
+            "uptime_s": round(time.monotonic() - self._started_at, 1),
             "devices": len(self._fleet),
             "connections": len(self._gate) if self._gate is not None else 0,
             "connections_max": self._room.devices,
@@ -467,7 +474,7 @@ class Gateway:
                 issuer=credentials.issuer,
                 leeway_s=credentials.leeway_ms / 1000,
             ),
-            clock=time.time,
+            clock=self._wall,
             is_token=is_token,
             cache_entries_max=credentials.cache_entries,
         )
@@ -517,6 +524,7 @@ class Gateway:
             credential_leeway_s=settings.credentials.leeway_ms / 1000,
             keepalive_ms=keepalive.interval_ms,
             revocations=self._reception.revocations.facts,
+            wall_clock=self._wall,
             watch=self._reception,
             pool=self._pool,
             fairness=self._fairness,

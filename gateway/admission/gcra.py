@@ -6,12 +6,13 @@ seconds never exceed `rate * w + burst`. Nothing here spins, and an event that d
 changes nothing, so a client cannot lengthen its own penalty by knocking.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable
 
 
 class Gcra:
-    """A rate with a burst. Times in seconds of any one clock; costs in events."""
+    """A rate with a burst. Times in seconds of a clock that nobody sets; costs in events."""
 
     __slots__ = ("_arrival", "_burst", "_rate_per_s")
 
@@ -58,6 +59,9 @@ class KeyedLimiter:
             rate_per_s: sustained events of one key.
             burst: events it may have at once.
             keys_max: keys remembered. Forgetting one gives it a fresh burst, no more.
+
+        `now` is local time (see `admission/clock.py`): a clock that is set back would refuse every
+        key for as long as it was set back by.
         """
         self._interval_s = 1 / rate_per_s
         self._burst_s = burst / rate_per_s
@@ -74,7 +78,7 @@ class KeyedLimiter:
             0 if it does, else the seconds until one will; asking again does not change that time.
         """
         arrivals = self._arrivals
-        arrival = arrivals.get(key, 0.0)
+        arrival = arrivals.get(key, -math.inf)
         if arrival > now:
             return arrival - now
         earliest = now - self._burst_s + self._interval_s

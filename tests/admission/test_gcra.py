@@ -49,6 +49,21 @@ def test_a_penalty_never_grows_by_knocking():
     assert limiter.wait_s("other", 101.0) == 0
 
 
+@pytest.mark.parametrize(("rate", "burst"), [(0.25, 2), (4.0, 10), (1_024.0, 20)])
+@pytest.mark.parametrize("begins", [0.0, 3.0, 1e9])
+def test_a_key_has_its_burst_and_then_its_rate_from_any_time_on(rate, burst, begins):
+    """A machine that has just booted begins near zero."""
+    limiter = KeyedLimiter(rate_per_s=rate, burst=burst, keys_max=10)
+    assert [limiter.wait_s("veh", begins) for _ in range(burst)] == [0.0] * burst
+    assert limiter.wait_s("veh", begins) == pytest.approx(1 / rate, rel=1e-6)
+    taken = sum(
+        limiter.wait_s("veh", begins + step / (20 * rate)) == 0.0 for step in range(1, 20 * 100)
+    )
+    assert taken == pytest.approx(100, abs=1)
+    later = begins + 1_000 * burst / rate
+    assert [limiter.wait_s("veh", later) > 0 for _ in range(burst + 1)] == [False] * burst + [True]
+
+
 def test_keys_are_bounded():
     limiter = KeyedLimiter(rate_per_s=1, burst=1, keys_max=100)
     for n in range(10_000):

@@ -6,9 +6,9 @@ import time
 
 import aiohttp
 import pytest
+from support.fleet import fleet_of, minted, nodes
 from support.gateways import running_gateway, url_of
 from support.processes import GatewayProcess
-from support.servers import nats_server, redis_server
 from support.stored import by_device, read_stream
 from support.waiting import eventually, within
 from support.wire import message, raw_device
@@ -17,49 +17,6 @@ from websockets.exceptions import InvalidStatus
 from clients import BackoffSettings, Device
 from gateway import development
 from gateway.admission.revocation import Revocation
-
-
-@pytest.fixture
-def servers(tmp_path):
-    with nats_server(tmp_path / "nats") as nats, redis_server() as redis:
-        yield nats, redis
-
-
-@contextlib.asynccontextmanager
-async def nodes(tmp_path, servers, count=2, **settings):
-    nats, redis = servers
-    keys = development.ensure_key(tmp_path / "keys")
-    async with contextlib.AsyncExitStack() as stack:
-        made = [
-            await stack.enter_async_context(
-                running_gateway(
-                    tmp_path / f"node-{number}",
-                    nats__urls=(nats.url,),
-                    stream__durability="stream",
-                    credentials__jwks_file=keys,
-                    cluster__redis_url=redis.url,
-                    cluster__heartbeat_ms=100,
-                    cluster__node_timeout_ms=1_000,
-                    cluster__lease_ms=10,
-                    **settings,
-                )
-            )
-            for number in range(count)
-        ]
-        await eventually(
-            lambda: all(
-                fleet_of(node)["nodes"] == count and not fleet_of(node)["alone"] for node in made
-            )
-        )
-        yield made
-
-
-def fleet_of(node):
-    return node.status()["admission"]["fleet"]
-
-
-def minted(tmp_path, device, **claims):
-    return development.mint(tmp_path / "keys", device, lifetime_s=600, claims=claims)
 
 
 async def test_the_newest_connection_wins_on_any_node(tmp_path, servers):

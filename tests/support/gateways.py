@@ -2,7 +2,8 @@
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from gateway import development
 from gateway.app import Gateway
 from gateway.settings import load_settings
 from support.tls import make_certificate
+
+Wall = Callable[[], float]
+"""Unix time as the machine of a gateway has it."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +57,17 @@ def client_context(gateway: Gateway) -> ssl.SSLContext | None:
 
 @contextlib.asynccontextmanager
 async def running_gateway(
-    directory: Path, *, way: Way = PLAIN_HEADER, **settings: Any
+    directory: Path, *, way: Way = PLAIN_HEADER, wall: Wall = time.time, **settings: Any
 ) -> AsyncIterator[Gateway]:
     """A gateway that admits devices. `settings`: `limits__json_depth` is `limits.json_depth`."""
-    async with listening_gateway(directory, way=way, **settings) as gateway:
+    async with listening_gateway(directory, way=way, wall=wall, **settings) as gateway:
         await gateway.ready()
         yield gateway
 
 
 @contextlib.asynccontextmanager
 async def listening_gateway(
-    directory: Path, *, way: Way = PLAIN_HEADER, **settings: Any
+    directory: Path, *, way: Way = PLAIN_HEADER, wall: Wall = time.time, **settings: Any
 ) -> AsyncIterator[Gateway]:
     """A gateway whose ports are open, and which may still wait for NATS. `settings` as above."""
     context = None
@@ -80,7 +84,7 @@ async def listening_gateway(
         "session.first_retry_min_ms": 20,
         **{name.replace("__", "."): value for name, value in settings.items()},
     }
-    gateway = Gateway(load_settings(None, environment={}, overrides=overrides))
+    gateway = Gateway(load_settings(None, environment={}, overrides=overrides), wall=wall)
     _access[gateway] = _Access(way, context)
     try:
         await gateway.start()

@@ -1,0 +1,129 @@
+"""What a fleet knows survives whatever dies: Redis, its memory, nodes, and any of them together."""
+
+import contextlib
+import time
+
+import pytest
+from support.fleet import complete, fleet_of, minted, node_settings, nodes, redis_client
+from support.gateways import running_gateway
+from support.waiting import eventually
+from support.wire import raw_device
+from websockets.exceptions import InvalidStatus
+
+from gateway.admission.revocation import Revocation
+
+
+def revocation(device="veh-1"):
+    return Revocation(time.time() + 3_600, tenant="default", device=device)
+
+
+def revocations_of(node):
+    return node._reception.revocations
+
+
+async def refused(node, token):
+    """Whether the device is refused for good."""
+    try:
+        async with raw_device(node, token=token):
+            return False
+    except InvalidStatus as exc:
+        return exc.response.status_code == 403
+
+
+async def test_a_revocation_made_while_redis_is_away_is_shared_afterwards(tmp_path, servers):
+    token = minted(tmp_path, "veh-1")
+    async with nodes(tmp_path, servers) as (one, two), raw_device(two, token=token) as device:
+        servers[1].kill()
+        await eventually(lambda: fleet_of(one)["alone"])
+        assert await revocations_of(one).revoke(revocation()) == "pending"
+        assert one.status()["admission"]["revocations_pending"] == 1
+        servers[1].start()
+        assert (await device.closed())[0] == 4403
+        assert await refused(two, token)
+        await eventually(lambda: one.status()["admission"]["revocations_pending"] == 0)
+
+
+async def test_a_shared_revocation_outlives_redis_and_the_node_that_made_it(tmp_path, servers):
+    token = minted(tmp_path, "veh-1")
+    settings = node_settings(tmp_path, servers)
+    async with contextlib.AsyncExitStack() as made:
+        one = await made.enter_async_context(running_gateway(tmp_path / "one", **settings))
+        async with running_gateway(tmp_path / "two", **settings) as two:
+            await complete([one, two])
+            assert await revocations_of(one).revoke(revocation()) == "fleet"
+            await eventually(lambda: two.status()["admission"]["revoked"] == 1)
+            servers[1].kill()
+            await made.aclose()  # the node that made it is gone
+            servers[1].start()
+            await eventually(lambda: not fleet_of(two)["alone"])
+            # One that never heard of it, and one that starts where the first was.
+            for directory in ("three", "one"):
+                async with running_gateway(tmp_path / directory, **settings) as late:
+                    await eventually(lambda late=late: late.status()["admission"]["revoked"] == 1)
+                    assert await refused(late, token)
+
+
+async def test_what_was_undone_stays_undone_whoever_comes_back(tmp_path, servers):
+    """The node that holds the old revocation was away while it was undone."""
+    token = minted(tmp_path, "veh-1")
+    settings = node_settings(tmp_path, servers)
+    async with running_gateway(tmp_path / "one", **settings) as one:
+        async with running_gateway(tmp_path / "two", **settings) as two:
+            await complete([one, two])
+            await revocations_of(one).revoke(revocation())
+            await eventually(lambda: two.status()["admission"]["revoked"] == 1)
+        lifted = await revocations_of(one).lift(tenant="default", device="veh-1")
+        assert lifted == "fleet"
+        redis_client(servers).flushall()
+        async with running_gateway(tmp_path / "two", **settings) as two:
+            await complete([one, two])
+            for node in (one, two):
+                await eventually(lambda node=node: node.status()["admission"]["revoked"] == 0)
+                assert not await refused(node, token)
+
+
+@pytest.mark.parametrize("lost", ["everything", "devices", "revoked", "ticket-secrets", "fleet"])
+async def test_a_redis_that_forgot_is_given_everything_back(tmp_path, servers, lost):
+    token = minted(tmp_path, "veh-1")
+    client = redis_client(servers)
+    async with nodes(tmp_path, servers) as (one, two), raw_device(one, token=token) as first:
+        await revocations_of(one).revoke(revocation("bad"))
+        secrets = {node._reception._keyring.issuing for node in (one, two)}
+        await eventually(lambda: client.hexists("tidegate:devices", "default/veh-1"))
+        before = client.hget("tidegate:fleet", "epoch")
+        if lost == "everything":
+            client.flushall()
+        else:
+            client.delete(f"tidegate:{lost}")
+        await eventually(lambda: client.hget("tidegate:fleet", "epoch") not in (before, None))
+        await eventually(lambda: client.hexists("tidegate:devices", "default/veh-1"))
+        await eventually(lambda: client.hexists("tidegate:revoked", "default/bad"))
+        await eventually(lambda: client.hlen("tidegate:ticket-secrets") == 2)  # it and its marker
+        await eventually(lambda: not fleet_of(one)["alone"] and not fleet_of(two)["alone"])
+        async with raw_device(two, token=token):
+            assert (await first.closed())[0] == 4409
+        settings = node_settings(tmp_path, servers)
+        async with running_gateway(tmp_path / "late", **settings) as late:
+            assert late.status()["admission"]["revoked"] == 1
+            await eventually(lambda: late._reception._keyring.issuing in secrets)
+    client.close()
+
+
+async def test_a_newcomer_that_finds_an_empty_redis_first_dishonours_no_ticket(tmp_path, servers):
+    """Its own secret is there before that of the fleet; all accept both, and settle on one."""
+    settings = node_settings(tmp_path, servers)
+    async with nodes(tmp_path, servers) as (one, two):
+        agreed = {node._reception._keyring.issuing for node in (one, two)}
+        assert len(agreed) == 1
+        servers[1].kill()
+        await eventually(lambda: fleet_of(one)["alone"] and fleet_of(two)["alone"])
+        servers[1].start()
+        async with running_gateway(tmp_path / "late", **settings) as late:
+            fleet = [one, two, late]
+            await complete(fleet)
+            await eventually(
+                lambda: (
+                    len({node._reception._keyring.issuing for node in fleet}) == 1
+                    and all(agreed <= set(node._reception._keyring.secrets) for node in fleet)
+                )
+            )
