@@ -178,6 +178,7 @@ class FleetNode:
                 accepted=lambda: keyring.ids,
                 on_fleet=self._on_fleet,
                 on_forgotten=self._on_forgotten,
+                on_behind=self._behind.set,
                 on_step=self._on_step,
             ),
             rng=rng,

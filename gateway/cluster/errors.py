@@ -6,6 +6,7 @@ ClusterError
 """
 
 import ssl
+from collections.abc import Sequence
 from typing import Final
 
 from redis.exceptions import (
@@ -53,6 +54,7 @@ _BY_TEXT: Final = (
     ("no permissions", "no_permission"),
     ("can't run this command", "no_permission"),
     ("can't access", "no_permission"),
+    ("can't publish", "no_permission"),
     ("READONLY", "read_only"),
     ("read only replica", "read_only"),
     ("OOM", "out_of_memory"),
@@ -86,6 +88,17 @@ def unavailable(exc: RedisError | OSError) -> RedisUnavailable:
     detail = str(cause).splitlines()[0] if str(cause) else type(exc).__name__
     made = RedisRefused if reason in _MISTAKES else RedisUnavailable
     return made(reason, detail[:_DETAIL_CHARS_MAX])
+
+
+def refusal(errors: Sequence[str]) -> RedisUnavailable:
+    """What the trial of rights found: `command|error` for each that failed."""
+    found = [error.partition("|") for error in errors]
+    reasons = [_reason_of(ResponseError(text)) for _command, _bar, text in found]
+    if all(reason == "no_permission" for reason in reasons):
+        commands = ", ".join(command for command, _bar, _text in found)
+        return RedisRefused("no_permission", f"{commands}: {found[0][2]}"[:_DETAIL_CHARS_MAX])
+    first = next(index for index, reason in enumerate(reasons) if reason != "no_permission")
+    return unavailable(ResponseError(found[first][2]))
 
 
 def _reason_of(exc: RedisError | OSError) -> str:

@@ -1,4 +1,5 @@
--- A node says that it lives, and hears of the fleet: its time, its nodes, its R, its memory.
+-- A node says that it lives, and hears of the fleet: its time, its nodes, its R, its memory, and
+-- whether it was taken for dead.
 --
 -- Fleet time is Redis' TIME plus a shift. The shift changes only if more than half of the nodes that
 -- vote find the same error: then the clock of Redis was set, and fleet time goes on as if it had not
@@ -46,7 +47,8 @@ end
 local now = raw + shift
 local agreed = mine and math.abs(mine - now) <= tolerance
 
-if agreed or not mine then redis.call('ZADD', alive, now + timeout, node) end
+local new = 0
+if agreed or not mine then new = redis.call('ZADD', alive, now + timeout, node) end
 redis.call('HSET', rates, node, rate)
 redis.call('HSET', accepts, node, accepted)
 if agreed then
@@ -65,4 +67,4 @@ for _, proposed in ipairs(redis.call('HVALS', rates)) do
   sum, count = sum + tonumber(proposed), count + 1
 end
 return { string.format('%.6f', now), tostring(count), string.format('%.6f', sum / count),
-         epoch, string.format('%.6f', shift), redis.call('HGETALL', accepts) }
+         epoch, string.format('%.6f', shift), tostring(new), redis.call('HGETALL', accepts) }

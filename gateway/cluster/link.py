@@ -13,8 +13,9 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 
-from gateway.cluster.errors import RedisRefused, RedisUnavailable, unavailable
+from gateway.cluster.errors import RedisRefused, RedisUnavailable, refusal, unavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -49,6 +50,9 @@ class RedisLink:
             socket_connect_timeout=_TIMEOUT_S,
             decode_responses=True,
             retry=Retry(NoBackoff(), 0),  # `run` repeats; a lease taken twice would be lost once
+            # Both would send CLIENT, which needs a right of its own.
+            driver_info=None,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
         source = files("gateway.cluster")
         self._scripts = {
@@ -210,7 +214,9 @@ class RedisLink:
     async def _try_rights(self) -> None:
         name = self.key("rights")
         script = self._scripts["rights"]
-        await script(keys=[name, f"{name}-members"], args=[name])
+        refused: list[str] = await script(keys=[name, f"{name}-members"], args=[name])
+        if refused:
+            raise refusal(refused)
         await self._redis.hgetall(name)
         await self._redis.hdel(name, "a")
         await self._redis.zrem(f"{name}-members", "a")

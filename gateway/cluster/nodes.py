@@ -45,6 +45,8 @@ class NodeHooks:
     on_fleet: Callable[[FleetView], None]
     on_forgotten: Callable[[], None]
     """Redis does not remember what this node told it."""
+    on_behind: Callable[[], None]
+    """Other nodes may have passed over what this one told."""
     on_step: Callable[[float], None]
     """Fleet time made a step of so many seconds."""
 
@@ -150,7 +152,7 @@ class NodeRegistry:
     async def _beat(self) -> None:
         loop, clock, hooks = asyncio.get_running_loop(), self._clock, self._hooks
         began = loop.time()
-        now, nodes, rate, epoch, shift, accepts = await self._link.script(
+        now, nodes, rate, epoch, shift, new, accepts = await self._link.script(
             "heartbeat",
             self._keys,
             [
@@ -170,6 +172,9 @@ class NodeRegistry:
         self.redis_offset_s = float(shift)
         if epoch != self.epoch:
             self._hear_epoch(epoch)
+        elif new == "1":
+            _log.warning("taken_for_dead", hint="this node was silent for longer than node_timeout")
+            hooks.on_behind()
         before = self.nodes
         self._muster.heard(int(nodes), loop.time())
         if self.nodes != before:

@@ -56,7 +56,7 @@ class Node:
         reply = self.scripts["heartbeat"](
             keys=keys, args=[self.name, TIMEOUT_S, rate, mine, 1.0, secrets.token_hex(4), "id"]
         )
-        self.epoch = reply[3]
+        self.epoch, self.new = reply[3], reply[5] == "1"
         return float(reply[0]) - time.time(), int(reply[1])
 
     def lease(self, slots=0, *, priority=0, hint=0.0, promised=0.0, until=0.0, vacated=0):
@@ -154,6 +154,15 @@ def test_r_of_the_fleet_is_the_mean_of_what_nodes_propose(client):
         keys=keys, args=["a", TIMEOUT_S, 100.0, f"{time.time():.6f}", 1.0, "p", "id"]
     )
     assert float(reply[2]) == 75.0
+
+
+def test_a_node_that_was_taken_for_dead_is_told(client):
+    one, two = Node(client, "a"), Node(client, "b")
+    assert [one.beat(), one.new] == [(close_to(0), 1), True]
+    two.beat()
+    assert [one.beat(), one.new] == [(close_to(0), 2), False]
+    client.zrem("nodes", "a")
+    assert [one.beat(), one.new] == [(close_to(0), 2), True]
 
 
 # Memory

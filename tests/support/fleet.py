@@ -28,7 +28,7 @@ def node_settings(tmp_path: Path, servers: Servers, **settings: Any) -> dict[str
         "credentials__jwks_file": development.ensure_key(tmp_path / "keys"),
         "cluster__redis_url": redis_of_fleet.url,
         "cluster__heartbeat_ms": 100,
-        "cluster__node_timeout_ms": 1_000,
+        "cluster__node_timeout_ms": 3_000,
         "cluster__lease_ms": 10,
         **settings,
     }
