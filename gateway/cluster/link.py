@@ -64,7 +64,7 @@ class RedisLink:
         self._lost = asyncio.Event()
         self._ready = asyncio.Event()
         self._complaints = {
-            "calls": _Complaint("redis_refuses"),
+            "calls": _Complaint("redis_unavailable"),
             "channels": _Complaint("redis_channels_refused"),
         }
         self.up = False

@@ -85,14 +85,17 @@ async def test_a_password_that_is_changed_later_is_said_and_the_node_keeps_to_it
     async with nodes(tmp_path, servers, **settings) as fleet:
         admin.execute_command("ACL", "SETUSER", "tidegate", "<secret", ">other")
         admin.execute_command("CLIENT", "KILL", "USER", "tidegate")
+        reason = {"reason": "wrong_password"}
         await eventually(
-            lambda: all("wrong password" in (fleet_of(node)["redis_trouble"] or "")
-                        for node in fleet)
-        )  # fmt: skip
+            lambda: all(
+                node.metrics.value("tidegate_redis_trouble", reason) == 1
+                and fleet_of(node)["alone"]
+                for node in fleet
+            )
+        )
         for node in fleet:
             assert node.status()["admission"]["rate_per_s"] == 300
-            reason = {"reason": "wrong_password"}
-            assert node.metrics.value("tidegate_redis_trouble", reason) == 1
+            assert "wrong password" in fleet_of(node)["redis_trouble"]
         admin.execute_command("ACL", "SETUSER", "tidegate", "<other", ">secret")
         await complete(fleet)
         assert all(fleet_of(node)["redis_trouble"] is None for node in fleet)
