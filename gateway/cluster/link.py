@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 _TIMEOUT_S: Final = 1.0
 _WAIT_S: Final = 0.1
 _WAIT_MAX_S: Final = 2.0
-_REFUSED_WAIT_S: Final = 10.0
+_REFUSED_WAIT_S: Final = 3.0
 """A mistake is cured by somebody, not by asking often."""
 _SAY_AGAIN_S: Final = 60.0
 _LISTEN_PING_S: Final = 1.5

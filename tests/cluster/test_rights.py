@@ -98,7 +98,7 @@ async def test_a_password_that_is_changed_later_is_said_and_the_node_keeps_to_it
             assert "wrong password" in fleet_of(node)["redis_trouble"]
         admin.execute_command("ACL", "SETUSER", "tidegate", "<other", ">secret")
         await complete(fleet)
-        assert all(fleet_of(node)["redis_trouble"] is None for node in fleet)
+        await eventually(lambda: all(fleet_of(node)["redis_trouble"] is None for node in fleet))
 
 
 async def test_a_node_that_never_met_its_fleet_admits_a_share(tmp_path, servers):
