@@ -30,34 +30,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import UNSET, Raw
 
+from clients.bounds import DROP_SHARE, Excess, OutboxLimits, judge, oldest, overflow
 from clients.elapsed import Stamp, Uptime, stamp_now, uptime
 from clients.errors import OutboxError, OutboxFull
 from clients.outbox_file import OutboxFile
+from clients.outbox_rows import Rows
 from gateway.session.frames import Message
 
-_DROP_SHARE: Final = 10
+__all__ = ["Entry", "Outbox", "OutboxLimits", "Run"]
+
 _SHRINK_STEPS_MAX: Final = 64
 """In `close`: 256 MiB at most are given back."""
 _MESSAGE_OVERHEAD_BYTES: Final = 64
 """At most what a message takes in a frame beside type, data and time."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxLimits:
-    """What an outbox may hold; `age_max_s` None is any age.
-
-    With `drop_oldest` a tenth more than needed is dropped at once, as far as nothing new and
-    nothing on its way is touched: each drop may cost a further `hello`, or a reconnect.
-    """
-
-    messages_max: int = 100_000
-    bytes_max: int = 67_108_864
-    age_max_s: float | None = None
-    when_full: Literal["refuse", "drop_oldest"] = "refuse"
 
 
 class Entry(NamedTuple):
@@ -133,7 +122,7 @@ class Outbox:
         self._uptime = uptime
         now = uptime()
         self._file = OutboxFile(path, Stamp(0, now.boot, now.ms, int(clock() * 1000)))
-        self._database = self._file.database
+        self._rows = Rows(self._file.database)
         self.settled = 0
         """Every message up to this number has left the outbox."""
         self._own_from: int
@@ -154,15 +143,12 @@ class Outbox:
             raise
 
     def _load(self) -> None:
-        next_number, features, *stamp = self._database.execute("SELECT * FROM state").fetchone()
-        messages, size = self._database.execute(
-            "SELECT count(*), coalesce(sum(length(data)), 0) FROM messages"
-        ).fetchone()
-        self._last_stamp = Stamp(*stamp)
-        self._features = bool(features)
-        self._own_from = next_number
-        self._book = _Book(_fresh_id(), next_number, False, next_number, messages, size)
+        state = self._rows.state()
+        self._last_stamp = state.stamp
         self._last_stamp = self._now()
+        self._features = state.features
+        number = self._own_from = state.next_number
+        self._book = _Book(_fresh_id(), number, False, number, state.messages, state.bytes)
         self._count_settled()
 
     @property
@@ -198,7 +184,7 @@ class Outbox:
         if known is not self._features:
             self._features = known
             with self._file.transaction(synced=False):
-                self._database.execute("UPDATE state SET features = ?", (known,))
+                self._rows.save_features(known)
 
     # Adding
 
@@ -226,29 +212,18 @@ class Outbox:
 
     def _judge(self, entries: Sequence[Entry]) -> list[OutboxFull | None]:
         limits, book = self._limits, self._book
-        refuses = limits.when_full == "refuse"
-        if refuses and self._too_old():
+        if not limits.drops and self._too_old():
             return [self._full(f"{limits.age_max_s} s") for _ in entries]
-        verdicts: list[OutboxFull | None] = []
-        messages, size = (book.messages, book.bytes) if refuses else (0, 0)
-        for entry in entries:
-            if refuses and messages >= limits.messages_max:
-                verdicts.append(self._full(f"{limits.messages_max} messages"))
-            elif size + len(entry.data) > limits.bytes_max:
-                verdicts.append(self._full(f"{limits.bytes_max} bytes"))
-            else:
-                verdicts.append(None)
-                if refuses:
-                    messages += 1
-                    size += len(entry.data)
-        return verdicts
+        sizes = [len(entry.data) for entry in entries]
+        bounds = judge(sizes, limits, messages=book.messages, size=book.bytes)
+        return [None if bound is None else self._full(bound) for bound in bounds]
 
     def _full(self, bound: str) -> OutboxFull:
         return OutboxFull(f"outbox {self._file.path} is at its bound of {bound}")
 
     def _insert(self, entries: Sequence[Entry], skipped: int) -> None:
         """Add `entries`; the first `skipped` have given way to the others before they came in."""
-        book, database = self._book, self._database
+        book = self._book
         if skipped:
             book.dropped += skipped
             book.next_number += skipped
@@ -258,22 +233,16 @@ class Outbox:
             if book.first != book.next_number:
                 self._renew()  # a session may know the old one, with other numbers
             book.saved = True
-            database.execute("INSERT INTO ids VALUES (?, ?)", (book.first, book.id))
+            self._rows.add_id(book.first, book.id)
         kept = entries[skipped:]
-        database.executemany(
-            "INSERT INTO messages VALUES (?, ?, ?, ?, ?)",
-            [
-                (number, *entry, stamp.outbox_ms)
-                for number, entry in enumerate(kept, book.next_number)
-            ],
+        self._rows.add(
+            ((number, *entry) for number, entry in enumerate(kept, book.next_number)),
+            stamp.outbox_ms,
         )
         book.next_number += len(kept)
         book.messages += len(kept)
         book.bytes += sum(len(entry.data) for entry in kept)
-        database.execute(
-            "UPDATE state SET next_number = ?, outbox_ms = ?, boot = ?, uptime_ms = ?, wall_ms = ?",
-            (book.next_number, *stamp),
-        )
+        self._rows.save_state(book.next_number, stamp)
         self._last_stamp = stamp
 
     @contextlib.contextmanager
@@ -312,41 +281,22 @@ class Outbox:
             How many of `entries`, from the first, do not fit.
         """
         limits, book = self._limits, self._book
-        skipped = max(0, len(entries) - limits.messages_max)
-        size = sum(len(entry.data) for entry in entries[skipped:])
-        while size > limits.bytes_max:
-            size -= len(entries[skipped].data)
-            skipped += 1
-        over_messages = book.messages + len(entries) - skipped - limits.messages_max
-        over_bytes = book.bytes + size - limits.bytes_max
-        if over_messages <= 0 and over_bytes <= 0:
-            return skipped
-        spare_messages = limits.messages_max // _DROP_SHARE if over_messages > 0 else 0
-        spare_bytes = limits.bytes_max // _DROP_SHARE if over_bytes > 0 else 0
-        held_to = self._position
-        last, gone, gone_bytes = self._oldest_after(
-            held_to, over_messages + spare_messages, over_bytes + spare_bytes
+        sizes = [len(entry.data) for entry in entries]
+        skipped = overflow(sizes, limits)
+        excess = Excess(
+            book.messages + len(sizes) - skipped - limits.messages_max,
+            book.bytes + sum(sizes[skipped:]) - limits.bytes_max,
         )
-        self._drop(held_to, last)
-        over_messages -= gone
-        over_bytes -= gone_bytes
-        if over_messages > 0 or over_bytes > 0:
-            last, _gone, _bytes = self._oldest_after(0, over_messages, over_bytes)
+        if excess:
+            wanted = excess.with_a_tenth(limits)
+            before = book.messages, book.bytes
+            last, _left = oldest(self._rows.sizes_after(self._position), wanted)
+            self._drop(self._position, last)
+            excess = excess.less(before[0] - book.messages, before[1] - book.bytes)
+        if excess:
+            last, _left = oldest(self._rows.sizes_after(0), excess)
             self._drop(0, last)
         return skipped
-
-    def _oldest_after(self, number: int, messages: int, size: int) -> tuple[int, int, int]:
-        """Which messages after `number` make up so many, and so many bytes: the last's number, how
-        many they are, their bytes. All there are, if they do not suffice.
-        """
-        last, gone, gone_bytes = number, 0, 0
-        for row_number, row_bytes in self._database.execute(
-            "SELECT number, length(data) FROM messages WHERE number > ? ORDER BY number", (number,)
-        ):
-            if gone >= messages and gone_bytes >= size:
-                break
-            last, gone, gone_bytes = row_number, gone + 1, gone_bytes + row_bytes
-        return last, gone, gone_bytes
 
     def _drop(self, after: int, last: int) -> None:
         if last > after:
@@ -357,19 +307,17 @@ class Outbox:
         """What is directly before `number` is gone. If a session drains its id, or earlier messages
         of it are there, what follows gets a fresh id, unless it may have been sent.
         """
-        row = self._database.execute(
-            "SELECT first FROM ids WHERE first < ? ORDER BY first DESC LIMIT 1", (number,)
-        ).fetchone()
-        if row is None or row[0] < self._own_from or number <= self._sent_to:
+        owner = self._rows.owner(number - 1)
+        if owner is None or owner[0] < self._own_from or number <= self._sent_to:
             return
-        first, end = row[0], self._end_of(row[0])
-        if self._session != first and self._next_in(first, number) is None:
+        first, end = owner[0], self._end_of(owner[0])
+        if self._session != first and self._rows.next_in(first, number) is None:
             return
-        following = self._next_in(number, end)
+        following = self._rows.next_in(number, end)
         current = self._book.saved and first == self._book.first
         if following is not None:
             fresh = _fresh_id()
-            self._database.execute("INSERT INTO ids VALUES (?, ?)", (following, fresh))
+            self._rows.add_id(following, fresh)
             if current:
                 self._book.id, self._book.first = fresh, following
         elif current:
@@ -378,15 +326,12 @@ class Outbox:
     def _too_old(self) -> bool:
         if self._limits.age_max_s is None:
             return False
-        row = self._database.execute(
-            "SELECT added_ms FROM messages WHERE number > ? ORDER BY number LIMIT 1",
-            (max(self._owed, self._held_to()),),
-        ).fetchone()
-        return row is not None and self._now().outbox_ms - row[0] > self._limits.age_max_s * 1000
+        row = self._rows.oldest_after(max(self._owed, self._held_to()))
+        return row is not None and self._now().outbox_ms - row[1] > self._limits.age_max_s * 1000
 
     def _held_to(self) -> int:
         """Up to this number messages are on their way, and no age takes them back."""
-        return self._position if self._limits.when_full == "drop_oldest" else 0
+        return self._position if self._limits.drops else 0
 
     def expire(self) -> int:
         """Drop what is over the age bound, if that is what the limits say.
@@ -401,7 +346,7 @@ class Outbox:
             OutboxError: the disk refused; nothing has changed.
         """
         with self._file.reading():
-            due = self._limits.when_full == "drop_oldest" and self._too_old()
+            due = self._limits.drops and self._too_old()
         if not due:
             return 0
         before = self._book.dropped
@@ -412,13 +357,11 @@ class Outbox:
     def _expire(self) -> None:
         """Drop what is too old, and what would be within a tenth of the bound."""
         age_max_s = self._limits.age_max_s
-        if self._limits.when_full == "refuse" or age_max_s is None or not self._too_old():
+        if not self._limits.drops or age_max_s is None or not self._too_old():
             return
-        young_ms = self._now().outbox_ms - int(age_max_s * 1000 * (1 - 1 / _DROP_SHARE))
+        young_ms = self._now().outbox_ms - int(age_max_s * 1000 * (1 - 1 / DROP_SHARE))
         held_to = last = self._held_to()
-        for number, added_ms in self._database.execute(
-            "SELECT number, added_ms FROM messages WHERE number > ? ORDER BY number", (held_to,)
-        ):
+        for number, added_ms in self._rows.times_after(held_to):
             if added_ms >= young_ms:
                 break
             last = number
@@ -445,25 +388,20 @@ class Outbox:
 
     def _head(self) -> Run:
         book = self._book
-        row = self._database.execute(
-            "SELECT number, added_ms FROM messages WHERE number > ? ORDER BY number LIMIT 1",
-            (self._owed,),
-        ).fetchone()
+        row = self._rows.oldest_after(self._owed)
         if row is None:
             given = book.next_number - book.first
             sent = max(0, self._sent_to - book.first + 1)
             return Run(book.id, given + 1, given, sent, 0, book.first)
         number, added_ms = row
-        first, identity = self._database.execute(
-            "SELECT first, id FROM ids WHERE first <= ? ORDER BY first DESC LIMIT 1", (number,)
-        ).fetchone()
+        owner = self._rows.owner(number)
+        assert owner is not None, "a message without an id"
+        first, identity = owner
         end = self._end_of(first)
-        if book.saved and first == book.first:
+        if self._book.saved and first == self._book.first:
             last = end - 1
         else:
-            (last,) = self._database.execute(
-                "SELECT max(number) FROM messages WHERE number BETWEEN ? AND ?", (number, end - 1)
-            ).fetchone()
+            last = self._rows.last_in(number, end) or number
         sent_to = last if first < self._own_from else min(last, max(self._sent_to, first - 1))
         return Run(
             identity,
@@ -502,7 +440,7 @@ class Outbox:
         with contextlib.suppress(OutboxError):  # as in `begin`
             self.expire()
         with self._file.reading():
-            first = self._first_of(identity)
+            first = self._rows.first_of(identity)
             if first is None:
                 return []
             batch = self._read(first, after, messages_max, bytes_max)
@@ -518,10 +456,8 @@ class Outbox:
         return batch
 
     def _read(self, first: int, after: int, messages_max: int, bytes_max: int) -> list[Message]:
-        rows = self._database.execute(
-            "SELECT number, type, data, time FROM messages WHERE number > ? AND number < ?"
-            " ORDER BY number LIMIT ?",
-            (max(first - 1 + after, self._owed), self._end_of(first), messages_max),
+        rows = self._rows.read(
+            max(first - 1 + after, self._owed), self._end_of(first), messages_max
         )
         batch: list[Message] = []
         size = 2  # the brackets
@@ -549,14 +485,14 @@ class Outbox:
             OutboxError: the disk refused; the messages are still in the file.
         """
         with self._file.reading():
-            first = self._first_of(identity)
+            first = self._rows.first_of(identity)
             if first is None:
                 if identity == self._book.id and seq >= 1:
                     self._renew()
                 return 0
             end = self._end_of(first)
             last = min(first + seq - 1, end - 1)
-            none_before = self._next_in(0, first) is None
+            none_before = self._rows.next_in(0, first) is None
         if first + seq > end and identity == self._book.id:
             self._renew()
         if none_before:
@@ -572,12 +508,10 @@ class Outbox:
         # Without a sync: what a power failure brings back keeps its (id, seq) and is known.
         with self._changing(synced=False):
             gone = self._delete(first - 1, last)
-            oldest = self._next_in(0, self._book.next_number)
-            self._database.execute(
-                "DELETE FROM ids WHERE first <"
-                " coalesce((SELECT max(first) FROM ids WHERE first <= ?), ?)",
-                (oldest, self._book.first),
-            )
+            book = self._book
+            head = self._rows.next_in(0, book.next_number)
+            owner = self._rows.owner(head) if head is not None else None
+            self._rows.delete_ids_before(owner[0] if owner is not None else book.first)
         if last >= self._owed:
             self._owed = 0
         return gone
@@ -598,16 +532,10 @@ class Outbox:
         return there
 
     def _delete(self, after: int, last: int) -> int:
-        bounds = (after, last)
-        gone, size = self._database.execute(
-            "SELECT count(*), coalesce(sum(length(data)), 0) FROM messages"
-            " WHERE number > ? AND number <= ?",
-            bounds,
-        ).fetchone()
-        self._database.execute("DELETE FROM messages WHERE number > ? AND number <= ?", bounds)
+        gone, size = self._rows.delete(after, last)
         self._book.messages -= gone
         self._book.bytes -= size
-        return int(gone)
+        return gone
 
     # Keeping the file
 
@@ -644,26 +572,13 @@ class Outbox:
         return stamp_now(self._last_stamp, self._uptime(), int(self._clock() * 1000))
 
     def _count_settled(self) -> None:
-        number = self._next_in(self._owed + 1, self._book.next_number)
+        number = self._rows.next_in(self._owed + 1, self._book.next_number)
         self.settled = (number if number is not None else self._book.next_number) - 1
-
-    def _first_of(self, identity: str) -> int | None:
-        row = self._database.execute("SELECT first FROM ids WHERE id = ?", (identity,)).fetchone()
-        return None if row is None else int(row[0])
 
     def _end_of(self, first: int) -> int:
         """The number after the last of the id that begins with number `first`."""
-        (end,) = self._database.execute(
-            "SELECT min(first) FROM ids WHERE first > ?", (first,)
-        ).fetchone()
-        return int(end) if end is not None else self._book.next_number
-
-    def _next_in(self, number: int, end: int) -> int | None:
-        """The first message in [number, end)."""
-        (found,) = self._database.execute(
-            "SELECT min(number) FROM messages WHERE number >= ? AND number < ?", (number, end)
-        ).fetchone()
-        return None if found is None else int(found)
+        following = self._rows.next_first(first)
+        return self._book.next_number if following is None else following
 
 
 def _fresh_id() -> str:

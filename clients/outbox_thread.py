@@ -111,16 +111,22 @@ class OutboxThread:
         return await self._call(self._begin)
 
     async def read(
-        self, identity: str, after: int, *, messages_max: int, bytes_max: int
+        self,
+        identity: str,
+        after: int,
+        *,
+        messages_max: int,
+        bytes_max: int,
+        fits: Callable[[Message], bool],
     ) -> list[Message]:
-        """Messages of an id after `after`.
+        """Messages of an id after `after`; one that does not fit comes by itself, unsent.
 
         Raises:
             OutboxError: the disk refused.
         """
         return await self._call(
             lambda: self.outbox.read(
-                identity, after, messages_max=messages_max, bytes_max=bytes_max
+                identity, after, messages_max=messages_max, bytes_max=bytes_max, fits=fits
             )
         )
 

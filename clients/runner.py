@@ -203,6 +203,7 @@ class SessionRunner:
             session.sent,
             messages_max=min(window, limits.messages_per_frame),
             bytes_max=limits.frame_bytes,
+            fits=lambda message: limits.objection(message) is None,
         )
         if len(batch) > session.window:
             return True  # a hold came while the outbox was read
@@ -213,7 +214,7 @@ class SessionRunner:
         if not batch or batch[0].seq != session.sent + 1:
             self._passed = True  # the id has no more, or a hole that only a hello can pass
             return True
-        frame = session.messages(_sendable(batch, limits))
+        frame = session.messages(batch)
         self._given = max(self._given, session.sent)
         await self.connection.send(frame, text=True)
         return True
@@ -256,14 +257,6 @@ class SessionRunner:
     async def _until_sent_away(self) -> None:
         await self._away.wait()
         raise SentAway
-
-
-def _sendable(batch: list[frames.Message], limits: GatewayLimits) -> list[frames.Message]:
-    """What of `batch` comes before the first message that can never be sent; the first is good."""
-    for place, message in enumerate(batch[1:], 1):
-        if limits.objection(message) is not None:
-            return batch[:place]
-    return batch
 
 
 def _worst(failures: list[BaseException]) -> BaseException:

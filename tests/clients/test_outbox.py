@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.children import spawned
 
+from clients.bounds import OutboxLimits
 from clients.elapsed import Uptime
 from clients.errors import OutboxError, OutboxFull
-from clients.outbox import Entry, Outbox, OutboxLimits
+from clients.outbox import Entry, Outbox
 
 DAY_S = 86_400
 
@@ -285,7 +286,7 @@ class World:
 
     def remove(self):
         if self.outbox.messages:
-            self.outbox.remove(self.rng.choice(rows(self.outbox._database))[0])
+            self.outbox.remove(self.rng.choice(rows(self.outbox._file.database))[0])
 
     def beyond(self):
         self.outbox.settle(self.run.id, self.sent + self.rng.choice([0, 0, 50]))
@@ -295,14 +296,14 @@ class World:
         book = self.outbox._book
         before = (book.messages, book.bytes, book.dropped)
         identity, first, saved, number = book.id, book.first, book.saved, book.next_number
-        self.outbox._database.set_authorizer(
+        self.outbox._file.database.set_authorizer(
             lambda action, word, *_: action == sqlite3.SQLITE_TRANSACTION and word == "COMMIT"
         )
         try:
             with pytest.raises(OutboxError, match="not authorized"):
                 self.outbox.append([entry(self.made)])
         finally:
-            self.outbox._database.set_authorizer(None)
+            self.outbox._file.database.set_authorizer(None)
         book = self.outbox._book
         assert (book.messages, book.bytes, book.dropped) == before
         if self.outbox.next_number == number or book.id == identity:
@@ -340,7 +341,7 @@ class World:
         self.begin()
 
     def check(self):
-        found = rows(self.outbox._database)
+        found = rows(self.outbox._file.database)
         self.note(found)
         assert all(row[0] > self.outbox.settled for row in found)
         assert self.outbox.messages == len(found)
@@ -485,8 +486,8 @@ def test_a_migrated_file_can_shrink_too(open_box, tmp_path):
 
 def refuse_writing(outbox, refused=True):
     """The disk is full, as far as SQLite can tell: no page may be added."""
-    pages = outbox._database.execute("PRAGMA page_count").fetchone()[0] if refused else 2**30
-    outbox._database.execute(f"PRAGMA max_page_count={pages}").fetchone()
+    pages = outbox._file.database.execute("PRAGMA page_count").fetchone()[0] if refused else 2**30
+    outbox._file.database.execute(f"PRAGMA max_page_count={pages}").fetchone()
 
 
 def test_a_full_disk_refuses_and_nothing_has_changed(open_box):
@@ -507,12 +508,12 @@ def test_what_a_failed_commit_gave_is_never_given_again(open_box):
     outbox = open_box()
     outbox.append([entry()] * 3)
     run = outbox.begin()
-    outbox._database.set_authorizer(
+    outbox._file.database.set_authorizer(
         lambda action, word, *_: action == sqlite3.SQLITE_TRANSACTION and word == "COMMIT"
     )
     with pytest.raises(OutboxError):
         outbox.append([entry()] * 10)
-    outbox._database.set_authorizer(None)
+    outbox._file.database.set_authorizer(None)
     assert (outbox.messages, outbox.bytes, outbox.settled) == (3, 3, 0)
     assert outbox.append([entry()]) == [14]
     assert seqs(take(outbox, run)) == [1, 2, 3]
@@ -523,7 +524,7 @@ def test_what_a_failed_commit_gave_is_never_given_again(open_box):
 
 
 def deny_deleting(outbox, denied=True):
-    outbox._database.set_authorizer(
+    outbox._file.database.set_authorizer(
         (lambda action, *_: sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_DELETE else 0)
         if denied
         else None
@@ -582,7 +583,7 @@ def test_what_was_reported_on_disk_survives_kill_9(open_box, tmp_path):
             reported = max([reported, *(int(line) for line in rest[:-1])])
     outbox = open_box()
     assert outbox.messages >= reported
-    names = [(identity, seq) for _number, identity, seq, _data in rows(outbox._database)]
+    names = [(identity, seq) for _number, identity, seq, _data in rows(outbox._file.database)]
     assert len(set(names)) == len(names)
     assert len({identity for identity, _seq in names}) == 3
 
@@ -634,7 +635,7 @@ def test_dropping_holds_within_a_group_commit_too(open_box):
     outbox.append([sized()] * 5)
     assert outbox.append([sized()] * 500) == list(range(6, 506))
     assert (outbox.messages, outbox.dropped, outbox.settled) == (10, 495, 495)
-    assert [row[0] for row in rows(outbox._database)] == list(range(496, 506))
+    assert [row[0] for row in rows(outbox._file.database)] == list(range(496, 506))
     assert outbox.bytes == 20
 
 
@@ -645,7 +646,7 @@ def test_dropping_holds_in_bytes(open_box):
     results = outbox.append([sized(101), sized(40), sized(50), sized(45)])
     assert isinstance(results[0], OutboxFull), "it fits no outbox of this size"
     assert results[1:] == [4, 5, 6]
-    assert [row[0] for row in rows(outbox._database)] == [5, 6]
+    assert [row[0] for row in rows(outbox._file.database)] == [5, 6]
     assert (outbox.bytes, outbox.dropped) == (95, 4)
 
 
@@ -678,7 +679,7 @@ def test_if_all_that_follows_is_dropped_the_next_message_gets_the_fresh_id(open_
     run = outbox.begin()
     take(outbox, run, messages_max=4)
     outbox.append([entry(n) for n in range(11, 17)])
-    assert [row[0] for row in rows(outbox._database)] == [1, 2, 3, 4, 11, 12, 13, 14, 15, 16]
+    assert [row[0] for row in rows(outbox._file.database)] == [1, 2, 3, 4, 11, 12, 13, 14, 15, 16]
     outbox.settle(run.id, 4)
     assert (outbox.begin().oldest, outbox.begin().number(1)) == (1, 11)
 
