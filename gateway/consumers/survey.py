@@ -60,7 +60,7 @@ async def survey(
                 await asyncio.wait_for(reader.arrived.wait(), _QUIET_S)
             if reading.done():
                 reading.result()
-            if not len(reader) and reader.opened and not reader.pending:
+            if not len(reader) and reader.begun.is_set() and not reader.pending:
                 break
             for event in reader.take(events_max - proposal.events, _BATCH_BYTES):
                 with contextlib.suppress(msgspec.DecodeError):  # nobody can say what it was

@@ -151,11 +151,6 @@ class StreamReader(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
-    @property
-    def opened(self) -> bool:
-        """Whether it has a consumer now, so that `pending` is what the server says."""
-        return self._consumer is not None
-
     def take(self, messages_max: int, bytes_max: int) -> list[T]:
         """What has come, in order, at most so much; at least one message if there is any."""
         taken: list[T] = []

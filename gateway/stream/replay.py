@@ -35,9 +35,12 @@ class ReplayFilter:
         return DEADLETTERS if self.dead_letters else EVENTS
 
     @property
-    def subject(self) -> str:
+    def subjects(self) -> list[str]:
+        """Filters for the server. Letters of consumers stand below those of the gateway."""
         prefix = f"{self.stream.lower()}.{self.tenant or '*'}.{self.device or '*'}"
-        return prefix if self.dead_letters else f"{prefix}.{self.message_type or '>'}"
+        if self.dead_letters:
+            return [prefix, f"{prefix}.>"]
+        return [f"{prefix}.{self.message_type or '>'}"]
 
 
 async def replay(
@@ -57,7 +60,7 @@ async def replay(
     reader = StreamReader(
         link,
         wanted.stream,
-        [wanted.subject],
+        wanted.subjects,
         start=_Beginning(wanted).of,
         make=render,
         room_messages=_ROOM_MESSAGES,
@@ -122,13 +125,15 @@ def render(subject: str, headers: bytes, data: bytes, stream_seq: int, stored_ns
         "stream_seq": stream_seq,
         "tenant": tokens[1],
         "device": tokens[2],
-        "type": ".".join(tokens[3:]) or None,
+        "type": found.get("ce-type") or ".".join(tokens[3:]) or None,
         "outbox": outbox or found.get("Tidegate-Outbox"),
         "seq": _number(seq or found.get("Tidegate-Seq", "")),
         "time": found.get("ce-time"),
         "stored": stored.isoformat(),
     }
     if "Tidegate-Error" in found:
+        line["stage"] = found.get("Tidegate-Stage")
+        line["consumer"] = found.get("Tidegate-Consumer")
         line["error"] = found["Tidegate-Error"]
         line["detail"] = found.get("Tidegate-Detail")
         line["original"] = data.decode(errors="replace")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import random
 import time
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from gateway.consumers.postgres import PostgresTarget
 from gateway.consumers.sink import SinkRunner, State
 from gateway.events.document import PostgresSink
 from gateway.events.errors import StreamReplaced, StreamWentBack
+from gateway.stream.replay import ReplayFilter, replay
 
 TABLE = "CREATE TABLE battery (device text, n bigint, soc int CHECK (soc < 101))"
 
@@ -192,3 +194,28 @@ async def test_a_column_that_is_dropped_while_it_runs_is_named_and_mended(stream
             with psycopg.connect(table, autocommit=True) as connection:
                 connection.execute("ALTER TABLE battery ADD COLUMN soc int")
             assert await written(table, 2) == [None, 2]
+
+
+async def test_tail_shows_the_letters_of_sinks_beside_those_of_the_gateway(stream, table):
+    await publish_events(stream, [{"soc": 500}])
+    async with linked(stream) as link:
+        client = await link.wait_up()
+        await client.jetstream().publish(
+            "deadletters.default.veh-1", b"{}", headers={"Tidegate-Error": "depth"}
+        )
+        async with running(runner_of(link, table)):
+
+            async def buried():
+                return (await client.jetstream().stream_info("DEADLETTERS")).state.messages == 2
+
+            await eventually(buried)
+        wanted = ReplayFilter(dead_letters=True, device="veh-1")
+        shown = [
+            json.loads(line)
+            async for line in replay(link, wanted, follow=False, rng=random.Random(1))
+        ]
+    assert [(each["error"], each.get("consumer")) for each in shown] == [
+        ("depth", None),
+        ("check_violation", "battery"),
+    ]
+    assert shown[1]["type"] == "battery.low"
