@@ -266,9 +266,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--control", choices=CONTROLS, help="a broken sink, to be found out"
-    )
+    parser.add_argument("--control", choices=CONTROLS, help="a broken sink, to be found out")
     options = parser.parse_args()
     try:
         sys.exit(uvloop.run(run(options)))
