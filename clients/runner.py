@@ -224,6 +224,7 @@ class SessionRunner:
         gear = self._gear
         number = self._run.number(objection.seq)
         await gear.store.remove(number)
+        gear.board.changed()  # whoever flushes does not wait for it any more
         gear.status.rejected += 1
         _log.warning("message %d can never be sent: %s", number, objection.detail)
         gear.callbacks.rejected(frames.Reject(number, objection.error, objection.detail))

@@ -32,6 +32,7 @@ class Status:
     """Messages given up because the gateway here can never take them."""
     _failures: int = 0
     _warn_at: int = _WARN_AFTER
+    _warned: bool = False
 
     def trouble(self, what: str, *, failed: bool = True) -> None:
         """An attempt failed, or a session ended.
@@ -41,13 +42,17 @@ class Status:
         self.last_error = what
         self._failures += failed
         if failed and self._failures >= self._warn_at:
-            self._warn_at = self._failures * 2
+            self._warn_at, self._warned = self._failures * 2, True
             _log.warning("not connected after %d attempts: %s", self._failures, what)
         else:
             _log.info("%s", what)
 
     def connected(self) -> None:
-        """A session is established."""
-        if self._failures >= _WARN_AFTER:
+        """A session is established; whether it lasts is another question."""
+        if self._warned:
             _log.warning("connected again after %d failed attempts", self._failures)
+            self._warned = False
+
+    def calm(self) -> None:
+        """A session was stable: failures are forgotten."""
         self._failures, self._warn_at = 0, _WARN_AFTER

@@ -59,7 +59,8 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._retire_old()
-            self._fault.cancel()
+            if not self._fault.cancel() and not self._fault.cancelled():
+                self._fault.exception()  # seen, if something else ended the device too
             # Whatever ended it, nobody may wait for what cannot come any more.
             self._gear.board.end(failure)
 
@@ -165,7 +166,7 @@ class Supervisor:
             await self._on_closed(runner, exc)
         except TimeoutError:
             self._closed(began)
-            gear.status.trouble("the gateway did not answer the hello", failed=not runner.welcomed)
+            gear.status.trouble("the gateway did not answer a hello")
         except BaseException:
             self._closed(began)
             raise
@@ -174,7 +175,10 @@ class Supervisor:
             self._show_connected()
 
     def _closed(self, began: float) -> None:
-        self._gear.policy.closed((self._clock.monotonic() - began) * 1000)
+        policy = self._gear.policy
+        policy.closed((self._clock.monotonic() - began) * 1000)
+        if not policy.failures:
+            self._gear.status.calm()
 
     async def _welcomed(self) -> None:
         self._gear.status.connected()
@@ -187,7 +191,7 @@ class Supervisor:
         code = exc.rcvd.code if exc.rcvd is not None else _ABNORMAL
         reason = exc.rcvd.reason if exc.rcvd is not None else ""
         refusal = read_close(code, reason, gear.wallet.token)
-        gear.status.trouble(f"closed: {refusal}", failed=not runner.welcomed)
+        gear.status.trouble(f"closed: {refusal}", failed=gear.policy.failures > 0)
         if refusal.meaning is Meaning.CREDENTIAL:
             gear.status.last_refusal = refusal
             gear.wallet.expired(refusal.detail or refusal.error)

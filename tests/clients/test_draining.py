@@ -5,10 +5,11 @@ import json
 import random
 
 import pytest
+from support.fake_clock import JumpingClock
 from support.scripted import OLD_WELCOME, closed_port, friendly, messages_of, scripted
 from support.waiting import eventually, within
 
-from clients import BackoffSettings, Device, Rejected
+from clients import BackoffSettings, Clock, Device, Rejected
 from clients.outbox import Entry, Outbox
 
 QUICK = BackoffSettings(first_retry_ms=20, base_ms=10, cap_ms=100, stable_ms=1_000)
@@ -285,6 +286,18 @@ async def test_a_message_over_a_lowered_limit_is_told_and_the_rest_flows(tmp_pat
                 await device.send("t", "x" * 1_000)
     assert [(each.seq, each.error) for each in rejects] == [(2, "too_large")]
     assert [seqs for _outbox, seqs in play.runs] == [[1], [3], [1]]
+
+
+async def test_if_nothing_can_be_sent_there_is_nothing_to_wait_for(tmp_path):
+    fill(tmp_path, ["x" * 500])
+    play = Record(max_message_bytes=100)
+    clock = JumpingClock(only="tidegate-connect")  # no time passes for housekeeping
+    async with scripted(play) as gateway:
+        async with device_of(
+            gateway.url, tmp_path, clock=Clock(clock.monotonic, clock.sleep)
+        ) as device:
+            await within(device.flush())
+            assert device.rejected == 1
 
 
 async def test_many_that_can_never_be_sent_cost_one_hello(tmp_path):

@@ -191,6 +191,19 @@ async def test_the_device_says_how_it_is_doing(tmp_path, caplog):
     assert any("connected again" in warning for warning in warnings)
 
 
+async def test_sessions_that_break_again_and_again_are_warned_of(tmp_path, caplog):
+    async def flap(peer):
+        await peer.greet()
+        await peer.close(1011, {"error": "internal"})
+
+    async with scripted(flap, flap, flap, flap, friendly) as gateway:
+        async with device_of(gateway.url, tmp_path) as device:
+            await gateway.knocks(5)
+            await within(device.connected.wait())
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert any("not connected after 3 attempts: closed: 1011" in each for each in warnings)
+
+
 async def test_nobody_there_is_said_with_its_reason(tmp_path):
     async with device_of(closed_port(), tmp_path) as device:
         await eventually(lambda: device.last_error)
