@@ -125,6 +125,9 @@ def test_token_prints_a_credential(tmp_path):
     [
         (["token", "veh.1"], "must match"),
         (["device", "veh 1"], "must match"),
+        (["device", "veh-1", "--ca", "missing.pem"], "--ca missing.pem: No such file"),
+        (["device", "veh-1", "--url", "http://x"], "'http://x' is no address of a gateway"),
+        (["device", "veh-1", "--credential", "a b"], "the credential holds ' ' at 1"),
         (["tail", "--device", "*"], "must match"),
         (["tail", "--type", "a..b"], "joined by dots"),
         (["tail", "--since", "yesterday"], "--since 'yesterday'"),

@@ -106,6 +106,14 @@ def test_closes(code, reason, meaning):
     assert refusal.error
 
 
+def test_the_words_of_a_close():
+    ours = read_close(1008, '{"error":"gap","detail":"seq 7 after 5"}')
+    assert (ours.error, ours.detail) == ("gap", "seq 7 after 5")
+    foreign = read_close(1001, "proxy restart")
+    assert (foreign.error, foreign.detail) == ("the peer is going away", "proxy restart")
+    assert str(read_close(1006, "")) == "1006 the connection was lost"
+
+
 def test_a_negative_time_is_none():
     assert read_close(1013, '{"retry_ms":-5}').retry_ms is None
     assert read_close(1013, '{"retry_ms":true}').retry_ms in (None, 1)

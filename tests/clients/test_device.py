@@ -7,9 +7,6 @@ import sys
 import threading
 
 import pytest
-
-pytest.importorskip("nats", reason="needs a gateway")
-
 from support.children import spawned
 from support.gateways import running_gateway, token_for, url_of
 from support.processes import GatewayProcess
