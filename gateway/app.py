@@ -273,7 +273,7 @@ class Gateway:
         parts.push_async_callback(self._bounded, self._ops.stop, "ops-stop")
         self.ops_port = await self._ops.start(settings.ops.host, settings.ops.port)
         if settings.tls.cert_file is not None and settings.tls.key_file is not None:
-            self._certificate = Certificate(settings.tls.cert_file, settings.tls.key_file)
+            self._use_certificate(settings.tls.cert_file, settings.tls.key_file)
         await self._start_verifier()
         parts.push_async_callback(self._backbone.stop)
         parts.push_async_callback(self._publisher.close)
@@ -477,9 +477,25 @@ class Gateway:
             clock=self._wall,
             is_token=is_token,
             cache_entries_max=credentials.cache_entries,
+            on_unknown_key=self._key_source.look_soon,
         )
         self._verifier = verifier
         self._crew.start(self._key_source.keep_fresh(verifier.rotate), "jwks")
+
+    def _use_certificate(self, cert_file: Path, key_file: Path) -> None:
+        certificate = self._certificate = Certificate(cert_file, key_file, wall_clock=time.time)
+        self.metrics.gauge(
+            "tidegate_certificate_expires_seconds",
+            "Seconds until the certificate in force expires; negative if it has.",
+            lambda: certificate.expires_in_s,
+        )
+        if certificate.trouble:
+            _log.error(
+                "certificate_not_valid",
+                file=str(cert_file),
+                problem=certificate.trouble,
+                hint="clients refuse it: put a new one in its place and send SIGHUP",
+            )
 
     def _find_room(self) -> Room:
         """How many connections there are descriptors for; says so if it is fewer than are set."""
@@ -659,7 +675,8 @@ class Gateway:
             except TlsError as exc:
                 _log.error("certificate_reload_failed", error=str(exc))  # whole
             else:
-                _log.info("certificate_reloaded")
+                expires_in_days = round(self._certificate.expires_in_s / 86_400, 1)
+                _log.info("certificate_reloaded", expires_in_days=expires_in_days)
         if self._schemas is not None:
             self._schemas.reload()
         if self._verifier is not None:

@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,8 +25,16 @@ from gateway.admission.ticket import device_hash
 TOKEN_BYTES_MAX: Final = 4_096
 KID_CHARS_MAX: Final = 256
 
+_PART: Final = (
+    # Base64url without padding, its spare bits zero (RFC 7515 section 2, RFC 4648 section 3.5): a
+    # credential has one text, and so one entry in the cache.
+    r"(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?"
+)
+_canonical = re.compile(rf"{_PART}\.{_PART}\.{_PART}").fullmatch
+
 _FORGED: Final = frozenset({"malformed", "algorithm", "header", "key", "signature"})
 """Reasons that no passing of time can change while the keys are what they are."""
+_UNKNOWN_KEY: Final = "key"
 
 # Headers by which a token would choose its own key or change what is signed. None is ever honoured;
 # refusing them loudly finds the misconfigured issuer before an attacker does.
@@ -67,6 +76,7 @@ class CredentialVerifier:
         clock: Callable[[], float],
         is_token: Callable[[str], bool],
         cache_entries_max: int,
+        on_unknown_key: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
@@ -75,6 +85,7 @@ class CredentialVerifier:
             clock: Unix time in seconds.
             is_token: the grammar of device ids, tenants and groups.
             cache_entries_max: verified credentials remembered, least recently used first out.
+            on_unknown_key: called at each token of a key that is not there; must return at once.
         """
         self._keys = keys
         self._policy = policy
@@ -83,6 +94,7 @@ class CredentialVerifier:
         self._cache: OrderedDict[bytes, Identity] = OrderedDict()
         self._cache_entries_max = cache_entries_max
         self._known_bad: OrderedDict[bytes, str] = OrderedDict()
+        self._on_unknown_key = on_unknown_key
         self.verifications = 0
         self.cache_hits = 0
 
@@ -121,6 +133,8 @@ class CredentialVerifier:
         try:
             identity = self._identity(self._claims(token), self._clock())
         except CredentialError as exc:
+            if exc.reason == _UNKNOWN_KEY:
+                self._on_unknown_key()
             if exc.reason in _FORGED:
                 _remember(self._known_bad, digest, exc.reason, self._cache_entries_max)
             raise
@@ -136,6 +150,8 @@ class CredentialVerifier:
         if identity is None:
             reason = self._known_bad.get(digest)
             if reason is not None:
+                if reason == _UNKNOWN_KEY:
+                    self._on_unknown_key()
                 raise CredentialError(reason)
             return None
         if identity.expires_at + self._policy.leeway_s <= self._clock():
@@ -146,6 +162,8 @@ class CredentialVerifier:
         return identity
 
     def _claims(self, token: str) -> Mapping[str, Any]:
+        if not _canonical(token):
+            raise CredentialError("malformed", "not three parts of unpadded base64url")
         header = _unverified_header(token)
         algorithm = header.get("alg")
         if algorithm not in self._policy.algorithms:
@@ -158,7 +176,7 @@ class CredentialVerifier:
             raise CredentialError("key", "kid is no short string")
         key = self._keys.find(kid, algorithm)
         if key is None:
-            raise CredentialError("key", "no such key for that algorithm")
+            raise CredentialError(_UNKNOWN_KEY, "no such key for that algorithm")
         policy = self._policy
         try:
             claims: Mapping[str, Any] = jwt.decode(

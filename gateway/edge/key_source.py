@@ -1,7 +1,10 @@
 """Verification keys from a file or a URL, kept fresh: the shell of `admission.keys`."""
 
 import asyncio
+import contextlib
+import math
 import random
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +21,10 @@ _log = structlog.get_logger(__name__)
 
 _DOCUMENT_BYTES_MAX: Final = 1_048_576
 _FETCH_TIMEOUT_S: Final = 10.0
+_LOOK_EVERY_S: Final = 10.0
+"""Unknown keys cause a look at most this often, however many there are."""
+_LOOK_JITTER_S: Final = 1.0
+"""So that the nodes of a fleet do not look at once when the issuer rotates."""
 
 
 class KeySource:
@@ -31,6 +38,7 @@ class KeySource:
         algorithms: Sequence[str],
         refresh_s: float,
         rng: random.Random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
@@ -39,6 +47,7 @@ class KeySource:
             algorithms: the allow-list.
             refresh_s: seconds between looks; a file is read when it has changed.
             rng: source of jitter, so that a fleet of gateways does not fetch at once.
+            clock: monotonic seconds.
         """
         assert (file is None) != (url is None)
         self._file = file
@@ -46,7 +55,10 @@ class KeySource:
         self._algorithms = tuple(algorithms)
         self._refresh_s = refresh_s
         self._rng = rng
+        self._clock = clock
         self._last: bytes | None = None
+        self._looked_at = -math.inf
+        self._wanted = asyncio.Event()
 
     async def load(self) -> KeySet:
         """Read the keys now.
@@ -55,16 +67,33 @@ class KeySource:
             KeyFetchError: they cannot be read.
             KeySetError: they cannot be used.
         """
+        self._looked_at = self._clock()
+        self._wanted.clear()
         document = await self._read()
         keys = KeySet.from_jwks(_parse(document), self._algorithms)
         self._last = document
         return keys
 
+    def look_soon(self) -> None:
+        """A credential names a key that is not there: it may have been added since the last look.
+
+        Costs nothing, and never waits: `keep_fresh` looks, once for all who ask.
+        """
+        self._wanted.set()
+
     async def keep_fresh(self, on_change: Callable[[KeySet], None]) -> None:
         """Look again for ever; a broken document leaves the keys in force as they are."""
         while True:
-            await asyncio.sleep(self._refresh_s * self._rng.uniform(0.8, 1.2))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._refresh_s * self._rng.uniform(0.8, 1.2)):
+                    await self._wanted.wait()
+                    await asyncio.sleep(self.wait_s())
             await self.refresh(on_change)
+
+    def wait_s(self) -> float:
+        """How long a look that is wanted now must wait: some jitter, and for its turn."""
+        since_s = self._clock() - self._looked_at
+        return max(0.0, _LOOK_EVERY_S - since_s) + self._rng.uniform(0, _LOOK_JITTER_S)
 
     async def refresh(self, on_change: Callable[[KeySet], None]) -> None:
         """Look once; tell `on_change` if the document is another."""

@@ -1,41 +1,96 @@
 """The certificate in force, reloaded on demand without touching live connections."""
 
+import datetime as dt
 import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography import x509
+
 from gateway.edge.errors import TlsError
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    context: ssl.SSLContext
+    valid_from: float
+    expires_at: float
 
 
 class Certificate:
     """A server certificate and key. New handshakes use the newest that could be loaded."""
 
-    def __init__(self, cert_file: Path, key_file: Path) -> None:
+    def __init__(self, cert_file: Path, key_file: Path, *, wall_clock: Callable[[], float]) -> None:
         """
+        Args:
+            cert_file: PEM, the server's own certificate first.
+            key_file: PEM, without a passphrase.
+            wall_clock: Unix time in seconds.
+
         Raises:
-            TlsError: they cannot be used.
+            TlsError: they cannot be used. A certificate out of its time can be: see `trouble`.
         """
         self._cert_file = cert_file
         self._key_file = key_file
-        self._context = self._load()
+        self._wall_clock = wall_clock
+        self._loaded = self._load()
 
     @property
     def context(self) -> ssl.SSLContext:
-        return self._context
+        return self._loaded.context
+
+    @property
+    def expires_in_s(self) -> float:
+        """Seconds until clients refuse the certificate in force; negative if they do already."""
+        return self._loaded.expires_at - self._wall_clock()
+
+    @property
+    def trouble(self) -> str:
+        """Why clients refuse the certificate in force by its time; empty if they do not."""
+        return self._trouble_of(self._loaded)
 
     def reload(self) -> None:
         """Read the files again.
 
         Raises:
-            TlsError: they cannot be used; the old certificate stays in force.
+            TlsError: they cannot be used, or it is not the certificate's time; the old one stays
+                in force.
         """
-        self._context = self._load()
+        loaded = self._load()
+        trouble = self._trouble_of(loaded)
+        if trouble:
+            raise TlsError(f"certificate {self._cert_file} {trouble}")
+        self._loaded = loaded
 
-    def _load(self) -> ssl.SSLContext:
+    def _trouble_of(self, loaded: _Loaded) -> str:
+        now = self._wall_clock()
+        if now >= loaded.expires_at:
+            return f"expired on {_date(loaded.expires_at)}"
+        if now < loaded.valid_from:
+            return f"is not valid before {_date(loaded.valid_from)}"
+        return ""
+
+    def _load(self) -> _Loaded:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         try:
-            context.load_cert_chain(self._cert_file, self._key_file)
-        except (OSError, ssl.SSLError) as exc:
+            # Without a callback, OpenSSL asks for a passphrase on the terminal and waits.
+            context.load_cert_chain(self._cert_file, self._key_file, self._no_passphrase)
+            leaf = x509.load_pem_x509_certificate(self._cert_file.read_bytes())
+        except (OSError, ssl.SSLError, ValueError) as exc:
             raise TlsError(f"certificate {self._cert_file}, key {self._key_file}: {exc}") from exc
-        return context
+        return _Loaded(
+            context, leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
+        )
+
+    def _no_passphrase(self) -> str:
+        raise TlsError(
+            f"key {self._key_file} has a passphrase, which nobody can type into a gateway; "
+            "remove it (openssl pkey -in KEY -out NEWKEY) and let the file's mode protect it"
+        )
+
+
+def _date(moment: float) -> str:
+    return dt.datetime.fromtimestamp(moment, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -333,3 +333,55 @@ def test_no_error_quotes_the_credential():
             make().verify(forgery)
         for part in forgery.split("."):
             assert len(part) < 12 or part not in str(caught.value)
+
+
+PADDED = ["{}=", "{}==", "{}====", "={}", "{} ", "{}\n", "{}.", "{}+", "{}/"]
+
+
+@pytest.mark.parametrize("form", PADDED)
+def test_a_credential_has_one_text(form):
+    """With `=` behind it a credential was believed, and remembered a second time."""
+    verifier = make()
+    good = signed()
+    verifier.verify(good)
+    with pytest.raises(CredentialError) as caught:
+        verifier.verify(form.format(good))
+    assert caught.value.reason == "malformed"
+    assert len(verifier) == 1
+
+
+def test_spare_bits_of_the_signature_are_zero():
+    verifier = make()
+    good = signed()  # 32 bytes: the last character has two spare bits
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    last = alphabet.index(good[-1])
+    assert last % 4 == 0
+    for spare in (1, 2, 3):
+        with pytest.raises(CredentialError) as caught:
+            verifier.verify(good[:-1] + alphabet[last + spare])
+        assert caught.value.reason == "malformed"
+    assert verifier.verify(good).device
+
+
+def test_a_padded_header_or_payload_is_malformed_too():
+    header, payload, signature = signed().split(".")
+    for form in (f"{header}=.{payload}.{signature}", f"{header}.{payload}=.{signature}"):
+        with pytest.raises(CredentialError) as caught:
+            make().verify(form)
+        assert caught.value.reason == "malformed"
+
+
+def test_every_token_of_an_unknown_key_asks_for_a_look():
+    asked = []
+    verifier = make()
+    verifier._on_unknown_key = lambda: asked.append(1)
+    token = signed(headers={"kid": "not-there-yet"})
+    for times in (1, 2, 3):  # the first is verified, the others are known to be worth nothing
+        with pytest.raises(CredentialError) as caught:
+            (verifier.verify if times < 3 else verifier.recall)(token)
+        assert caught.value.reason == "key"
+        assert len(asked) == times
+    for other in (signed(key=b"x" * 32), signed(exp=1), "a.b.c"):
+        with pytest.raises(CredentialError):
+            verifier.verify(other)
+    assert len(asked) == 3

@@ -1,12 +1,16 @@
 """Verification keys from a file and from a URL, and their rotation."""
 
+import asyncio
+import itertools
 import json
 import random
 
 import pytest
 from aiohttp import web
+from support.waiting import eventually
 
 from gateway.admission.errors import KeySetError
+from gateway.edge import key_source
 from gateway.edge.errors import KeyFetchError
 from gateway.edge.key_source import KeySource
 
@@ -90,3 +94,88 @@ async def test_a_url_is_fetched_and_what_is_no_answer_is_refused(issuer):
 async def test_an_issuer_that_is_down_is_named():
     with pytest.raises(KeyFetchError, match=r"127\.0\.0\.1:1"):
         await source(url="http://127.0.0.1:1/jwks").load()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Looks that are wanted wait a moment only."""
+    monkeypatch.setattr(key_source, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(key_source, "_LOOK_JITTER_S", 0.01)
+
+
+class Looking:
+    """A source that keeps fresh, and the changes it told."""
+
+    def __init__(self, keys):
+        self.changes = []
+        self.task = asyncio.create_task(keys.keep_fresh(self.changes.append))
+
+
+@pytest.mark.parametrize("kind", ["file", "url"])
+async def test_an_unknown_key_is_looked_for(quick, tmp_path, issuer, kind):
+    path = tmp_path / "jwks.json"
+    path.write_text(jwks("one"))
+    keys = source(file=path) if kind == "file" else source(url=issuer.url)
+    await keys.load()
+    looking = Looking(keys)
+    path.write_text(jwks("two"))
+    issuer.answer = lambda: web.Response(text=jwks("two"))
+    keys.look_soon()
+    await eventually(lambda: looking.changes)
+    assert looking.changes[0].find("two", "HS256")
+    looking.task.cancel()
+
+
+async def test_however_many_unknown_keys_come_one_look_serves_them_all(quick, issuer):
+    looks = []
+
+    def answer():
+        looks.append(asyncio.get_running_loop().time())
+        return web.Response(text=jwks("one"))
+
+    issuer.answer = answer
+    keys = source(url=issuer.url)
+    await keys.load()
+    looking = Looking(keys)
+    while len(looks) < 6:
+        keys.look_soon()
+        await asyncio.sleep(0.001)
+    gaps = [after - before for before, after in itertools.pairwise(looks)]
+    assert min(gaps) > 0.04, "asked for each millisecond, looked for each 50"
+    looking.task.cancel()
+
+
+async def test_a_key_that_comes_after_the_look_is_found_by_the_next(quick, tmp_path):
+    path = tmp_path / "jwks.json"
+    path.write_text(jwks("one"))
+    keys = source(file=path)
+    await keys.load()
+    looking = Looking(keys)
+    path.unlink()  # and a look that fails is followed by another as well
+    keys.look_soon()
+    await eventually(lambda: not keys._wanted.is_set())
+    path.write_text(jwks("two"))
+    keys.look_soon()
+    await eventually(lambda: looking.changes)
+    looking.task.cancel()
+
+
+async def test_the_wait_of_a_look_is_its_turn_and_jitter():
+    clock = [100.0]
+    keys = KeySource(
+        file=None,
+        url="http://127.0.0.1:1/",
+        algorithms=["HS256"],
+        refresh_s=300,
+        rng=random.Random(1),
+        clock=lambda: clock[0],
+    )
+    with pytest.raises(KeyFetchError):
+        await keys.load()
+    waits = [keys.wait_s() for _ in range(200)]
+    assert 10.0 <= min(waits) < max(waits) <= 11.0
+    assert max(waits) - min(waits) > 0.8
+    clock[0] += 4.0
+    assert 6.0 <= keys.wait_s() <= 7.0
+    clock[0] += 400.0
+    assert 0.0 <= keys.wait_s() <= 1.0

@@ -22,8 +22,21 @@ class CertificateFiles:
         return ssl.create_default_context(cafile=str(self.cert))
 
 
-def make_certificate(directory: Path) -> CertificateFiles:
-    """A self-signed certificate for localhost and 127.0.0.1, replacing any in `directory`."""
+def make_certificate(
+    directory: Path,
+    *,
+    passphrase: bytes = b"",
+    begins_s: float = -3_600,
+    ends_s: float = 86_400,
+) -> CertificateFiles:
+    """A self-signed certificate for localhost and 127.0.0.1, replacing any in `directory`.
+
+    Args:
+        directory: for the two files.
+        passphrase: of the key; empty for none.
+        begins_s: seconds from now to the beginning of its time.
+        ends_s: seconds from now to the end of its time.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
@@ -35,8 +48,8 @@ def make_certificate(directory: Path) -> CertificateFiles:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_before(now + dt.timedelta(seconds=begins_s))
+        .not_valid_after(now + dt.timedelta(seconds=ends_s))
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
@@ -47,7 +60,9 @@ def make_certificate(directory: Path) -> CertificateFiles:
         key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
+            serialization.BestAvailableEncryption(passphrase)
+            if passphrase
+            else serialization.NoEncryption(),
         )
     )
     return CertificateFiles(cert_file, key_file, certificate.serial_number)
