@@ -73,6 +73,9 @@ debian: ## Debian packages that some tests need, which are skipped without; as r
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(DEBIAN_PACKAGES)
 
+fuzz-heads: $(VENV)/.dev ## a million request heads: what the raw scan accepts, the full parser accepts
+	$(BIN)/python tests/conformance/heads.py $(ARGS)
+
 lock: ## pin the newest versions of everything, with hashes
 	uv pip compile pyproject.toml $(REQUIREMENTS)/build.in --extra dev --python-version 3.11 --upgrade \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --no-emit-package tidegate \

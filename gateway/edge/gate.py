@@ -128,7 +128,7 @@ class DeviceGate:
         Raises:
             Refusal: with the status and error of the contract.
         """
-        petition = _petition_of(request)
+        petition = petition_of(request)
         if granted is None:
             outcome = self.decide(petition, address, visitor)
             if isinstance(outcome, Refuse):
@@ -269,7 +269,7 @@ def _too_many(error: str, wait_s: float) -> Refusal:
     return Refusal(HTTPStatus.TOO_MANY_REQUESTS, error, retry_ms=hint_ms(wait_s))
 
 
-def _petition_of(request: Request) -> Petition:
+def petition_of(request: Request) -> Petition:
     """What a handshake asks for.
 
     Raises:

@@ -3,8 +3,8 @@
 Only a head of the plainest form is read here; whatever is in any way unusual (a repeated header, a
 folded line, a query, a lower-case method) is left to the full parser (`handshake.py`), the judge of
 every connection that is let in as well. So this scan can save work, and never decide what it
-misreads. What it accepts, the full parser accepts with the same petition; `loadtest/heads.py`
-generates heads that look for an exception.
+misreads. What it accepts, the full parser accepts with the same petition: `make fuzz-heads` looks
+for an exception.
 
 A storm is a few client programs a thousand times over: but for key, credential and ticket their
 heads are the same bytes. `HeadScanner` remembers what is left when those three are cut out, and

@@ -1,13 +1,18 @@
 """The raw scan against its judge, the full parser."""
 
+import datetime as dt
+import re
+
 import pytest
+from conformance.heads import disagreements
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.edge.errors import Refusal
-from gateway.edge.gate import _petition_of
+from gateway.edge.gate import petition_of
 from gateway.edge.handshake import negotiate, read_request
 from gateway.edge.head import HeadScanner, Petition, scan_head
+from gateway.edge.refusal import render_refusal
 
 PLAIN = (
     b"GET /v1/device HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -22,7 +27,7 @@ def judge(head):
     try:
         request = read_request(head)
         negotiate(request, path="/v1/device", subprotocols=["tidegate.v1"], extensions=None)
-        return _petition_of(request)
+        return petition_of(request)
     except Refusal:
         return None
 
@@ -92,6 +97,30 @@ def test_what_the_scan_reads_the_judge_reads_too(head):
     petition = scan_head(head)
     if petition is not None:
         assert judge(head) == petition
+
+
+def test_a_thousand_generated_heads_find_no_disagreement():
+    """`make fuzz-heads` does a million. The seed is the day, so that it is another run tomorrow."""
+    found, accepted = disagreements(dt.datetime.now(dt.UTC).toordinal(), 1_000)
+    assert found == []
+    assert 200 < accepted < 900, "they must be neither all good nor all bad"
+
+
+def test_no_refusal_repeats_what_was_sent():
+    marker = "S3CRET"
+    for name in ("Host", "Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version"):
+        head = re.sub(
+            rb"%b: [^\r]*" % name.encode(), b"%b: %b" % (name.encode(), marker.encode()), PLAIN
+        )
+        try:
+            negotiate(read_request(head), path=None, subprotocols=["tidegate.v1"], extensions=None)
+        except Refusal as refusal:
+            assert marker.encode() not in render_refusal(refusal)
+    for line in (b"%b HTTP/1.1", b"GET /%b HTTP/9", b"GET /%b\r\nX%b \x00: y"):
+        head = line.replace(b"%b", marker) + b"\r\n\r\n"
+        with pytest.raises(Refusal) as caught:
+            read_request(head)
+        assert marker not in render_refusal(caught.value)
 
 
 CREDENTIAL_FIRST = (
