@@ -3,13 +3,13 @@
 import pytest
 
 from gateway.edge.errors import Refusal
-from gateway.edge.gate import _petition_of
+from gateway.edge.gate import petition_of
 from gateway.edge.handshake import read_request
 
 
 def petition(*lines):
     head = "".join(f"{line}\r\n" for line in ("GET /v1/device HTTP/1.1", *lines, ""))
-    read = _petition_of(read_request(head.encode()))
+    read = petition_of(read_request(head.encode()))
     return read.token, read.ticket
 
 
