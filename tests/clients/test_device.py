@@ -242,8 +242,8 @@ async def test_what_was_dropped_before_it_was_sent_costs_a_further_hello_and_not
         def ten_arrive_and_five_are_dropped():
             outbox = device._gear.store.outbox
             outbox.append([Entry("t", b"1", None)] * 10)
-            with outbox._changing():
-                outbox._drop(0, 5)
+            with outbox._ledger.changing():
+                outbox._ledger.drop(0, 5)
 
         await device._gear.store._call(ten_arrive_and_five_are_dropped)
         await device.send("t", "last")

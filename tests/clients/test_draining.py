@@ -26,7 +26,7 @@ def fill(tmp_path, *batches, limits=None):
     for batch in batches:
         box = Outbox(tmp_path / "box", limits)
         box.append([Entry("t", json.dumps(data).encode(), None) for data in batch])
-        ids.append(box._book.id)
+        ids.append(box._ledger.book.id)
         box.close()
     return ids
 

@@ -293,7 +293,7 @@ class World:
 
     def fail(self):
         """A commit that failed is on the disk after all: that copy comes back."""
-        book = self.outbox._book
+        book = self.outbox._ledger.book
         before = (book.messages, book.bytes, book.dropped)
         identity, first, saved, number = book.id, book.first, book.saved, book.next_number
         self.outbox._file.database.set_authorizer(
@@ -304,7 +304,7 @@ class World:
                 self.outbox.append([entry(self.made)])
         finally:
             self.outbox._file.database.set_authorizer(None)
-        book = self.outbox._book
+        book = self.outbox._ledger.book
         assert (book.messages, book.bytes, book.dropped) == before
         if self.outbox.next_number == number or book.id == identity:
             return  # it was refused for a bound
