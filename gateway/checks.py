@@ -23,7 +23,10 @@ from gateway.cluster.errors import RedisUnavailable
 from gateway.cluster.link import RedisLink
 from gateway.edge.errors import KeyFetchError
 from gateway.edge.key_source import KeySource
+from gateway.events.document import read_events_file
+from gateway.events.errors import EventsError
 from gateway.nats_access import in_time, nats_address
+from gateway.schemas_in_force import read_folder
 from gateway.settings import Settings
 from gateway.stream.checkup import Denials, missing_rights
 from gateway.stream.commands import SUBJECT as COMMANDS
@@ -67,6 +70,7 @@ def _of_files(settings: Settings, now: dt.datetime) -> Iterator[str]:
         ("nats.tls_ca_file", nats.tls_ca_file, lambda path: _check_certificate(path, now)),
         ("nats.tls_cert_file", nats.tls_cert_file, lambda path: _check_certificate(path, now)),
         ("nats.tls_key_file", nats.tls_key_file, lambda path: _check_key(path, nats.tls_cert_file)),
+        ("events.file", settings.events.file, _check_events),
     ]
     for name, path, check in checks:
         if path is not None:
@@ -130,6 +134,16 @@ def _check_nats_credentials(path: Path) -> None:
         nkeys.from_seed(bytearray(seed))
     except (nkeys.NkeysError, ValueError, IndexError):
         raise _Unusable("its seed is damaged") from None
+
+
+def _check_events(path: Path) -> None:
+    """The whole file, and the schemas that it names."""
+    try:
+        section = read_events_file(path).schemas
+        if section is not None:
+            read_folder(section)
+    except EventsError as exc:
+        raise _Unusable(str(exc)) from exc
 
 
 def _of_ports(settings: Settings) -> Iterator[str]:

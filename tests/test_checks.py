@@ -50,6 +50,19 @@ def test_what_can_be_used_is_no_problem(tmp_path, pair):
     assert found == []
 
 
+def test_the_events_file_is_checked_whole_with_its_schemas(tmp_path):
+    events = tmp_path / "events.toml"
+    events.write_text("[[sinks]]")
+    (found,) = problems(tmp_path, events__file=events)
+    assert "did you mean sink?" in found
+    events.write_text('[schemas]\nfolder = "schemas"')
+    (found,) = problems(tmp_path, events__file=events)
+    assert "schemas.folder" in found
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "battery.low.json").write_text("{}")
+    assert problems(tmp_path, events__file=events) == []
+
+
 def test_missing_files_are_all_named(tmp_path):
     missing = tmp_path / "missing"
     names = (
