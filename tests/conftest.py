@@ -12,6 +12,13 @@ except ModuleNotFoundError:  # the client alone is installed: `make client-matri
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")
 """A JWT: what no log line may hold."""
 
+try:
+    from hypothesis import settings
+except ModuleNotFoundError:  # as above
+    pass
+else:
+    settings.register_profile("fuzz", max_examples=20_000, deadline=None)  # of `make fuzz`
+
 
 def pytest_asyncio_loop_factories(config, item):
     """Every async test runs on the loop of production; the client alone on Python's own."""

@@ -30,25 +30,21 @@ def text_at(data: bytes, start: int, size_max: int) -> tuple[bytes, int] | None:
 
     Returns:
         Its payload and where it ends. None for anything else, however lawful: a fragment, another
-        kind, a 64-bit length, an offence, a frame whose end is not there yet. Those are the core's
-        to judge.
+        kind, an offence, a frame whose end is not there yet. Those are the core's to judge.
     """
     total = len(data)
     begin = start + _HEAD
     if total < begin or data[start] != _FINAL_TEXT:
         return None
     size = data[start + 1] - _MASKED
-    if size == _LENGTH_16:
-        begin += 2
+    if size >= _LENGTH_16:
+        wide = 2 if size == _LENGTH_16 else 8
+        begin += wide
         if total < begin:
             return None
-        size = data[start + 2] << 8 | data[start + 3]
-        if size < _LENGTH_16:
-            return None
-    elif size < 0 or size > _LENGTH_16:
-        return None
+        size = int.from_bytes(data[start + 2 : start + 2 + wide], "big")
     end = begin + size
-    if end > total or size > size_max:
+    if size < 0 or end > total or size > size_max:
         return None
     return apply_mask(data[begin:end], data[begin - 4 : begin]), end
 

@@ -22,6 +22,10 @@ from gateway.edge.errors import Refusal
 from gateway.edge.refusal import bad_request
 
 HEADERS_MAX: Final = 128
+ELEMENTS_MAX: Final = 64
+"""Of a header that is a list. A browser offers three."""
+EXTENSIONS_CHARS_MAX: Final = 256
+"""Of offers of extensions; a browser's have 42. The library reads them in quadratic time."""
 
 _LINE_END: Final = b"\r\n"
 _WHITESPACE: Final = b" \t"
@@ -46,7 +50,13 @@ class Request:
         return self.headers.get(name, [])
 
     def elements(self, name: str) -> list[str]:
-        """The elements of a header that is a list (RFC 9110 section 5.6.1)."""
+        """The elements of a header that is a list (RFC 9110 section 5.6.1).
+
+        Raises:
+            Refusal: 400, there are too many.
+        """
+        if sum(value.count(",") for value in self.values(name)) >= ELEMENTS_MAX:
+            raise bad_request("handshake", f"{name} has over {ELEMENTS_MAX} elements")
         return [
             element
             for value in self.values(name)
@@ -161,14 +171,11 @@ def _negotiate_extensions(
     """What is offered and can be used; the rest is declined, which is no error."""
     agreed: list[Extension] = []
     answer: list[ExtensionHeader] = []
-    if not extensions:
+    headers = request.values("sec-websocket-extensions")
+    if not extensions or sum(map(len, headers)) > EXTENSIONS_CHARS_MAX:
         return agreed, ""
     try:
-        offered = [
-            offer
-            for value in request.values("sec-websocket-extensions")
-            for offer in parse_extension(value)
-        ]
+        offered = [offer for value in headers for offer in parse_extension(value)]
     except InvalidHandshake:
         raise bad_request("handshake", "Sec-WebSocket-Extensions is malformed") from None
     for name, parameters in offered:

@@ -135,5 +135,5 @@ class KeySource:
 def _parse(document: bytes) -> Any:
     try:
         return msgspec.json.decode(document)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise KeySetError(f"JWKS is not JSON: {exc}") from None

@@ -97,5 +97,5 @@ def _subject(order: _Named, is_token: Callable[[str], bool]) -> Subject:
 def _decode(body: bytes, kind: type[_Order]) -> _Order:
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadOrder(str(exc)) from None

@@ -1,47 +1,72 @@
 """How deep JSON nests, at the speed of whole-string operations.
 
 A loop over brackets would cost a hostile device's message a hundred times what a plain one of its
-size costs. Here no step visits single brackets: strings are cut out by splitting at quotes, the
-remaining brackets become bits (1 opens, 0 closes), eight of them a byte, and tables say of each
-byte how it changes the depth and how far it rises within. The depth before each byte is a running
-sum, taken on all bytes at once as lanes of one large integer: shifted by one lane and added, then
+size costs. Here no step visits single brackets: strings are cut out by splitting at quotes, and the
+remaining brackets become bits (1 opens, 0 closes), eight of them a byte. Tables say of each byte
+how many it opens and how far the depth rises within it. The depth before each byte is a running
+sum, taken on many bytes at once as lanes of one large integer: shifted by one lane and added, then
 by two, four, eight... (Hillis and Steele, 1986).
 """
 
+from binascii import a2b_hex
 from typing import Final
 
-_BITS: Final = 8
 _OPENING: Final = b"[{"
-_BRACKETS: Final = b"[]{}"
-_NOT_BRACKETS_OR_QUOTES: Final = bytes(set(range(256)) - set(_BRACKETS) - set(b'"'))
-_AS_DIGITS: Final = bytes(ord("1") if byte in _OPENING else ord("0") for byte in range(256))
+_NOT_BRACKETS_OR_QUOTES: Final = bytes(set(range(256)) - set(b'[]{}"'))
+_AS_BITS: Final = bytes(ord("1") if byte in _OPENING else ord("0") for byte in range(256))
+_PAIRS: Final = bytes.maketrans(b"\x00\x01\x10\x11", b"0123")
+_FOURS: Final = bytes.maketrans(
+    bytes(high << 4 | low for high in range(4) for low in range(4)), b"0123456789abcdef"
+)
+_LANE_BYTES: Final = 4
+_LANE_BITS: Final = _LANE_BYTES * 8
+_TOP: Final = 1 << _LANE_BITS - 1
+_FLAG: Final = b"\x80"
+_ONE: Final = (1).to_bytes(_LANE_BYTES, "big")
+_FEW: Final = 256
+"""Bytes of bits up to which each has a lane of its own; of more, eight in a row share one."""
 
 
 def _peak(byte: int) -> int:
     """How far above its start the depth rises within these eight brackets, at least 0."""
     depth = peak = 0
-    for bit in range(_BITS - 1, -1, -1):
+    for bit in range(7, -1, -1):
         depth += 1 if byte >> bit & 1 else -1
         peak = max(peak, depth)
     return peak
 
 
 _OPENED: Final = bytes(byte.bit_count() for byte in range(256))
-_CLOSED: Final = bytes(_BITS - byte.bit_count() for byte in range(256))
 _PEAK: Final = bytes(_peak(byte) for byte in range(256))
 
 
+def may_exceed(text: bytes, depth_max: int) -> bool:
+    """Whether JSON `text` has enough brackets to nest deeper than `depth_max`: few messages do."""
+    return text.count(b"{") + text.count(b"[") > depth_max
+
+
 def json_depth_exceeds(text: bytes, depth_max: int) -> bool:
-    """Whether JSON `text` nests deeper than `depth_max`.
+    """Whether JSON `text`, known to be valid, nests deeper than `depth_max`."""
+    return may_exceed(text, depth_max) and bool(too_deep([text], depth_max))
+
+
+def too_deep(texts: list[bytes], depth_max: int) -> list[int]:
+    """Which of these nest deeper than `depth_max`: their places in the list.
 
     Args:
-        text: already known to be valid.
-        depth_max: levels of arrays and objects, fewer than 32,768.
+        texts: JSON that is known to be valid, of less than 128 MiB together.
+        depth_max: levels of arrays and objects.
     """
-    # Nearly every message has fewer brackets than it may have levels.
-    if text.count(b"{") + text.count(b"[") <= depth_max:
-        return False
-    return _deeper(_brackets(text), depth_max)
+    eights = [_eights(_brackets(text)) for text in texts]
+    # Each begins and ends on the ground, so they can be looked at as one.
+    flags = _flags(b"".join(eights), depth_max)
+    found, start = [], 0
+    for place, bits in enumerate(eights):
+        end = start + len(bits)
+        if flags.find(_FLAG, start, end) >= 0:
+            found.append(place)
+        start = end
+    return found
 
 
 def _brackets(text: bytes) -> bytes:
@@ -49,50 +74,53 @@ def _brackets(text: bytes) -> bytes:
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     marks = text.translate(None, _NOT_BRACKETS_OR_QUOTES)
+    if b'"' not in marks:
+        return marks
     # Two quotes in a row, an empty string or two strings with nothing but a comma between them,
     # change nothing about what is outside of strings.
     return b"".join(marks.replace(b'""', b"").split(b'"')[::2])
 
 
-def _deeper(brackets: bytes, depth_max: int) -> bool:
-    if not brackets:
-        return False
-    brackets += b"[]" * (-len(brackets) % _BITS // 2)
-    count = len(brackets) // _BITS
-    eights = int(brackets.translate(_AS_DIGITS), 2).to_bytes(count, "big")
-    # Each lane holds the brackets opened so far, or the depth and a top bit for the comparison.
-    width = 2 if len(brackets) < 2**16 else 4
-    lanes = _Lanes(width, count)
-    after = lanes.sums(eights.translate(_OPENED)) - lanes.sums(eights.translate(_CLOSED))
-    before = after >> width * 8
-    peaks = before + lanes.of(eights.translate(_PEAK))
-    ones = lanes.of(b"\1" * count)
-    top = 1 << width * 8 - 1
-    return bool((peaks + ones * (top - 1 - depth_max)) & ones * top)
+def _flags(eights: bytes, depth_max: int) -> bytearray:
+    """A byte for each of `eights`: `_FLAG` where the depth is over `depth_max` within it."""
+    step = 8 if len(eights) > _FEW else 1
+    count = -(-len(eights) // step)
+    # Brackets that rise no higher than 1 above the ground fill up the last lane.
+    eights += b"\xaa" * (count * step - len(eights))
+    opened = [_lanes(eights[place::step].translate(_OPENED)) for place in range(step)]
+    ones = int.from_bytes(_ONE * count, "big")
+    depth = _before(sum(opened), count) * 2 - _before(ones * (8 * step), count)
+    over = ones * (_TOP - 1 - depth_max)
+    tops = ones * _TOP
+    flags = bytearray(len(eights))
+    for place in range(step):
+        deep = (depth + _lanes(eights[place::step].translate(_PEAK)) + over) & tops
+        if deep:
+            flags[place::step] = deep.to_bytes(_LANE_BYTES * count, "big")[::_LANE_BYTES]
+        depth += opened[place] * 2
+        depth -= ones * 8
+    return flags
 
 
-class _Lanes:
+def _eights(brackets: bytes) -> bytes:
+    """One bit for a bracket. Hexadecimal digits are the fastest way to pack them."""
+    bits = brackets.translate(_AS_BITS) + b"10" * (-len(brackets) % 8 // 2)
+    pairs = a2b_hex(bits).translate(_PAIRS)
+    return a2b_hex(a2b_hex(pairs).translate(_FOURS))
+
+
+def _lanes(values: bytes) -> int:
     """Small numbers side by side in one integer, the first of them highest."""
+    lanes = bytearray(_LANE_BYTES * len(values))
+    lanes[_LANE_BYTES - 1 :: _LANE_BYTES] = values
+    return int.from_bytes(lanes, "big")
 
-    def __init__(self, width: int, count: int) -> None:
-        """
-        Args:
-            width: bytes of a lane.
-            count: lanes.
-        """
-        self._width = width
-        self._count = count
 
-    def of(self, values: bytes) -> int:
-        lanes = bytearray(self._width * self._count)
-        lanes[self._width - 1 :: self._width] = values
-        return int.from_bytes(lanes, "big")
-
-    def sums(self, values: bytes) -> int:
-        """In each lane the sum of the values up to and including its own."""
-        sums = self.of(values)
-        shift, end = self._width * 8, self._width * 8 * self._count
-        while shift < end:
-            sums += sums >> shift
-            shift *= 2
-        return sums
+def _before(lanes: int, count: int) -> int:
+    """In each of `count` lanes the sum of those before it."""
+    sums = lanes >> _LANE_BITS
+    shift = _LANE_BITS
+    while shift < _LANE_BITS * count:
+        sums += sums >> shift
+        shift *= 2
+    return sums

@@ -239,11 +239,12 @@ def decode_server_frame(text: bytes) -> ServerFrame:
     """Decode what the gateway sent.
 
     Raises:
-        FrameError: not JSON, or members of the wrong type.
+        FrameError: not UTF-8, not JSON, or members of the wrong type.
     """
+    check_utf8(text)
     try:
         return _decode_server(text)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise FrameError("frame", str(exc)) from None
 
 

@@ -35,7 +35,7 @@ from msgspec import UNSET
 
 from gateway.session import frames, salvage
 from gateway.session.credit import CreditWindow
-from gateway.session.depth import json_depth_exceeds
+from gateway.session.depth import may_exceed, too_deep
 from gateway.session.errors import DataError, PolicyViolation
 from gateway.session.grammar import is_message_type, is_timestamp, is_token
 
@@ -228,39 +228,68 @@ class Session:
         """
         if self.state is not State.ESTABLISHED:
             raise frames.FrameError(damaged.error, damaged.detail)
-        messages: list[Storable] = []
+        readable = salvage.readable(text)
         try:
-            raws = salvage.split(text)
-            self._check_count(len(raws))
-            for expected, raw in enumerate(raws, self._next_seq):
-                seq = salvage.seq_of(raw)
-                if seq != expected:
-                    raise _gap(expected, seq)
-                messages.append(salvage.read(seq, raw))
+            seqs = salvage.seqs_of(readable)
         except salvage.Unreadable:
             raise frames.FrameError(damaged.error, damaged.detail) from None
-        return messages
+        self._check_count(len(seqs))
+        for expected, seq in enumerate(seqs, self._next_seq):
+            if seq != expected:
+                raise _gap(expected, seq)
+        return list(map(salvage.read, seqs, salvage.split(text, readable)))
 
     def _admit(self, messages: list[Storable], text: bytes) -> list[Storable]:
         self._check_count(len(messages))
-        raws: list[bytes] | None = None
+        problems: list[tuple[int, str, str]] = []
+        suspects: list[int] = []
+        depth_max = self._limits.json_depth_max
         expected = self._next_seq
         for index, message in enumerate(messages):
             if message.seq != expected:
                 raise _gap(expected, message.seq)
             expected += 1
-            if type(message) is frames.Message:
-                problem = self._problem(message)
-                if problem is not None:
-                    raws = salvage.split(text) if raws is None else raws
-                    messages[index] = self._unusable(message.seq, *problem, raws[index])
-            else:
+            if type(message) is not frames.Message:
                 assert type(message) is frames.Unusable
-                messages[index] = self._unusable(
-                    message.seq, message.error, message.detail, message.raw
-                )
+                problems.append((index, message.error, message.detail))
+                continue
+            data = bytes(message.data)
+            problem = self._problem(message, data)
+            if problem is not None:
+                problems.append((index, *problem))
+            elif may_exceed(data, depth_max):
+                suspects.append(index)
+            elif self._schema_problem is not None:
+                said = self._schema_problem(message.type, data)
+                if said is not None:
+                    problems.append((index, "schema", said))
+        if suspects:
+            problems += self._problems_of(suspects, messages)
+        if problems:
+            raws = salvage.split(text, salvage.readable(text))
+            for index, error, detail in problems:
+                messages[index] = self._unusable(messages[index].seq, error, detail, raws[index])
         self._next_seq = expected
         return messages
+
+    def _problems_of(
+        self, suspects: list[int], messages: list[Storable]
+    ) -> list[tuple[int, str, str]]:
+        """Of those with many brackets: their depth, all at once since that is cheaper by far, and
+        the schema of those that are not too deep.
+        """
+        limit = self._limits.json_depth_max
+        bodies = [bytes(messages[index].data) for index in suspects]  # type: ignore[union-attr]  # suspects are messages
+        deep = set(too_deep(bodies, limit))
+        problems = []
+        for place, index in enumerate(suspects):
+            if place in deep:
+                problems.append((index, "depth", f"nested deeper than {limit}"))
+            elif self._schema_problem is not None:
+                said = self._schema_problem(messages[index].type, bodies[place])  # type: ignore[union-attr]  # as above
+                if said is not None:
+                    problems.append((index, "schema", said))
+        return problems
 
     def _check_count(self, count: int) -> None:
         """Before any work on bodies: a device cannot make us work beyond its credit."""
@@ -273,10 +302,9 @@ class Session:
                 "credit", f"seq {last} is beyond the credit, {self._credit.limit}"
             )
 
-    def _problem(self, message: frames.Message) -> tuple[str, str] | None:
-        """Why `message` cannot be stored, as the `error` and `detail` of its reject."""
+    def _problem(self, message: frames.Message, data: bytes) -> tuple[str, str] | None:
+        """Why `message` cannot be stored, its depth and schema aside: `error`, `detail`."""
         limits = self._limits
-        data = bytes(message.data)
         if len(data) > limits.message_bytes_max:
             detail = f"data has {len(data)} bytes, over {limits.message_bytes_max}"
             return TOO_LARGE, detail
@@ -287,12 +315,6 @@ class Session:
                 self._known_types.add(message.type)
         if message.time is not UNSET and not is_timestamp(message.time):
             return "time", "not an RFC 3339 date-time with offset"
-        if json_depth_exceeds(data, limits.json_depth_max):
-            return "depth", f"nested deeper than {limits.json_depth_max}"
-        if self._schema_problem is not None:
-            said = self._schema_problem(message.type, data)
-            if said is not None:
-                return "schema", said
         return None
 
     def _unusable(self, seq: int, error: str, detail: str, raw: bytes) -> frames.Unusable:

@@ -7,7 +7,6 @@ make it loop for ever on that message, so each message that can be told from the
 Cost is linear in the frame's bytes, whatever is wrong with it.
 """
 
-import re
 from typing import Final
 
 import msgspec
@@ -17,10 +16,6 @@ from gateway.session.frames import Message, Seq, Unusable
 
 LETTER_BYTES_MAX: Final = 4_096
 """Bytes kept of a message that is too large to be kept whole."""
-
-_HEX: Final = rb"[0-9a-fA-F]"
-_pair = re.compile(rb"\\u[dD][89abAB]%b{2}\\u[dD][c-fC-F]%b{2}" % (_HEX, _HEX))
-_lone = re.compile(rb"\\u[dD][89a-fA-F]%b{2}" % _HEX)
 
 
 class Unreadable(Exception):
@@ -34,25 +29,40 @@ class _SeqOnly(Struct):
 _decode_raws = msgspec.json.Decoder(list[Raw]).decode
 _decode_message = msgspec.json.Decoder(Message).decode
 _decode_seq = msgspec.json.Decoder(_SeqOnly).decode
+_decode_seqs = msgspec.json.Decoder(list[_SeqOnly]).decode
 
 
-def split(text: bytes) -> list[bytes]:
-    """The messages of a frame, each as its bytes stand there.
+def readable(text: bytes) -> bytes:
+    """JSON of the same structure and length without surrogates; `text` itself if it has none.
+
+    A string may escape half of a surrogate pair (RFC 8259, section 8.2), but no Unicode text can
+    hold it, so that parsers and databases refuse it. The strings change, so what comes back is for
+    reading the structure only.
+    """
+    if b"\\ud" in text or b"\\uD" in text:
+        return text.replace(b"\\ud", b"\\u0").replace(b"\\uD", b"\\u0")
+    return text
+
+
+def seqs_of(readable: bytes) -> list[int]:
+    """The `seq` of each message of a frame, in their order. The bodies are passed over.
 
     Raises:
-        Unreadable: they cannot be told from each other.
+        Unreadable: they cannot be told from each other, or one has none.
     """
-    if text.lstrip()[:1] != b"[":
-        return [text]
-    readable = text
     try:
-        try:
-            raws = _decode_raws(text)
-        except msgspec.DecodeError:
-            readable = _without_lone_surrogates(text)
-            raws = _decode_raws(readable)
+        if _is_array(readable):
+            return [message.seq for message in _decode_seqs(readable)]
+        return [_decode_seq(readable).seq]
     except (msgspec.DecodeError, RecursionError) as exc:
         raise Unreadable from exc
+
+
+def split(text: bytes, readable: bytes) -> list[bytes]:
+    """The messages of a frame that has a `seq` in each, as their bytes stand in `text`."""
+    if not _is_array(text):
+        return [text]
+    raws = _decode_raws(readable)
     if readable is text:
         return [bytes(raw) for raw in raws]
     pieces, end = [], 0
@@ -61,21 +71,6 @@ def split(text: bytes) -> list[bytes]:
         end = start + len(raw)
         pieces.append(text[start:end])
     return pieces
-
-
-def seq_of(raw: bytes) -> int:
-    """The `seq` of a message.
-
-    Raises:
-        Unreadable: it has none, or is no JSON.
-    """
-    try:
-        try:
-            return _decode_seq(raw).seq
-        except msgspec.DecodeError:
-            return _decode_seq(_without_lone_surrogates(raw)).seq
-    except (msgspec.DecodeError, RecursionError) as exc:
-        raise Unreadable from exc
 
 
 def read(seq: int, raw: bytes) -> Message | Unusable:
@@ -89,13 +84,5 @@ def read(seq: int, raw: bytes) -> Message | Unusable:
         return Unusable(seq, "surrogate", detail, raw)
 
 
-def _without_lone_surrogates(text: bytes) -> bytes:
-    """JSON of the same structure and length, in which each lone surrogate is U+FFFD instead.
-
-    A string may escape half of a surrogate pair (RFC 8259, section 8.2), but no Unicode text can
-    hold it, so that parsers and databases refuse it. Escaped backslashes and whole pairs are lost:
-    what comes back is for reading the structure only.
-    """
-    # Without escaped backslashes, each backslash left begins another escape.
-    escapes = _pair.sub(b"_" * 12, text.replace(b"\\\\", b"__"))
-    return _lone.sub(rb"\\ufffd", escapes)
+def _is_array(text: bytes) -> bool:
+    return text.lstrip()[:1] == b"["

@@ -64,10 +64,11 @@ class CommandInlet:
     async def _on_request(self, msg: Msg) -> None:
         _commands, tenant, device = msg.subject.split(".")
         try:
+            frames.check_utf8(msg.data)  # the device would have to close on it
             request = _decode(msg.data)
             if not is_message_type(request.type):
                 raise msgspec.ValidationError("type is not one to eight tokens joined by dots")
-        except (msgspec.DecodeError, RecursionError) as exc:
+        except (frames.FrameError, msgspec.DecodeError, RecursionError) as exc:
             self._answer(msg, msgspec.json.encode({"error": "request", "detail": str(exc)}))
             return
         command = frames.Command(secrets.token_hex(8), request.type, request.data)

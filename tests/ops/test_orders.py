@@ -39,6 +39,7 @@ def test_a_device_or_a_credential_is_revoked_until_then():
         ({"until": 1e300, **DEVICE}, "year 9999"),
         (b'{"until": 1e999, "jti": "x"}', ""),
         ({"until": "soon", **DEVICE}, "until"),
+        (b'{"until":1,"device":"\x80"}', "utf-8"),
         ({"until": 2000, "more": 1, **DEVICE}, "more"),
     ],
 )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.values import JSON
 
-from gateway.session.depth import json_depth_exceeds
+from gateway.session.depth import json_depth_exceeds, too_deep
 
 
 def _depth(value):
@@ -57,3 +57,18 @@ def test_large_shapes_are_counted_exactly(pairs, shape):
     for limit in {1, 2, 32, 255, peak - 1, peak, peak + 1}:
         if 1 <= limit < 2**15:
             assert json_depth_exceeds(text, limit) == (peak > limit)
+
+
+@given(st.lists(JSON, max_size=30), st.integers(1, 4))
+def test_many_are_looked_at_as_one_and_told_apart(values, limit):
+    texts = [json.dumps(value).encode() for value in values]
+    expected = [place for place, value in enumerate(values) if _depth(value) > limit]
+    assert too_deep(texts, limit) == expected
+
+
+def test_among_many_large_ones_the_deep_are_found():
+    shallow, deep = b"[" + b"[[]]," * 700 + b"0]", b"[" + b"[[[]]]," * 200 + b"0]"
+    texts = [deep if place in (0, 7, 8, 99) else shallow for place in range(100)]
+    assert too_deep(texts, 3) == [0, 7, 8, 99]
+    assert too_deep(texts, 4) == []
+    assert too_deep([], 1) == []

@@ -119,6 +119,9 @@ def test_server_frames_round_trip_and_unknown_members_are_left_to_newer_clients(
     assert newer.hold == frames.Hold("x")
     with pytest.raises(FrameError):
         decode_server_frame(b'{"ack":"1"}')
+    for text in (b'{"\xff":1}', b'{"command":{"id":"\xff","type":"t"}}', b'{"x":' + b"[" * 9_000):
+        with pytest.raises(FrameError):
+            decode_server_frame(text)
 
 
 @given(
