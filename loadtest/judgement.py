@@ -101,6 +101,8 @@ class Verdict:
         return "reached" if self.measured <= self.wanted else "missed"
 
 
+_SPREAD_S: Final = 2.0
+"""`session.first_retry_min_ms` of a gateway: no storm is over sooner."""
 _COLOURS: Final = {"reached": "green", "missed": "red", "not judged": "yellow"}
 _NAMES: Final = {
     "recovery_over_ideal": "recovery over N/R",
@@ -123,7 +125,7 @@ class Judgement:
     outcome: Outcome
     verdicts: list[Verdict] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
-    """What of the machine makes the verdicts doubtful."""
+    """What makes the verdicts doubtful, one sentence each."""
 
     @property
     def passed(self) -> bool:
@@ -154,7 +156,7 @@ class Judgement:
             table.add_row(*row)
         console.print(table)
         for doubt in self.doubts:
-            console.print(f"[yellow]the machine was busy:[/] {doubt}")
+            console.print(f"[yellow]{doubt}[/]")
         word = "[green bold]passed[/]" if self.passed else "[red bold]failed[/]"
         console.print(f"{self.outcome.scenario.title}: {word}")
 
@@ -244,4 +246,10 @@ def judge(
     verdicts = [Verdict(_NAMES[key], value, measured[key]) for key, value in wanted.items()]
     observed = outcome.observed
     doubts = remarks(observed.machine, outcome.fault_at, outcome.back_at, cores=cores)
+    ideal_s = outcome.affected / outcome.scenario.rate_per_s
+    if "recovery_over_ideal" in wanted and ideal_s < _SPREAD_S:
+        doubts.append(
+            f"the storm is small: N/R is {ideal_s:.1f} s, and first knocks alone are spread over "
+            f"{_SPREAD_S:g} s; take more devices or a smaller R"
+        )
     return Judgement(outcome, verdicts, doubts)

@@ -78,10 +78,13 @@ def remarks(samples: Sequence[MachineSample], start: float, end: float, *, cores
     found = []
     if full_s >= _LIMIT_SHARE * whole_s:
         found.append(
-            f"all {cores} cores were busy for {full_s / whole_s:.0%} of the storm: what was late "
-            "may have waited for the machine"
+            f"the machine was busy: all {cores} cores were busy for {full_s / whole_s:.0%} of the "
+            "storm: what was late may have waited for the machine"
         )
     others = max(0.0, busy_s - max(0.0, ours_s)) / whole_s
     if others >= _OTHERS_CORES:
-        found.append(f"other processes took {others:.1f} of {cores} cores during the storm")
+        found.append(
+            f"the machine was busy: other processes took {others:.1f} of {cores} cores during the "
+            "storm"
+        )
     return found

@@ -261,7 +261,7 @@ def _page(judgement: Judgement, storms: Sequence[_Storm], outcomes: Sequence[Out
         if storm.virtual is not None:
             head.append(f"{storm.label}, simulated")
     doubts = "".join(
-        f"<p class='doubt'><b>The machine was busy:</b> {html.escape(doubt)}.</p>"
+        f"<p class='doubt'>{html.escape(doubt[0].upper() + doubt[1:])}.</p>"
         for doubt in judgement.doubts
     )
     happened = rows(outcomes, [storm.virtual for storm in storms])

@@ -104,6 +104,14 @@ def test_tables_and_report_say_it(tmp_path):
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_storm_too_small_for_its_yardstick_is_said():
+    small = judge(outcome({"recovery_over_ideal": 1.05}, devices=90), None)
+    (said,) = small.doubts
+    assert said.startswith("the storm is small: N/R is 1.8 s, and first knocks alone are spread")
+    assert judge(outcome({"recovery_over_ideal": 1.05}, devices=100), None).doubts == []
+    assert judge(outcome({"lost": 0}, devices=90), None).doubts == []
+
+
 def test_a_busy_machine_is_said_in_table_and_report(tmp_path):
     busy = outcome({"recovery_over_ideal": 1.05})
     busy.observed.machine = [MachineSample(at, 2.0 * at, 0.5 * at) for at in range(16)]

@@ -23,7 +23,7 @@ def test_a_quiet_machine_is_not_remarked_on():
 
 def test_cores_at_their_limit_are_said():
     (said,) = remarks(samples(1.95, 1.9), 5, 15, cores=2)
-    assert said.startswith("all 2 cores were busy for 100%")
+    assert said.startswith("the machine was busy: all 2 cores were busy for 100%")
     assert remarks(samples(1.85, 1.8), 5, 15, cores=2) == []
 
 
@@ -39,7 +39,7 @@ def test_a_short_peak_is_not_said():
 
 def test_what_others_use_is_said_and_only_of_the_time_that_is_judged():
     (said,) = remarks(samples(1.5, 1.0), 5, 15, cores=2)
-    assert said == "other processes took 0.5 of 2 cores during the storm"
+    assert said == "the machine was busy: other processes took 0.5 of 2 cores during the storm"
     found = samples(1.0, 1.0)
     found[3:] = [MachineSample(s.at, s.busy_s + 5, s.ours_s) for s in found[3:]]
     assert remarks(found, 5, 15, cores=2) == []
