@@ -20,7 +20,7 @@ REQUIREMENTS = ROOT / "config" / "requirements" / "client.txt"
 ENVIRONMENTS = ROOT / ".venv-matrix"
 OLDEST = (3, 11)
 RUN_LIMIT_S = 420
-INSTALL_LIMIT_S = 180
+INSTALL_LIMIT_S = 300
 SHORT = ("supervision", "draining", "outbox_thread", "refusals", "terminal")
 ASK = "import sys; print(*sys.version_info[:3])"
 

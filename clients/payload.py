@@ -13,6 +13,9 @@ import msgspec
 from clients.errors import Rejected
 
 _BYTES: Final = (bytes, bytearray, memoryview)
+_BYTES_KINDS: Final = frozenset(_BYTES)
+_CONTAINERS: Final = frozenset((dict, list))
+_HARMLESS: Final = frozenset((str, int, bool, type(None)))
 _encode = msgspec.json.Encoder().encode
 
 
@@ -36,26 +39,28 @@ def encode_payload(data: Any, *, bytes_max: int, depth_max: int) -> bytes:
 
 
 def _check(plain: Any, depth_max: int) -> None:
-    """Look at every value, level by level."""
-    level: list[Any] = [plain]
-    depth = 0
+    """Look at every value, level by level; of each container its values' types first."""
+    level: list[Any] = [[plain]]
+    depth = -1
     while level:
-        containers: list[Any] = []
-        for value in level:
-            kind = type(value)
-            if kind is dict or kind is list:
-                containers.append(value)
-            elif kind is float:
-                if not math.isfinite(value):
-                    raise Rejected(f"data holds {value}, which JSON cannot say")
-            elif isinstance(value, _BYTES):
+        depth += 1
+        if depth > depth_max:
+            raise Rejected(f"data is nested deeper than {depth_max} levels")
+        inner: list[Any] = []
+        for container in level:
+            values = container.values() if type(container) is dict else container
+            kinds = set(map(type, values)) - _HARMLESS
+            if float in kinds:
+                _check_floats(values)
+            if kinds & _BYTES_KINDS:
                 raise Rejected("data holds bytes, which JSON cannot say; encode them as a string")
-        if containers:
-            depth += 1
-            if depth > depth_max:
-                raise Rejected(f"data is nested deeper than {depth_max} levels")
-        level = [inner for each in containers for inner in _members(each)]
+            if kinds & _CONTAINERS:
+                inner.extend(each for each in values if type(each) in _CONTAINERS)
+        level = inner
 
 
-def _members(container: Any) -> Iterable[Any]:
-    return container.values() if type(container) is dict else container
+def _check_floats(values: Iterable[Any]) -> None:
+    floats = [each for each in values if type(each) is float]
+    if not all(map(math.isfinite, floats)):
+        offender = next(each for each in floats if not math.isfinite(each))
+        raise Rejected(f"data holds {offender}, which JSON cannot say")
