@@ -6,6 +6,7 @@ has not committed to the next owner, and gives up its ownership.
 """
 
 import asyncio
+import math
 import os
 import random
 import secrets
@@ -179,13 +180,18 @@ class SinkProcess:
                     "state": runner.state.value,
                     "trouble": runner.trouble or None,
                     "position": runner.position,
-                    "lag_messages": runner.lag_messages,
-                    "lag_s": round(runner.lag_s, 3),
-                    "retention_used": round(runner.retention_used, 4),
+                    "lag_messages": _known(runner.lag_messages),
+                    "lag_s": _known(round(runner.lag_s, 3)),
+                    "retention_used": _known(round(runner.retention_used, 4)),
                 }
                 for runner in self._runners
             },
         }
+
+
+def _known(figure: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(figure) else figure
 
 
 async def _nothing_to_subscribe(_client: LinkClient) -> None:

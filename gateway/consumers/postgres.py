@@ -205,18 +205,21 @@ class PostgresTarget:
         """Forget the position, so that the sink begins anew; its table must be empty.
 
         Raises:
-            TargetRefused: the table holds rows.
+            TargetRefused: the table holds rows, or the database says no.
+            TargetAway: the database does not answer.
         """
-        connection = self._live()
-        table = table_name(self._sink.table)
-        query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(table)
-        row = await (await connection.execute(query)).fetchone()
-        if row is not None and row[0]:
-            raise TargetRefused(
-                f"sink {self._sink.name}: table {self._sink.table} holds rows; --rebuild fills an"
-                " empty table: name a new one, or truncate this one"
-            )
-        await connection.execute("DELETE FROM tidegate_sink WHERE name = %s", (self._sink.name,))
+        connection, sink = self._live(), self._sink
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(table_name(sink.table))
+        try:
+            row = await (await connection.execute(query)).fetchone()
+            if row is not None and row[0]:
+                raise TargetRefused(
+                    f"sink {sink.name}: table {sink.table} holds rows; --rebuild fills an empty"
+                    " table: name a new one, or truncate this one"
+                )
+            await connection.execute("DELETE FROM tidegate_sink WHERE name = %s", (sink.name,))
+        except psycopg.Error as exc:
+            raise as_consumer_error(exc) from exc
 
     # Writing
 

@@ -13,6 +13,7 @@ Memory is bounded by the reader's room: one batch that is written, and one that 
 import asyncio
 import contextlib
 import enum
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -20,6 +21,7 @@ from typing import Final, Protocol
 import nats.errors
 import structlog
 
+from gateway.consumers.backlog import Backlog, backlog
 from gateway.consumers.errors import (
     ConsumerError,
     NotOwner,
@@ -44,6 +46,7 @@ _CLAIM_S: Final = 1.0
 _RETRY_S: Final = 0.2
 _RETRY_MAX_S: Final = 10.0
 _REFUSED_RETRY_MAX_S: Final = 60.0
+_BACKLOG_S: Final = 4.0
 _NS: Final = 1_000_000_000
 
 
@@ -101,6 +104,7 @@ class SinkRunner:
         self._facts: StreamFacts | None = None
         self._batch = sink.batch
         self._written_at_ns = 0
+        self._backlog: Backlog | None = None
         self.state = State.OPENING
         self.trouble = ""
         """Why it is not running, in words; empty while it is."""
@@ -122,17 +126,26 @@ class SinkRunner:
         return self._position.seq if self._position is not None else 0
 
     @property
-    def lag_messages(self) -> int:
-        """Events in the stream that are not yet written, as far as the server has said."""
+    def lag_messages(self) -> float:
+        """Events in the stream that are not yet written, as the server said last.
+
+        NaN while the position is not known: another process owns the sink, or the target was never
+        reached.
+        """
         reader = self._reader
-        return reader.pending + len(reader) if reader is not None else 0
+        if reader is not None and reader.begun.is_set():
+            return reader.pending + len(reader)
+        return self._backlog.messages if self._backlog is not None else math.nan
 
     @property
     def lag_s(self) -> float:
-        """How long ago the oldest event that is not yet written was stored, roughly."""
-        if not self.lag_messages or not self._written_at_ns:
+        """How long ago the oldest event that is not yet written was stored; NaN as above."""
+        if self._backlog is None:
+            return math.nan
+        oldest_at_s = max(self._backlog.oldest_at_s, self._written_at_ns / _NS)
+        if not self.lag_messages or not self._backlog.oldest_at_s:
             return 0.0
-        return max(0.0, self._wall_clock() - self._written_at_ns / _NS)
+        return max(0.0, self._wall_clock() - oldest_at_s)
 
     @property
     def retention_used(self) -> float:
@@ -161,8 +174,17 @@ class SinkRunner:
         Raises:
             PositionError: the stream is not the one this sink has read.
         """
+        watching = asyncio.create_task(self._watch_backlog(), name=f"sink-lag-{self.name}")
+        try:
+            await self._run()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _run(self) -> None:
         failures = 0
         while True:
+            wait_s = 0.0
             before = self.position
             try:
                 await self._target.open()
@@ -179,6 +201,18 @@ class SinkRunner:
                 with contextlib.suppress(ConsumerError):
                     await self._target.close()
             await asyncio.sleep(wait_s)
+
+    async def _watch_backlog(self) -> None:
+        """Ask the stream how far behind the sink is, whether it runs or stands still."""
+        while True:
+            client, position = self._link.client, self._position
+            if client is not None and position is not None:
+                try:
+                    self._backlog = await backlog(client, EVENTS, self.sink.subjects, position.seq)
+                    self._facts = await stream_facts(client, EVENTS)
+                except (StreamMissing, nats.errors.Error, TimeoutError) as exc:
+                    _log.debug("backlog_unknown", sink=self.name, error=str(exc))
+            await asyncio.sleep(self._rng.uniform(_BACKLOG_S / 2, _BACKLOG_S))
 
     def _wait_s(self, error: ConsumerError, failures: int) -> float:
         if isinstance(error, NotOwner):

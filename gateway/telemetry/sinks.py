@@ -31,8 +31,8 @@ class SinkView(Protocol):
         """The last stream sequence that is processed."""
 
     @property
-    def lag_messages(self) -> int:
-        """Events in the stream that are not yet written."""
+    def lag_messages(self) -> float:
+        """Events in the stream that are not yet written; NaN if nobody knows."""
 
     @property
     def lag_s(self) -> float:

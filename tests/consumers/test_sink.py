@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import random
 import time
 from contextlib import asynccontextmanager
@@ -219,3 +220,38 @@ async def test_tail_shows_the_letters_of_sinks_beside_those_of_the_gateway(strea
         ("check_violation", "battery"),
     ]
     assert shown[1]["type"] == "battery.low"
+
+
+async def test_the_lag_is_known_while_the_database_is_away(stream, table):
+    async with linked(stream) as link:
+        runner = runner_of(link, table, types=["battery.", "door."])
+        async with running(runner):
+            await publish_events(stream, [{"soc": 1}])
+            await written(table, 1)
+            await eventually(lambda: runner.lag_messages == runner.lag_s == 0)
+            name = psycopg.conninfo.conninfo_to_dict(table)["dbname"]
+            with psycopg.connect(table, autocommit=True, dbname="postgres") as connection:
+                connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+                    (name,),
+                )
+                await publish_events(stream, [{"soc": 2}, {"soc": 3}], first=2)
+                await publish_events(stream, [{}], first=4, message_type="other")
+                await eventually(lambda: not runner.running)
+                await eventually(lambda: runner.lag_messages == 2)
+                assert 0 < runner.lag_s < 60
+                connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+            assert await written(table, 3) == [1, 2, 3]
+            await eventually(lambda: runner.lag_messages == 0)
+
+
+async def test_a_sink_that_stands_by_does_not_know_the_lag(stream, table):
+    async with linked(stream) as link:
+        standby = runner_of(link, table, owner="standby")
+        async with running(runner_of(link, table)):
+            await publish_events(stream, [{"soc": 1}])
+            await written(table, 1)
+            async with running(standby):
+                await eventually(lambda: standby.state is State.STANDING_BY)
+                assert math.isnan(standby.lag_messages)
