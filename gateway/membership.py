@@ -17,6 +17,7 @@ from gateway.admission.keyring import Keyring
 from gateway.admission.revocation import Revocation
 from gateway.cluster.devices import DeviceKey, DeviceRegistry
 from gateway.cluster.errors import RedisRefused, RedisUnavailable
+from gateway.cluster.fences import Fences
 from gateway.cluster.link import RedisLink
 from gateway.cluster.nodes import FleetView, NodeHooks, NodeRegistry
 from gateway.cluster.revocations import RevocationFeed
@@ -36,7 +37,6 @@ _OPEN_TIMEOUT_S: Final = 5.0
 """A start waits so long for Redis; then the node goes on alone."""
 _RETRY_S: Final = 1.0
 _CLOCK_LOOK_S: Final = 10.0
-_MICROSECONDS: Final = 1_000_000
 
 Work = tuple[str, Coroutine[Any, Any, None]]
 
@@ -135,6 +135,7 @@ class FleetNode:
         keyring: Keyring,
         revocations: Revocations,
         fleet: Fleet[DeviceHandler],
+        fences: Fences,
         hooks: MemberHooks,
         rng: random.Random,
     ) -> None:
@@ -149,12 +150,14 @@ class FleetNode:
             keyring: the ticket secrets of this node.
             revocations: the facts of this node.
             fleet: its sessions.
+            fences: of those sessions.
             hooks: what is told to the rest of the node.
             rng: source of jitter.
         """
         assert settings.redis_url is not None
         self._clock = clock
         self._fleet = fleet
+        self._fences = fences
         self._hooks = hooks
         self._revocations = revocations
         self.keyring = keyring
@@ -290,7 +293,8 @@ class FleetNode:
         """Fences are fleet time: those of live sessions move with it."""
         for session in self._fleet:
             if session.fence:
-                session.fence += round(step_s * _MICROSECONDS)
+                session.fence = self._fences.moved(session.fence, step_s)
+        self._fences.step(step_s)
         self._behind.set()
 
     def _on_newer(self, key: DeviceKey, fence: int) -> None:

@@ -22,6 +22,7 @@ from gateway.admission.office import NodeTicketOffice
 from gateway.admission.revocation import RevocationList
 from gateway.admission.ticket import device_hash
 from gateway.cluster.devices import DeviceKey
+from gateway.cluster.fences import Fences
 from gateway.edge.anteroom import Anteroom
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.fleet import Fleet
@@ -81,11 +82,11 @@ class Reception:
         self._trouble = trouble
         self._hold = hold
         self._lag_s = 0.0
-        self._last_fence = 0
         self._gate: DeviceGate | None = None
         # Whatever measures is in local time; fleet time is only what is promised to others.
         self._local = time.monotonic
-        self.clock = clock = FleetClock(wall, self._local)
+        clock = FleetClock(wall, self._local)
+        self._fences = Fences(clock)
         self.revocations = Revocations(
             RevocationList(lambda: min(wall(), clock())),
             file=settings.nats.data_dir / "revocations.jsonl",
@@ -138,6 +139,7 @@ class Reception:
                 keyring=self._keyring,
                 revocations=self.revocations,
                 fleet=fleet,
+                fences=self._fences,
                 hooks=MemberHooks(on_calendar=self._pump, on_secrets=self._rotate),
                 rng=rng,
             )
@@ -178,8 +180,7 @@ class Reception:
     # SessionWatch
 
     def next_fence(self) -> int:
-        self._last_fence = max(self._last_fence + 1, int(self.clock() * 1_000_000))
-        return self._last_fence
+        return self._fences.next()
 
     def established(self, key: DeviceKey, fence: int) -> None:
         self._membership.arrived(key, fence)

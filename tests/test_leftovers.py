@@ -9,7 +9,7 @@ import gc
 import struct
 
 import pytest
-from support.gateways import Way, running_gateway
+from support.gateways import Way, fill_calendar, running_gateway
 from support.waiting import eventually, within
 from support.wire import knock_bytes, raw_connection
 
@@ -276,13 +276,12 @@ def in_cycles():
 
 async def left_by(gateway, endings, lead_s=0.0):
     """What connections of each ending leave in cycles, with the next free slot so far ahead."""
-    calendar, clock = gateway._reception._own, gateway._reception.clock
     left = {}
     for ending in endings:
 
         async def come_and_go(name, ending=ending):
             if lead_s:
-                calendar.advance_to(clock() + lead_s)
+                fill_calendar(gateway, lead_s)
             async with raw_connection(gateway) as (reader, writer):
                 await ending(Peer(gateway, name, reader, writer))
             await eventually(lambda: len(gateway._gate) == 0, ending.__name__)

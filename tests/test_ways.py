@@ -7,7 +7,7 @@ import struct
 from collections import Counter
 
 import pytest
-from support.gateways import running_gateway
+from support.gateways import fill_calendar, running_gateway
 from support.waiting import eventually, within
 from support.wire import knock_bytes, message, raw_connection, raw_device
 from websockets.exceptions import InvalidStatus
@@ -45,7 +45,7 @@ async def test_everybody_who_knocks_at_once_is_answered(tmp_path, way):
     async with running_gateway(tmp_path, way=way, **settings) as gateway:
         outcomes = Counter()
         # The next free slot is some seconds ahead: whoever knocks until then is parked.
-        gateway._reception._own.advance_to(gateway._reception.clock() + 5.0)
+        fill_calendar(gateway, 5.0)
 
         async def knock(name):
             async with raw_device(gateway, name) as device:
