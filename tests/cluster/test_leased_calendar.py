@@ -111,3 +111,45 @@ def test_alone_is_a_slot_calendar():
     for _ in range(50):
         assert calendar.reserve(0.0, 1.0, priority=False) == own.reserve(0.0, 1.0, priority=False)
     assert calendar.lead_s(0.0) == own.lead_s(0.0)
+
+
+def leased_from(redis, now=0.0, slots=100):
+    calendar = LeasedCalendar(SETTINGS, rate_per_s=100, now=now, on_need=lambda: None)
+    calendar.leased(Lease(now, now, slots, 0.0, 0, 0, now + slots * 0.0101))
+    return calendar
+
+
+def test_what_it_promised_and_what_it_holds_explains_the_calendar():
+    calendar = leased_from(FakeRedis(100.0))
+    assert calendar.wish(0.0).promised_s == pytest.approx(100 * 0.0101)
+    for _ in range(60):
+        calendar.reserve(-1.0, 1.0, priority=False)
+    assert calendar.wish(0.0).promised_s == pytest.approx(100 * 0.0101)
+    assert calendar.wish(0.0).promised_until >= 100 * 0.0101
+    # A second later those are due; what is still held is not.
+    assert calendar.wish(1.5).promised_s == pytest.approx(40 * 0.0101)
+
+
+def test_half_a_slot_is_half_a_promise():
+    calendar = leased_from(FakeRedis(100.0), now=10.0)
+    calendar.reserve(9.0, 0.5, priority=False)
+    assert calendar.wish(9.0).promised_s == pytest.approx(100 * 0.0101)
+
+
+def test_a_priority_slot_is_promised_at_the_far_end_of_the_calendar():
+    calendar = LeasedCalendar(SETTINGS, rate_per_s=100, now=0.0, on_need=lambda: None)
+    calendar.leased(Lease(0.0, 50.0, 10, 0.1, 5, 0, 60.0))
+    assert calendar.reserve(0.0, 1.0, priority=True) == 0.1
+    assert calendar.wish(5.0).promised_s == pytest.approx(15 * 0.0101), "not due before 60"
+
+
+def test_what_it_promised_alone_counts_at_the_rate_of_the_fleet():
+    """Its slots are further apart then, but they take no more of the fleet's calendar."""
+    calendar = LeasedCalendar(SETTINGS, rate_per_s=100, now=0.0, on_need=lambda: None)
+    calendar.set_fleet(100, nodes=4)
+    calendar.go_alone(0.0)
+    slots = [calendar.reserve(0.0, 1.0, priority=False) for _ in range(200)]
+    promised = sum(slot > 0 for slot in slots)
+    calendar.rejoin()
+    assert calendar.wish(0.0).promised_s == pytest.approx(promised * 0.0101)
+    assert calendar.wish(0.0).hint == pytest.approx(slots[-1] + 4 * 0.0101)

@@ -44,3 +44,13 @@ def test_a_redis_that_goes_away_again_leaves_nobody_with_more_than_its_share(mus
     assert muster.nodes == 3
     muster.heard(1, 106.0)
     assert not muster.complete, "the time to come back begins anew"
+
+
+def test_a_node_that_has_heard_nothing_takes_the_number_it_is_told():
+    muster = Muster(TIMEOUT_S, nodes=4)
+    assert muster.nodes == 4
+    muster.lost()  # Redis was not there at the start
+    muster.heard(1, 0.0)
+    assert (muster.nodes, muster.complete) == (4, False)
+    muster.heard(1, TIMEOUT_S)
+    assert (muster.nodes, muster.complete) == (1, True)
