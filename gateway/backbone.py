@@ -31,7 +31,7 @@ from gateway.stream.provision import (
 )
 from gateway.stream.publisher import Publisher
 from gateway.stream.rights import Role
-from gateway.stream.store_watch import StoreWatch
+from gateway.stream.store_watch import StoreWatch, StreamTrouble
 from gateway.streams import embedded_server, stream_settings
 from gateway.telemetry.metrics import Metrics
 
@@ -78,6 +78,7 @@ class Backbone:
         self._hear = hear
         self._rng = rng
         self._store = StoreWatch()
+        self._kept_trouble = StreamTrouble()
         self._durability: Durability = "unverified"
         self._version = ""
         self._on_failure = on_failure
@@ -124,7 +125,16 @@ class Backbone:
             return "no_stream"
         if not self._ready.is_set():
             return "starting"
-        return self._publisher.trouble
+        return self._stream_trouble
+
+    @property
+    def _stream_trouble(self) -> str | None:
+        publisher = self._publisher
+        return self._kept_trouble.observe(
+            publisher.trouble,
+            stored=publisher.stored_messages,
+            pending=publisher.pending_messages,
+        )
 
     def start(self) -> None:
         """Begin: start or reach the server, have the streams as they should be, and watch them."""
@@ -213,14 +223,14 @@ class Backbone:
                 _log.error("disk_unreadable", directory=str(directory), error=str(exc))  # whole
                 continue
             was_full = self._store.full
-            restart = self._store.observe(self._publisher.trouble, free, time.monotonic())
+            restart = self._store.observe(self._stream_trouble, free, time.monotonic())
             if self._store.full and not was_full:
                 _log.error("disk_full", directory=str(directory), free_bytes=free)
-            if was_full and not self._store.full:
-                _log.warning("disk_has_room", directory=str(directory), free_bytes=free)
             if restart:
-                _log.warning("nats_server_silent", action="restart", free_bytes=free)
+                event = "disk_has_room" if was_full else "nats_server_silent"
+                _log.warning(event, action="restart", free_bytes=free)
                 await self.server.restart()
+                self._store.restarted()
 
     async def _provision(self, link: NatsLink) -> None:
         """Create or check the streams, until it succeeds or they cannot be used.

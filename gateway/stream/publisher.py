@@ -99,6 +99,8 @@ class Publisher:
         self._strategy = Strategy.PLAIN
         self._recent_s: list[float] = []
         self._last_reason = ""
+        self.stored_messages = 0
+        """Messages that JetStream has acknowledged to this process. A look-up stores nothing."""
         self.pending_messages = 0
         self.pending_bytes = 0
         self.standings = Standings(limits.duplicate_window_s)
@@ -400,6 +402,7 @@ class Publisher:
             duplicates = verdicts.count(Verdict.DUPLICATE) - compared
         else:
             duplicates = int(answer is not None and answer.verdict is Verdict.DUPLICATE)
+        self.stored_messages += settled
         self._recent_s.append(took_s)
         self._observer.batch_settled(batch.kind.value, settled, duplicates, took_s)
 

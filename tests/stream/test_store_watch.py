@@ -1,38 +1,60 @@
 import pytest
 
-from gateway.stream.store_watch import StoreWatch
+from gateway.stream.store_watch import StoreWatch, StreamTrouble
 
-FULL, ROOM = 1_000, 1 << 30
+FULL, SOME, ROOM = 1_000, 2 << 20, 1 << 30
 
 
 def observe(watch, *, trouble, free, seconds, start=0.0):
-    """Two looks a second; when a restart was asked for."""
-    looks = [start + step / 2 for step in range(int(seconds * 2))]
-    return [now for now in looks if watch.observe(trouble, free, now)]
+    """Two looks a second; when a restart was asked for, and made."""
+    times = []
+    for step in range(int(seconds * 2)):
+        now = start + step / 2
+        if watch.observe(trouble, free, now):
+            times.append(now)
+            watch.restarted()
+    return times
 
 
 def test_a_healthy_stream_is_left_alone():
     assert not observe(StoreWatch(), trouble=None, free=ROOM, seconds=1_000)
 
 
-def test_a_full_disk_is_waited_for_and_room_starts_the_server_once():
+@pytest.mark.parametrize(
+    "trouble", [None, "stream_timeout", "stream_slow", "nats_disconnected", "stream_limits"]
+)
+def test_a_full_disk_is_waited_for_and_room_starts_the_server_once_whatever_was_seen(trouble):
+    """A moment without trouble at the wrong time must not leave a stopped stream behind."""
     watch = StoreWatch()
-    assert not observe(watch, trouble="stream_timeout", free=FULL, seconds=1_000)
+    assert not observe(watch, trouble="stream_timeout", free=FULL, seconds=500)
     assert watch.full
-    assert observe(watch, trouble="stream_timeout", free=ROOM, seconds=50, start=1_000) == [1_000]
+    assert not observe(watch, trouble=trouble, free=SOME, seconds=500, start=500)
+    assert watch.full
+    assert observe(watch, trouble=trouble, free=ROOM, seconds=50, start=1_000) == [1_000]
+    assert not watch.full
+    assert not observe(watch, trouble=None, free=SOME, seconds=50, start=1_050)
     assert not watch.full
 
 
-def test_a_moment_of_silence_is_waited_out():
+def test_it_is_full_until_the_restart_is_made():
     watch = StoreWatch()
-    watch.observe("stream_timeout", FULL, 0.0)
-    assert not watch.observe("stream_timeout", ROOM, 1.0)
-    assert watch.observe("stream_timeout", ROOM, 4.0)
+    watch.observe(None, FULL, 0.0)
+    assert watch.observe(None, ROOM, 1.0)
+    assert watch.full
+    watch.restarted()
+    assert not watch.full
 
 
 def test_a_long_silence_ends_in_restarts_ever_more_seldom():
     times = observe(StoreWatch(), trouble="stream_slow", free=ROOM, seconds=1_000)
-    assert times == [120.0, 360.0, 840.0]
+    assert times == [120.0, 360.5, 841.0]
+
+
+def test_what_is_stored_in_between_starts_the_patience_anew():
+    watch = StoreWatch()
+    assert not observe(watch, trouble="stream_slow", free=ROOM, seconds=119)
+    watch.observe(None, ROOM, 119.0)
+    assert observe(watch, trouble="stream_slow", free=ROOM, seconds=130, start=120) == [240.0]
 
 
 @pytest.mark.parametrize("trouble", ["nats_disconnected", "stream_limits", "stream_no_responders"])
@@ -40,31 +62,27 @@ def test_what_a_restart_does_not_cure_gets_none(trouble):
     assert not observe(StoreWatch(), trouble=trouble, free=ROOM, seconds=1_000)
 
 
-def test_a_little_room_is_not_enough():
-    watch = StoreWatch()
-    observe(watch, trouble="stream_timeout", free=FULL, seconds=10)
-    assert not observe(watch, trouble="stream_timeout", free=2 << 20, seconds=1_000, start=10)
-    assert watch.full
+def test_trouble_is_kept_until_something_is_stored():
+    """A pause between attempts, or a look-up that is answered, is no progress."""
+    trouble = StreamTrouble()
+    assert trouble.observe(None, stored=5, pending=3) is None
+    assert trouble.observe("stream_slow", stored=5, pending=3) == "stream_slow"
+    assert trouble.observe(None, stored=5, pending=3) == "stream_slow"
+    assert trouble.observe(None, stored=5, pending=2) == "stream_slow"
+    assert trouble.observe("stream_timeout", stored=5, pending=3) == "stream_timeout"
+    assert trouble.observe(None, stored=6, pending=2) is None
+    assert trouble.observe(None, stored=6, pending=2) is None
 
 
-def test_a_full_disk_is_full_whatever_the_publisher_sees_until_there_is_real_room():
-    """While nothing is sent, nothing fails: that is no reason to admit anybody."""
-    watch = StoreWatch()
-    for trouble in ("stream_timeout", None, "nats_disconnected", None):
-        observe(watch, trouble=trouble, free=FULL, seconds=10)
-        assert watch.full
-        observe(watch, trouble=trouble, free=2 << 20, seconds=10)
-        assert watch.full
-    watch.observe(None, 16 << 20, 100.0)
-    assert not watch.full
-    watch.observe(None, 2 << 20, 101.0)
-    assert not watch.full
+def test_with_nothing_to_store_there_is_no_trouble_to_keep():
+    trouble = StreamTrouble()
+    trouble.observe("stream_slow", stored=5, pending=3)
+    assert trouble.observe(None, stored=5, pending=0) is None
+    assert trouble.observe(None, stored=5, pending=1) is None
 
 
-def test_a_disk_that_had_room_again_before_it_mattered_is_forgotten():
-    watch = StoreWatch()
-    watch.observe(None, FULL, 0.0)
-    assert watch.full
-    watch.observe(None, ROOM, 1.0)
-    assert not watch.full
-    assert not observe(watch, trouble="stream_timeout", free=ROOM, seconds=30, start=2)
+def test_a_connection_that_is_back_is_no_trouble():
+    trouble = StreamTrouble()
+    trouble.observe("stream_slow", stored=5, pending=3)
+    assert trouble.observe("nats_disconnected", stored=5, pending=3) == "nats_disconnected"
+    assert trouble.observe(None, stored=5, pending=3) is None
