@@ -13,6 +13,8 @@ from support.waiting import eventually, within
 from support.wire import message, raw_device
 
 from clients import BackoffSettings, Device
+from gateway.stream.nats_server import url_file
+from gateway.stream.rights import Role
 
 QUICK = BackoffSettings(first_retry_ms=20, base_ms=10, cap_ms=100, stable_ms=1_000)
 
@@ -95,7 +97,7 @@ async def test_who_connects_in_a_hold_is_told(tmp_path):
 
 
 async def test_a_full_store_holds_and_room_resumes(tmp_path):
-    settings = {"stream__events__max_bytes": 20_000, "stream__deny_purge": False}
+    settings = {"stream__events__max_bytes": 20_000}
     async with running_gateway(tmp_path, publish__retry_ms=20, **settings) as gateway:
         async with raw_device(gateway) as device:
             seq = 0
@@ -105,8 +107,11 @@ async def test_a_full_store_holds_and_room_resumes(tmp_path):
                     await device.say({"seq": seq, "type": "t", "data": "x" * 2_000})
                 await asyncio.sleep(0.02)
             await eventually(lambda: gateway.not_ready() == "stream_limits")
-            client = gateway._backbone.client
-            await client.jetstream().purge_stream("EVENTS")
+            operator = await connect(url_file(tmp_path, Role.OPERATORS).read_text().strip())
+            config = (await operator.jetstream().stream_info("EVENTS")).config
+            config.max_bytes = 10**7
+            await operator.jetstream().update_stream(config)
+            await operator.close()
             await device.hear_ack(seq)
             await eventually(lambda: gateway.not_ready() is None)
     assert gateway.metrics.value("tidegate_publish_retried_total", {"reason": "limits"}) > 0
