@@ -8,6 +8,8 @@
   one and a half first_retry_ms after the gateway is back. Longer silence is a failure each time.
   A device that holds a ticket asks again sooner: its slot is now, another node may honour it, and
   the calendar has spread those who hold one.
+- A refused credential: the gateway may learn a new key within seconds. For the first 15 s the
+  device asks about once in first_retry_ms, as above. It counts as a failure all the same.
 - Failures: exponential with full jitter, drawn after the cap, so that late attempts stay spread
   (AWS, "Exponential Backoff and Jitter"; jitter drawn before the cap makes them all equal). Never
   spread over less than first_retry_ms: what happens to a device may happen to its whole fleet.
@@ -25,13 +27,18 @@ TOLD_MS_MAX: Final = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class BackoffSettings:
-    """Times in milliseconds. Silence for up to `restart_ms` is taken for a gateway's restart."""
+    """Times in milliseconds.
+
+    Silence for up to `restart_ms` is taken for a gateway's restart, a refused credential for up to
+    `doubt_ms` for a key that the gateway does not know yet.
+    """
 
     first_retry_ms: int = 2_000
     base_ms: int = 500
     cap_ms: int = 60_000
     stable_ms: int = 30_000
     restart_ms: int = 60_000
+    doubt_ms: int = 15_000
 
 
 class ReconnectPolicy:
@@ -45,6 +52,8 @@ class ReconnectPolicy:
         self._silence_ms = 0.0
         self._silences = 0
         self._restarting = False
+        self._doubt_ms = 0.0
+        self._doubted = False
         self._floor_ms: int | None = None
         self._ticket: str | None = None
         self._fresh = True
@@ -72,7 +81,7 @@ class ReconnectPolicy:
         """Nobody answered an attempt: no route, a closed port, a timeout after `lasted_ms`."""
         self._silence_ms += lasted_ms
         self._silences += 1
-        self._fresh = False
+        self._fresh = self._doubted = False
         self._restarting = self._silence_ms < self._settings.restart_ms
         if not self._restarting:
             self._failures += 1
@@ -80,14 +89,19 @@ class ReconnectPolicy:
     def failed(self) -> None:
         """An attempt or a session failed: refused for good, or answered by no gateway."""
         self._failures += 1
-        self._fresh = self._restarting = False
+        self._fresh = self._restarting = self._doubted = False
+
+    def distrusted(self) -> None:
+        """The gateway does not believe the credential."""
+        self.failed()
+        self._doubted = self._doubt_ms < self._settings.doubt_ms
 
     def refused(self, retry_ms: int | None, ticket: str | None) -> None:
         """An attempt was refused with a time, and perhaps a ticket for a slot."""
         self._heard()
         self._floor_ms = None if retry_ms is None else _bounded(retry_ms)
         self._ticket = ticket
-        self._fresh = False
+        self._fresh = self._doubted = False
         if ticket is None:
             self._failures += 1
 
@@ -122,11 +136,14 @@ class ReconnectPolicy:
         self._fresh = False
         if self._silences:
             self._silence_ms += jitter_ms
+        if self._doubted:
+            self._doubt_ms += jitter_ms
         return (floor_ms or 0) + jitter_ms
 
     def opened(self) -> None:
         """The attempt succeeded; a ticket is used up."""
         self._heard()
+        self._doubt_ms, self._doubted = 0.0, False
         self._ticket = None
 
     def _heard(self) -> None:
@@ -138,6 +155,8 @@ class ReconnectPolicy:
         settings, first_retry_ms = self._settings, self._first_retry_ms
         if self._fresh:
             return self._rng.uniform(0, first_retry_ms)
+        if self._doubted:
+            return self._rng.uniform(first_retry_ms / 2, first_retry_ms * 3 / 2)
         if self._restarting and not self._failures:
             soon_ms = settings.base_ms * 2 ** min(self._silences, 20)
             if self._ticket is not None and soon_ms < first_retry_ms:

@@ -138,7 +138,10 @@ class Supervisor:
         if refusal.meaning is Meaning.CREDENTIAL:
             gear.urls.lives()
             gear.wallet.refused(refusal.detail or refusal.error)
-        elif refusal.meaning is Meaning.POINTLESS:
+            gear.policy.distrusted()
+            gear.status.trouble(f"{url} says {refusal}")
+            return
+        if refusal.meaning is Meaning.POINTLESS:
             if gear.urls.pointless():
                 raise Unreachable(f"{url}: {refusal.error}: {refusal.detail}")
         else:

@@ -117,6 +117,44 @@ def test_after_failures_silence_is_no_excuse_to_come_sooner_or_later():
     assert 57_000 < max(waits) <= 60_000
 
 
+@pytest.mark.parametrize("known_at_s", [0.5, 5.0, 10.0])
+def test_a_key_that_the_gateway_learns_late_brings_all_back_soon(known_at_s):
+    for seed in range(300):
+        device, now_s, knocks = policy(seed), 0.0, 1
+        device.next_delay_ms()
+        while now_s < known_at_s:
+            device.distrusted()
+            now_s += device.next_delay_ms() / 1_000
+            knocks += 1
+        assert now_s <= known_at_s + 3
+        assert knocks <= 2 + known_at_s
+        assert device.failures == knocks - 1, "each counts"
+
+
+def test_a_credential_that_is_refused_for_good_backs_off():
+    late = []
+    for seed in range(300):
+        device, now_s = policy(seed), 0.0
+        while now_s < 30:
+            device.distrusted()
+            now_s += device.next_delay_ms() / 1_000
+        device.distrusted()
+        late.append(device.next_delay_ms())
+    assert max(late) > 55_000
+    assert 25_000 < sum(late) / len(late) < 35_000
+
+
+def test_other_failures_do_not_wait_as_for_a_key():
+    waits = []
+    for seed in range(200):
+        device = policy(seed)
+        for _ in range(8):
+            device.distrusted()
+        device.failed()
+        waits.append(device.next_delay_ms())
+    assert max(waits) > 55_000
+
+
 def test_an_end_of_its_own_is_no_failure():
     device = policy()
     device.next_delay_ms()
