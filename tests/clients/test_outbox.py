@@ -370,12 +370,16 @@ def rows(database):
 # The file
 
 
-def test_a_second_opening_is_refused_in_the_words_of_the_matter(open_box, tmp_path):
+def test_a_second_opening_is_refused_in_the_words_of_the_matter(open_box, tmp_path, monkeypatch):
+    monkeypatch.setattr("clients.outbox_file._BUSY_TIMEOUT_S", 0.05)
     outbox = open_box()
     with pytest.raises(OutboxError, match="box is open already"):
         open_box()
     # The refused opening must not have released the lock of the first (POSIX locks would be).
-    code = "import sys; from clients.outbox import Outbox; Outbox(sys.argv[1])"
+    code = (
+        "import sys; from clients import outbox, outbox_file; outbox_file._BUSY_TIMEOUT_S = 0.05;"
+        "outbox.Outbox(sys.argv[1])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "box")],
         capture_output=True,
