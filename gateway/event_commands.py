@@ -223,3 +223,8 @@ def _bytes_of(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as exc:
         raise SchemaError(f"{path}: {os.strerror(exc.errno or 0)}") from exc
+
+
+app: Final = typer.Typer()
+app.command()(sink)
+app.add_typer(schema_app, name="schema")

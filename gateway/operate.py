@@ -45,7 +45,7 @@ async def ask(url: str, document: dict[str, Any] | None = None) -> dict[str, Any
     except aiohttp.InvalidURL:
         raise OperateError(f"{url}: not a URL; it must be like http://127.0.0.1:9090") from None
     except aiohttp.ClientConnectorError as exc:
-        raise NobodyListens(f"{url}: {exc}") from None
+        raise NobodyListens(f"{url}: cannot connect: {exc.os_error}") from None
     except (aiohttp.ClientError, OSError, ValueError) as exc:
         raise OperateError(f"{url}: {exc or type(exc).__name__}") from None
     if not isinstance(answer, dict):

@@ -1,13 +1,14 @@
 """What the commands share: options, settings with an error in words, and how a command fails."""
 
+import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from gateway.settings import Settings, SettingsError, load_settings
-from gateway.telemetry.logs import hide
+from gateway.settings import Settings, SettingsError, load_settings, secrets_of
+from gateway.telemetry.hiding import hide
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file.", dir_okay=False)]
 DataDir = Annotated[
@@ -57,3 +58,17 @@ def moment_of(text: str | None) -> datetime | None:
     except ValueError:
         fail(f"--since {text!r}: neither 10m, 2h, 1d, `all` nor an RFC 3339 time")
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def say(message: str) -> None:
+    """A line for the person that waits, on standard error."""
+    typer.echo(f"tidegate: {message}", err=True)
+
+
+def configure_command_logs(settings: Settings, level: str) -> None:
+    """What goes wrong within a command, from `level` on, on standard error."""
+    from gateway.telemetry.logs import configure_logs  # noqa: PLC0415  # most commands log nothing
+
+    configure_logs(level, settings.log.format, secrets=secrets_of(settings))
+    # It warns of what nats-py answers whenever a server ends a TLS connection.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)

@@ -1,39 +1,15 @@
 """Structured logs on standard error: JSON lines for machines, colours for people."""
 
 import logging
-import re
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import structlog
 
+from gateway.telemetry.hiding import HIDDEN, SECRET_NAMES, hide
+
 Format = Literal["auto", "json", "console"]
-
-HIDDEN: Final = "[hidden]"
-_SECRET_NAMES: Final = re.compile(
-    r"password|secret|token|credential|authorization|tidegate-ticket", re.IGNORECASE
-)
-_SECRET_VALUES: Final = re.compile(
-    r"(?P<url>\b[A-Za-z][A-Za-z0-9+.-]*://)[^/\s@]+@"  # user, password or token in a URL
-    r"|\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?"  # a JWT, or its first two parts
-    r"|(?P<bearer>\b[Bb]earer[ .])[^\s'\",;]{8,}"  # a credential in a header or a subprotocol
-    r"|(?P<ticket>\b[Tt]idegate-[Tt]icket['\"]?[:,]\s*['\"]?)[^\s'\",;]+"
-)
-_KNOWN_CHARS_MIN: Final = 6
-"""Hiding every occurrence of a shorter secret would garble the log, and hide nothing."""
-
-
-def hide(text: str, known: Iterable[str] = ()) -> str:
-    """`text` without what looks like a secret, and without the secrets that are known."""
-    for secret in known:
-        if len(secret) >= _KNOWN_CHARS_MIN:
-            text = text.replace(secret, HIDDEN)
-    return _SECRET_VALUES.sub(_hidden, text)
-
-
-def _hidden(found: re.Match[str]) -> str:
-    return (found["url"] or found["bearer"] or found["ticket"] or "") + HIDDEN
 
 
 class SecretNet:
@@ -50,7 +26,7 @@ class SecretNet:
         self, _logger: Any, _method: str, event: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
         for name, value in event.items():
-            if name != "event" and _SECRET_NAMES.search(name) and not _is_plain(value):
+            if name != "event" and SECRET_NAMES.search(name) and not _is_plain(value):
                 event[name] = HIDDEN
             else:
                 event[name] = self._clean(value)
@@ -64,7 +40,7 @@ class SecretNet:
             return hide(value, self._known)
         if isinstance(value, Mapping):
             return {
-                key: HIDDEN if _SECRET_NAMES.search(str(key)) else self._clean(each)
+                key: HIDDEN if SECRET_NAMES.search(str(key)) else self._clean(each)
                 for key, each in value.items()
             }
         if isinstance(value, (list, tuple, set, frozenset)):

@@ -4,7 +4,8 @@ import logging
 import pytest
 import structlog
 
-from gateway.telemetry.logs import SecretNet, configure_logs, hide
+from gateway.telemetry.hiding import hide
+from gateway.telemetry.logs import SecretNet, configure_logs
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ2ZWgtMSJ9.c2lnbmF0dXJl"
 

@@ -1,0 +1,1 @@
+"""The commands of `tidegate`, a module each: what one needs, no other waits for."""

@@ -1,0 +1,86 @@
+"""`tidegate token` and `tidegate device`: a device at the terminal."""
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from clients import DeviceError
+from clients.terminal import TerminalOptions, serve_terminal
+from gateway import development
+from gateway.session.grammar import is_token
+from gateway.terminal import DataDir, fail, settings_of
+
+_DEVICE_URL: Final = "ws://127.0.0.1:8080/v1/device"
+
+
+app: Final = typer.Typer()
+
+
+@app.command()
+def token(
+    device: Annotated[str, typer.Argument(help="Device id, the `sub` of the credential.")],
+    data_dir: DataDir = None,
+    tenant: Annotated[str, typer.Option(help="Tenant.")] = "default",
+    group: Annotated[str, typer.Option(help="Site or depot.")] = "default",
+    urgent: Annotated[bool, typer.Option(help="First in a storm.")] = False,
+    hours: Annotated[float, typer.Option(help="Until it expires.", min=0.001)] = 24.0,
+) -> None:
+    """Mint a development credential for DEVICE."""
+    for name, value in (("DEVICE", device), ("--tenant", tenant), ("--group", group)):
+        if not is_token(value):
+            fail(f"{name} must match [A-Za-z0-9_-]{{1,64}}")
+    claims = {"tenant": tenant, "group": group, "class": "urgent" if urgent else "normal"}
+    directory = settings_of(None, {"nats.data_dir": data_dir}).nats.data_dir
+    lifetime_s = max(1, int(hours * 3600))
+    typer.echo(development.mint(directory, device, lifetime_s=lifetime_s, claims=claims))
+
+
+@app.command()
+def device(
+    device: Annotated[str, typer.Argument(help="Device id.")],
+    url: Annotated[
+        list[str] | None, typer.Option(help="Gateway; may be repeated, the one that lives is kept.")
+    ] = None,
+    credential: Annotated[
+        str | None, typer.Option("--credential", help="JWT; a development one without.")
+    ] = None,
+    outbox: Annotated[
+        Path | None, typer.Option(help="Outbox file; DEVICE.outbox in the data directory without.")
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of the authorities that vouch for wss:// gateways."),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Be a device: a JSON line on stdin is a message, acks and commands come out.
+
+    A line is {"type":"battery.low","data":{...}}, or {"result":{"id":"..","ok":true,"data":..}} to
+    answer a command. Ends when stdin has ended and everything is acknowledged, or on SIGINT or
+    SIGTERM: what is not acknowledged stays in the outbox.
+    """
+    if not is_token(device):
+        fail("DEVICE must match [A-Za-z0-9_-]{1,64}")
+    directory = settings_of(None, {"nats.data_dir": data_dir}).nats.data_dir
+    if credential is None:
+        credential = development.mint(directory, device, lifetime_s=86_400, claims={})
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = outbox if outbox is not None else directory / f"{device}.outbox"
+    options = TerminalOptions(url or [_DEVICE_URL], credential, path, _trusting(ca))
+    try:
+        code = asyncio.run(serve_terminal(options))
+    except DeviceError as exc:
+        fail(str(exc))
+    raise typer.Exit(code)
+
+
+def _trusting(ca: Path | None) -> ssl.SSLContext | None:
+    if ca is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as exc:  # an ssl.SSLError is one
+        fail(f"--ca {ca}: {exc.strerror or exc}")

@@ -1,0 +1,88 @@
+"""`tidegate simulate` and `tidegate storm`: what is in `loadtest`."""
+
+import importlib.util
+import os
+import sys
+from typing import Annotated, Final
+
+import typer
+
+from gateway.terminal import fail, say
+
+app: Final = typer.Typer()
+
+
+@app.command()
+def simulate(
+    devices: Annotated[int, typer.Option(help="Devices that lose their connection.", min=1)],
+    rate: Annotated[float, typer.Option(help="R, admissions a second.", min=0.001)] = 500.0,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="How they come back; may be repeated.")
+    ] = None,
+    within: Annotated[
+        float | None, typer.Option(help="Find the R that recovers within so many seconds.")
+    ] = None,
+    burst: Annotated[float, typer.Option(help="Admissions at once.", min=1)] = 100.0,
+    refusals: Annotated[float, typer.Option(help="Knocks refused a second.", min=1)] = 1_000.0,
+    rtt_ms: Annotated[float, typer.Option(help="Round trip.", min=0)] = 100.0,
+    lateness_ms: Annotated[float, typer.Option(help="At most so late for a slot.", min=0)] = 50.0,
+    clock_error: Annotated[float, typer.Option(help="Share clocks are off.", min=0, max=0.5)] = 0.0,
+    no_shows: Annotated[float, typer.Option(help="Share never coming back.", min=0, max=1)] = 0.0,
+    nodes: Annotated[int, typer.Option(help="Nodes that share R.", min=1)] = 1,
+    fail_node_at: Annotated[
+        float | None, typer.Option(help="A node dies then, seconds after the drop.")
+    ] = None,
+    down: Annotated[
+        float, typer.Option(help="All nodes restart: nobody answers for so many seconds.", min=0)
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
+) -> None:
+    """What an outage will do, in virtual time: how long, how many knocks, what peak, what rate."""
+    from loadtest import simulator  # noqa: PLC0415  # nothing that serves needs it
+    from loadtest.policies import POLICIES  # noqa: PLC0415  # as above
+
+    chosen = policy or ["ticket"]
+    for name in chosen:
+        if name not in POLICIES:
+            fail(f"--policy {name}: there are {', '.join(POLICIES)}")
+    if fail_node_at is not None and nodes == 1:
+        fail("--fail-node-at needs --nodes of 2 or more: somebody must be left")
+    plans = [
+        simulator.StormPlan(
+            devices=devices,
+            rate_per_s=rate,
+            policy=name,
+            burst=burst,
+            refusals_per_s=refusals,
+            rtt_s=rtt_ms / 1000,
+            lateness_s=lateness_ms / 1000,
+            clock_error=clock_error,
+            no_shows=no_shows,
+            nodes=nodes,
+            fail_node_at_s=fail_node_at,
+            down_s=down,
+            seed=seed,
+        )
+        for name in chosen
+    ]
+    say(f"simulating {devices:,} devices, {', '.join(chosen)}; a million take about a minute")
+    if within is not None:
+        for plan in plans:
+            needed = simulator.rate_for(plan, within)
+            typer.echo(f"{plan.policy}: R = {needed:,.0f}/s brings all in within {within:g} s")
+        return
+    simulator.show([simulator.simulate(plan) for plan in plans])
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def storm(context: typer.Context) -> None:
+    """A reconnection storm on real sockets, with a verdict and a report; `--help` for scenarios."""
+    if importlib.util.find_spec("locust") is None:
+        fail("locust is missing: pip install 'tidegate[loadtest]'")
+    # In the place of this process: gevent changes how a process waits, and signals reach it. `-P`,
+    # or a `cmd.py` in the user's directory would be imported in place of Python's own.
+    command = [sys.executable, "-P", "-m", "loadtest.lab", *context.args]
+    os.execv(sys.executable, command)  # noqa: S606  # our own module

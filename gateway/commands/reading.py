@@ -1,0 +1,66 @@
+"""`tidegate tail`."""
+
+import signal
+import sys
+from typing import Annotated, Final
+
+import nats.errors
+import typer
+
+from gateway import following, foreground
+from gateway.session.grammar import is_message_type, is_token
+from gateway.stream.errors import StreamError
+from gateway.stream.replay import ReplayFilter
+from gateway.terminal import (
+    Config,
+    DataDir,
+    configure_command_logs,
+    fail,
+    moment_of,
+    say,
+    settings_of,
+)
+
+app: Final = typer.Typer()
+
+
+@app.command()
+def tail(
+    device: Annotated[str | None, typer.Option(help="Only this device.")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="Only this message type.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Replay from then: 10m, 2h, 1d ago, `all`, or an RFC 3339 time."),
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant.")] = None,
+    dead_letters: Annotated[bool, typer.Option(help="The dead letters instead.")] = False,
+    follow: Annotated[bool, typer.Option(help="Go on with what comes; else stop.")] = True,
+    config: Config = None,
+    nats_url: Annotated[list[str] | None, typer.Option(help="NATS server of yours.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Follow what is stored, or replay it, one JSON line a message."""
+    for name, value in (("--device", device), ("--tenant", tenant)):
+        if value is not None and not is_token(value):
+            fail(f"{name} must match [A-Za-z0-9_-]{{1,64}}")
+    if type_ is not None and not is_message_type(type_):
+        fail("--type is one to eight tokens [A-Za-z0-9_-]{1,64} joined by dots")
+    begin = moment_of(since)
+    wanted = ReplayFilter(
+        tenant=tenant,
+        device=device,
+        message_type=type_,
+        since=begin,
+        new_only=since is None and follow,
+        dead_letters=dead_letters,
+    )
+    urls = tuple(nats_url) if nats_url else None
+    settings = settings_of(config, {"nats.urls": urls, "nats.data_dir": data_dir})
+    configure_command_logs(settings, "warning")
+    try:
+        foreground.run(following.follow(settings, wanted, go_on=follow, say=say))
+    except BrokenPipeError:  # `tidegate tail | head`
+        following.leave_pipe()
+        sys.exit(128 + signal.SIGPIPE)
+    except (nats.errors.Error, StreamError, OSError) as exc:
+        fail(f"NATS: {exc or type(exc).__name__}")

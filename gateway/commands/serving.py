@@ -1,0 +1,90 @@
+"""`tidegate serve`."""
+
+import contextlib
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import nats.errors
+import typer
+import uvloop
+
+from gateway.admission.errors import AdmissionError
+from gateway.app import Gateway
+from gateway.cluster.errors import ClusterError
+from gateway.edge.errors import EdgeError
+from gateway.errors import GatewayError
+from gateway.events.errors import EventsError
+from gateway.ops.errors import OpsError
+from gateway.settings import SettingsError, secrets_of
+from gateway.stream.errors import StreamError
+from gateway.telemetry.logs import configure_logs
+from gateway.terminal import Config, DataDir, fail, settings_of
+
+app: Final = typer.Typer()
+
+
+@app.command()
+def serve(
+    config: Config = None,
+    port: Annotated[int | None, typer.Option(help="Devices' port; 0 for a free one.")] = None,
+    ops_port: Annotated[int | None, typer.Option(help="Ops port; 0 for a free one.")] = None,
+    nats_url: Annotated[
+        list[str] | None, typer.Option(help="NATS server of yours; may be repeated.")
+    ] = None,
+    data_dir: DataDir = None,
+    hint: Annotated[bool, typer.Option(help="Print how to connect a device.")] = False,
+) -> None:
+    """Run the gateway, with an embedded NATS server unless --nats-url is given."""
+    settings = settings_of(
+        config,
+        {
+            "server.port": port,
+            "ops.port": ops_port,
+            "nats.urls": tuple(nats_url) if nats_url else None,
+            "nats.data_dir": data_dir,
+        },
+    )
+    configure_logs(settings.log.level, settings.log.format, secrets=secrets_of(settings))
+
+    async def run() -> None:
+        gateway = Gateway(settings)
+        await gateway.run(on_ready=_print_hint if hint else None)
+
+    try:
+        uvloop.run(run())
+    except (
+        SettingsError,
+        AdmissionError,
+        ClusterError,
+        EdgeError,
+        EventsError,
+        GatewayError,
+        OpsError,
+        StreamError,
+        nats.errors.Error,
+    ) as exc:
+        fail(str(exc))
+    except OSError as exc:
+        fail(str(exc))
+
+
+def _print_hint(gateway: Gateway) -> None:
+    """How to connect a device, ready to paste."""
+    program = f"{Path(sys.argv[0]).parent}/tidegate" if "/" in sys.argv[0] else "tidegate"
+    with contextlib.suppress(ValueError):
+        program = str(Path(program).resolve().relative_to(Path.cwd()))
+    directory = gateway.data_dir
+    option = f" --data-dir {shlex.quote(str(directory))}"
+    data_dir = "" if directory == Path(".tidegate") else option
+    message = '{"type":"battery.low","data":{"soc":7}}'
+    typer.echo(
+        f"\nTidegate serves devices on port {gateway.port}; "
+        f"metrics: http://127.0.0.1:{gateway.ops_port}/metrics\n"
+        f"Connect a device (paste into another terminal):\n\n"
+        f"  echo '{message}' | {shlex.quote(program)} device veh-1 "
+        f"--url ws://127.0.0.1:{gateway.port}/v1/device{data_dir}\n\n"
+        f"Read back what is stored:\n\n"
+        f"  {shlex.quote(program)} tail --since all --no-follow{data_dir}\n"
+    )

@@ -1,0 +1,42 @@
+"""`tidegate provision`."""
+
+from typing import Annotated, Final
+
+import nats.errors
+import typer
+
+from gateway import foreground
+from gateway.errors import GatewayError
+from gateway.stream.errors import StreamError
+from gateway.streams import provision_streams
+from gateway.terminal import Config, DataDir, fail, settings_of
+
+app: Final = typer.Typer()
+
+
+@app.command()
+def provision(
+    plan: Annotated[bool, typer.Option("--plan", help="Show the changes; the default.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Make the changes.")] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Also those that delete stored messages.")
+    ] = False,
+    config: Config = None,
+    nats_url: Annotated[list[str] | None, typer.Option(help="NATS server of yours.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show how the streams differ from the settings, or make them as the settings want.
+
+    Starts the embedded NATS if no gateway runs. Ends with 1 if differences are left.
+    """
+    if plan and apply:
+        fail("give --plan or --apply")
+    urls = tuple(nats_url) if nats_url else None
+    settings = settings_of(config, {"nats.urls": urls, "nats.data_dir": data_dir})
+    work = provision_streams(settings, make=apply, accept_loss=accept_loss, say=typer.echo)
+    try:
+        done = foreground.run(work)
+    except (GatewayError, StreamError, nats.errors.Error, OSError) as exc:
+        fail(str(exc) or type(exc).__name__)
+    else:
+        raise typer.Exit(0 if done else 1)
