@@ -9,7 +9,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.processes import GatewayProcess, spawned
+from support.children import spawned
+from support.processes import GatewayProcess
 from support.servers import free_port, mute_server, nats_server
 from support.tls import make_certificate
 from support.waiting import eventually

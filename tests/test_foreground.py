@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from support.processes import spawned
+from support.children import spawned
 
 SCRIPT = """
 import asyncio, sys, time
