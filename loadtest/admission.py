@@ -10,7 +10,7 @@ import random
 import socket
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack
 from functools import partial
 from time import monotonic
@@ -347,24 +347,42 @@ async def section_plain(bench: Bench) -> None:
 class Nodes:
     """Several gateways over one Redis and one nats-server."""
 
-    def __init__(self, bench: Bench, stack: ExitStack, count: int, rate: float) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        stack: ExitStack,
+        count: int,
+        rate: float,
+        *,
+        clocks: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """
+        Args:
+            bench: the run.
+            stack: ends the servers.
+            count: gateways.
+            rate: R.
+            clocks: the environment that gives `redis`, `0`, `1`, ... a clock of its own.
+        """
+        clocks = clocks or {}
         directory = bench.directory / f"fleet-{free_port()}"
-        self.redis = stack.enter_context(RedisServer(directory / "redis"))
+        self.redis = RedisServer(directory / "redis")
+        self.redis.more_environment = clocks.get("redis", {})
+        stack.enter_context(self.redis)
         nats = stack.enter_context(NatsServer(directory / "nats"))
-        self.gateways = [
-            stack.enter_context(
-                bench.gateway(
-                    nats__urls=nats.url,
-                    stream__durability="stream",
-                    cluster__redis_url=self.redis.url,
-                    admission__rate_per_s=rate,
-                    admission__rate_floor_per_s=rate,
-                    admission__burst=60,
-                    **_COLD,
-                )
+        self.gateways = []
+        for number in range(count):
+            gateway = bench.gateway(
+                nats__urls=nats.url,
+                stream__durability="stream",
+                cluster__redis_url=self.redis.url,
+                admission__rate_per_s=rate,
+                admission__rate_floor_per_s=rate,
+                admission__burst=60,
+                **_COLD,
             )
-            for _ in range(count)
-        ]
+            gateway.more_environment = clocks.get(str(number), {})
+            self.gateways.append(stack.enter_context(gateway))
 
     @property
     def ports(self) -> list[int]:

@@ -41,6 +41,8 @@ class StormLog:
     """Attempts without an answer: refused by the system, cut, timed out."""
     cut: int = 0
     """Sessions that ended although nobody here wanted them to."""
+    told_max_s: float = 0.0
+    """The longest time that a device was told to wait."""
 
     def now(self) -> float:
         return monotonic() - self.began
@@ -138,6 +140,8 @@ class StormDevice:
         if shown is not None and why == "rate":
             self._log.dishonoured += 1
         self._ports.append(self._ports.pop(0))
+        if retry is not None:
+            self._log.told_max_s = max(self._log.told_max_s, int(retry[1]) / 1000)
         self._policy.refused(
             int(retry[1]) if retry is not None else None,
             ticket[1].decode() if ticket is not None else None,

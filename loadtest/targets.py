@@ -56,13 +56,14 @@ class Target:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()
+        self.more_environment: Mapping[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
-        return os.environ
+        return {**os.environ, **self.more_environment}
 
     @property
     def pids(self) -> list[int]:
@@ -193,7 +194,6 @@ class GatewayServer(Target):
         super().__init__(directory)
         self.ops_port = free_port()
         self._settings = {"credentials__jwks_file": jwks_file, **settings}
-        self.more_environment: Mapping[str, str] = {}
 
     def command(self) -> list[str]:
         arguments = ["serve", "--port", str(self.port), "--ops-port", str(self.ops_port)]

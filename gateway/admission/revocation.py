@@ -6,6 +6,7 @@ like, and agree in the end. An undone revocation therefore stays in the list, as
 nobody can hold the revocation that it undid. Pure.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -38,6 +39,8 @@ class Revocation:
     def __post_init__(self) -> None:
         if bool(self.jti) == bool(self.device) or bool(self.device) != bool(self.tenant):
             raise ValueError("a revocation names a jti, or a tenant and device")
+        if not (math.isfinite(self.until) and math.isfinite(self.at)):
+            raise ValueError("the times of a revocation are finite")
 
     @property
     def key(self) -> Subject:

@@ -6,6 +6,7 @@ for when the link comes back, by registering everybody anew.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -20,6 +21,8 @@ _BATCH_MAX: Final = 500
 _FENCE_AHEAD: Final = 5_000_000
 """A fence so many microseconds ahead of fleet time is of a clock that was wrong."""
 _GATHER_S: Final = 0.02
+
+_FENCE: Final = re.compile(r"[0-9]{1,20}")
 
 DeviceKey = tuple[str, str]
 Fenced = tuple[DeviceKey, int]
@@ -83,7 +86,7 @@ class DeviceRegistry:
     def on_message(self, text: str) -> None:
         """`takeover <tenant>/<device> <fence>` from our channel."""
         match text.split(" "):
-            case ["takeover", name, fence] if "/" in name and fence.isdecimal():
+            case ["takeover", name, fence] if "/" in name and _FENCE.fullmatch(fence):
                 tenant, _, device = name.partition("/")
                 self._on_newer((tenant, device), int(fence))
             case _:

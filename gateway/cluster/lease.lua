@@ -38,7 +38,7 @@ if next_free - now > SLACK then
   for index = 1, #all, 2 do
     if all[index] ~= node then
       local seconds, last, at = string.match(all[index + 1], '^(%S+) (%S+) (%S+)$')
-      seconds, last, at = tonumber(seconds), tonumber(last), tonumber(at)
+      seconds, last, at = tonumber(seconds or '') or 0, tonumber(last or '') or 0, tonumber(at or '') or 0
       if last <= now then
         redis.call('HDEL', promises, all[index])
       else

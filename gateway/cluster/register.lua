@@ -10,7 +10,7 @@ for index = 4, #ARGV, 2 do
   local holder_fence, holder_node = 0, nil
   if holder then
     local found, node_found = string.match(holder, '^(%d+) (.+)$')
-    holder_fence, holder_node = tonumber(found), node_found
+    holder_fence, holder_node = tonumber(found or '') or 0, node_found
   end
   local counts = holder_node and holder_node ~= node and holder_fence <= fence_max
     and redis.call('ZSCORE', alive, holder_node)

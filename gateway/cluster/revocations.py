@@ -117,5 +117,5 @@ def parse_fact(text: str) -> Revocation | None:
             lifted=bool(document.get("lifted", False)),
             **{name: str(document.get(name, "")) for name in _NAMES},
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

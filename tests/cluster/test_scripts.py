@@ -289,6 +289,19 @@ def test_a_fence_of_a_clock_that_was_ahead_locks_nobody_out(client):
     assert client.hget("devices", "t/veh-2") == f"{now} a"
 
 
+def test_what_somebody_else_wrote_there_stops_nothing(client):
+    node = Node(client, "a")
+    node.beat()
+    now = int(time.time() * 1e6)
+    client.hset("devices", "t/veh", "nonsense")
+    assert node.register("t/veh", now) == []
+    client.hset("promises", "other", "nonsense")
+    client.hset("calendar", "next", "nonsense")
+    client.hset("calendar", "meter", "")
+    assert node.lease(1_000) > 5
+    assert node.lease(1, promised=20, until=time.time() + 20) > 5
+
+
 def test_a_dead_node_holds_no_device(client):
     node = Node(client, "a")
     node.beat()
