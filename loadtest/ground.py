@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 
+from loadtest.certificates import make_certificate
 from loadtest.credentials import Issuer
 from loadtest.errors import TargetError
 from loadtest.observations import Sample
@@ -33,6 +34,11 @@ class Visited:
     def __init__(self, ops_urls: Sequence[str], nats_url: str | None) -> None:
         self._ops_urls = ops_urls
         self._nats_url = nats_url
+
+    @property
+    def ca_file(self) -> Path | None:
+        """None: what the system trusts."""
+        return None
 
     def sample(self, now: float) -> Sample | None:
         """What their metrics pages say."""
@@ -63,6 +69,7 @@ class Ground:
         self.issuer = Issuer(directory / "jwks.json")
         self.gateways: list[GatewayServer] = []
         self.nats: NatsServer | None = None
+        self.certificate = make_certificate(directory / "tls") if scenario.tls else None
 
     def __enter__(self) -> Self:
         try:
@@ -93,6 +100,9 @@ class Ground:
         if scenario.nodes > 1:
             redis = self._stack.enter_context(RedisServer(directory / "redis"))
             settings["cluster__redis_url"] = redis.url
+        if self.certificate is not None:
+            files = self.certificate
+            settings |= {"tls__cert_file": files.cert, "tls__key_file": files.key}
         settings |= {key.replace(".", "__"): value for key, value in scenario.gateway.items()}
         for number in range(scenario.nodes):
             gateway = GatewayServer(
@@ -104,7 +114,12 @@ class Ground:
     @property
     def urls(self) -> list[str]:
         """Where devices knock."""
-        return [url_of(gateway) for gateway in self.gateways]
+        return [url_of(gateway, tls=self._scenario.tls) for gateway in self.gateways]
+
+    @property
+    def ca_file(self) -> Path | None:
+        """What devices must trust; None for what the system trusts."""
+        return self.certificate.cert if self.certificate is not None else None
 
     @property
     def nats_url(self) -> str:
@@ -152,8 +167,8 @@ def _number(pattern: re.Pattern[bytes], page: bytes) -> float:
     return float(found[1]) if found else 0.0
 
 
-def url_of(gateway: GatewayServer) -> str:
-    return f"ws://127.0.0.1:{gateway.port}/v1/device"
+def url_of(gateway: GatewayServer, *, tls: bool = False) -> str:
+    return f"{'wss' if tls else 'ws'}://127.0.0.1:{gateway.port}/v1/device"
 
 
 def sample_of(pages: Sequence[bytes], now: float, memory: int, cpu_s: float) -> Sample:

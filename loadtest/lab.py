@@ -34,6 +34,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 import gevent
+import gevent.ssl
 from locust import User, task
 from locust.env import Environment
 from rich.console import Console
@@ -124,6 +125,7 @@ class Run:
     observed: Observations = field(init=False)
     vehicles: list[Vehicle] = field(default_factory=list)
     credentials: _Credentials = field(init=False)
+    context: gevent.ssl.SSLContext | None = None
     name: str = field(default_factory=lambda: secrets.token_hex(3))
     """In the ids of its vehicles: no stream has seen them before."""
 
@@ -131,6 +133,9 @@ class Run:
         began = time.monotonic()
         self.observed = Observations(lambda: time.monotonic() - began)
         self.credentials = _Credentials(self.issuer)
+        ca_file = self.ground.ca_file
+        if ca_file is not None:
+            self.context = gevent.ssl.create_default_context(cafile=str(ca_file))
 
     @property
     def inside(self) -> int:
@@ -154,6 +159,7 @@ class Run:
             policy=policy,
             message_rate=self.scenario.message_rate,
             rng=rng,
+            context=self.context,
         )
         vehicle = Vehicle(name, plan, _Watcher(self.observed))
         self.vehicles.append(vehicle)
@@ -173,6 +179,7 @@ class Run:
                 policy=make_policy("full-jitter", rng),
                 begins_at_once=False,
                 rng=rng,
+                context=self.context,
             )
             made.append(gevent.spawn(Vehicle(name, plan, nobody).run))
         return made
@@ -402,7 +409,7 @@ def run_lab(options: argparse.Namespace, base: Path, console: Console) -> int:
     scenario = load(options.scenario)
     changed = {
         "devices": options.devices, "rate_per_s": options.rate, "policy": options.policy,
-        "message_rate": options.message_rate,
+        "message_rate": options.message_rate, "tls": options.tls or None,
     }  # fmt: skip
     scenario = scenario.model_copy(update={k: v for k, v in changed.items() if v is not None})
     if options.url and scenario.fault in NEEDS_OUR_SERVERS:

@@ -30,6 +30,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         value = getattr(options, name)
         if value is not None and value <= 0:
             parser.error(f"--{name} must be more than 0")
+    if options.tls and options.url:
+        parser.error("--tls is for gateways that the storm starts; for --url, say wss://")
     return options
 
 
@@ -48,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--policy", choices=POLICIES, metavar="POLICY",
                         help=f"instead of the scenario's: {', '.join(POLICIES)}")  # fmt: skip
     parser.add_argument("--message-rate", type=float, help="instead of the scenario's")
+    parser.add_argument("--tls", action="store_true",
+                        help="the gateways speak TLS (with --url, say wss:// instead)")  # fmt: skip
     parser.add_argument("--compare", choices=POLICIES, metavar="POLICY",
                         action="append", default=[],
                         help="then the same storm with this policy; may be repeated")  # fmt: skip

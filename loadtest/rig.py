@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import math
+import ssl
 import statistics
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -91,7 +92,11 @@ class Fleet:
 
     @contextlib.asynccontextmanager
     async def connected(
-        self, port: int, *, rate_per_s: float = math.inf
+        self,
+        port: int,
+        *,
+        rate_per_s: float = math.inf,
+        context: ssl.SSLContext | None = None,
     ) -> AsyncIterator[list[WireDevice]]:
         """All of them, connected and greeted, at most so many a second."""
         loop = asyncio.get_running_loop()
@@ -99,7 +104,12 @@ class Fleet:
             for batch in _batches(self._makers, _CONNECT_BATCH):
                 made = await asyncio.gather(
                     *(
-                        loop.create_connection(lambda m=make: m(self._on_ready), "127.0.0.1", port)  # type: ignore[misc]
+                        loop.create_connection(
+                            lambda m=make: m(self._on_ready),
+                            "127.0.0.1",
+                            port,
+                            ssl=context,
+                        )
                         for make in batch
                     )
                 )

@@ -60,6 +60,8 @@ class Scenario(_Model):
     rate_per_s: Annotated[float, Field(gt=0)] = 300.0
     """R of the gateways together, and how fast the fleet is built up."""
     nodes: Annotated[int, Field(ge=1, le=8)] = 1
+    tls: bool = False
+    """Whether devices come over TLS."""
     policy: str = "ticket"
     message_rate: Annotated[float, Field(ge=0)] = 0.2
     """Messages a second, of each device."""

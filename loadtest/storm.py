@@ -7,6 +7,7 @@ ten thousand of them fit beside the gateway they storm.
 import asyncio
 import random
 import re
+import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ class StormDevice:
 
     def __init__(
         self, name: str, token: str, ports: Sequence[int], policy: Policy, log: StormLog,
-        on_in: Callable[[], None], rng: random.Random,
+        on_in: Callable[[], None], rng: random.Random, context: ssl.SSLContext | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.token = token
@@ -62,6 +63,7 @@ class StormDevice:
         self._policy = policy
         self._log = log
         self._on_in = on_in
+        self._context = context
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -107,7 +109,11 @@ class StormDevice:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 await self._loop.create_connection(
-                    lambda: _Attempt(self), "127.0.0.1", self._ports[0]
+                    lambda: _Attempt(self),
+                    "127.0.0.1",
+                    self._ports[0],
+                    ssl=self._context,
+                    ssl_handshake_timeout=_CONNECT_TIMEOUT_S if self._context else None,
                 )
         except (OSError, TimeoutError):
             self.failed()

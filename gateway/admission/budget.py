@@ -27,7 +27,7 @@ class VerificationBudget:
     def allows(self, now: float, *, has_ticket: bool) -> bool:
         """Whether one more signature may be checked."""
         floor_s = 0.0 if has_ticket else self._reserved_s
-        return self._bucket.credit(now) > floor_s + _COST_GUESS_S
+        return self._bucket.conforms(now, floor_s + _COST_GUESS_S)
 
     def spend(self, seconds: float, now: float) -> None:
         """A signature was checked."""

@@ -385,3 +385,14 @@ def test_every_token_of_an_unknown_key_asks_for_a_look():
         with pytest.raises(CredentialError):
             verifier.verify(other)
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize(("chars", "believed"), [(256, True), (257, False)])
+def test_a_jti_is_a_short_string(chars, believed):
+    token = signed(jti="j" * chars)
+    if believed:
+        assert len(make().verify(token).jti) == chars
+    else:
+        with pytest.raises(CredentialError) as caught:
+            make().verify(token)
+        assert caught.value.reason == "claims"

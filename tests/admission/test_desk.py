@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.storm import Device, Town, fleet, worst_excess
 
+from gateway.admission.calendar import CalendarSettings, SlotCalendar
 from gateway.admission.desk import Claim
 
 FLEETS = st.integers(1, 400)
@@ -445,6 +446,87 @@ def test_in_a_hold_nobody_comes_in_and_everybody_keeps_what_was_promised():
     town.desk.release()
     town.run()
     assert all(device.admitted_at is not None for device in devices)
+
+
+class CalendarOfTheFleet(SlotCalendar):
+    """Counts what it is told, and can have no slots at hand for a while."""
+
+    def __init__(self, *, burst=1.0, rate=10.0):
+        super().__init__(CalendarSettings(burst=burst), rate_per_s=rate, now=0.0)
+        self.told = 0.0
+        self.has_slots = True
+
+    def ready(self, now):
+        return self.has_slots
+
+    def admitted(self, cost):
+        self.told += cost
+
+
+@pytest.mark.parametrize("park_s", [0.0, 5.0])
+def test_the_calendar_is_told_of_everybody_who_is_let_in(park_s):
+    """By ticket, from the lot, at once: a fleet's calendar counts what is really used."""
+    calendar = CalendarOfTheFleet(burst=5.0)
+    town = Town(rate=10, burst=5, calendar=calendar, park_s=park_s)
+    town.add(fleet(30, 0.0))
+    town.run()
+    assert len(town.admissions) == 30
+    assert town.observer.counts.get("slot_given_back", 0) == 0
+    assert calendar.told == 30
+
+
+def test_who_waits_for_the_calendar_is_told_of_a_hold_and_not_again():
+    calendar = CalendarOfTheFleet()
+    calendar.has_slots = False
+    town = Town(rate=10, burst=1, calendar=calendar)
+    devices = fleet(3, 0.0, returns=False)
+    town.add(devices)
+    town.run(until=0.0)
+    assert town.desk.undecided == 3
+    town.settle(town.desk.hold("stream", town.now))
+    assert [device.reasons for device in devices] == [["overload"]] * 3
+    assert town.desk.undecided == 0
+    calendar.has_slots = True
+    town.desk.release()
+    assert town.desk.poll(town.now) == []
+
+
+def test_who_waits_for_the_calendar_and_hangs_up_takes_no_slot():
+    calendar = CalendarOfTheFleet()
+    calendar.has_slots = False
+    town = Town(rate=10, burst=1, calendar=calendar)
+    device = Device("veh", 0.0, returns=False)
+    town.add([device])
+    town.run(until=0.0)
+    town.desk.left(device, town.now)
+    calendar.has_slots = True
+    front = calendar.front
+    assert town.desk.poll(town.now) == []
+    assert calendar.front == front
+
+
+def test_a_device_that_waits_for_the_calendar_twice_takes_one_slot():
+    calendar = CalendarOfTheFleet()
+    calendar.has_slots = False
+    town = Town(rate=10, burst=1, calendar=calendar, park_s=5.0)
+    twins = [Device("veh", 0.0, returns=False) for _ in range(3)]
+    town.add(twins)
+    town.run(until=0.0)
+    assert town.desk.undecided == 3
+    calendar.advance_to(1.0)
+    calendar.has_slots = True
+    town.settle(town.desk.poll(town.now))
+    assert town.desk.parked == 1
+    assert calendar.front == pytest.approx(1.0 + 1.01 / 10)
+    town.settle(town.desk.poll(town.now))
+    assert [device.reasons for device in twins] == [["rate"], ["rate"], []]
+
+
+def test_whoever_is_parked_is_counted():
+    town = Town(rate=10, burst=1, park_s=5.0)
+    town.add([Device("a", 0.0), Device("b", 0.0), Device("c", 0.0, urgent=True)])
+    town.run(until=0.0)
+    assert town.observer.counts["parked"] == town.desk.parked == 2
 
 
 def test_a_lower_rate_keeps_promises():
