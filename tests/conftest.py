@@ -17,7 +17,7 @@ try:
 except ModuleNotFoundError:  # as above
     pass
 else:
-    settings.register_profile("fuzz", max_examples=20_000, deadline=None)  # of `make fuzz`
+    settings.register_profile("fuzz", max_examples=10_000, deadline=None)  # of `make fuzz`
 
 
 def pytest_asyncio_loop_factories(config, item):

@@ -20,6 +20,7 @@ from gateway.edge.connection import WebSocketConnection
 from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
 from gateway.edge.listener import Listener
 from gateway.edge.observer import NullObserver
+from gateway.edge.side_traffic import SideBudget
 from gateway.edge.wheel import TimingWheel
 
 MIB = 2**20
@@ -71,7 +72,11 @@ async def serve(port):
     loop = asyncio.get_running_loop()
     context = ConnectionContext(
         limits=ConnectionLimits(
-            frame_bytes_max=32 * MIB, fragments_max=MIB, write_buffer_bytes_max=64 * MIB
+            frame_bytes_max=32 * MIB,
+            fragments_max=MIB,
+            write_buffer_bytes_max=64 * MIB,
+            # The suite sends a million small fragments, and pings as fast as it can.
+            side=SideBudget(frames_per_s=1e9, bytes_per_s=1e12),
         ),
         wheel=TimingWheel(loop),
         observer=NullObserver(),
