@@ -502,17 +502,19 @@ class Lane:
             dropped: takes what a newer session resends.
             ahead: stop before a message that must be looked up, instead of setting it aside.
         """
-        items = batch.items
-        messages_max = self._batch_messages_max
+        items, aside = batch.items, self._aside
+        messages_max, bytes_max = self._batch_messages_max, self._batch_bytes_max
         if self.strategy is Strategy.FAST:
             messages_max = min(messages_max, _FAST_MAX)
         limit = batch.started_at - self._doubt_max_s
+        size = batch.size
+        stream = items[0].envelope.stream if items else ""
         while source and not batch.complete:
             item = source[0]
             if item.owner.superseded:
                 dropped.append(source.popleft())
                 continue
-            if self._aside or item.absent_at <= limit:
+            if aside or item.absent_at <= limit:
                 waits = None if ahead else self._waits(item, limit, items)
                 if waits:
                     source.popleft()
@@ -520,16 +522,14 @@ class Lane:
                 if waits is None:
                     batch.complete = True
                     break
-            size = batch.size + item.size
-            batch.complete = len(items) >= messages_max or (
-                bool(items)
-                and (
-                    size > self._batch_bytes_max or item.envelope.stream != items[0].envelope.stream
-                )
-            )
-            if not batch.complete:
-                batch.size = size
-                items.append(source.popleft())
+            size += item.size
+            if not items:
+                stream = item.envelope.stream
+            elif len(items) >= messages_max or size > bytes_max or item.envelope.stream != stream:
+                batch.complete = True
+                break
+            batch.size = size
+            items.append(source.popleft())
 
     def _take_round(self, now: float, dropped: list[Pending]) -> list[Pending]:
         """The first message of each device that has any to be repeated."""

@@ -12,8 +12,8 @@ window is for the way there. What has no such moment is looked up in the stream 
 `hello` (`stream/watermark.py`), or in its lane if it waited there for too long (`stream/lane.py`).
 
 What is known are facts of the form "at `since`, nothing of this outbox beyond `seq` was stored".
-They stay true for ever. They come from look-ups, from messages that a device sends for the first
-time, and from idle connections on which a device was heard.
+They stay true for ever. They come from look-ups, and from messages that a device sends for the
+first time.
 """
 
 import math
@@ -126,11 +126,6 @@ class Standing:
         """A message beyond `doubt_seq` came: it and what follows cannot have been stored before."""
         self.unsure = False
         self.learn(seq - 1, now)
-
-    def heard_idle(self, seq: int, heard_at: float) -> None:
-        """The device was heard on its only connection when it had sent nothing beyond `seq`."""
-        if seq >= self.doubt_seq:
-            self.learn(seq, heard_at)
 
     def resume(self, hello: Resume, now: float) -> int | None:
         """Where the device goes on, if that is certain without asking the stream.

@@ -155,7 +155,6 @@ class Device:
     """What any node believes to be settled."""
 
     def connect(self, node, others, now):
-        self.leave(now)
         outbox = self.rng.choice("ab")
         sent = self.sent[outbox] if self.says_sent else None
         told = Resume(self.acked[outbox] + 1, self.rng.choice([0, 0, 10**9]), sent)
@@ -178,13 +177,6 @@ class Device:
         self.acked[outbox] = self.claimed[outbox] = max(self.acked[outbox], seq)
         self.session = Session(self, node, outbox, next_seq=seq + 1)
         return self.session
-
-    def leave(self, now):
-        session = self.session
-        if session is not None and self.rng.random() < 0.5:
-            standing = session.node.standings.of("t", self.name, session.outbox)
-            standing.heard_idle(session.next_seq - 1, now)
-        self.session = None
 
     def send(self, now):
         session = self.session

@@ -62,15 +62,6 @@ def test_a_device_that_sends_can_resume_what_it_sent_for_some_time():
     assert known.resume(hello(999 - 300), 100.0) is None
 
 
-def test_an_idle_device_that_was_heard_can_resume():
-    known = standing()
-    known.doubt(hello(1, sent=5), 3, MAX)
-    known.heard_idle(4, 10.0)
-    assert known.resume(hello(5), 11.0) is None, "5 may be stored from before"
-    known.heard_idle(5, 10.0)
-    assert known.resume(hello(6), 11.0) == 5
-
-
 def test_a_newer_fact_that_says_more_replaces_both():
     known = standing()
     known.learn(10, 1.0)
