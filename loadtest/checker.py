@@ -107,6 +107,16 @@ class Checker:
         ]
 
 
+def _claimed(device: str, data: bytes) -> tuple[str, int]:
+    """Who a message says it is of, and its number: a device, or one outbox of it."""
+    try:
+        content = json.loads(data)
+        label, seq = str(content.get("d", device)), int(content["n"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return device, 0
+    return label if label.startswith(f"{device}/") else device, seq
+
+
 async def _subscribe(jetstream: JetStreamContext, stream: str) -> Any:
     """All of it; asked again while a cluster that was hurt a moment ago does not answer."""
     deadline = monotonic() + _READ_TIMEOUT_S
@@ -136,11 +146,7 @@ async def read_stream(url: str, stream: str = "EVENTS") -> AsyncIterator[tuple[s
             message = await subscription.next_msg(timeout=_READ_TIMEOUT_S)
             left -= 1
             device = message.subject.split(".")[2]
-            try:
-                seq = int(json.loads(message.data)["n"])
-            except (ValueError, KeyError, TypeError):
-                seq = 0
-            yield device, seq, message.data
+            yield *_claimed(device, message.data), message.data
     finally:
         await client.close()
 

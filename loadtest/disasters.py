@@ -288,6 +288,53 @@ async def section_forgotten(bench: Bench) -> None:
     _judge(bench, "ten outages of twice the duplicate window", scene, checker, note)
 
 
+FORGETFUL: Final = WriterPlan(messages=500, honest_age=False, outboxes=("a", "b", "c"), forgets=200)
+"""Devices with several outboxes, of which older copies come back, and a clock in 1970."""
+
+
+def forgetful_faults(scene: Scene, server: NatsServer) -> None:
+    """Connections cut, the gateway killed, and NATS away for longer than it remembers ids."""
+
+    async def long_outage() -> None:
+        await asyncio.to_thread(server.kill)
+        await asyncio.sleep(2 * _WINDOW_S)
+        await asyncio.to_thread(server.start)
+
+    async def long_absence() -> None:
+        """Nobody is there for longer than ids are remembered; then all are back at once."""
+        scene.gateway.kill()
+        await asyncio.sleep(2 * _WINDOW_S)
+        await asyncio.to_thread(scene.gateway.start)
+
+    scene.faults = {
+        "cut connections": scene.cut,
+        "kill -9 gateway": scene.kill_gateway,
+        "long absence": long_absence,
+        "long outage": long_outage,
+    }
+
+
+async def section_forgetful(bench: Bench) -> None:
+    """Devices come back with older copies of their outboxes, several each, and no clock."""
+    server = NatsServer(
+        bench.directory / "nats",
+        jetstream={"store_dir": str(bench.directory / "js"), "sync_interval": "always"},
+    )
+    with server, bench.gateway(
+        nats__urls=server.url, stream__duplicate_window_s=_WINDOW_S, **_NOBODY_TOLD_OFF
+    ) as gateway:  # fmt: skip
+        scene, _seconds = await write_through_faults(
+            bench, gateway, devices=40, plan=FORGETFUL, faults=12, seed=10,
+            arrange=lambda scene: forgetful_faults(scene, server),
+        )  # fmt: skip
+        checker = await check(server.url, scene.writers)
+        looked_up = await asyncio.to_thread(gateway.metric, "tidegate_resume_lookups_total")
+    faults = ", ".join(f"{count} x {name}" for name, count in sorted(scene.done.items()))
+    note = f"{faults}; {looked_up:,.0f} look-ups since the last start"
+    _show(bench, "older copies of three outboxes each, clocks in 1970", ("", scene, checker, note))
+    bench.report.verdict("damage", _damage(checker), "0", ok=checker.clean)
+
+
 async def section_network(bench: Bench) -> None:
     """40 ms each way, and devices whose connections die without the gateway hearing of it."""
     rng = random.Random(7)
@@ -323,6 +370,7 @@ SECTIONS: Final = {
     "disk": section_disk,
     "stopped": section_stopped,
     "forgotten": section_forgotten,
+    "forgetful": section_forgetful,
     "network": section_network,
 }
 

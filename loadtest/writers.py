@@ -20,15 +20,43 @@ _FRAME_MESSAGES: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class WriterPlan:
-    """How writers behave. `honest_age` False tells the gateway that nothing is old: a control."""
+    """How writers behave.
+
+    Attributes:
+        messages: of each outbox.
+        window: messages unacknowledged at most.
+        honest_age: False for a clock that says nothing is old.
+        outboxes: of each device; every connection sends from the next one.
+        forgets: a device may come back with a copy of its outbox that lacks the settlement of so
+            many messages.
+    """
 
     messages: int
     window: int = 100
     honest_age: bool = True
+    outboxes: tuple[str, ...] = ("w",)
+    forgets: int = 0
+
+
+class _Outbox:
+    """What a device has of one outbox."""
+
+    __slots__ = ("acked", "highest", "label", "limit", "name", "sent", "unacked_since")
+
+    def __init__(self, name: str, label: str) -> None:
+        self.name = name
+        self.label = label
+        """Who the checker takes it for."""
+        self.acked = 0
+        self.sent = 0
+        self.highest = 0
+        """The highest seq it ever sent."""
+        self.limit = 0
+        self.unacked_since = monotonic()
 
 
 class Writer(StormDevice):
-    """One device: sends 1..n in order, and believes an ack."""
+    """One device: sends 1..n of each outbox in order, and believes an ack."""
 
     def __init__(
         self,
@@ -45,17 +73,30 @@ class Writer(StormDevice):
         super().__init__(name, token, ports, policy, log, lambda: None, rng)
         self._plan = plan
         self._on_done = on_done
-        self._sent = 0
-        self._limit = 0
+        self._rng = rng
+        alone = len(plan.outboxes) == 1
+        self._outboxes = [
+            _Outbox(each, name if alone else f"{name}/{each}") for each in plan.outboxes
+        ]
+        self._turn = -1
+        self._now = self._outboxes[0]
         self._held = False
-        self._unacked_since = monotonic()
-        self.acked = 0
         self.wanted = plan.messages
-        """The last seq this device has to send so far."""
+        """The last seq of each outbox that this device has to send so far."""
+
+    @property
+    def acked(self) -> int:
+        """Messages acknowledged, of all outboxes."""
+        return sum(each.acked for each in self._outboxes)
+
+    @property
+    def settled(self) -> dict[str, int]:
+        """The last seq acknowledged, by whom the checker takes the outbox for."""
+        return {each.label: each.acked for each in self._outboxes}
 
     @property
     def done(self) -> bool:
-        return self.acked >= self.wanted
+        return all(each.acked >= self.wanted for each in self._outboxes)
 
     def produce(self, messages: int) -> None:
         """So many more: sent as credit allows, kept till then."""
@@ -63,23 +104,34 @@ class Writer(StormDevice):
         self._fill()
 
     def greeting(self) -> bytes:
+        waiting = [each for each in self._outboxes if each.acked < self.wanted] or self._outboxes
+        self._turn += 1
+        box = self._now = waiting[self._turn % len(waiting)]
         age_ms = 0
-        if self._plan.honest_age and self.acked < self._sent:
-            age_ms = int((monotonic() - self._unacked_since) * 1000)
+        if self._plan.honest_age and box.acked < box.sent:
+            age_ms = int((monotonic() - box.unacked_since) * 1000)
+        oldest, sent = box.acked + 1, b""
+        if self._plan.forgets:
+            forgotten = self._rng.choice((0, self._rng.randint(1, self._plan.forgets)))
+            oldest = max(1, oldest - forgotten)
+            if not forgotten and self._rng.random() < 0.5:
+                sent = b',"sent":%d' % box.highest
         return masked_frame(
             1,
-            b'{"hello":{"outbox":"w","oldest":%d,"age_ms":%d}}' % (self.acked + 1, age_ms),
+            b'{"hello":{"outbox":"%b","oldest":%d,"age_ms":%d%b}}'
+            % (box.name.encode(), oldest, age_ms, sent),
         )
 
     def heard(self, text: bytes) -> None:
+        box = self._now
         if text.startswith(b'{"welcome"'):
             resume, credit = _RESUME.search(text), _CREDIT.search(text)
             assert resume is not None
             assert credit is not None
-            # The stream's own word for what is settled.
-            self._settle(int(resume[1]))
-            self._sent = self.acked
-            self._limit = self.acked + int(credit[1])
+            # The stream's own word for what is settled; a copy may have to send more again.
+            box.sent = int(resume[1])
+            self._settle(box.sent)
+            box.limit = box.sent + int(credit[1])
             self._held = False
             self._fill()
         elif text.startswith(b'{"ack"'):
@@ -87,30 +139,34 @@ class Writer(StormDevice):
             assert found is not None
             self._held = False
             self._settle(int(found[1]))
-            self._limit = max(self._limit, int(found[1]) + int(found[2]))
+            box.limit = max(box.limit, int(found[1]) + int(found[2]))
             self._fill()
         elif text.startswith(b'{"hold"'):
             self._held = True
 
     def _settle(self, seq: int) -> None:
-        if seq > self.acked:
-            self.acked = seq
-            self._unacked_since = monotonic()
+        box = self._now
+        if seq > box.acked:
+            box.acked = seq
+            box.unacked_since = monotonic()
             if self.done:
                 self._on_done()
+            elif seq >= self.wanted and self.transport is not None:
+                self.transport.abort()  # the next connection sends from another outbox
 
     def _fill(self) -> None:
-        transport = self.transport
+        transport, box = self.transport, self._now
         if transport is None or not self.inside or self._held:
             return
-        end = min(self._limit, self.acked + self._plan.window, self.wanted)
-        while self._sent < end:
-            last = min(end, self._sent + _FRAME_MESSAGES)
-            if self._sent == self.acked:
-                self._unacked_since = monotonic()
+        end = min(box.limit, max(box.acked, box.sent) + self._plan.window, self.wanted)
+        while box.sent < end:
+            last = min(end, box.sent + _FRAME_MESSAGES)
+            if box.sent == box.acked:
+                box.unacked_since = monotonic()
             messages = b",".join(
-                b'{"seq":%d,"type":"t","data":%b}' % (seq, payload(self.name, seq))
-                for seq in range(self._sent + 1, last + 1)
+                b'{"seq":%d,"type":"t","data":%b}' % (seq, payload(box.label, seq))
+                for seq in range(box.sent + 1, last + 1)
             )
-            self._sent = last
+            box.sent = last
+            box.highest = max(box.highest, last)
             transport.write(masked_frame(1, b"[%b]" % messages))

@@ -1,5 +1,6 @@
 """Fault runs, short: an honest gateway is clean, and each broken promise is caught."""
 
+import asyncio
 import random
 import sys
 from pathlib import Path
@@ -22,8 +23,8 @@ class BrokenGateway(GatewayServer):
         self.mode = mode
 
     def command(self):
-        _python, _c, _code, *arguments = super().command()
-        return [sys.executable, str(BROKEN), self.mode, *arguments]
+        command = super().command()
+        return [sys.executable, str(BROKEN), self.mode, *command[command.index("serve") :]]
 
 
 @pytest.fixture
@@ -93,6 +94,44 @@ async def test_a_duplicate_window_of_a_second_stores_something_twice(bench, tmp_
 async def test_a_duplicate_window_of_a_second_is_harmless_with_the_look_up(bench):
     found = await damage(bench, bench.gateway(stream__duplicate_window_s=1), faults=4)
     assert found == {"lost": 0, "duplicated": 0, "reordered": 0, "corrupted": 0}
+
+
+WINDOW_S = 1
+FORGETFUL = {"honest_age": False, "outboxes": ("a", "b"), "forgets": 500}
+"""Older copies of two outboxes each, and a clock in 1970."""
+
+
+async def forgetful_damage(bench, gateway):
+    """What is found after devices lost their connections again and again, each time when the
+    stream has forgotten the ids of most of what their older copies send again.
+    """
+
+    def late_cuts(scene):
+        async def cut():
+            await asyncio.sleep(WINDOW_S * 1.1)
+            await scene.cut()
+
+        scene.faults = {"late cut": cut}
+
+    with gateway:
+        plan = WriterPlan(messages=500, **FORGETFUL)
+        scene, _seconds = await write_through_faults(
+            bench, gateway, devices=10, plan=plan, faults=3, seed=3, arrange=late_cuts
+        )
+        checker = await check(gateway.nats_url, scene.writers)
+    return {name: found.count for name, found in checker.findings()}
+
+
+async def test_older_copies_of_two_outboxes_and_no_clock_store_nothing_twice(bench):
+    gateway = bench.gateway(stream__duplicate_window_s=WINDOW_S)
+    found = await forgetful_damage(bench, gateway)
+    assert found == {"lost": 0, "duplicated": 0, "reordered": 0, "corrupted": 0}
+
+
+async def test_older_copies_store_something_twice_without_the_look_up(bench, tmp_path):
+    gateway = broken(bench, "no-resume", tmp_path, stream__duplicate_window_s=WINDOW_S)
+    found = await forgetful_damage(bench, gateway)
+    assert found["duplicated"] > 0
 
 
 def test_a_seed_is_a_run():
