@@ -154,9 +154,10 @@ def test_bytes_max_holds_for_the_frame(open_box):
     from gateway.session.frames import encode_messages
 
     outbox = open_box()
-    outbox.append([Entry("a.b", b"1" * 50, "2026-11-25T10:00:00.123456789+01:00")] * 40)
+    message_type = ".".join(["a" * 40] * 4)
+    outbox.append([Entry(message_type, b"1" * 50, "2026-11-25T10:00:00.123456789+01:00")] * 40)
     run = outbox.begin()
-    for bytes_max in range(300, 2_000, 7):
+    for bytes_max in range(400, 3_000, 7):
         batch = outbox.read(run.id, 0, messages_max=40, bytes_max=bytes_max)
         assert len(encode_messages(batch)) <= bytes_max
 
@@ -641,6 +642,16 @@ def test_dropping_holds_within_a_group_commit_too(open_box):
     assert (outbox.messages, outbox.dropped, outbox.settled) == (10, 495, 495)
     assert [row[0] for row in rows(outbox._file.database)] == list(range(496, 506))
     assert outbox.bytes == 20
+
+
+def test_seqs_begin_at_1_also_if_the_first_messages_never_came_in(open_box):
+    outbox = open_box(limits=OutboxLimits(messages_max=3, when_full="drop_oldest"))
+    said = outbox.begin()
+    assert outbox.append([sized()] * 5) == [1, 2, 3, 4, 5]
+    run = outbox.begin()
+    assert run.id != said.id, "a session may have said hello for the old one"
+    assert (run.oldest, run.last, run.number(1)) == (1, 3, 3)
+    assert seqs(take(outbox, run)) == [1, 2, 3]
 
 
 def test_dropping_holds_in_bytes(open_box):
