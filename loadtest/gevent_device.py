@@ -280,8 +280,10 @@ class Vehicle:
             )  # fmt: skip
             if refusal.status in (429, 503):
                 plan.policy.refused(refusal.retry_ms, refusal.ticket)
-            else:
+            elif refusal.status in (401, 403):
                 self._token = plan.token()
+                plan.policy.distrusted()
+            else:
                 plan.policy.failed()
             self._urls.append(self._urls.pop(0))
             return None

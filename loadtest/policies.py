@@ -24,6 +24,8 @@ class Policy(Protocol):
 
     def failed(self) -> None: ...
 
+    def distrusted(self) -> None: ...
+
     def refused(self, retry_ms: int | None, ticket: str | None) -> None: ...
 
     def closed(self, connected_ms: float) -> None: ...
@@ -55,6 +57,9 @@ class Unhinted:
         self._failures += 1
 
     def failed(self) -> None:
+        self._failures += 1
+
+    def distrusted(self) -> None:
         self._failures += 1
 
     def refused(self, retry_ms: int | None, ticket: str | None) -> None:
