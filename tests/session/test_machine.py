@@ -321,3 +321,23 @@ def test_a_hold_that_ends_before_welcome_leaves_no_trace():
     session.receive(encoded(1, 2, 3, 4))
     session.settle(4, 100)
     assert session.take_ack() == b'{"ack":4,"credit":8}'
+
+
+def test_depth_comes_before_the_schema_and_both_before_the_stream():
+    asked = []
+
+    def judge(message_type, data):
+        asked.append((message_type, data))
+        return "no" if data == b"[[],[],[],[],[]]" else None
+
+    session = Session(LIMITS, None, judge)
+    session.receive(hello())
+    session.begin(0, 100)
+    text = (
+        b'[{"seq":1,"type":"a","data":[[[[[[]]]]]]},{"seq":2,"type":"b","data":[[],[],[],[],[]]},'
+        b'{"seq":3,"type":"c","data":[[],[],[],[]]},{"seq":4,"type":"d","data":1}]'
+    )
+    first, second, third, fourth = session.receive(text)
+    assert (first.error, second.error, second.detail) == ("depth", "schema", "no")
+    assert (third.type, fourth.type) == ("c", "d")
+    assert sorted(each for each, _data in asked) == ["b", "c", "d"]
