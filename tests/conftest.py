@@ -13,11 +13,15 @@ _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")
 """A JWT: what no log line may hold."""
 
 try:
-    from hypothesis import settings
+    from hypothesis import HealthCheck, settings
 except ModuleNotFoundError:  # as above
     pass
 else:
-    settings.register_profile("fuzz", max_examples=10_000, deadline=None)  # of `make fuzz`
+    # No test fails for being slow: other programs run beside it.
+    patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+    settings.register_profile("suite", **patient)
+    settings.register_profile("fuzz", max_examples=10_000, **patient)  # of `make fuzz`
+    settings.load_profile("suite")
 
 
 def pytest_asyncio_loop_factories(config, item):
