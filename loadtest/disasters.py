@@ -324,7 +324,7 @@ async def section_forgetful(bench: Bench) -> None:
         nats__urls=server.url, stream__duplicate_window_s=_WINDOW_S, **_NOBODY_TOLD_OFF
     ) as gateway:  # fmt: skip
         scene, _seconds = await write_through_faults(
-            bench, gateway, devices=40, plan=FORGETFUL, faults=12, seed=10,
+            bench, gateway, devices=40, plan=FORGETFUL, faults=6, seed=10,
             arrange=lambda scene: forgetful_faults(scene, server),
         )  # fmt: skip
         checker = await check(server.url, scene.writers)

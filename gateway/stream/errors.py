@@ -7,6 +7,7 @@ StreamError
  +-- IncompatibleServer    the operator's nats-server cannot take what the gateway sends
  +-- IncompatibleStream    an existing stream differs from what the gateway promises
  +-- StreamMissing         there is no such stream
+ +-- StreamChanged         a stream is not the one that was read before
 """
 
 
@@ -44,3 +45,7 @@ class IncompatibleStream(StreamError):
 
 class StreamMissing(StreamError):
     """There is no such stream."""
+
+
+class StreamChanged(StreamError):
+    """A stream was made anew or went back while it was read. The message says in what."""

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway import tasks
 from gateway.stream.encoding import DEADLETTERS, EVENTS
+from gateway.stream.errors import StreamChanged
 from gateway.stream.inspection import stream_facts
 from gateway.stream.nats_link import LinkClient
 from gateway.stream.reader import Link, StartAt, StreamReader
@@ -56,6 +57,7 @@ async def replay(
 
     Raises:
         StreamMissing: there is no such stream.
+        StreamChanged: it was made anew, or went back.
     """
     reader = StreamReader(
         link,
@@ -92,13 +94,21 @@ class _Beginning:
     def __init__(self, wanted: ReplayFilter) -> None:
         self._wanted = wanted
         self._seq = 0
+        self._created = ""
 
     async def of(self, client: LinkClient, accepted: int) -> StartAt:
         """
         Raises:
             StreamMissing: there is no such stream.
+            StreamChanged: it is not the one that was read before.
         """
         facts = await stream_facts(client, self._wanted.stream)
+        self._created = self._created or facts.created
+        if facts.created != self._created or facts.last_seq < accepted:
+            raise StreamChanged(
+                f"stream {self._wanted.stream} was made anew, or went back to message"
+                f" {facts.last_seq}: what was read up to {accepted} is not there any more"
+            )
         # "From now on" is decided once: a connection lost before the first message loses none.
         if self._wanted.new_only and not self._seq:
             self._seq = facts.last_seq + 1

@@ -12,7 +12,7 @@ from nats.js.api import StreamConfig
 from support.servers import nats_server
 from support.waiting import eventually, within
 
-from gateway.stream.errors import StreamMissing
+from gateway.stream.errors import StreamChanged, StreamMissing
 from gateway.stream.nats_link import NatsAddress, NatsLink
 from gateway.stream.replay import ReplayFilter, render, replay
 
@@ -135,6 +135,34 @@ async def test_a_loss_in_the_middle_goes_on_behind_what_was_read(server):
             assert tail.lines == list(range(8))
         finally:
             await tail.stop()
+
+
+async def test_what_was_purged_below_the_position_is_not_missed(server):
+    await publish(server, *range(5))
+    async with linked(server) as link:
+        tail = Tail(link, ReplayFilter())
+        try:
+            await eventually(lambda: len(tail.lines) == 5)
+            await link.client.jetstream().purge_stream("EVENTS")
+            await restart(server, link)
+            await publish(server, *range(5, 8))
+            await eventually(lambda: len(tail.lines) == 8)
+            assert tail.lines == list(range(8))
+        finally:
+            await tail.stop()
+
+
+async def test_a_stream_made_anew_ends_the_reading_and_is_said(server):
+    await publish(server, *range(5))
+    async with linked(server) as link:
+        tail = Tail(link, ReplayFilter())
+        await eventually(lambda: len(tail.lines) == 5)
+        client = await nats.connect(server.url)
+        await client.jetstream().delete_stream("EVENTS")
+        await client.jetstream().add_stream(StreamConfig("EVENTS", subjects=["events.>"]))
+        await client.close()
+        with pytest.raises((StreamChanged, StreamMissing)):
+            await within(tail.task)
 
 
 async def test_a_stream_that_is_not_there_is_said(server):
