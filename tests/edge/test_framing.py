@@ -75,6 +75,18 @@ def test_the_edges_of_frames_are_found_however_they_are_cut(frames, sizes):
         begin += len(piece)
 
 
+@pytest.mark.parametrize("size", [0, 125, 126, 300, 65_535, 65_536])
+@pytest.mark.parametrize("mask", [True, False])
+def test_a_head_that_comes_byte_by_byte_is_put_together(size, mask):
+    data = Frame(Opcode.BINARY, bytes(size)).serialize(mask=mask)
+    pieces = [data[place : place + 1] for place in range(min(20, len(data)))] + [data[20:]]
+    edges, came = Edges(), 0
+    for piece in filter(None, pieces):
+        assert edges.advance(piece, 0) == len(piece)
+        came += len(piece)
+        assert edges.at_edge == (came == len(data))
+
+
 @given(st.binary(max_size=60), st.lists(st.integers(1, 9), min_size=1))
 def test_noise_is_walked_through_without_an_error(noise, sizes):
     edges = Edges()
