@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import ssl
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
+from loadtest.certificates import make_certificate
 from loadtest.errors import TargetError
 from loadtest.policies import make_policy
 from loadtest.rig import Bench, Fleet, Meter, run_sections
@@ -33,6 +35,14 @@ _CUT_S: Final = 1.0
 _HELLO: Final = masked_frame(1, b'{"hello":{"outbox":"b","oldest":1}}')
 _COLD: Final = {"admission__resume_cost": 1.0, "admission__device_knock_burst": 10_000}
 """N/R is the yardstick: everybody costs one, and no device is told off for a benchmark's sake."""
+_REFUSING: Final = {
+    "admission__rate_per_s": 1.0,
+    "admission__rate_floor_per_s": 1.0,
+    "admission__burst": 1,
+    "admission__park_ms": 0,
+    "admission__horizon_ms": 86_400_000,
+    **_COLD,
+}
 
 
 class BareServer(Target):
@@ -81,18 +91,10 @@ async def section_refusal(bench: Bench) -> None:
     """CPU of a refusal, of an admission, and of the least a server can do, in turn."""
     count = 4_000
     requests = [handshake_request(bench.issuer.token(f"veh-{n}").encode()) for n in range(count)]
-    refusing = {
-        "admission__rate_per_s": 1.0,
-        "admission__rate_floor_per_s": 1.0,
-        "admission__burst": 1,
-        "admission__park_ms": 0,
-        "admission__horizon_ms": 86_400_000,
-        **_COLD,
-    }
     admitting = {"admission__rate_per_s": 100_000, "admission__burst": 100_000, **_COLD}
     with (
         BareServer(bench.directory / "bare") as bare,
-        bench.gateway(**refusing) as refuser,
+        bench.gateway(**_REFUSING) as refuser,
         bench.gateway(**admitting) as admitter,
     ):
         work: dict[str, tuple[Target, Callable[[int, Sequence[bytes]], None]]] = {
@@ -131,6 +133,115 @@ async def section_refusal(bench: Bench) -> None:
     bench.report.verdict("refusal over the least", ratio, "at most 2", ok=ratio <= 2)
 
 
+# TLS
+
+
+def _tls_connection(port: int, context: ssl.SSLContext, request: bytes) -> ssl.SSLSocket:
+    plain = socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_TIMEOUT_S)
+    connection = context.wrap_socket(plain, server_hostname="localhost")
+    connection.sendall(request)
+    return connection
+
+
+def _knock_over_tls(port: int, context: ssl.SSLContext, requests: Sequence[bytes]) -> None:
+    for request in requests:
+        with _tls_connection(port, context, request) as connection:
+            connection.recv(4_096)
+
+
+def _come_in_over_tls(port: int, context: ssl.SSLContext, requests: Sequence[bytes]) -> None:
+    for request in requests:
+        with _tls_connection(port, context, request) as connection:
+            answer = connection.recv(4_096)
+            if not answer.startswith(b"HTTP/1.1 101"):
+                raise TargetError(f"not admitted: {answer[:200]!r}")
+            connection.sendall(_HELLO)
+            connection.recv(4_096)
+
+
+async def section_tls(bench: Bench) -> None:
+    """CPU of a refusal and of an admission over TLS, and memory of an idle TLS session."""
+    count, rounds, idle = 300, 3, 1_000
+    files = make_certificate(bench.directory / "tls")
+    context = files.client_context()
+    requests = [handshake_request(bench.issuer.token(f"tls-{n}").encode()) for n in range(count)]
+    tls = {"tls__cert_file": files.cert, "tls__key_file": files.key}
+    admitting = {"admission__rate_per_s": 100_000, "admission__burst": 100_000, **_COLD}
+    with (
+        bench.gateway(**_REFUSING, **tls) as refuser,
+        bench.gateway(**admitting, **tls) as admitter,
+    ):
+        cpu_us = {}
+        for name, target, act in (
+            ("refusal over TLS", refuser, _knock_over_tls),
+            ("admission over TLS", admitter, _come_in_over_tls),
+        ):
+            act(target.port, context, requests)  # signatures are checked once
+            before = target.cpu_s()
+            for _ in range(rounds):
+                act(target.port, context, requests)
+            cpu_us[name] = (target.cpu_s() - before) / (count * rounds) * 1e6
+    kib = {}
+    for name, settings, trust in (("plain", {}, None), ("TLS", tls, context)):
+        with bench.gateway(**admitting, **settings) as gateway:
+            fleet = bench.gateway_devices(idle, Meter(0), prefix=f"idle-{name}")
+            before = gateway.memory_bytes()
+            async with fleet.connected(gateway.port, rate_per_s=300, context=trust):
+                await asyncio.sleep(2.0)
+                kib[name] = (gateway.memory_bytes() - before) / idle / 1_024
+    bench.report.table(
+        f"over TLS (a full handshake each), {count * rounds:,} knocks, {idle:,} idle sessions",
+        ("", ""),
+        [
+            *((f"CPU of a {name}", f"{us:,.0f} us") for name, us in cpu_us.items()),
+            *((f"memory of an idle session, {name}", f"{k:.1f} KiB") for name, k in kib.items()),
+        ],
+    )
+    refusal, admission = cpu_us.values()
+    ratio = refusal / admission
+    bench.report.verdict("refusal over admission, TLS", ratio, "at most 0.9", ok=ratio <= 0.9)
+    bench.report.verdict("idle over TLS, KiB", kib["TLS"], "at most 48", ok=kib["TLS"] <= 48)
+
+
+async def section_tls_storm(bench: Bench) -> None:
+    """Devices over TLS, all cut at once: nobody unanswered, and in within N/R."""
+    count, rate = 1_500, 75
+    files = make_certificate(bench.directory / "tls-storm")
+    settings = {
+        "admission__rate_per_s": rate,
+        "admission__rate_floor_per_s": rate,
+        "admission__burst": 30,
+        "tls__cert_file": files.cert,
+        "tls__key_file": files.key,
+        **_COLD,
+    }
+    with bench.gateway(**settings) as gateway:
+        crowd = Crowd(
+            bench, count, [gateway.port], "ticket", first_retry_ms=8_000,
+            context=files.client_context(),
+        )  # fmt: skip
+        complete = await crowd.run(120.0)
+        await crowd.stop()
+    recovery = max(crowd.log.admissions) / (count / rate)
+    bench.report.table(
+        f"{count:,} devices over TLS, R = {rate}/s",
+        ("recovery / (N/R)", "knocks a device", "without an answer", "left out"),
+        [
+            (
+                f"{recovery:.3f}",
+                f"{crowd.knocks_a_device:.2f}",
+                str(crowd.log.failures),
+                str(count - crowd.inside),
+            )
+        ],
+    )
+    bench.report.verdict(
+        "recovery over N/R, TLS", recovery, "at most 1.05, all in", ok=complete and recovery <= 1.05
+    )
+    failures = crowd.log.failures
+    bench.report.verdict("knocks over TLS without an answer", failures, "0", ok=failures == 0)
+
+
 # Storms
 
 
@@ -138,7 +249,14 @@ class Crowd:
     """Devices of a storm and their log."""
 
     def __init__(
-        self, bench: Bench, count: int, ports: Sequence[int], policy: str, *, first_retry_ms: int
+        self,
+        bench: Bench,
+        count: int,
+        ports: Sequence[int],
+        policy: str,
+        *,
+        first_retry_ms: int,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self.log = StormLog()
         self.ports = ports
@@ -154,6 +272,7 @@ class Crowd:
                 self.log,
                 self._on_in,
                 rng,
+                context,
             )
             for name in (f"{policy}-{number}" for number in range(count))
         ]
@@ -480,6 +599,8 @@ def _row(name: str, crowd: Crowd, expected_s: float, note: str) -> tuple[str, st
 
 SECTIONS: Final = {
     "refusal": section_refusal,
+    "tls": section_tls,
+    "tls-storm": section_tls_storm,
     "sustained": section_sustained,
     "storm": section_storm,
     "plain": section_plain,
