@@ -166,9 +166,11 @@ async def section_tls(bench: Bench) -> None:
     context = files.client_context()
     requests = [handshake_request(bench.issuer.token(f"tls-{n}").encode()) for n in range(count)]
     tls = {"tls__cert_file": files.cert, "tls__key_file": files.key}
+    # One knocks after the other: no slot must come up meanwhile.
+    refusing = {**_REFUSING, "admission__rate_per_s": 0.02, "admission__rate_floor_per_s": 0.02}
     admitting = {"admission__rate_per_s": 100_000, "admission__burst": 100_000, **_COLD}
     with (
-        bench.gateway(**_REFUSING, **tls) as refuser,
+        bench.gateway(**refusing, **tls) as refuser,
         bench.gateway(**admitting, **tls) as admitter,
     ):
         cpu_us = {}
@@ -193,7 +195,7 @@ async def section_tls(bench: Bench) -> None:
         f"over TLS (a full handshake each), {count * rounds:,} knocks, {idle:,} idle sessions",
         ("", ""),
         [
-            *((f"CPU of a {name}", f"{us:,.0f} us") for name, us in cpu_us.items()),
+            *((f"CPU of the {name}", f"{us:,.0f} us") for name, us in cpu_us.items()),
             *((f"memory of an idle session, {name}", f"{k:.1f} KiB") for name, k in kib.items()),
         ],
     )
