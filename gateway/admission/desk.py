@@ -283,7 +283,8 @@ class AdmissionDesk(Generic[W]):
             self._park(claim, waiter, promise.rank, slot_at, now)
             return None
         self._observer.ticket_early(wait_s)
-        self._promises.hold(claim.holder, slot_at, now)
+        if self._promises.slot_of(claim.holder) != slot_at:
+            self._promises.hold(claim.holder, slot_at, now)
         return Refuse("rate", wait_s, self._ticket(claim, promise, now))
 
     def _honour(self, claim: Claim, waiter: W, now: float, promise: _Promise) -> Outcome | None:
