@@ -13,7 +13,10 @@ from typing import Final
 
 _OPENING: Final = b"[{"
 _NOT_BRACKETS_OR_QUOTES: Final = bytes(set(range(256)) - set(b'[]{}"'))
-_AS_BITS: Final = bytes(ord("1") if byte in _OPENING else ord("0") for byte in range(256))
+_QUOTE: Final = ord('"')
+_AS_BITS: Final = bytes(
+    byte if byte == _QUOTE else ord("1") if byte in _OPENING else ord("0") for byte in range(256)
+)
 _PAIRS: Final = bytes.maketrans(b"\x00\x01\x10\x11", b"0123")
 _FOURS: Final = bytes.maketrans(
     bytes(high << 4 | low for high in range(4) for low in range(4)), b"0123456789abcdef"
@@ -57,9 +60,11 @@ def too_deep(texts: list[bytes], depth_max: int) -> list[int]:
         texts: JSON that is known to be valid, of less than 128 MiB together.
         depth_max: levels of arrays and objects.
     """
-    eights = [_eights(_brackets(text)) for text in texts]
+    eights = [_eights(_bits(text)) for text in texts]
     # Each begins and ends on the ground, so they can be looked at as one.
     flags = _flags(b"".join(eights), depth_max)
+    if _FLAG not in flags:
+        return []
     found, start = [], 0
     for place, bits in enumerate(eights):
         end = start + len(bits)
@@ -69,11 +74,11 @@ def too_deep(texts: list[bytes], depth_max: int) -> list[int]:
     return found
 
 
-def _brackets(text: bytes) -> bytes:
-    """The brackets of `text`, without those in strings."""
+def _bits(text: bytes) -> bytes:
+    """The brackets of `text`, without those in strings, as digits: 1 opens, 0 closes."""
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    marks = text.translate(None, _NOT_BRACKETS_OR_QUOTES)
+    marks = text.translate(_AS_BITS, _NOT_BRACKETS_OR_QUOTES)
     if b'"' not in marks:
         return marks
     # Two quotes in a row, an empty string or two strings with nothing but a comma between them,
@@ -102,10 +107,9 @@ def _flags(eights: bytes, depth_max: int) -> bytearray:
     return flags
 
 
-def _eights(brackets: bytes) -> bytes:
-    """One bit for a bracket. Hexadecimal digits are the fastest way to pack them."""
-    bits = brackets.translate(_AS_BITS) + b"10" * (-len(brackets) % 8 // 2)
-    pairs = a2b_hex(bits).translate(_PAIRS)
+def _eights(bits: bytes) -> bytes:
+    """Eight digits a byte. Hexadecimal ones are the fastest way to pack them."""
+    pairs = a2b_hex(bits + b"10" * (-len(bits) % 8 // 2)).translate(_PAIRS)
     return a2b_hex(a2b_hex(pairs).translate(_FOURS))
 
 

@@ -243,6 +243,7 @@ class Session:
         self._check_count(len(messages))
         problems: list[tuple[int, str, str]] = []
         suspects: list[int] = []
+        bodies: list[bytes] = []
         depth_max = self._limits.json_depth_max
         expected = self._next_seq
         for index, message in enumerate(messages):
@@ -251,7 +252,9 @@ class Session:
             expected += 1
             if type(message) is not frames.Message:
                 assert type(message) is frames.Unusable
-                problems.append((index, message.error, message.detail))
+                messages[index] = self._unusable(
+                    message.seq, message.error, message.detail, message.raw
+                )
                 continue
             data = bytes(message.data)
             problem = self._problem(message, data)
@@ -259,12 +262,13 @@ class Session:
                 problems.append((index, *problem))
             elif may_exceed(data, depth_max):
                 suspects.append(index)
+                bodies.append(data)
             elif self._schema_problem is not None:
                 said = self._schema_problem(message.type, data)
                 if said is not None:
                     problems.append((index, "schema", said))
         if suspects:
-            problems += self._problems_of(suspects, messages)
+            problems += self._problems_of(suspects, bodies, messages)
         if problems:
             raws = salvage.split(text, salvage.readable(text))
             for index, error, detail in problems:
@@ -273,20 +277,19 @@ class Session:
         return messages
 
     def _problems_of(
-        self, suspects: list[int], messages: list[Storable]
+        self, suspects: list[int], bodies: list[bytes], messages: list[Storable]
     ) -> list[tuple[int, str, str]]:
         """Of those with many brackets: their depth, all at once since that is cheaper by far, and
         the schema of those that are not too deep.
         """
         limit = self._limits.json_depth_max
-        bodies = [bytes(messages[index].data) for index in suspects]  # type: ignore[union-attr]  # suspects are messages
         deep = set(too_deep(bodies, limit))
         problems = []
         for place, index in enumerate(suspects):
             if place in deep:
                 problems.append((index, "depth", f"nested deeper than {limit}"))
             elif self._schema_problem is not None:
-                said = self._schema_problem(messages[index].type, bodies[place])  # type: ignore[union-attr]  # as above
+                said = self._schema_problem(messages[index].type, bodies[place])  # type: ignore[union-attr]  # suspects are messages
                 if said is not None:
                     problems.append((index, "schema", said))
         return problems

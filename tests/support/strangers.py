@@ -355,12 +355,7 @@ PARSERS = (
         lambda: decode_server_frame,
         65_000,
         lambda size: b'{"command":{"id":"1","type":"t","data":"' + b"a" * size + b'"}}',
-        {
-            name: lambda size, make=make: (
-                b'{"command":{"id":"1","type":"t","data":%b}}' % make(size)
-            )
-            for name, make in BODIES.items()
-        },
+        {},  # a device reads what its own gateway says
         (FrameError,),
         (
             b'{"ack":1,"credit":2}',
