@@ -145,9 +145,11 @@ async def test_commands_that_nobody_reads_are_answered_so(tmp_path):
 async def test_a_disk_that_refuses_for_a_while(tmp_path, caplog, monkeypatch, refused):
     fails = []
     real = getattr(Outbox, refused)
+    # One settling covers many acks, so how often there is one is not known.
+    times = 1 if refused == "settle" else 3
 
     def refusing(self, *arguments, **more):
-        if len(fails) < 3:
+        if len(fails) < times:
             fails.append(1)
             raise OutboxError("outbox cannot grow: the disk is full")
         return real(self, *arguments, **more)
@@ -158,7 +160,7 @@ async def test_a_disk_that_refuses_for_a_while(tmp_path, caplog, monkeypatch, re
             await device.send("a", n)
             if refused == "settle":
                 await within(device.connected.wait())
-        await eventually(lambda: len(fails) == 3)
+        await eventually(lambda: len(fails) == times)
         await device.send("a", "last")
         await within(device.flush())
         assert device.failure is None
