@@ -29,6 +29,7 @@ export class Device {
     this.session = null; // the newest
     this.old = null; // sent away, still heard until the next one stands
     this.stopped = false;
+    this.stopping = new Promise((halt) => (this.halt = halt));
   }
 
   get pending() {
@@ -46,6 +47,7 @@ export class Device {
 
   async stop() {
     this.stopped = true;
+    this.halt(null);
     clearTimeout(this.renewal);
     this.policy.at(0);
     const open = [this.session, this.old].filter((session) => session && !session.ended);
@@ -78,7 +80,8 @@ export class Device {
 
   async askForCredential() {
     try {
-      const token = await this.credential(this.refused);
+      const token = await Promise.race([this.credential(this.refused), this.stopping]);
+      if (this.stopped) return false; // nobody waits for an issuer that does not answer
       if (this.revoked && token === this.revoked) {
         this.stopped = true;
         this.onEnded("revoked");

@@ -48,7 +48,8 @@ class Script:
     async def __aexit__(self, *_exc):
         await self.tell(do="stop")
         assert await within(self.process.wait()) == 0
-        await self.reading
+        self.reading.cancel()
+        await asyncio.gather(self.reading, return_exceptions=True)
         self.process.stdin.close()
 
     async def _read(self):
@@ -118,6 +119,13 @@ async def test_a_command_is_answered(gateway, tmp_path):
         await eventually(lambda: handler.command(command))
         await eventually(lambda: results)
     assert (results[0].id, results[0].ok, bytes(results[0].data)) == ("7", True, b'{"doors":4}')
+
+
+async def test_it_stops_while_its_issuer_does_not_answer(gateway, tmp_path):
+    script = Script(gateway, tmp_path / "box", "")
+    script.may_ask.clear()
+    async with script:
+        await eventually(lambda: {"event": "credential"} in script.events)
 
 
 @pytest.mark.parametrize("origin", ["https://page.example", "null"])
