@@ -113,6 +113,7 @@ class DeviceHandler:
     """The session of one device on one connection."""
 
     __slots__ = (
+        "_announced",
         "_connection",
         "_context",
         "_expires_at",
@@ -149,6 +150,7 @@ class DeviceHandler:
         self._resuming: asyncio.Task[None] | None = None
         self.deadline = math.inf
         self.fence = 0
+        self._announced = False
         """Order among the sessions of this device, on all nodes; 0 before hello."""
         self.superseded = False
 
@@ -233,7 +235,7 @@ class DeviceHandler:
             self._resuming.cancel()
         if self._resting is not None:
             self._resting.cancel()
-        if self.fence:
+        if self._announced:
             self._context.watch.ended(self.key, self.fence)
         if not self._session.unsettled:
             self._leave()
@@ -368,7 +370,7 @@ class DeviceHandler:
         context, connection = self._context, self._connection
         assert connection is not None
         if not self.fence:
-            self._announce()
+            self.fence = context.watch.next_fence()  # who says hello later is the newer session
         tenant, device = self.key
         self._outlet = context.open_outlet(tenant, device, hello.outbox, self)
         settled = context.resume_points.known(tenant, device, hello)
@@ -381,10 +383,30 @@ class DeviceHandler:
         self._resuming = context.loop.create_task(self._look_up(hello), name="resume")
         self._resuming.add_done_callback(self._looked_up)
 
-    def _announce(self) -> None:
-        """This is the device's session from now on, here and on all nodes."""
+    def _check_standing(self) -> None:
+        """A look-up takes a moment, in which the device may have been revoked or have come again.
+
+        Raises:
+            Revoked: it may not be here any more.
+            TakenOver: a newer connection of it has its welcome already.
+        """
         context = self._context
-        self.fence = context.watch.next_fence()
+        if context.revocations.revoked(self._identity):
+            raise Revoked
+        newer = context.fleet.find(*self.key)
+        if newer is not None and newer.fence > self.fence:
+            self.superseded = True
+            raise TakenOver
+
+    def _announce(self) -> None:
+        """This is the device's session from now on, here and on all nodes.
+
+        Not before its welcome: until then the session that it takes over serves the device, which
+        a node that drains promises (make before break). What that one still stores meanwhile is
+        stored after the look-up, so JetStream knows it as a duplicate.
+        """
+        context = self._context
+        self._announced = True
         older = context.fleet.add(self)
         if older is not None:
             older.superseded = True
@@ -410,10 +432,17 @@ class DeviceHandler:
             return
         assert self._connection is not None
         first = session.state is State.RESUMING
+        if first:
+            try:
+                self._check_standing()
+            except SessionError as offence:
+                self.end(offence)
+                return
         session.begin(settled, self._ceiling())
         self._held = False
         if first:
             self._send("welcome", self._welcome(hello.outbox))
+            self._announce()
         else:
             resume = frames.encode_resume(hello.outbox, session.acked, session.credit)
             self._connection.send_text(resume)

@@ -9,7 +9,7 @@ import pytest
 from support.waiting import eventually
 
 from gateway.admission.credential import Identity
-from gateway.admission.revocation import RevocationList
+from gateway.admission.revocation import Revocation, RevocationList
 from gateway.edge.connection import PAUSED_BY_RESUME
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.fleet import Fleet
@@ -100,7 +100,8 @@ class Rig:
         self.outboxes = []
         self.line = Line()
         self.fleet = Fleet(first_retry_ms_min=2_000, refusals_per_s=1_000, clock=lambda: 0.0)
-        context = DeviceContext(
+        self.revocations = RevocationList(lambda: 0.0)
+        self.context = DeviceContext(
             limits=SessionLimits(credit_initial=4),
             verifier=None,
             fleet=self.fleet,
@@ -112,7 +113,7 @@ class Rig:
             hello_timeout_s=10,
             credential_leeway_s=1,
             keepalive_ms=30_000,
-            revocations=RevocationList(lambda: 0.0),
+            revocations=self.revocations,
             watch=self.watch,
             pool=CreditPool(maximum=256, budget_bytes=2**30),
             fairness=FairShare(),
@@ -121,9 +122,14 @@ class Rig:
             held=lambda: self.held,
             resume_points=self.stream,
         )
+        self.handler = self.open(self.line)
+
+    def open(self, line):
+        """The handler of another connection of the device."""
         identity = Identity("veh-1", "default", "", urgent=False, jti="", expires_at=2**40)
-        self.handler = DeviceHandler(context, identity)
-        self.handler.opened(self.line)
+        handler = DeviceHandler(self.context, identity)
+        handler.opened(line)
+        return handler
 
     def open_outlet(self, _tenant, _device, outbox, _owner):
         self.outboxes.append(outbox)
@@ -232,3 +238,43 @@ async def test_a_look_up_ends_with_its_connection(rig):
     rig.handler.closed("lost")
     await eventually(rig.stream.found.cancelled)
     assert rig.hear() == []
+
+
+async def test_the_session_before_is_served_until_the_new_one_has_its_welcome(rig):
+    rig.stream.points = {"a": 0}
+    rig.say(hello("a"))
+    newer = Line()
+    handler = rig.open(newer)
+    handler.received_text(json.dumps(hello("b")).encode())
+    await eventually(lambda: rig.stream.asked)
+    assert rig.line.is_open
+    assert len(rig.watch.sessions) == 1
+    rig.stream.found.set_result(0)
+    await eventually(lambda: newer.sent)
+    assert rig.line.ended[0] == 4409
+    assert rig.handler.superseded
+    assert rig.watch.sessions == [(("default", "veh-1"), 1), (("default", "veh-1"), 2)]
+
+
+async def test_of_two_connections_the_one_that_said_hello_last_stays(rig):
+    rig.say(hello("a"))
+    newer = Line()
+    rig.stream.points = {"b": 0}
+    rig.open(newer).received_text(json.dumps(hello("b")).encode())
+    assert list(newer.sent[0]) == ["welcome"]
+    rig.stream.found.set_result(0)
+    await eventually(lambda: rig.line.ended)
+    assert rig.line.ended[0] == 4409
+    assert rig.hear() == []
+    assert newer.is_open
+    assert len(rig.watch.sessions) == 1
+
+
+async def test_a_device_that_is_revoked_during_its_look_up_is_not_let_in(rig):
+    rig.say(hello("a"))
+    rig.revocations.add(Revocation(2.0**40, tenant="default", device="veh-1"))
+    rig.stream.found.set_result(0)
+    await eventually(lambda: rig.line.ended)
+    assert rig.line.ended[0] == 4403
+    assert rig.hear() == []
+    assert rig.watch.sessions == []
