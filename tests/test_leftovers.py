@@ -298,6 +298,12 @@ async def left_by(gateway, endings, lead_s=0.0):
     return left
 
 
+@pytest.mark.parametrize(
+    "way",
+    [Way(), Way(tls=True, subprotocol=True)]
+    + [pytest.param(way, marks=pytest.mark.long) for way in (Way(tls=True), Way(subprotocol=True))],
+    ids=str,
+)
 async def test_no_ending_leaves_a_cycle(tmp_path, way, quiet_collector):
     settings = {
         "limits__head_timeout_ms": 300,

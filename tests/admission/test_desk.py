@@ -84,7 +84,7 @@ def test_slots_nobody_claims_go_to_whoever_knocks():
     assert town.observer.counts["slot_given_back"] > 0
 
 
-@pytest.mark.parametrize("rate", [50, 500, 2_000])
+@pytest.mark.parametrize("rate", [50, 500, pytest.param(2_000, marks=pytest.mark.long)])
 def test_sustained_admission_is_within_two_percent_of_the_rate(rate):
     town = Town(rate=rate, burst=rate / 5)
     town.add(fleet(rate * 90, spread=60.0))

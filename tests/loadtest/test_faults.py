@@ -48,6 +48,7 @@ async def damage(bench, gateway, *, faults=3, messages=400, **plan):
     return {name: found.count for name, found in checker.findings()}
 
 
+@pytest.mark.long
 async def test_an_honest_gateway_is_clean(bench):
     found = await damage(bench, bench.gateway())
     assert found == {"lost": 0, "duplicated": 0, "reordered": 0, "corrupted": 0}

@@ -52,7 +52,7 @@ def storm(tmp_path, fault, *, nodes=1, more="", arguments=()):
     [
         ("cut", 1, "knocks_a_device = 3\n"),
         ("stream-outage", 1, "disconnects = 0\n"),
-        ("node-loss", 2, "disconnects = 0\n"),
+        pytest.param("node-loss", 2, "disconnects = 0\n", marks=pytest.mark.long),
     ],
 )
 def test_a_small_storm_passes(tmp_path, fault, nodes, more):

@@ -11,7 +11,7 @@ def test_a_slope_is_that_of_the_straight_line():
     assert soak.slope_in_ten_minutes([(0, 5.0), (10, 9.0)]) == 0, "two points say nothing"
 
 
-@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("tls", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_short_one_does_everything_and_ends(tls, capsys, monkeypatch):
     monkeypatch.setattr(soak, "_SAMPLE_S", 0.5)
     assert soak.run(0.1, 20, tls=tls) in (0, 1)
