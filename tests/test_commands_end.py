@@ -238,9 +238,8 @@ def test_simulate_ends(number):
         assert "Traceback" not in process.stderr.read()
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("number", SIGNALS)
 async def test_storm_ends_with_its_servers_and_leaves_no_files(tmp_path, number):
     with started(
         "storm", "blip", "--devices", 200, "--rate", 5, TMPDIR=str(tmp_path), cwd=tmp_path
