@@ -9,9 +9,9 @@ COPY config/requirements/run.txt config/requirements/run.txt
 RUN pip install --no-cache-dir --disable-pip-version-check --require-hashes -r config/requirements/run.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
-COPY clients clients
+COPY clients/python clients/python
 COPY loadtest loadtest
-RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .
+RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation ./clients/python .
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /data --create-home tidegate

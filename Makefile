@@ -90,11 +90,11 @@ fuzz-heads: $(VENV)/.dev ## a million request heads: what the raw scan accepts, 
 
 lock: ## pin the newest versions of everything, with hashes
 	uv pip compile pyproject.toml $(REQUIREMENTS)/build.in --extra dev --python-version 3.11 --upgrade \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate --no-emit-package tidegate \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --no-emit-package tidegate --no-emit-package tidegate-gateway \
 	  --no-config -q -o $(REQUIREMENTS)/dev.txt
-	uv pip compile pyproject.toml $(REQUIREMENTS)/build.in --extra gateway --python-version 3.11 \
+	uv pip compile pyproject.toml $(REQUIREMENTS)/build.in --python-version 3.11 \
 	  -c $(REQUIREMENTS)/dev.txt --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	  --no-emit-package tidegate -q -o $(REQUIREMENTS)/run.txt
+	  --no-emit-package tidegate --no-emit-package tidegate-gateway -q -o $(REQUIREMENTS)/run.txt
 	uv pip compile $(REQUIREMENTS)/client.in --python-version 3.11 -c $(REQUIREMENTS)/dev.txt \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --no-config \
 	  -q -o $(REQUIREMENTS)/client.txt
@@ -103,11 +103,11 @@ clean: ## what the other targets made, but no data
 	rm -rf $(VENV) .venv-matrix build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A development environment can do all that a running one can, with the same versions.
-$(VENV)/.run: $(REQUIREMENTS)/run.txt pyproject.toml
+$(VENV)/.run: $(REQUIREMENTS)/run.txt pyproject.toml clients/python/pyproject.toml
 	@test -e $(VENV)/.dev -a $(VENV)/.dev -nt $(REQUIREMENTS)/dev.txt || $(call install,run)
 	@touch $@
 
-$(VENV)/.dev: $(REQUIREMENTS)/dev.txt pyproject.toml
+$(VENV)/.dev: $(REQUIREMENTS)/dev.txt pyproject.toml clients/python/pyproject.toml
 	@$(call install,dev)
 	@touch $@
 
@@ -117,5 +117,5 @@ define install
   || { echo "tidegate needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }; } && \
 echo "installing $(1) requirements into $(VENV)" && \
 $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)/$(1).txt && \
-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e clients/python -e .
 endef

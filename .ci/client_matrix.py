@@ -65,7 +65,9 @@ def environment(version: tuple[int, int], python: Path) -> Path:
 
 
 def tests(short: bool) -> list[str]:
-    return [f"tests/clients/test_{name}.py" for name in SHORT] if short else ["tests/clients"]
+    return (
+        [f"tests/clients/python/test_{name}.py" for name in SHORT] if short else ["tests/clients"]
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -1,5 +1,5 @@
 """Tidegate's gateway: device sessions over WebSocket in front of NATS JetStream.
 
 Kept free of imports: a plain install has only the client's dependencies, and the client imports
-`gateway.session.frames` through this package.
+`tidegate.wire.frames` through this package.
 """

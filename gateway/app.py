@@ -51,10 +51,8 @@ from gateway.ops.listener import OpsListener, Pages
 from gateway.reception import Reception
 from gateway.revoking import OperatorRevocations
 from gateway.schemas_in_force import SchemasInForce
-from gateway.session import frames
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
-from gateway.session.grammar import is_token
 from gateway.session.machine import SessionLimits
 from gateway.settings import Settings
 from gateway.stream.commands import CommandInlet
@@ -63,6 +61,8 @@ from gateway.stream.publisher import Publisher, PublishLimits
 from gateway.stream.watermark import ResumePoints
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.traces import make_sampler
+from tidegate.wire import frames
+from tidegate.wire.grammar import is_token
 
 _log = structlog.get_logger(__name__)
 
@@ -367,7 +367,7 @@ class Gateway:
         """The state of the node in a page."""
         publisher = self._publisher
         return {
-            "version": package_version("tidegate"),
+            "version": package_version("tidegate-gateway"),
             "node": self._node,
             "state": self._state,
             "not_ready": self.not_ready(),
@@ -393,7 +393,7 @@ class Gateway:
         self.metrics.info(
             "tidegate_build_info",
             "1, with the version of the gateway and of Python in the labels.",
-            {"version": package_version("tidegate"), "python": platform.python_version()},
+            {"version": package_version("tidegate-gateway"), "python": platform.python_version()},
         )
         gauge("tidegate_devices", "Devices with a session.", lambda: len(self._fleet))
         gauge(

@@ -1,15 +1,11 @@
 """The command `tidegate`: which commands there are. Each is loaded when it is asked for."""
 
-import sys
 from importlib import import_module
 from importlib.metadata import version as package_version
 from typing import Annotated, Any, Final
 
-try:
-    import typer
-    from typer.core import TyperGroup
-except ModuleNotFoundError as missing:  # a plain install is the client alone
-    sys.exit(f"tidegate: {missing.name} is missing: pip install 'tidegate[gateway]'")
+import typer
+from typer.core import TyperGroup
 
 COMMANDS: Final = {
     "serve": "gateway.commands.serving",
@@ -62,7 +58,7 @@ def main() -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"tidegate {package_version('tidegate')}")
+        typer.echo(f"tidegate {package_version('tidegate-gateway')}")
         raise typer.Exit
 
 

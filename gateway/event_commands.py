@@ -24,7 +24,6 @@ from gateway.events.inference import SchemaProposal
 from gateway.events.schemas import Document, parse_schema, registry_of
 from gateway.nats_access import nats_address
 from gateway.ops.errors import OpsError
-from gateway.session.grammar import is_message_type
 from gateway.settings import Settings, secrets_of
 from gateway.sinks import SinkProcess
 from gateway.stream.errors import StreamError
@@ -33,6 +32,7 @@ from gateway.stream.reader import OneConnection
 from gateway.stream.rights import Role
 from gateway.telemetry.logs import configure_logs
 from gateway.terminal import Config, DataDir, NatsUrl, fail, moment_of, settings_of
+from tidegate.wire.grammar import is_message_type
 
 DATABASE_URL: Final = "TIDEGATE_SINK_DATABASE_URL"
 _OPS_PORT: Final = 9091

@@ -167,7 +167,7 @@ class SinkProcess:
     def status(self) -> dict[str, Any]:
         """The state of the process in a page."""
         return {
-            "version": package_version("tidegate"),
+            "version": package_version("tidegate-gateway"),
             "owner": self._owner,
             "not_ready": self.not_ready(),
             "nats": {

@@ -1,6 +1,6 @@
 """A vehicle on a gevent socket: another shell for the reference client's own policy and session.
 
-What to say and when to knock is decided by `clients.session` and `clients.backoff` (or another
+What to say and when to knock is decided by `tidegate.session` and `tidegate.backoff` (or another
 policy of `policies`), frames are made by the Sans-I/O core of `websockets`; here are the socket,
 the waiting, and what is told to whoever watches. One greenlet a vehicle.
 """
@@ -27,12 +27,12 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, State
 from websockets.protocol import Protocol as WebSocket
 
-from clients.backoff import ReconnectPolicy
-from clients.session import ClientSession, ProtocolViolation
-from gateway.session import frames
 from loadtest.policies import Policy
 from loadtest.telemetry import Drive, numbered
 from loadtest.wire import handshake_request
+from tidegate.backoff import ReconnectPolicy
+from tidegate.session import ClientSession, ProtocolViolation
+from tidegate.wire import frames
 
 _STATUS: Final = re.compile(rb"HTTP/1\.1 (\d{3})")
 _RETRY: Final = re.compile(rb"Tidegate-Retry-After-Ms: (\d+)")

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from clients.backoff import BackoffSettings, ReconnectPolicy
+from tidegate.backoff import BackoffSettings, ReconnectPolicy
 
 
 class Policy(Protocol):

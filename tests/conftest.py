@@ -5,6 +5,7 @@ import pytest
 
 try:
     import uvloop
+
     from support.gateways import WAYS, running_gateway
 except ModuleNotFoundError:  # the client alone is installed: `make client-matrix`
     uvloop, WAYS = None, ()

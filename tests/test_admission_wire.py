@@ -6,16 +6,16 @@ import time
 
 import aiohttp
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
 from support.gateways import Way, client_context, running_gateway, token_for, url_of
 from support.processes import GatewayProcess
 from support.servers import nats_server
 from support.waiting import eventually, within
 from support.wire import knock_bytes, message, raw_connection, raw_device
 from test_cli import tidegate
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-
-from clients import BackoffSettings, Device
+from tidegate import BackoffSettings, Device
 
 SLOW = {
     "admission__rate_per_s": 2.0,

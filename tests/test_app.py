@@ -10,6 +10,12 @@ import aiohttp
 import nats
 import pytest
 from structlog.testing import capture_logs
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidHandshake
+
+from gateway import development
+from gateway.stream.nats_server import url_file
+from gateway.stream.rights import Rights, Role, rights_of
 from support.gateways import (
     client_context,
     listening_gateway,
@@ -24,12 +30,6 @@ from support.stored import by_device, read_embedded
 from support.tls import make_certificate
 from support.waiting import eventually, within
 from support.wire import message, raw_device
-from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidHandshake
-
-from gateway import development
-from gateway.stream.nats_server import url_file
-from gateway.stream.rights import Rights, Role, rights_of
 
 GATEWAY = rights_of(Role.GATEWAY)
 CONFIG = Path(__file__).parents[1] / "config"

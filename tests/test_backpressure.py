@@ -6,15 +6,15 @@ import json
 
 import pytest
 from nats import connect
+
+from gateway.stream.nats_server import url_file
+from gateway.stream.rights import Role
 from support.gateways import running_gateway, token_for, url_of
 from support.servers import nats_server
 from support.stored import by_device, read_embedded, read_stream
 from support.waiting import eventually, within
 from support.wire import message, raw_device
-
-from clients import BackoffSettings, Device
-from gateway.stream.nats_server import url_file
-from gateway.stream.rights import Role
+from tidegate import BackoffSettings, Device
 
 QUICK = BackoffSettings(first_retry_ms=20, base_ms=10, cap_ms=100, stable_ms=1_000)
 

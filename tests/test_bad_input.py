@@ -8,12 +8,13 @@ import struct
 
 import aiohttp
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
 from support.gateways import running_gateway, token_for
 from support.stored import read_embedded
 from support.waiting import eventually, within
 from support.wire import message, raw_device
-from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import os
 import nkeys
 import pytest
 from cryptography.hazmat.primitives import serialization
-from support.servers import free_port, mute_server, redis_server
-from support.tls import make_certificate
-from test_cli import tidegate
 
 from gateway import checks, development
 from gateway.settings import load_settings
+from support.servers import free_port, mute_server, redis_server
+from support.tls import make_certificate
+from test_cli import tidegate
 
 
 def settings(tmp_path, **overrides):

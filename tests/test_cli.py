@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import version
 
 import pytest
+
 from support.children import spawned
 from support.processes import GatewayProcess, strip_colours
 
@@ -103,7 +104,7 @@ def test_tail_follows(gateway):
 
 
 def test_the_version_is_said_however_the_command_is_called():
-    said = f"tidegate {version('tidegate')}\n"
+    said = f"tidegate {version('tidegate-gateway')}\n"
     assert tidegate("--version").stdout == said
     module = subprocess.run(
         [sys.executable, "-m", "gateway", "--version"],

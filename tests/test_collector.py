@@ -6,9 +6,9 @@ import sys
 import weakref
 
 import pytest
-from support.waiting import eventually
 
 from gateway.collector import CalmCollector, Measure, measures, resident_bytes
+from support.waiting import eventually
 
 
 class Knot:

@@ -9,14 +9,14 @@ import threading
 from pathlib import Path
 
 import pytest
+
+from gateway.cli import COMMANDS
 from support.children import spawned
 from support.processes import GatewayProcess
 from support.servers import free_port, mute_server, nats_server
 from support.tls import make_certificate
 from support.waiting import eventually
 from test_cli import TIDEGATE, tidegate
-
-from gateway.cli import COMMANDS
 
 ENVIRONMENT = {n: v for n, v in os.environ.items() if not n.startswith("TIDEGATE_")}
 SIGNALS = [signal.SIGINT, signal.SIGTERM]

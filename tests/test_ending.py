@@ -5,6 +5,9 @@ import os
 import signal
 
 import pytest
+
+from gateway.app import Gateway
+from gateway.settings import load_settings
 from support.gateways import running_gateway
 from support.processes import GatewayProcess
 from support.servers import nats_server
@@ -12,9 +15,6 @@ from support.suspensions import hooked, others
 from support.tls import make_certificate
 from support.waiting import eventually, within
 from support.wire import message, raw_device
-
-from gateway.app import Gateway
-from gateway.settings import load_settings
 
 
 def make(directory, **more):

@@ -8,12 +8,11 @@ import os
 import random
 import signal
 
+from gateway import development
 from support.processes import GatewayProcess
 from support.stored import by_device, read_embedded
 from support.waiting import eventually
-
-from clients import BackoffSettings, Device
-from gateway import development
+from tidegate import BackoffSettings, Device
 
 QUICK = BackoffSettings(first_retry_ms=30, base_ms=20, cap_ms=200, stable_ms=1_000)
 DEVICES = 8

@@ -9,11 +9,11 @@ import gc
 import struct
 
 import pytest
+
+from loadtest.wire import masked_frame
 from support.gateways import Way, fill_calendar, running_gateway
 from support.waiting import eventually, within
 from support.wire import knock_bytes, raw_connection
-
-from loadtest.wire import masked_frame
 
 HELLO = masked_frame(1, b'{"hello":{"outbox":"b","oldest":1}}')
 MESSAGE = masked_frame(1, b'{"seq":1,"type":"a","data":1}')

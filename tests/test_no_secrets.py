@@ -7,12 +7,11 @@ import secrets as random_secrets
 import signal
 import socket
 
+from gateway import development
 from support.processes import GatewayProcess
 from support.servers import redis_server
 from support.waiting import eventually
 from test_cli import tidegate
-
-from gateway import development
 
 PASSWORD = "redis-Pass-" + random_secrets.token_hex(8)
 TICKET_SECRET = "ticket-" + random_secrets.token_hex(32)

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import aiohttp
+
 from support.gateways import running_gateway
 from support.processes import GatewayProcess
 from support.waiting import within

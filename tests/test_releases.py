@@ -5,21 +5,21 @@ import json
 from collections import Counter
 
 import pytest
+
 from support.gateways import token_for, url_of
 from support.processes import GatewayProcess
 from support.release import export_last_release, run_released
 from support.stored import read_embedded
 from support.waiting import within
-
-from clients import BackoffSettings, Device
-from clients.outbox import Outbox
+from tidegate import BackoffSettings, Device
+from tidegate.outbox import Outbox
 
 QUICK = BackoffSettings(first_retry_ms=20, base_ms=10, cap_ms=100, stable_ms=1_000)
 
 OLD_DEVICE = """
 import asyncio, sys
 import clients
-from clients import BackoffSettings, Device
+from tidegate import BackoffSettings, Device
 url, token, box, first, last, flush = sys.argv[1:]
 async def main():
     quick = BackoffSettings(first_retry_ms=20, base_ms=10, cap_ms=100, stable_ms=1000)

@@ -4,12 +4,12 @@ import asyncio
 import time
 
 import pytest
-from support.waiting import eventually, within
 
 from gateway.admission.credential import Identity
 from gateway.admission.revocation import Revocation, RevocationList
 from gateway.revocations import FLEET, MEMORY, NODE, PENDING, Revocations
 from gateway.session.errors import Revoked
+from support.waiting import eventually, within
 
 UNTIL = time.time() + 3_600
 

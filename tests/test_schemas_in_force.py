@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from support.gateways import running_gateway
-from support.stored import read_embedded
-from support.wire import raw_device
 
 from gateway.events.document import Schemas
 from gateway.events.errors import SchemaError
 from gateway.schemas_in_force import SchemasInForce, read_folder
+from support.gateways import running_gateway
+from support.stored import read_embedded
+from support.wire import raw_device
 
 BATTERY = {"type": "object", "properties": {"soc": {"type": "number", "maximum": 100}}}
 

@@ -3,6 +3,7 @@
 import json
 
 import aiohttp
+
 from support.gateways import token_for, url_of
 from support.stored import read_embedded
 from support.wire import message, raw_device

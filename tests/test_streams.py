@@ -1,13 +1,13 @@
 """`tidegate provision`: the way out when the streams differ from the settings."""
 
 import pytest
-from support.gateways import listening_gateway, running_gateway
-from support.servers import nats_server
-from test_cli import tidegate
 
 from gateway.settings import load_settings
 from gateway.stream.errors import IncompatibleStream, Unreachable
 from gateway.streams import provision_streams
+from support.gateways import listening_gateway, running_gateway
+from support.servers import nats_server
+from test_cli import tidegate
 
 WEEK_S = 604_800
 

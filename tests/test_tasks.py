@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 from structlog.testing import capture_logs
-from support.waiting import eventually, within
 
 from gateway import tasks
 from gateway.tasks import Crew, bounded, end
+from support.waiting import eventually, within
 
 
 async def forever():

@@ -7,12 +7,12 @@ import struct
 from collections import Counter
 
 import pytest
-from support.gateways import fill_calendar, listening_gateway, running_gateway
-from support.waiting import eventually, within
-from support.wire import knock_bytes, message, raw_connection, raw_device
 from websockets.exceptions import InvalidStatus
 
 from gateway.backbone import Backbone
+from support.gateways import fill_calendar, listening_gateway, running_gateway
+from support.waiting import eventually, within
+from support.wire import knock_bytes, message, raw_connection, raw_device
 
 HELLO = '{"hello":{"outbox":"b","oldest":1}}'
 SLOW = {

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any, Final
 
-from clients import BackoffSettings, Device, DeviceError, Reject
+from tidegate import BackoffSettings, Device, DeviceError, Reject
 
 _CAN: Final = ("header", "status", "durable", "outboxes", "renew", "two_connections", "commands")
 

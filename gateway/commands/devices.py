@@ -1,17 +1,16 @@
 """`tidegate token` and `tidegate device`: a device at the terminal."""
 
-import asyncio
-import ssl
+import os
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from clients import DeviceError
-from clients.terminal import TerminalOptions, serve_terminal
 from gateway import development
-from gateway.session.grammar import is_token
 from gateway.terminal import DataDir, fail, settings_of
+from tidegate import __main__ as client
+from tidegate.__main__ import CREDENTIAL_VARIABLE
+from tidegate.wire.grammar import is_token
 
 _DEVICE_URL: Final = "ws://127.0.0.1:8080/v1/device"
 
@@ -69,18 +68,10 @@ def device(
         credential = development.mint(directory, device, lifetime_s=86_400, claims={})
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = outbox if outbox is not None else directory / f"{device}.outbox"
-    options = TerminalOptions(url or [_DEVICE_URL], credential, path, _trusting(ca))
-    try:
-        code = asyncio.run(serve_terminal(options))
-    except DeviceError as exc:
-        fail(str(exc))
-    raise typer.Exit(code)
-
-
-def _trusting(ca: Path | None) -> ssl.SSLContext | None:
-    if ca is None:
-        return None
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except OSError as exc:  # an ssl.SSLError is one
-        fail(f"--ca {ca}: {exc.strerror or exc}")
+    arguments = [device, "--outbox", str(path)]
+    for each in url or [_DEVICE_URL]:
+        arguments += ["--url", each]
+    if ca is not None:
+        arguments += ["--ca", str(ca)]
+    os.environ[CREDENTIAL_VARIABLE] = credential
+    raise typer.Exit(client.main(arguments))

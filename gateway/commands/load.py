@@ -81,7 +81,7 @@ def simulate(
 def storm(context: typer.Context) -> None:
     """A reconnection storm on real sockets, with a verdict and a report; `--help` for scenarios."""
     if importlib.util.find_spec("locust") is None:
-        fail("locust is missing: pip install 'tidegate[loadtest]'")
+        fail("locust is missing: pip install 'tidegate-gateway[loadtest]'")
     # In the place of this process: gevent changes how a process waits, and signals reach it. `-P`,
     # or a `cmd.py` in the user's directory would be imported in place of Python's own.
     command = [sys.executable, "-P", "-m", "loadtest.lab", *context.args]

@@ -8,7 +8,6 @@ import nats.errors
 import typer
 
 from gateway import following, foreground
-from gateway.session.grammar import is_message_type, is_token
 from gateway.stream.errors import StreamError
 from gateway.stream.replay import ReplayFilter
 from gateway.terminal import (
@@ -20,6 +19,7 @@ from gateway.terminal import (
     say,
     settings_of,
 )
+from tidegate.wire.grammar import is_message_type, is_token
 
 app: Final = typer.Typer()
 

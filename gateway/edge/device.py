@@ -25,7 +25,6 @@ from gateway.edge.fleet import Fleet
 from gateway.edge.observer import EdgeObserver
 from gateway.edge.outlet import OpenOutlet, Outlet, ResumePoints
 from gateway.edge.side_traffic import CREDENTIAL_FRAMES, HELLO_FRAMES
-from gateway.session import frames
 from gateway.session.credit import CreditPool
 from gateway.session.errors import (
     CredentialExpired,
@@ -38,6 +37,7 @@ from gateway.session.errors import (
 )
 from gateway.session.fairness import FairShare, Share
 from gateway.session.machine import SchemaProblem, Session, SessionLimits, State, Storable
+from tidegate.wire import frames
 
 _log = structlog.get_logger(__name__)
 

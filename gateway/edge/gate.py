@@ -30,7 +30,7 @@ from gateway.edge.handshake import Request
 from gateway.edge.head import Petition
 from gateway.edge.knock import Granted, Visitor
 from gateway.edge.refusal import come_back, hint_ms
-from gateway.session import frames
+from tidegate.wire import frames
 
 _BEARER: Final = "bearer "
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.session import frames
+from tidegate.wire import frames
 
 _shape = re.compile(
     # Exactly our request line, then well-formed header lines (RFC 9112 section 5), then the end.

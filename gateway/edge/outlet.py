@@ -6,8 +6,8 @@ The stream room provides it; neither imports the other, the composition root con
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.session.frames import Hello
 from gateway.session.machine import Storable
+from tidegate.wire.frames import Hello
 
 
 class OutletOwner(Protocol):

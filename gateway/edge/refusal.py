@@ -9,7 +9,7 @@ import msgspec
 from gateway.admission.desk import Refuse
 from gateway.edge.errors import Refusal
 from gateway.session.errors import REASON_MAX_BYTES, close_reason
-from gateway.session.frames import (
+from tidegate.wire.frames import (
     CLOSE_CREDENTIAL,
     CLOSE_REVOKED,
     CLOSE_TRY_AGAIN_LATER,

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from gateway.events.errors import RowError
-from gateway.session.grammar import is_timestamp
+from tidegate.wire.grammar import is_timestamp
 
 NULL: Final = b"\\N"
 _INTEGER_CHARS_MAX: Final = 40

@@ -29,7 +29,7 @@ from pydantic_core import ErrorDetails
 from gateway.events.columns import MEMBERS, Constant, DataPath, EventMember, Source
 from gateway.events.errors import EventsFileError
 from gateway.events.filters import is_type_pattern, subjects
-from gateway.session.grammar import is_token
+from tidegate.wire.grammar import is_token
 
 _DATA_PREFIX: Final = "data."
 _SINKS_MAX: Final = 64

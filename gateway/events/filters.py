@@ -6,7 +6,7 @@ begins with it). nats-server refuses a consumer whose filters overlap, so they a
 
 from collections.abc import Iterable
 
-from gateway.session.grammar import is_message_type
+from tidegate.wire.grammar import is_message_type
 
 EVERYTHING = ("events.>",)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.session.grammar import is_timestamp
+from tidegate.wire.grammar import is_timestamp
 
 _MEMBERS_MAX: Final = 200
 """An object with more different members is a map, and its members are not named."""

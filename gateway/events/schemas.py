@@ -15,7 +15,7 @@ import jsonschema_rs
 import msgspec
 
 from gateway.events.errors import SchemaError
-from gateway.session.grammar import is_message_type
+from tidegate.wire.grammar import is_message_type
 
 BASE_URI: Final = "tidegate:///"
 """Schemas of a folder refer to each other by file name: `"$ref": "common.json#/$defs/percent"`."""

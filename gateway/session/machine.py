@@ -33,11 +33,12 @@ from typing import Final
 
 from msgspec import UNSET
 
-from gateway.session import frames, salvage
+from gateway.session import salvage
 from gateway.session.credit import CreditWindow
-from gateway.session.depth import may_exceed, too_deep
 from gateway.session.errors import DataError, PolicyViolation
-from gateway.session.grammar import is_message_type, is_timestamp, is_token
+from tidegate.wire import frames
+from tidegate.wire.depth import may_exceed, too_deep
+from tidegate.wire.grammar import is_message_type, is_timestamp, is_token
 
 RESULT_ID_MAX_CHARS: Final = 64
 

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway.session.frames import Message, Seq, Unusable
+from tidegate.wire.frames import Message, Seq, Unusable
 
 LETTER_BYTES_MAX: Final = 4_096
 """Bytes kept of a message that is too large to be kept whole."""

@@ -16,8 +16,8 @@ from msgspec import Raw, Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from gateway.session import frames
-from gateway.session.grammar import is_message_type
+from tidegate.wire import frames
+from tidegate.wire.grammar import is_message_type
 
 _log = structlog.get_logger(__name__)
 

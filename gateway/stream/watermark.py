@@ -11,9 +11,9 @@ from typing import Final
 
 from msgspec import UNSET
 
-from gateway.session.frames import Hello
 from gateway.stream.standing import Resume, Standings
 from gateway.stream.stored import StoredSeqs
+from tidegate.wire.frames import Hello
 
 _PATIENCE_S: Final = 1.0
 

@@ -15,7 +15,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from gateway.admission.credential import CredentialPolicy, CredentialVerifier
 from gateway.admission.errors import CredentialError
 from gateway.admission.keys import SUPPORTED_ALGORITHMS, KeySet
-from gateway.session.grammar import is_token
+from tidegate.wire.grammar import is_token
 
 NOW = 1_800_000_000
 SECRET = b"0123456789abcdef0123456789abcdef"

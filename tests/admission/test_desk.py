@@ -6,10 +6,10 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.storm import Device, Town, fleet, worst_excess
 
 from gateway.admission.calendar import CalendarSettings, SlotCalendar
 from gateway.admission.desk import Claim
+from support.storm import Device, Town, fleet, worst_excess
 
 FLEETS = st.integers(1, 400)
 RATES = st.floats(5, 2_000)

@@ -1,9 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.storm import worst_excess
 
 from gateway.admission.gcra import Gcra, KeyedLimiter
+from support.storm import worst_excess
 
 GAPS = st.lists(st.floats(0, 0.5), max_size=200)
 

@@ -7,12 +7,13 @@ import logging
 import os
 
 import pytest
+from websockets.exceptions import InvalidStatus
+
 from support.conformance import javascript
 from support.gateways import running_gateway, token_for, url_of
 from support.stored import read_embedded
 from support.waiting import eventually, within
 from support.wire import message, raw_device
-from websockets.exceptions import InvalidStatus
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +114,7 @@ async def test_a_command_is_answered(gateway, tmp_path):
     async with Script(gateway, tmp_path / "box", token_for(gateway, "veh-1")):
         handler = await eventually(lambda: gateway._fleet.find("default", "veh-1"))
         handler._context.on_result = lambda *args: results.append(args[2]) or True
-        from gateway.session import frames
+        from tidegate.wire import frames
 
         command = frames.Command("7", "lock", frames.Raw(b'{"doors":4}'))
         await eventually(lambda: handler.command(command))

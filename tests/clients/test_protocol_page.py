@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.session import errors, frames
+from gateway.session import errors
 from gateway.session.machine import SessionLimits
 from gateway.stream.encoding import SEQ_REUSED
+from tidegate.wire import frames
 
 PAGE = (Path(__file__).parents[2] / "clients" / "PROTOCOL.md").read_text()
 ROOT = Path(__file__).parents[2]

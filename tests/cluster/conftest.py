@@ -1,6 +1,7 @@
 """Servers of a fleet."""
 
 import pytest
+
 from support.servers import nats_server, redis_server
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.storm import Counting
 
 from gateway.admission.calendar import CalendarSettings
 from gateway.admission.clock import TOLERANCE_S, FleetClock
 from gateway.admission.desk import AdmissionDesk, Admit, Claim, DeskSettings
 from gateway.admission.office import NodeTicketOffice
 from gateway.cluster.leased_calendar import Lease, LeasedCalendar
+from support.storm import Counting
 
 RATE, BURST, NODES = 50.0, 10, 3
 CALENDAR = CalendarSettings(burst=BURST)

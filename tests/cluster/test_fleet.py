@@ -6,17 +6,17 @@ import time
 
 import aiohttp
 import pytest
+from websockets.exceptions import InvalidStatus
+
+from gateway import development
+from gateway.admission.revocation import Revocation
 from support.fleet import fleet_of, minted, nodes
 from support.gateways import running_gateway, url_of
 from support.processes import GatewayProcess
 from support.stored import by_device, read_stream
 from support.waiting import eventually, within
 from support.wire import message, raw_device
-from websockets.exceptions import InvalidStatus
-
-from clients import BackoffSettings, Device
-from gateway import development
-from gateway.admission.revocation import Revocation
+from tidegate import BackoffSettings, Device
 
 
 async def test_the_newest_connection_wins_on_any_node(tmp_path, servers):

@@ -4,13 +4,13 @@ import contextlib
 import time
 
 import pytest
+from websockets.exceptions import InvalidStatus
+
+from gateway.admission.revocation import Revocation
 from support.fleet import complete, fleet_of, minted, node_settings, nodes, redis_client
 from support.gateways import running_gateway
 from support.waiting import eventually
 from support.wire import raw_device
-from websockets.exceptions import InvalidStatus
-
-from gateway.admission.revocation import Revocation
 
 
 def revocation(device="veh-1"):

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
 from support.fleet import complete, fleet_of, minted, node_settings
 from support.gateways import running_gateway
 from support.waiting import eventually
 from support.wire import raw_device
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 OLD, NEW = "o" * 40, "n" * 40
 STORM = {

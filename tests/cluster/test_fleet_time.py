@@ -4,11 +4,12 @@ import asyncio
 import time
 
 import pytest
+from websockets.exceptions import InvalidStatus
+
 from support.fleet import fleet_of, minted, node_settings, nodes, set_redis_clock
 from support.gateways import running_gateway
 from support.waiting import eventually
 from support.wire import raw_device
-from websockets.exceptions import InvalidStatus
 
 SLOW = {
     "admission__rate_per_s": 4.0,

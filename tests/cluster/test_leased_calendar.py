@@ -5,10 +5,10 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.storm import Town, fleet
 
 from gateway.admission.calendar import CalendarSettings, SlotCalendar
 from gateway.cluster.leased_calendar import Lease, LeasedCalendar
+from support.storm import Town, fleet
 
 SETTINGS = CalendarSettings(burst=20, horizon_s=900)
 

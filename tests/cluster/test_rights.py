@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import redis
+
+from gateway.admission.revocation import Revocation
+from gateway.cluster.errors import RedisRefused, RedisUnavailable, unavailable
 from support.fleet import complete, fleet_of, minted, node_settings, nodes
 from support.gateways import running_gateway
 from support.waiting import eventually
 from support.wire import raw_device
-
-from gateway.admission.revocation import Revocation
-from gateway.cluster.errors import RedisRefused, RedisUnavailable, unavailable
 
 PAGE = Path(__file__).parents[2] / "config" / "README.md"
 

@@ -10,6 +10,7 @@ from importlib.resources import files
 
 import pytest
 import redis
+
 from support.servers import redis_server
 
 RATE, BURST, HORIZON_S = 100.0, 20, 900

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from support.postgres import drop_database, fresh_database, shared_server
 
 

@@ -10,15 +10,15 @@ from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
-from support.eventstream import letters, linked, make_streams, publish_events
-from support.servers import nats_server
-from support.waiting import eventually, within
 
 from gateway.consumers.postgres import PostgresTarget
 from gateway.consumers.sink import SinkRunner, State
 from gateway.events.document import PostgresSink
 from gateway.events.errors import StreamReplaced, StreamWentBack
 from gateway.stream.replay import ReplayFilter, replay
+from support.eventstream import letters, linked, make_streams, publish_events
+from support.servers import nats_server
+from support.waiting import eventually, within
 
 TABLE = "CREATE TABLE battery (device text, n bigint, soc int CHECK (soc < 101))"
 

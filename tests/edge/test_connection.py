@@ -8,7 +8,6 @@ import struct
 from http import HTTPStatus
 
 import pytest
-from support.waiting import eventually, within
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
@@ -20,6 +19,7 @@ from gateway.edge.errors import Refusal
 from gateway.edge.listener import Listener
 from gateway.edge.observer import NullObserver
 from gateway.edge.wheel import TimingWheel
+from support.waiting import eventually, within
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

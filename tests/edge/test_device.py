@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from support.waiting import eventually
 
 from gateway.admission.credential import Identity
 from gateway.admission.revocation import Revocation, RevocationList
@@ -17,6 +16,7 @@ from gateway.edge.observer import NullObserver
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
 from gateway.session.machine import SessionLimits
+from support.waiting import eventually
 
 
 class Line:

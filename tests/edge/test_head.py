@@ -4,10 +4,10 @@ import datetime as dt
 import re
 
 import pytest
-from conformance.heads import disagreements
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conformance.heads import disagreements
 from gateway.edge.errors import Refusal
 from gateway.edge.gate import petition_of
 from gateway.edge.handshake import negotiate, read_request

@@ -3,9 +3,9 @@
 import random
 
 import pytest
-from support.waiting import eventually
 
 from gateway.edge.hold import StreamHold
+from support.waiting import eventually
 
 
 class Session:

@@ -3,11 +3,11 @@
 import asyncio
 
 from structlog.testing import capture_logs
-from support.waiting import eventually
 
 from gateway.edge.anteroom import Anteroom
 from gateway.edge.listener import Listener
 from gateway.edge.observer import NullObserver
+from support.waiting import eventually
 
 
 async def test_a_protocol_that_cannot_be_made_is_logged():

@@ -10,12 +10,12 @@ from unittest import mock
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.in_memory import SIZE_MAX, UNBOUNDED, Line
 from websockets.frames import Close, Frame, Opcode
 
 from gateway.edge import connection as module
 from gateway.edge.connection import PAUSED_BY_BUDGET
 from gateway.edge.side_traffic import SideBudget
+from support.in_memory import SIZE_MAX, UNBOUNDED, Line
 
 
 class Piece(bytes):

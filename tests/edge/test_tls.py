@@ -3,11 +3,11 @@
 import time
 
 import pytest
-from support.gateways import Way, running_gateway
-from support.tls import make_certificate
 
 from gateway.edge.errors import TlsError
 from gateway.edge.tls import Certificate
+from support.gateways import Way, running_gateway
+from support.tls import make_certificate
 
 
 def certificate(files, clock=time.time):

@@ -4,7 +4,6 @@ import asyncio
 import random
 
 import pytest
-from support.waiting import eventually
 
 from loadtest.credentials import Issuer
 from loadtest.disasters import Machine
@@ -14,6 +13,7 @@ from loadtest.network import BadNetwork
 from loadtest.rig import Bench
 from loadtest.verdicts import Report
 from loadtest.writers import WriterPlan
+from support.waiting import eventually
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import sys
 
 import aiohttp
 import pytest
+
+from loadtest.credentials import Issuer
 from support.gateways import url_of
 from support.servers import free_port
 from support.waiting import eventually
 from test_cli import tidegate
-
-from loadtest.credentials import Issuer
 
 SMALL = """
 title = "small"

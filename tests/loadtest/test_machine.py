@@ -4,10 +4,9 @@ import os
 import subprocess
 import sys
 
-from support.waiting import eventually
-
 from loadtest.machine import descendants, remarks, sample
 from loadtest.observations import MachineSample
+from support.waiting import eventually
 
 
 def samples(busy, ours, seconds=20):

@@ -1,11 +1,11 @@
 """Scenario files: those that ship can be used, and a mistake is named before anything starts."""
 
 import pytest
-from test_cli import tidegate
 
 from loadtest import options
 from loadtest.errors import ScenarioError
 from loadtest.scenario import load, shipped
+from test_cli import tidegate
 
 
 def written(tmp_path, text):

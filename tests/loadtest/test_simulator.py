@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import tidegate
 
 from loadtest.policies import POLICIES, make_policy
 from loadtest.simulator import StormPlan, rate_for, simulate
+from test_cli import tidegate
 
 STORM = StormPlan(devices=4_000, rate_per_s=400)
 

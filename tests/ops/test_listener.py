@@ -9,7 +9,7 @@ import pytest
 from gateway.ops.errors import OpsListenError
 from gateway.ops.gateway_orders import GatewayOrders
 from gateway.ops.listener import BODY_BYTES_MAX, OpsListener, Pages
-from gateway.session.grammar import is_token
+from tidegate.wire.grammar import is_token
 
 FAR = 4_000_000_000
 

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.ops.errors import BadOrder
 from gateway.ops.orders import Subject, parse_drain, parse_revoke, parse_unrevoke
-from gateway.session.grammar import is_token
+from tidegate.wire.grammar import is_token
 
 NOW = 1_000.0
 DEVICE = {"tenant": "default", "device": "veh-1"}

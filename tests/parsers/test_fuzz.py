@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
+
+from gateway.session.errors import SessionError
+from gateway.session.machine import Session, SessionLimits, State
 from support.in_memory import UNBOUNDED, Line
 from support.strangers import PARSERS, SAMPLES, SEGMENTS, run
-
-from gateway.session import frames
-from gateway.session.errors import SessionError
-from gateway.session.grammar import is_message_type, is_timestamp, is_token
-from gateway.session.machine import Session, SessionLimits, State
+from tidegate.wire import frames
+from tidegate.wire.grammar import is_message_type, is_timestamp, is_token
 
 pytestmark = pytest.mark.fuzz
 

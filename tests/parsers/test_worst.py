@@ -5,6 +5,7 @@ programs run beside the tests; CPU time is measured, in turns, the least of seve
 """
 
 import pytest
+
 from support.strangers import PARSERS, costs_us, ratio_of
 
 INPUTS = [

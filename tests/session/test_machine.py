@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.session import frames
 from gateway.session.errors import DataError, PolicyViolation, SessionError
 from gateway.session.machine import Session, SessionLimits, State
+from tidegate.wire import frames
 
 LIMITS = SessionLimits(
     message_bytes_max=256,

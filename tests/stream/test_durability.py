@@ -1,7 +1,7 @@
 import pytest
-from support.servers import nats_server
 
 from gateway.stream.durability import probe_durability
+from support.servers import nats_server
 
 
 @pytest.mark.parametrize(("sync", "durability"), [("always", "fsync"), ("2m", "stream")])

@@ -3,8 +3,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.session.frames import decode_device_frame
 from gateway.stream.encoding import SourceHeaders, encode_atomic, encode_fast, encode_plain
+from tidegate.wire.frames import decode_device_frame
 
 TOKEN = st.from_regex(r"\A[A-Za-z0-9_-]{1,64}\Z", fullmatch=True)
 DATA = st.binary(max_size=80)

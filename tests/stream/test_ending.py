@@ -9,11 +9,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.suspensions import hooked, others
-from support.waiting import eventually, within
 
 from gateway.stream.nats_link import NatsAddress, NatsLink
 from gateway.stream.nats_server import EmbeddedServer
+from support.suspensions import hooked, others
+from support.waiting import eventually, within
 
 
 class FakeNats:

@@ -5,13 +5,13 @@ import random
 
 import pytest
 from structlog.testing import capture_logs
+
+from gateway.stream.errors import ConnectError, Unreachable
+from gateway.stream.nats_link import NatsAddress, NatsLink, connect_once, without_secret
 from support.operator_mode import make_operator
 from support.servers import nats_server
 from support.tls import make_certificate
 from support.waiting import eventually, within
-
-from gateway.stream.errors import ConnectError, Unreachable
-from gateway.stream.nats_link import NatsAddress, NatsLink, connect_once, without_secret
 
 
 class Watcher:

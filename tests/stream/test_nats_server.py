@@ -10,12 +10,12 @@ import nats
 import nats.errors
 import pytest
 from nats.aio.client import Client
-from support.children import spawned
-from support.waiting import eventually, within
 
 from gateway.stream.errors import ServerError
 from gateway.stream.nats_server import EmbeddedServer, url_file
 from gateway.stream.rights import Role
+from support.children import spawned
+from support.waiting import eventually, within
 
 
 def alive(pid):

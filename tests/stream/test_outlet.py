@@ -1,9 +1,9 @@
 import pytest
 from msgspec import Raw
 
-from gateway.session.frames import Message, Unusable
 from gateway.stream.outlet import SessionOutlet
 from gateway.stream.standing import NEVER, Resume, Standings
+from tidegate.wire.frames import Message, Unusable
 
 
 class Publisher:

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from support.servers import nats_server
 
 from gateway.stream.errors import IncompatibleServer, IncompatibleStream
 from gateway.stream.lane import Strategy
@@ -21,6 +20,7 @@ from gateway.stream.provision import (
     server_version,
     stream_configs,
 )
+from support.servers import nats_server
 
 WANTED = StreamSettings(
     replicas=1,

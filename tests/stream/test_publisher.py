@@ -5,9 +5,6 @@ import random
 from time import perf_counter
 
 import pytest
-from support.servers import nats_server
-from support.stored import by_device, read_stream
-from support.waiting import eventually, within
 
 from gateway.stream.encoding import SourceHeaders
 from gateway.stream.lane import Pending, Strategy
@@ -15,6 +12,9 @@ from gateway.stream.nats_link import NatsAddress, NatsLink
 from gateway.stream.observer import NullObserver
 from gateway.stream.provision import StreamSettings, provision, server_version, stream_configs
 from gateway.stream.publisher import Publisher, PublishLimits
+from support.servers import nats_server
+from support.stored import by_device, read_stream
+from support.waiting import eventually, within
 
 
 def wanted(duplicate_window_s):

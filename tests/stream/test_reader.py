@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 import nats
 import pytest
 from nats.js.api import StreamConfig
-from support.servers import NatsServer, nats_server
-from support.waiting import eventually, within
 
 from gateway.stream import inspection
 from gateway.stream.errors import StreamMissing
 from gateway.stream.nats_link import NatsAddress, NatsLink
 from gateway.stream.reader import StartAt, StreamReader
+from support.servers import NatsServer, nats_server
+from support.waiting import eventually, within
 
 
 @pytest.fixture

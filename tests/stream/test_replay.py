@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 import nats
 import pytest
 from nats.js.api import StreamConfig
-from support.servers import nats_server
-from support.waiting import eventually, within
 
 from gateway.stream.errors import StreamChanged, StreamMissing
 from gateway.stream.nats_link import NatsAddress, NatsLink
 from gateway.stream.replay import ReplayFilter, render, replay
+from support.servers import nats_server
+from support.waiting import eventually, within
 
 HEADERS = b"NATS/1.0\r\nNats-Msg-Id:x\r\nce-id:box:7\r\nce-time: 2026-11-23T10:00:00Z\r\n\r\n"
 

@@ -4,10 +4,10 @@ import random
 
 import nats
 from nats.js.api import ConsumerConfig, DeliverPolicy
-from support.waiting import eventually, within
 
 from gateway.stream.nats_server import EmbeddedServer
 from gateway.stream.rights import Role
+from support.waiting import eventually, within
 
 
 class Users:

@@ -9,12 +9,12 @@ import nats
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.servers import nats_server
-from support.waiting import eventually, within
 
 from gateway.stream.encoding import SourceHeaders
 from gateway.stream.provision import StreamSettings, provision, server_version, stream_configs
 from gateway.stream.stored import StoredSeqs, parse_id
+from support.servers import nats_server
+from support.waiting import eventually, within
 
 TIME = "2026-11-23T10:00:00Z"
 WANTED = StreamSettings(1, 0, 0, 120, deny_delete=False, deny_purge=False)

@@ -2,11 +2,11 @@ import asyncio
 from time import perf_counter
 
 import pytest
-from support.waiting import within
 
-from gateway.session.frames import Hello
 from gateway.stream.standing import Standings
 from gateway.stream.watermark import ResumePoints
+from support.waiting import within
+from tidegate.wire.frames import Hello
 
 
 class Stored:

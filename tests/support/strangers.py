@@ -24,10 +24,10 @@ from gateway.edge.head import HeadScanner
 from gateway.ops.errors import BadOrder
 from gateway.ops.orders import parse_drain, parse_revoke
 from gateway.session.errors import SessionError
-from gateway.session.frames import FrameError, decode_server_frame
-from gateway.session.grammar import is_message_type, is_timestamp, is_token
 from gateway.session.machine import Session, SessionLimits
 from support.in_memory import Line, Listening
+from tidegate.wire.frames import FrameError, decode_server_frame
+from tidegate.wire.grammar import is_message_type, is_timestamp, is_token
 
 Parse = Callable[[bytes], object]
 Make = Callable[[int], bytes]

@@ -10,9 +10,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.app import Gateway
-from gateway.session.frames import PATH
 from support.gateways import client_context, token_for, url_of, way_of
 from support.waiting import within
+from tidegate.wire.frames import PATH
 
 
 class RawDevice:

@@ -9,11 +9,11 @@ from importlib.metadata import version
 
 import aiohttp
 import pytest
+
+from gateway.telemetry.metrics import Metrics
 from support.gateways import running_gateway
 from support.servers import redis_server
 from support.wire import message, raw_device
-
-from gateway.telemetry.metrics import Metrics
 
 
 def test_a_gauge_is_not_named_as_a_counter_nor_a_counter_as_a_gauge():
@@ -56,7 +56,7 @@ async def test_promtool_has_no_objection_to_a_node_of_a_fleet(tmp_path):
                     await http.get(f"http://127.0.0.1:{gateway.port}/v1/device")
                 async with http.get(f"http://127.0.0.1:{gateway.ops_port}/metrics") as response:
                     page = await response.read()
-    names = {"version": version("tidegate"), "python": platform.python_version()}
+    names = {"version": version("tidegate-gateway"), "python": platform.python_version()}
     labels = ",".join(f'{name}="{value}"' for name, value in sorted(names.items()))
     assert f"tidegate_build_info{{{labels}}} 1.0" in page.decode().splitlines()
     assert b"tidegate_refused_total{" in page

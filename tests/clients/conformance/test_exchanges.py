@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.conformance import REFERENCE, javascript, play
 
 from clients.conformance.errors import Mismatch, ScriptError
 from clients.conformance.play import Player, load_exchanges
+from support.conformance import REFERENCE, javascript, play
 
 EXCHANGES = {each["name"]: each for each in load_exchanges()}
 

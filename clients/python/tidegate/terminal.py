@@ -1,0 +1,230 @@
+"""A device at a terminal: a JSON line on stdin is a message, acks and commands come out."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import ssl
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tidegate.backoff import BackoffSettings
+from tidegate.clock import Clock
+from tidegate.device import Device
+from tidegate.errors import DeviceError, Rejected
+from tidegate.wire.frames import Reject
+
+_LINE_BYTES_MAX: Final = 2**22
+_READ_BYTES: Final = 65_536
+_CHUNKS_MAX: Final = 16
+_LOOK_INTERVAL_S: Final = 0.5
+_PATIENCE_S: Final = 3.0
+"""So long may connecting take before it is said that it does. What went wrong is said at once."""
+_REPEAT_S: Final = 10.0
+"""What goes wrong in ever new words is said so often at most."""
+_SIGNALLED: Final = 128
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalOptions:
+    """What the command line says."""
+
+    urls: Sequence[str]
+    credential: str
+    outbox: Path
+    tls: ssl.SSLContext | None = None
+
+
+async def serve_terminal(options: TerminalOptions, *, stdin: int = 0) -> int:
+    """Be a device until stdin has ended and everything is acknowledged, or a signal comes.
+
+    Args:
+        options: of the command line.
+        stdin: file descriptor of the lines: a terminal, a pipe or a file.
+
+    Returns:
+        The exit code: 0, or 128 and the number of the signal.
+
+    Raises:
+        DeviceError: the device cannot be opened, or has ended, and this is why.
+    """
+    stop = asyncio.Event()
+    signals: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        signals.append(number)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    show = _Output(stop)
+    device = Device(
+        options.urls,
+        options.credential,
+        outbox=options.outbox,
+        on_ack=lambda number: show.line(ack=number),
+        on_reject=lambda reject: show.line(reject=_reject(reject)),
+        ssl=options.tls,
+        # A person waits: spread over a tenth of a second, not over a fleet's first knock.
+        backoff=BackoffSettings(first_retry_ms=100),
+    )
+    async with device:
+        tasks = [
+            asyncio.create_task(_feed(device, lines(stdin), show), name="stdin"),
+            asyncio.create_task(_show_commands(device, show), name="commands"),
+            asyncio.create_task(stop.wait(), name="stop"),
+            asyncio.create_task(tell_trouble(device, _complain, Clock()), name="trouble"),
+        ]
+        try:
+            done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            kept = device.pending
+    if signals and kept:
+        _complain(f"stopped; {kept} messages stay in {options.outbox}")
+    return _SIGNALLED + signals[0] if signals else 0
+
+
+class _Output:
+    """JSON lines on stdout. Whoever reads them may go: that is an end like any other."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+
+    def line(self, **line: Any) -> None:
+        try:
+            sys.stdout.write(json.dumps(line, separators=(",", ":")) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Python writes what is left at its end: to nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self._stop.set()
+
+
+def _complain(words: str) -> None:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"tidegate: {words}\n")
+        sys.stderr.flush()
+
+
+async def tell_trouble(device: Device, complain: Say, clock: Clock) -> None:
+    """Say why the device is not connected, and that it is again."""
+    began = clock.monotonic()
+    told, told_at = "", began - _REPEAT_S
+    while True:
+        await clock.sleep(_LOOK_INTERVAL_S)
+        now = clock.monotonic()
+        if device.connected:
+            if told:
+                complain("connected")
+            told, told_at, began = "", now - _REPEAT_S, now
+            continue
+        why = device.last_error
+        if why is None and now - began >= _PATIENCE_S:
+            why = "no answer yet"
+        if why is not None and why != told and now - told_at >= _REPEAT_S:
+            complain(f"not connected: {why}; trying again")
+            told, told_at = why, now
+
+
+async def lines(descriptor: int) -> AsyncIterator[bytes]:
+    """Lines of a terminal, a pipe or a file, without their ends.
+
+    They are read in a thread: an event loop cannot wait for a file. It is a daemon and reads the
+    descriptor itself, so that a terminal that says nothing keeps no process from ending.
+
+    Raises:
+        ValueError: a line is longer than 4 MiB.
+    """
+    loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[bytes] = asyncio.Queue(_CHUNKS_MAX)
+
+    def read() -> None:
+        chunk = b"begin"
+        while chunk:
+            try:
+                chunk = os.read(descriptor, _READ_BYTES)
+            except OSError:  # closed, or a terminal that has gone
+                chunk = b""
+            putting = chunks.put(chunk)
+            try:
+                asyncio.run_coroutine_threadsafe(putting, loop).result()
+            except (RuntimeError, CancelledError):  # the loop has ended
+                putting.close()
+                return
+
+    threading.Thread(target=read, name="tidegate-stdin", daemon=True).start()
+    rest = b""
+    while chunk := await chunks.get():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line
+        if len(rest) > _LINE_BYTES_MAX:
+            raise ValueError(f"a line of stdin is longer than {_LINE_BYTES_MAX} bytes")
+    if rest:
+        yield rest
+
+
+async def _feed(device: Device, source: AsyncIterator[bytes], show: _Output) -> None:
+    try:
+        async for line in source:
+            await _send_line(device, line, show)
+    except ValueError as exc:
+        show.line(error=f"ValueError: {exc}")
+    await device.flush()
+
+
+async def _show_commands(device: Device, show: _Output) -> None:
+    async for command in device.commands():
+        show.line(command={"id": command.id, "type": command.type, "data": command.data})
+
+
+async def _send_line(device: Device, line: bytes, show: _Output) -> None:
+    if not line.strip():
+        return
+    try:
+        document = _line_object(line)
+        if "result" in document:
+            result = document["result"]
+            await device.answer(result["id"], ok=bool(result["ok"]), data=result.get("data"))
+            return
+        number = await device.send(document["type"], document["data"], time=document.get("time"))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, Rejected) as exc:
+        show.line(error=f"{type(exc).__name__}: {exc}")
+    else:
+        show.line(queued=number)
+
+
+def _line_object(line: bytes) -> dict[str, Any]:
+    """A line of stdin.
+
+    Raises:
+        ValueError: no JSON object, or with members that mean nothing.
+    """
+    document = json.loads(line)
+    if not isinstance(document, dict):
+        raise ValueError("a line is a JSON object")  # noqa: TRY004  # one error for a bad line
+    unknown = document.keys() - {"type", "data", "time", "result"}
+    if unknown:
+        raise ValueError(f"unknown members: {', '.join(sorted(unknown))}")
+    return document
+
+
+def _reject(reject: Reject) -> dict[str, Any]:
+    return {"seq": reject.seq, "error": reject.error, "detail": reject.detail}
+
+
+__all__ = ["DeviceError", "TerminalOptions", "lines", "serve_terminal", "tell_trouble"]

@@ -1,0 +1,1 @@
+"""The wire contract `tidegate.v1`: frames, the grammar of names, the depth of data."""

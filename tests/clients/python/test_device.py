@@ -1,0 +1,308 @@
+"""The reference client against a real gateway: nothing lost, nothing twice, whatever breaks."""
+
+import asyncio
+import json
+import random
+import sys
+import threading
+
+import pytest
+
+from gateway import development
+from support.children import spawned
+from support.gateways import running_gateway, token_for, url_of
+from support.processes import GatewayProcess
+from support.scripted import closed_port
+from support.stored import by_device, read_embedded
+from support.waiting import eventually, within
+from tidegate import (
+    BackoffSettings,
+    CredentialRefused,
+    Device,
+    OutboxError,
+    OutboxFull,
+    OutboxLimits,
+    Rejected,
+    Unreachable,
+)
+from tidegate.outbox import Entry
+from tidegate.wire import frames
+
+QUICK = BackoffSettings(first_retry_ms=20, base_ms=10, cap_ms=100, stable_ms=1_000)
+
+
+def device_of(gateway, directory, name="veh-1", **options):
+    return Device(
+        url_of(gateway),
+        options.pop("credential", None) or token_for(gateway, name),
+        outbox=directory / f"{name}.outbox",
+        backoff=QUICK,
+        rng=random.Random(1),
+        **options,
+    )
+
+
+async def test_send_flush_and_acks(gateway, tmp_path):
+    acks = []
+    async with device_of(gateway, tmp_path, on_ack=acks.append) as device:
+        seqs = await asyncio.gather(*(device.send("battery.low", {"n": n}) for n in range(500)))
+        assert sorted(seqs) == list(range(1, 501))
+        await within(device.flush())
+        assert device.pending == 0
+    assert acks == sorted(acks)
+    assert acks[-1] == 500
+    stored = by_device(await read_embedded(gateway.data_dir))
+    assert list(stored.values()) == [list(range(1, 501))]
+
+
+async def test_what_was_sent_offline_is_stored_later(tmp_path):
+    gateway = GatewayProcess(tmp_path)
+    token = development.mint(gateway.data_dir, "veh-1", lifetime_s=600, claims={})
+    async with Device(gateway.url, token, outbox=tmp_path / "box", backoff=QUICK) as device:
+        await device.send("a", 1)
+        assert device.pending == 1
+    try:
+        gateway.start()
+        async with Device(gateway.url, token, outbox=tmp_path / "box", backoff=QUICK) as device:
+            await device.send("a", 2)
+            await within(device.flush())
+        stored = await read_embedded(gateway.data_dir)
+        assert [each.data for each in stored] == [b"1", b"2"]
+    finally:
+        gateway.stop()
+
+
+@pytest.mark.parametrize(
+    ("message_type", "data", "more"),
+    [
+        ("a b", 1, {}),
+        ("", 1, {}),
+        ("a.*", 1, {}),
+        ("a", object(), {}),
+        ("a", "x" * 70_000, {}),
+        ("a", 1, {"time": "noon"}),
+    ],
+)
+async def test_what_cannot_be_sent_is_said_at_once(tmp_path, message_type, data, more):
+    async with Device("ws://127.0.0.1:1/", "t", outbox=tmp_path / "box", backoff=QUICK) as device:
+        with pytest.raises(Rejected):
+            await device.send(message_type, data, **more)
+        assert device.pending == 0
+
+
+async def test_a_reject_is_told_and_the_rest_goes_on(tmp_path):
+    async with running_gateway(tmp_path / "data", limits__json_depth=4) as gateway:
+        rejects = []
+        async with Device(closed_port(), "t", outbox=tmp_path / "box") as device:
+            # Not yet connected, it does not know this gateway's limit.
+            first = await device.send("a", [[[[[]]]]])
+            last = await device.send("a", 2)
+        async with Device(
+            url_of(gateway), token_for(gateway, "veh-1"), outbox=tmp_path / "box", backoff=QUICK,
+            on_reject=rejects.append,
+        ) as device:  # fmt: skip
+            await within(device.flush())
+            with pytest.raises(Rejected, match="4 levels"):
+                await device.send("a", [[[[[]]]]])
+            assert device.rejected == 1
+        assert [(reject.seq, reject.error) for reject in rejects] == [(first, "depth")]
+        assert last == first + 1
+        stored = await read_embedded(gateway.data_dir)
+        assert [each.data for each in stored] == [b"2"]
+
+
+async def test_commands_and_answers(gateway, tmp_path):
+    async with device_of(gateway, tmp_path) as device:
+        await within(device.connected.wait())
+        handler = gateway._fleet.find("default", "veh-1")
+        results = []
+        handler._context.on_result = lambda *args: results.append(args) or True
+        assert handler.command(frames.Command("7", "lock", frames.Raw(b'{"doors":4}')))
+        command = await within(anext(device.commands()))
+        assert (command.id, command.type, command.data) == ("7", "lock", {"doors": 4})
+        await device.answer(command.id, ok=True, data=[1])
+        await eventually(lambda: results)
+        assert results[0][2] == frames.Result("7", ok=True, data=frames.Raw(b"[1]"))
+        with pytest.raises(Rejected):
+            await device.answer("7", ok=True, data=object())
+
+
+async def test_a_refused_credential_asks_the_provider_for_another(gateway, tmp_path):
+    asked = []
+
+    async def provide(refused):
+        asked.append(refused)
+        return "forged.to.ken" if refused is None else token_for(gateway, "veh-1")
+
+    async with device_of(gateway, tmp_path, credential=provide) as device:
+        await device.send("a", 1)
+        await within(device.flush())
+    assert asked[0] is None
+    assert "malformed" in asked[1]
+
+
+async def test_without_another_credential_it_gives_up_and_keeps_the_messages(gateway, tmp_path):
+    async with device_of(gateway, tmp_path, credential="forged.to.ken") as device:
+        await device.send("a", 1)
+        with pytest.raises(CredentialRefused):
+            await within(device.flush())
+        assert device.pending == 1
+
+
+async def test_an_address_that_is_no_gateway_is_given_up(gateway, tmp_path):
+    url = url_of(gateway).replace("/v1/device", "/elsewhere")
+    async with Device(url, "t", outbox=tmp_path / "box", backoff=QUICK) as device:
+        await device.send("a", 1)
+        with pytest.raises(Unreachable, match="not_found"):
+            await within(device.flush())
+
+
+async def test_an_outbox_in_use_is_an_error(gateway, tmp_path):
+    async with device_of(gateway, tmp_path):
+        with pytest.raises(OutboxError):
+            async with device_of(gateway, tmp_path):
+                pass
+
+
+async def test_a_credential_is_renewed_before_it_expires(tmp_path):
+    async with running_gateway(tmp_path / "data", credentials__leeway_ms=0) as gateway:
+        given = []
+
+        async def provide(refused):
+            given.append(refused)
+            return token_for(gateway, "veh-1", lifetime_s=4 if len(given) == 1 else 60)
+
+        async with device_of(gateway, tmp_path, credential=provide) as device:
+            await within(device.connected.wait())
+            handler = gateway._fleet.find("default", "veh-1")
+            first = handler._expires_at
+            await eventually(lambda: handler._expires_at > first)
+            await device.send("a", 1)
+            await within(device.flush())
+            assert given == [None, None]
+            assert gateway.metrics.value("tidegate_sessions_opened_total") == 1
+
+
+async def test_a_goaway_is_followed_to_the_node_that_comes_back(tmp_path):
+    gateway = GatewayProcess(tmp_path)
+    gateway.start()
+    try:
+        token = development.mint(gateway.data_dir, "veh-1", lifetime_s=600, claims={})
+        async with Device(gateway.url, token, outbox=tmp_path / "box", backoff=QUICK) as device:
+            await device.send("a", 1)
+            await within(device.flush())
+            gateway.stop()
+            await device.send("a", 2)
+            gateway.start()
+            await within(device.flush())
+        assert [each.data for each in await read_embedded(gateway.data_dir)] == [b"1", b"2"]
+    finally:
+        gateway.stop()
+
+
+PRODUCER = """
+import asyncio, sys, json
+from tidegate import BackoffSettings, Device
+async def main():
+    url, token, box = sys.argv[1:]
+    backoff = BackoffSettings(first_retry_ms=20, base_ms=10, cap_ms=100, stable_ms=1000)
+    async with Device(url, token, outbox=box, backoff=backoff) as device:
+        while True:
+            seqs = await asyncio.gather(*(device.send("t", {"x": n}) for n in range(20)))
+            print(json.dumps(max(seqs)), flush=True)
+asyncio.run(main())
+"""
+
+
+async def test_kill_9_of_the_client_loses_and_doubles_nothing(gateway, tmp_path):
+    token, box = token_for(gateway, "veh-1"), tmp_path / "box"
+    last = 0
+    for _ in range(4):
+        command = [sys.executable, "-c", PRODUCER, url_of(gateway), token, str(box)]
+        with spawned(command) as producer:
+            for _ in range(8):
+                last = json.loads(await asyncio.to_thread(producer.stdout.readline))
+            producer.kill()
+    async with Device(url_of(gateway), token, outbox=box, backoff=QUICK) as device:
+        final = await device.send("t", "end")
+        await within(device.flush())
+    assert final > last
+    stored = by_device(await read_embedded(gateway.data_dir)).values()
+    assert all(seqs == list(range(1, len(seqs) + 1)) for seqs in stored)
+    assert sum(map(len, stored)) == final, "each number once"
+    assert len(stored) == 5, "each opening has its own outbox id"
+
+
+async def test_what_was_dropped_before_it_was_sent_costs_a_further_hello_and_nothing_else(
+    gateway, tmp_path
+):
+    async with device_of(gateway, tmp_path) as device:
+        await within(device.connected.wait())
+
+        def ten_arrive_and_five_are_dropped():
+            outbox = device._gear.store.outbox
+            outbox.append([Entry("t", b"1", None)] * 10)
+            with outbox._ledger.changing():
+                outbox._ledger.drop(0, 5)
+
+        await device._gear.store._call(ten_arrive_and_five_are_dropped)
+        await device.send("t", "last")
+        await within(device.flush())
+        assert device.knocks.knocks == 1
+    stored = by_device(await read_embedded(gateway.data_dir))
+    assert list(stored.values()) == [list(range(1, 7))], "numbered anew: they were never sent"
+
+
+async def test_a_bound_holds_for_each_of_many_concurrent_sends(tmp_path):
+    limits = OutboxLimits(messages_max=10)
+    async with Device("ws://127.0.0.1:1/", "t", outbox=tmp_path / "o", limits=limits) as device:
+        for n in range(5):
+            await device.send("t", n)
+        results = await asyncio.gather(
+            *(device.send("t", n) for n in range(6)), return_exceptions=True
+        )
+        assert results[:5] == [6, 7, 8, 9, 10]
+        assert isinstance(results[5], OutboxFull)
+        assert (device.pending, device.dropped) == (10, 0)
+
+
+async def test_dropping_the_oldest_holds_for_many_concurrent_sends(tmp_path):
+    limits = OutboxLimits(messages_max=10, when_full="drop_oldest")
+    async with Device("ws://127.0.0.1:1/", "t", outbox=tmp_path / "o", limits=limits) as device:
+        await asyncio.gather(*(device.send("t", n) for n in range(500)))
+        assert device.pending <= 10
+        assert device.pending + device.dropped == 500
+
+
+async def test_entering_that_is_cancelled_leaves_the_outbox_free(tmp_path, monkeypatch):
+    from tidegate.outbox_file import OutboxFile
+
+    reached, go_on = threading.Event(), threading.Event()
+    opened = OutboxFile._open
+
+    def slowly(*arguments):
+        opened(*arguments)
+        reached.set()
+        go_on.wait(30)
+
+    monkeypatch.setattr(OutboxFile, "_open", slowly)
+    device = Device("ws://127.0.0.1:1/", "t", outbox=tmp_path / "o")
+    entering = asyncio.create_task(device.__aenter__())
+    await asyncio.to_thread(reached.wait, 30)
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    monkeypatch.undo()
+    go_on.set()
+    async with Device("ws://127.0.0.1:1/", "t", outbox=tmp_path / "o") as again:
+        assert await again.send("t", 1) == 1
+
+
+async def test_a_full_outbox_refuses_and_says_so(tmp_path):
+    limits = OutboxLimits(messages_max=2)
+    async with Device("ws://127.0.0.1:1/", "t", outbox=tmp_path / "o", limits=limits) as device:
+        await device.send("t", 1)
+        await device.send("t", 2)
+        with pytest.raises(OutboxFull):
+            await device.send("t", 3)
+        assert (device.pending, device.outbox_bytes, device.dropped) == (2, 2, 0)

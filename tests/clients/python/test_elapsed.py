@@ -1,0 +1,40 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.elapsed import CREDIBLE_MS, Stamp, Uptime, stamp_now, uptime
+
+WALLS = st.integers(-(10**12), 10**13)
+PASSING = st.integers(0, 10**10)
+
+
+@given(st.lists(st.tuples(PASSING, WALLS), min_size=1))
+def test_within_a_boot_the_wall_clock_may_do_what_it_wants(steps):
+    stamp = Stamp(7, "boot", 1_000, 0)
+    now_ms = 1_000
+    for passed_ms, wall_ms in steps:
+        now_ms += passed_ms
+        stamp = stamp_now(stamp, Uptime("boot", now_ms), wall_ms)
+        assert stamp.outbox_ms == 7 + now_ms - 1_000
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 10**10), WALLS)))
+def test_whatever_clocks_say_time_does_not_go_back(steps):
+    stamp = Stamp(0, "a", 0, CREDIBLE_MS)
+    for boot, up_ms, wall_ms in steps:
+        following = stamp_now(stamp, Uptime(boot, up_ms), wall_ms)
+        assert following.outbox_ms >= stamp.outbox_ms
+        stamp = following
+
+
+def test_over_a_reboot_two_credible_walls_count():
+    off = Stamp(100, "a", 5_000, CREDIBLE_MS)
+    assert stamp_now(off, Uptime("b", 10), CREDIBLE_MS + 900).outbox_ms == 1_000
+    assert stamp_now(off, Uptime("b", 10), CREDIBLE_MS - 900).outbox_ms == 100
+    never_set = Stamp(100, "a", 5_000, 3_000)
+    assert stamp_now(never_set, Uptime("b", 10), CREDIBLE_MS + 900).outbox_ms == 100
+
+
+def test_this_machine_says_how_long_it_is_up():
+    first, second = uptime(), uptime()
+    assert first.boot == second.boot != ""
+    assert second.ms >= first.ms > 0

@@ -1,0 +1,42 @@
+"""The distribution `tidegate` is the client alone."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+CLIENT = ROOT / "clients" / "python"
+
+GUARD = """
+import importlib.abc, sys
+ALLOWED = {"tidegate", "websockets", "msgspec"}
+class Guard(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        if top not in ALLOWED and top not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Guard())
+import tidegate, tidegate.__main__
+print("imported")
+"""
+
+
+def test_importing_the_client_needs_only_what_a_plain_install_brings():
+    done = subprocess.run(
+        [sys.executable, "-c", GUARD], capture_output=True, text=True, check=True, cwd=CLIENT
+    )
+    assert done.stdout.strip() == "imported"
+
+
+def test_a_plain_install_brings_a_websocket_library_and_a_codec():
+    project = tomllib.loads((CLIENT / "pyproject.toml").read_text())["project"]
+    names = {requirement.split(">")[0] for requirement in project["dependencies"]}
+    assert names == {"msgspec", "websockets"}
+
+
+def test_both_distributions_have_one_version_and_the_gateway_needs_that_client():
+    client = tomllib.loads((CLIENT / "pyproject.toml").read_text())["project"]
+    gateway = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert gateway["version"] == client["version"]
+    assert f"tidegate=={client['version']}" in gateway["dependencies"]
