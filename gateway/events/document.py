@@ -9,62 +9,28 @@ their columns exist is checked when the sink reaches its database.
 
 import difflib
 import tomllib
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     PlainValidator,
     Tag,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
-from gateway.events.columns import MEMBERS, Constant, DataPath, EventMember, Source
+from gateway.events.columns import EventMember, Source
 from gateway.events.errors import EventsFileError
-from gateway.events.filters import is_type_pattern, subjects
-from tidegate.wire.grammar import is_token
+from gateway.events.sections import Reading, Section, source_of
 
-_DATA_PREFIX: Final = "data."
 _SINKS_MAX: Final = 64
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-def _source(written: Any) -> Source:
-    """What a column is written as: a member, a path, or `{ constant = "gateway-1" }`."""
-    if isinstance(written, EventMember | DataPath | Constant):
-        return written
-    if isinstance(written, dict) and list(written) == ["constant"]:
-        value = written["constant"]
-        if isinstance(value, str | int | float):
-            return Constant(value)
-    if not isinstance(written, str):
-        raise ValueError(  # noqa: TRY004  # pydantic hears a ValueError only
-            "write a member, a path that begins with data., or { constant = ... }"
-        )
-    member = next((each for each in MEMBERS if each == written), None)
-    if member is not None:
-        return EventMember(member)
-    names = tuple(written.removeprefix(_DATA_PREFIX).split("."))
-    if written.startswith(_DATA_PREFIX) and all(names):
-        return DataPath(names)
-    close = difflib.get_close_matches(written, MEMBERS, n=1, cutoff=0.5)
-    raise ValueError(
-        f"{written!r} is neither a member of an event ({', '.join(MEMBERS)}) nor a path that"
-        " begins with data." + (f"; did you mean {close[0]}?" if close else "")
-    )
-
-
-class Schemas(_Section):
+class Schemas(Section):
     """Which events are let into the stream."""
 
     folder: Path
@@ -72,48 +38,7 @@ class Schemas(_Section):
     invalid: Literal["reject", "mark"] = "reject"
 
 
-def _token(name: str) -> str:
-    if not is_token(name):
-        raise ValueError("a name matches [A-Za-z0-9_-]{1,64}")
-    return name
-
-
-def _type_patterns(types: tuple[str, ...]) -> tuple[str, ...]:
-    for pattern in types:
-        if not is_type_pattern(pattern):
-            raise ValueError(f"{pattern!r} is neither a type nor a prefix that ends with a dot")
-    return types
-
-
-def _start(written: Any) -> Any:
-    if written in ("start", "now"):
-        return written
-    if not isinstance(written, datetime) or written.tzinfo is None:
-        raise ValueError('write "start", "now" or a time with offset: 2026-11-23T10:00:00Z')
-    return written.astimezone(UTC)
-
-
-class _Reading(_Section):
-    """What every consumer says of its reading."""
-
-    name: str
-    types: tuple[str, ...] = ()
-    """Literal types, or prefixes that end with a dot. Empty is every type."""
-    start: Annotated[
-        Literal["start", "now"] | datetime, Field(alias="from"), PlainValidator(_start)
-    ] = "start"
-    """Where a consumer that has no position begins."""
-
-    _name = field_validator("name")(_token)
-    _types = field_validator("types")(_type_patterns)
-
-    @property
-    def subjects(self) -> tuple[str, ...]:
-        """Filter subjects for the server, without overlaps."""
-        return subjects(self.types)
-
-
-class _Batching(_Reading):
+class _Batching(Reading):
     batch: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     """Rows of the largest transaction."""
     batch_bytes: Annotated[int, Field(ge=65_536, le=67_108_864)] = 8_388_608
@@ -129,7 +54,7 @@ class PostgresSink(_Batching):
     table: Annotated[str, Field(pattern=r"^[^\x00\"]{1,128}$")]
     on_conflict: Literal["error", "nothing", "update"] = "error"
     key: tuple[str, ...] = ()
-    columns: Annotated[dict[str, Annotated[Source, PlainValidator(_source)]], Field(min_length=1)]
+    columns: Annotated[dict[str, Annotated[Source, PlainValidator(source_of)]], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -181,7 +106,7 @@ _TaggedSink = Annotated[
 ]
 
 
-class EventsDocument(_Section):
+class EventsDocument(Section):
     """All of it."""
 
     schemas: Schemas | None = None
