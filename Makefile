@@ -36,34 +36,34 @@ long: $(VENV)/.dev ## the tests whose short forms are in every run: more control
 	$(BIN)/pytest -m long -n auto --dist worksteal --max-worker-restart 0 $(ARGS)
 
 bench: $(VENV)/.dev ## the benchmarks of loadtest/README.md; takes some minutes
-	$(BIN)/python -m loadtest.bench $(ARGS)
+	$(BIN)/python -m loadtest.benches.messages $(ARGS)
 
 bench-admission: $(VENV)/.dev ## the benchmarks of admission; takes some minutes
-	$(BIN)/python -m loadtest.admission $(ARGS)
+	$(BIN)/python -m loadtest.benches.admission $(ARGS)
 
 bench-backpressure: $(VENV)/.dev ## the benchmarks of backpressure; takes some minutes
-	$(BIN)/python -m loadtest.backpressure $(ARGS)
+	$(BIN)/python -m loadtest.benches.backpressure $(ARGS)
 
 storm: $(VENV)/.dev ## a reconnection storm, tickets against full jitter, verdict and report
 	$(BIN)/tidegate storm blip --devices 3000 --rate 300 --compare full-jitter --report storm.html $(ARGS)
 
 soak: $(VENV)/.dev ## 20 minutes of 2,000 devices that come, go and offend; ARGS="--minutes 5" for less
-	$(BIN)/python -m loadtest.soak $(ARGS)
+	$(BIN)/python -m loadtest.lab.soak $(ARGS)
 
 disasters: $(VENV)/.dev ## power loss, full disk, dead leader, bad network; some need root
-	$(BIN)/python -m loadtest.disasters $(ARGS)
+	$(BIN)/python -m loadtest.lab.disasters $(ARGS)
 
 example-sink: $(VENV)/.dev ## events of three vehicles become rows of PostgreSQL; under a minute
 	@$(BIN)/python config/examples/sink/run.py
 
 bench-sink: $(VENV)/.dev ## the benchmarks of sinks; takes some minutes
-	$(BIN)/python -m loadtest.sinks $(ARGS)
+	$(BIN)/python -m loadtest.benches.sinks $(ARGS)
 
 faults-sink: $(VENV)/.dev ## a million events into a table through random faults, and the checker's verdict
-	$(BIN)/python -m loadtest.sink_faults $(ARGS)
+	$(BIN)/python -m loadtest.lab.sink_faults $(ARGS)
 
 faults: $(VENV)/.dev ## a million messages through random faults, and the checker's verdict
-	$(BIN)/python -m loadtest.faults $(ARGS)
+	$(BIN)/python -m loadtest.lab.faults $(ARGS)
 
 bench-worst: $(VENV)/.dev ## what the worst input of each parser costs beside a plain one
 	PYTHONPATH=.:tests $(BIN)/python tests/parsers/worst.py

@@ -19,7 +19,7 @@ import nats.errors
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from loadtest import telemetry
+from loadtest.devices import telemetry
 
 _EXAMPLES_MAX: Final = 5
 _READ_TIMEOUT_S: Final = 30.0

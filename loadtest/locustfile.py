@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from locust import User, events, task
 
-from loadtest.credentials import Issuer
+from loadtest.devices.credentials import Issuer
+from loadtest.devices.policies import POLICIES, make_policy
+from loadtest.devices.vehicle import Refused, Vehicle, VehiclePlan
 from loadtest.errors import TargetError
-from loadtest.gevent_device import Refused, Vehicle, VehiclePlan
-from loadtest.policies import POLICIES, make_policy
 
 _log: Final = logging.getLogger(__name__)
 _numbers: Final = itertools.count()

@@ -24,7 +24,7 @@ from gateway.admission.desk import AdmissionDesk, Admit, Claim, DeskSettings, Ou
 from gateway.admission.gcra import Gcra
 from gateway.admission.observer import NullAdmissionObserver
 from gateway.admission.ticket import TicketOffice
-from loadtest.policies import Policy, make_policy
+from loadtest.devices.policies import Policy, make_policy
 
 _SECRET: Final = b"the simulator's own, never used elsewhere"
 _EPOCH_S: Final = 1_000_000.0

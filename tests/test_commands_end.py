@@ -256,7 +256,10 @@ async def test_storm_ends_with_its_servers_and_leaves_no_files(tmp_path, number)
 
 
 def _descendants(root):
-    code = "import sys; from loadtest import machine; print(*machine.descendants(int(sys.argv[1])))"
+    code = (
+        "import sys; from loadtest.lab.machine import descendants; "
+        "print(*descendants(int(sys.argv[1])))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True
     )

@@ -10,7 +10,7 @@ import struct
 
 import pytest
 
-from loadtest.wire import masked_frame
+from loadtest.devices.wire import masked_frame
 from support.gateways import Way, fill_calendar, running_gateway
 from support.waiting import eventually, within
 from support.wire import knock_bytes, raw_connection

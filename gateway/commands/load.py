@@ -39,7 +39,7 @@ def simulate(
 ) -> None:
     """What an outage will do, in virtual time: how long, how many knocks, what peak, what rate."""
     from loadtest import simulator  # noqa: PLC0415  # nothing that serves needs it
-    from loadtest.policies import POLICIES  # noqa: PLC0415  # as above
+    from loadtest.devices.policies import POLICIES  # noqa: PLC0415  # as above
 
     chosen = policy or ["ticket"]
     for name in chosen:

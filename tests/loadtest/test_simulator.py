@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.policies import POLICIES, make_policy
+from loadtest.devices.policies import POLICIES, make_policy
 from loadtest.simulator import StormPlan, rate_for, simulate
 from test_cli import tidegate
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from loadtest.postgres import PostgresServer
+from loadtest.servers.postgres import PostgresServer
 
 GIVEN_URL = os.environ.get("TIDEGATE_TEST_POSTGRES_URL")
 """A server of the developer's, in which databases may be made."""

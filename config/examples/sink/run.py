@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from loadtest.postgres import PostgresServer, binary
-from loadtest.targets import free_port
+from loadtest.servers.postgres import PostgresServer, binary
+from loadtest.servers.targets import free_port
 
 HERE = Path(__file__).parent
 TIDEGATE = [sys.executable, "-m", "gateway"]

@@ -1,0 +1,1 @@
+"""Benchmarks: a section measures one thing and judges it."""

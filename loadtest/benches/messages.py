@@ -1,0 +1,253 @@
+"""The benchmarks of the message path: `make bench`, or
+`python -m loadtest.benches.messages [SECTION...]`.
+
+Each compares the gateway with a peer in the same run on the same machine: nats-server's own
+WebSocket listener, its devices publishing to JetStream and waiting for PubAcks, with the same
+message and the same window. Absolute figures are this machine's; the ratios are what is promised.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Final
+
+import nats
+
+from loadtest.benches.quiet import section_quiet
+from loadtest.benches.rig import Bench, Fleet, Meter, run_sections
+from loadtest.benches.sections import main_of
+from loadtest.devices.wire import PAYLOAD, Flow
+from loadtest.errors import TargetError
+from loadtest.servers.targets import GatewayServer, PeerServer, Target, require_descriptors
+
+_SETTLE_S: Final = 2.0
+_TURNS: Final = 3
+"""Of each side: disk and processor change from one half minute to the next, for both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one side did. Rates in messages a second, CPU in microseconds a message."""
+
+    rate: float
+    cpu_us: float
+    p50_ms: float
+    p99_ms: float
+
+
+async def provision_peer(server: PeerServer) -> None:
+    """The peer's stream, with the promises of the gateway's."""
+    client = await nats.connect(server.nats_url)
+    await client.jetstream().add_stream(
+        name="EVENTS",
+        subjects=["events.>"],
+        duplicate_window=120,
+        deny_delete=True,
+        deny_purge=True,
+        max_age=604_800,
+    )
+    await client.close()
+
+
+class Side:
+    """One of two that are compared: its server, its devices, what it did in all its turns.
+
+    Messages are counted by the stream's growth. All that is stored is acknowledged, but nats-server
+    sends the acknowledgements of thousands of messages together, seconds apart: their count over a
+    turn would depend on where it begins.
+    """
+
+    def __init__(
+        self,
+        target: PeerServer | GatewayServer,
+        fleet: Callable[[Flow, str], Fleet],
+        window: int,
+    ) -> None:
+        """
+        Args:
+            target: the server.
+            fleet: makes devices with names that begin so.
+            window: messages in flight, each.
+        """
+        self._target = target
+        self._fleet = fleet
+        self._meter = Meter(window)
+        self._messages = 0
+        self._cpu_s = 0.0
+        self._elapsed_s = 0.0
+
+    async def take_turn(self, number: int, seconds: float) -> None:
+        """All devices with their windows full, for a while, after a while of warming up.
+
+        Raises:
+            TargetError: it closed a connection.
+        """
+        target, meter = self._target, self._meter
+        meter.counting = False
+        # Other devices each turn: those of the last one would send what is stored already.
+        fleet = self._fleet(meter, f"turn{number}")
+        async with fleet.connected(target.port) as devices:
+            for device in devices:
+                device.fill(min(meter.window, 32))
+            await asyncio.sleep(_SETTLE_S)
+            meter.counting = True
+            stored, cpu_s, began = await self._stored(), target.cpu_s(), perf_counter()
+            await asyncio.sleep(seconds)
+            self._messages += await self._stored() - stored
+            self._elapsed_s += perf_counter() - began
+            self._cpu_s += target.cpu_s() - cpu_s
+            meter.counting = False
+            if fleet.lost:
+                raise TargetError(f"{target.name} closed {fleet.lost} connections")
+
+    async def _stored(self) -> int:
+        client = await nats.connect(self._target.nats_url)
+        state = (await client.jetstream().stream_info("EVENTS")).state
+        await client.close()
+        return state.last_seq
+
+    @property
+    def figures(self) -> Figures:
+        return Figures(
+            self._messages / self._elapsed_s,
+            self._cpu_s / max(1, self._messages) * 1e6,
+            self._meter.wait_ms(50),
+            self._meter.wait_ms(99),
+        )
+
+
+async def compare_throughput(
+    bench: Bench, *, durability: str, devices: int, window: int
+) -> tuple[Figures, Figures]:
+    """Both sides in turn, and a table of them. Gives the gateway's figures and the peer's."""
+    with (
+        bench.peer(fsync=durability == "fsync") as peer,
+        bench.gateway(stream__durability=durability) as gateway,
+    ):
+        await provision_peer(peer)
+        sides = (
+            Side(gateway, partial(bench.gateway_devices, devices), window),
+            Side(peer, partial(bench.nats_devices, devices), window),
+        )
+        for number in range(_TURNS):
+            for side in sides if number % 2 else reversed(sides):
+                await side.take_turn(number, bench.seconds)
+        ours, theirs = (side.figures for side in sides)
+    bench.report.table(
+        f"{durability}: {devices} devices, {window} in flight each, {len(PAYLOAD)} bytes",
+        ("", "acked msg/s", "CPU us/msg", "ack p50 ms", "ack p99 ms"),
+        [
+            (name, f"{f.rate:,.0f}", f"{f.cpu_us:.1f}", f"{f.p50_ms:.1f}", f"{f.p99_ms:.1f}")
+            for name, f in (("tidegate", ours), ("nats-server WebSocket", theirs))
+        ],
+    )
+    return ours, theirs
+
+
+async def section_fsync(bench: Bench) -> None:
+    """Acknowledged only after fsync, on both sides."""
+    ours, theirs = await compare_throughput(bench, durability="fsync", devices=200, window=100)
+    ratio = ours.rate / theirs.rate
+    bench.report.verdict("fsync, rate over the peer's", ratio, "at least 10", ok=ratio >= 10)
+
+
+async def section_stream(bench: Bench) -> None:
+    """JetStream's default sync, on both sides."""
+    ours, theirs = await compare_throughput(bench, durability="stream", devices=200, window=100)
+    ratio = ours.rate / theirs.rate
+    bench.report.verdict("stream, rate over the peer's", ratio, "at least 0.6", ok=ratio >= 0.6)
+
+
+async def section_single(bench: Bench) -> None:
+    """One message a frame: many devices with one message in flight each. For information."""
+    for durability in ("fsync", "stream"):
+        ours, theirs = await compare_throughput(bench, durability=durability, devices=500, window=1)
+        bench.report.console.print(
+            f"  {durability}, one message a frame: {ours.rate / theirs.rate:.2f} of the peer\n"
+        )
+
+
+async def _memory_per_connection(target: Target, fleet: Fleet, count: int) -> float:
+    await asyncio.sleep(_SETTLE_S)
+    before = target.memory_bytes()
+    async with fleet.connected(target.port):
+        await asyncio.sleep(_SETTLE_S)
+        return (target.memory_bytes() - before) / count
+
+
+async def section_idle(bench: Bench) -> None:
+    """Memory an idle connection."""
+    count = 5_000
+    require_descriptors(count + 200)
+    with bench.peer(fsync=True) as peer:
+        await provision_peer(peer)
+        theirs = await _memory_per_connection(peer, bench.nats_devices(count, Meter(0)), count)
+    with bench.gateway() as gateway:
+        ours = await _memory_per_connection(gateway, bench.gateway_devices(count, Meter(0)), count)
+    bench.report.table(
+        f"{count:,} idle connections",
+        ("", "KiB a connection"),
+        [
+            ("tidegate", f"{ours / 1024:.1f}"),
+            ("nats-server WebSocket", f"{theirs / 1024:.1f}"),
+        ],
+    )
+    wanted = f"at most 10 and below {theirs / 1024:.1f}"
+    ok = ours <= 10 * 1024 and ours < theirs
+    bench.report.verdict("idle memory, KiB a connection", ours / 1024, wanted, ok=ok)
+
+
+async def section_hold(bench: Bench) -> None:
+    """15,000 idle connections with keepalive, while 1,000 messages a second flow."""
+    idle, busy, rate = 15_000, 100, 1_000
+    require_descriptors(idle + busy + 500)
+    meter = Meter(0)
+    idle_fleet = bench.gateway_devices(idle, Meter(0))
+    busy_fleet = bench.gateway_devices(busy, meter, "busy")
+    keepalive = {"keepalive__interval_ms": 20_000, "keepalive__timeout_ms": 15_000}
+    with bench.gateway(**keepalive) as gateway:
+        async with (
+            idle_fleet.connected(gateway.port),
+            busy_fleet.connected(gateway.port) as senders,
+        ):
+            seconds = max(30.0, bench.seconds)
+            cpu_s, began, sent = gateway.cpu_s(), perf_counter(), 0
+            turn = itertools.cycle(senders)
+            while (elapsed := perf_counter() - began) < seconds:
+                while sent < elapsed * rate:
+                    next(turn).fill(1)
+                    sent += 1
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(_SETTLE_S)
+            cpu = (gateway.cpu_s() - cpu_s) / (perf_counter() - began)
+            lost = idle_fleet.lost + busy_fleet.lost
+            rows = [
+                ("connections held / lost", f"{gateway.status()['connections']:,} / {lost}"),
+                ("messages sent / acknowledged", f"{sent:,} / {meter.messages:,}"),
+                ("ack p50 / p99 ms", f"{meter.wait_ms(50):.1f} / {meter.wait_ms(99):.1f}"),
+                ("CPU of gateway and nats-server, cores", f"{cpu:.2f}"),
+                ("gateway memory, MiB", f"{gateway.memory_bytes() / 2**20:.0f}"),
+            ]
+            bench.report.table(
+                f"{idle:,} idle connections for {seconds:.0f} s, {rate:,} msg/s", ("", ""), rows
+            )
+            ok = lost == 0 and meter.messages == sent
+            bench.report.verdict("hold, connections lost", lost, "0, all acknowledged", ok=ok)
+
+
+SECTIONS: Final = {
+    "fsync": section_fsync,
+    "stream": section_stream,
+    "single": section_single,
+    "quiet": section_quiet,
+    "idle": section_idle,
+    "hold": section_hold,
+}
+
+
+if __name__ == "__main__":
+    run = partial(run_sections, SECTIONS)
+    main_of("bench", "Benchmarks of the message path.", SECTIONS, run)

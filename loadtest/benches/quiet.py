@@ -1,0 +1,141 @@
+"""A quiet device's ack against the least there is: a bare publish to the same nats-server."""
+
+import asyncio
+import statistics
+from time import perf_counter
+from typing import cast
+
+from loadtest.benches.rig import Bench
+from loadtest.devices.wire import PAYLOAD
+from loadtest.servers.targets import Relay
+
+
+class BarePublisher(asyncio.Protocol):
+    """The least a program can do to have a message acknowledged: one TCP connection to NATS."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name.encode()
+        self._answered: asyncio.Future[bytes] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._seq = 0
+        self.ready = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def sign_in(self, user: str, password: str) -> None:
+        assert self._transport is not None
+        connect = (
+            f'CONNECT {{"verbose":false,"headers":true,"no_responders":true,'
+            f'"user":"{user}","pass":"{password}"}}\r\n'
+            f"SUB _INBOX.{self._name.decode()} 1\r\nPING\r\n"
+        )
+        self._transport.write(connect.encode())
+
+    def data_received(self, data: bytes) -> None:
+        if b"PONG" in data:
+            self.ready.set()
+        elif b"PING" in data:
+            assert self._transport is not None
+            self._transport.write(b"PONG\r\n")
+        elif self._answered is not None and b'"stream"' in data:
+            self._answered.set_result(data)
+            self._answered = None
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    async def publish(self) -> float:
+        """Seconds from writing a message to its PubAck."""
+        assert self._transport is not None
+        self._seq += 1
+        name = self._name
+        headers = b"NATS/1.0\r\nNats-Msg-Id:default:%s:b:%d\r\n\r\n" % (name, self._seq)
+        answered = self._answered = self._loop.create_future()
+        began = perf_counter()
+        self._transport.write(
+            b"HPUB events.default.%s.battery.low _INBOX.%s %d %d\r\n%s%s\r\n"
+            % (name, name, len(headers), len(headers) + len(PAYLOAD), headers, PAYLOAD)
+        )
+        await answered
+        return perf_counter() - began
+
+
+class QuietFlow:
+    """One message at a time; each ack resolves a future."""
+
+    window = 0
+
+    def __init__(self) -> None:
+        self.answered: asyncio.Future[float] | None = None
+
+    def acked(self, count: int, waited_s: float) -> None:
+        del count
+        if self.answered is not None:
+            self.answered.set_result(waited_s)
+            self.answered = None
+
+
+async def _bare_publisher(name: str, url: str, port: int | None = None) -> BarePublisher:
+    """Signed in to the nats-server of `url`, perhaps through a relay on `port`."""
+    user, _, rest = url.removeprefix("nats://").partition(":")
+    password, _, address = rest.partition("@")
+    host, _, own_port = address.partition(":")
+    loop = asyncio.get_running_loop()
+    _transport, bare = await loop.create_connection(
+        lambda: BarePublisher(name), host, port or int(own_port)
+    )
+    bare.sign_in(user, password)
+    await asyncio.wait_for(bare.ready.wait(), 10)
+    return bare
+
+
+async def section_quiet(bench: Bench) -> None:
+    """One device, one message in flight, against a bare publish to the same nats-server.
+
+    A third way, through a relay that copies bytes and does nothing else, is the floor: what any
+    process between a device and its stream costs here.
+    """
+    rounds = 1_500
+    loop = asyncio.get_running_loop()
+    for durability in ("fsync", "stream"):
+        with bench.gateway(stream__durability=durability) as gateway:
+            nats_port = int(gateway.nats_url.rpartition(":")[2])
+            with Relay(bench.directory / f"relay-{durability}", nats_port) as relay:
+                bare = await _bare_publisher("bare", gateway.nats_url)
+                relayed = await _bare_publisher("relay", gateway.nats_url, relay.port)
+                flow = QuietFlow()
+                fleet = bench.gateway_devices(1, flow)
+                waits_s: dict[str, list[float]] = {"gateway": [], "relay": [], "bare": []}
+                async with fleet.connected(gateway.port) as (device,):
+                    for _ in range(rounds):  # in turn, so that all see the same machine
+                        waits_s["bare"].append(await bare.publish())
+                        waits_s["relay"].append(await relayed.publish())
+                        answered = flow.answered = loop.create_future()
+                        device.fill(1)
+                        waits_s["gateway"].append(await answered)
+                bare.close()
+                relayed.close()
+        p50 = {name: statistics.median(waits) for name, waits in waits_s.items()}
+        rows = [
+            (
+                name,
+                f"{p50[name] * 1e3:.3f}",
+                f"{statistics.quantiles(waits, n=100)[98] * 1e3:.3f}",
+                f"{p50[name] / p50['bare']:.2f}",
+            )
+            for name, waits in waits_s.items()
+        ]
+        title = f"{durability}: a quiet device, one message in flight"
+        bench.report.table(title, ("", "p50 ms", "p99 ms", "p50 over bare"), rows)
+        ratio = p50["gateway"] / p50["bare"]
+        if durability == "fsync":
+            what = "quiet ack p50 over a bare PubAck"
+            bench.report.verdict(what, ratio, "at most 2", ok=ratio <= 2)
+        else:
+            floor = p50["relay"] / p50["bare"]
+            bench.report.console.print(
+                f"  {durability}: {ratio:.2f}; a relay that only copies bytes: {floor:.2f}\n"
+            )

@@ -1,0 +1,1 @@
+"""Devices that put a load on a gateway, with their credentials and what they send."""

@@ -1,0 +1,1 @@
+"""Storm scenarios and fault runs, and the verdicts on them."""

@@ -1,0 +1,121 @@
+"""The lab itself, small: a storm over real sockets, judged, and one that must fail."""
+
+import asyncio
+import contextlib
+import json
+import sys
+
+import aiohttp
+import pytest
+
+from loadtest.devices.credentials import Issuer
+from support.gateways import url_of
+from support.servers import free_port
+from support.waiting import eventually
+from test_cli import tidegate
+
+SMALL = """
+title = "small"
+fault = "%s"
+devices = 60
+rate_per_s = 60
+message_rate = 2.0
+calm_s = 1
+fault_s = 1
+after_s = 1
+limit_s = 60
+nodes = %d
+[gateway]
+"admission.resume_cost" = 1.0
+"admission.burst" = 5
+[objectives]
+dishonoured = 0
+lost = 0
+duplicated = 0
+%s
+"""
+
+
+def storm(tmp_path, fault, *, nodes=1, more="", arguments=()):
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL % (fault, nodes, more))
+    report = tmp_path / "report.html"
+    done = tidegate("storm", path, "--report", report, *arguments)
+    assert done.stderr == ""
+    assert report.exists()
+    assert report.with_suffix(".png").exists()
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("fault", "nodes", "more"),
+    [
+        ("cut", 1, "knocks_a_device = 3\n"),
+        ("stream-outage", 1, "disconnects = 0\n"),
+        pytest.param("node-loss", 2, "disconnects = 0\n", marks=pytest.mark.long),
+    ],
+)
+def test_a_small_storm_passes(tmp_path, fault, nodes, more):
+    status, out = storm(tmp_path, fault, nodes=nodes, more=more)
+    assert status == 0, out
+    assert "passed" in out
+
+
+def test_an_objective_missed_is_an_exit_status(tmp_path):
+    more = "recovery_over_ideal = 0.01\n"
+    status, out = storm(tmp_path, "cut", more=more, arguments=["--compare", "full-jitter"])
+    assert status == 1
+    assert "failed" in out
+    assert "full-jitter" in out
+
+
+async def test_locust_runs_vehicles_as_it_runs_anything(gateway, tmp_path):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless",
+        "-u", "20", "-r", "20", "-t", "4s", "--host", url_of(gateway), "--message-rate", "5",
+        "--key-file", str(gateway.data_dir / "development-jwks.json"),
+        "--json", "--only-summary",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert rows["connect"]["num_requests"] == 20
+    assert rows["ack"]["num_requests"] > 50
+    assert rows["ack"]["num_failures"] == 0
+
+
+async def test_the_page_of_locust_has_the_fields_and_they_are_obeyed(gateway, tmp_path):
+    other = Issuer(tmp_path / "other.json").jwks_file  # whoever signs with this is refused
+    port = free_port()
+    page = f"http://127.0.0.1:{port}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--host", url_of(gateway),
+        "--web-host", "127.0.0.1", "--web-port", str(port), "--key-file", str(other),
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with aiohttp.ClientSession() as http:
+            await eventually(lambda: _opened(http, page))
+            async with http.get(page) as response:
+                shown = await response.text()
+            for field in ("policy", "message_rate", "first_retry_ms", "key_file"):
+                assert f'"{field}"' in shown
+            form = {
+                "user_count": "3", "spawn_rate": "3", "host": url_of(gateway),
+                "policy": "full-jitter", "message_rate": "5",
+                "key_file": str(gateway.data_dir / "development-jwks.json"),
+            }  # fmt: skip
+            async with http.post(f"{page}/swarm", data=form) as response:
+                assert (await response.json())["success"]
+            await eventually(lambda: gateway.status()["devices"] == 3)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _opened(http, page):
+    with contextlib.suppress(aiohttp.ClientError):
+        async with http.get(page) as response:
+            return response.status == 200
+    return False
