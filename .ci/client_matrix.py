@@ -21,7 +21,7 @@ ENVIRONMENTS = ROOT / ".venv-matrix"
 OLDEST = (3, 11)
 RUN_LIMIT_S = 420
 INSTALL_LIMIT_S = 300
-SHORT = ("supervision", "draining", "outbox_thread", "refusals", "terminal")
+SHORT = ("supervision", "draining", "outbox_thread", "refusals", "terminal", "main")
 ASK = "import sys; print(*sys.version_info[:3])"
 
 
@@ -80,6 +80,8 @@ def main(arguments: list[str]) -> int:
         return 0
     # What is missing in these environments is missing on purpose, in CI too.
     environ = {name: value for name, value in os.environ.items() if name != "CI"}
+    # The client is not installed there; the processes that its tests start must find it too.
+    environ["PYTHONPATH"] = str(ROOT / "clients" / "python")
     failed = []
     for version, python in chosen.items():
         name = re.sub(r"[(), ]+", ".", str(version)).strip(".")

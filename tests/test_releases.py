@@ -19,7 +19,7 @@ QUICK = BackoffSettings(first_retry_ms=20, base_ms=10, cap_ms=100, stable_ms=1_0
 OLD_DEVICE = """
 import asyncio, sys
 import clients
-from tidegate import BackoffSettings, Device
+from clients import BackoffSettings, Device
 url, token, box, first, last, flush = sys.argv[1:]
 async def main():
     quick = BackoffSettings(first_retry_ms=20, base_ms=10, cap_ms=100, stable_ms=1000)

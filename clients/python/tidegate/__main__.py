@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tidegate.errors import DeviceError
+from tidegate.errors import DeviceError, Misuse
 from tidegate.terminal import TerminalOptions, serve_terminal
 from tidegate.wire.grammar import is_token
 
@@ -17,16 +17,17 @@ CREDENTIAL_VARIABLE: Final = "TIDEGATE_CREDENTIAL"
 _USAGE: Final = 2
 
 _DESCRIPTION: Final = """\
-Be a device: a JSON line on stdin is a message, acks and commands come out.
+Act as a device. Each line of stdin is a message in JSON; each line of stdout is an
+acknowledgement, a rejected message or a command.
 
 A line is {"type":"battery.low","data":{...}}, or {"result":{"id":"..","ok":true,"data":..}}
-to answer a command. It ends when stdin has ended and everything is acknowledged, or on
-SIGINT or SIGTERM: what is not acknowledged stays in the outbox file.
+to answer a command. The command ends when stdin has ended and every message is acknowledged,
+or on SIGINT or SIGTERM. Messages that are not acknowledged stay in the outbox file.
 """
 
 
 class _UsageError(Exception):
-    """What the command line or the environment names cannot be used."""
+    """A value from the command line or the environment cannot be used."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,21 +35,25 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tidegate",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        # With it, `--credential TOKEN` would mean `--credential-file TOKEN`.
+        allow_abbrev=False,
     )
     parser.add_argument("device", help="device id, the `sub` of the credential")
     parser.add_argument(
         "--url",
         action="append",
         required=True,
-        help="gateway; may be repeated, then one that answers is used",
+        help="address of a gateway; may be repeated, and the first that answers is used",
     )
+    # Known only so that it can be refused: argparse prints the values of unknown options.
+    parser.add_argument("--credential", nargs="?", const="", help=argparse.SUPPRESS)
     parser.add_argument(
         "--credential-file",
         type=Path,
         help=f"file that holds the JWT; without it, the variable {CREDENTIAL_VARIABLE} holds it",
     )
-    parser.add_argument("--outbox", type=Path, help="outbox file; DEVICE.outbox without")
-    parser.add_argument("--ca", type=Path, help="PEM file of the authorities to trust for wss://")
+    parser.add_argument("--outbox", type=Path, help="outbox file; the default is DEVICE.outbox")
+    parser.add_argument("--ca", type=Path, help="PEM file of the authorities to trust (wss://)")
     return parser
 
 
@@ -56,16 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: of the command line; those of the process without.
+        arguments: of the command line; the default is the process's own.
 
     Returns:
-        The exit code: 0, 1 if the device cannot go on, 2 for a wrong command line, or 128 and the
-        number of the signal that ended it.
+        The exit code: 0, 1 if the device cannot go on, 2 if an option or the credential cannot be
+        used, or 128 plus the number of the signal that ended it.
     """
     parsed = _parser().parse_args(arguments)
     try:
         return asyncio.run(serve_terminal(_options(parsed)))
-    except _UsageError as exc:
+    except (_UsageError, Misuse) as exc:
         sys.stderr.write(f"tidegate: {exc}\n")
         return _USAGE
     except DeviceError as exc:
@@ -76,6 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(parsed: argparse.Namespace) -> TerminalOptions:
     if not is_token(parsed.device):
         raise _UsageError("DEVICE must match [A-Za-z0-9_-]{1,64}")
+    if parsed.credential is not None:
+        raise _UsageError(
+            "every user of this machine can read a credential on a command line:"
+            f" use --credential-file or set {CREDENTIAL_VARIABLE}"
+        )
     return TerminalOptions(
         urls=parsed.url,
         credential=_credential(parsed.credential_file),
@@ -85,7 +95,6 @@ def _options(parsed: argparse.Namespace) -> TerminalOptions:
 
 
 def _credential(path: Path | None) -> str:
-    # Not an option: a command line is readable by every user of the machine.
     if path is None:
         credential = os.environ.get(CREDENTIAL_VARIABLE, "")
         if not credential:
@@ -94,7 +103,7 @@ def _credential(path: Path | None) -> str:
     try:
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is no text"
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not ASCII text"
         raise _UsageError(f"--credential-file {path}: {reason}") from exc
 
 

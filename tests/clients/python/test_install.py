@@ -1,9 +1,14 @@
 """The distribution `tidegate` is the client alone."""
 
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[3]
 CLIENT = ROOT / "clients" / "python"
@@ -40,3 +45,26 @@ def test_both_distributions_have_one_version_and_the_gateway_needs_that_client()
     gateway = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert gateway["version"] == client["version"]
     assert f"tidegate=={client['version']}" in gateway["dependencies"]
+
+
+@pytest.mark.skipif(find_spec("setuptools") is None, reason="a wheel is built with setuptools")
+def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
+    source = shutil.copytree(
+        CLIENT, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+         "--no-index", "--disable-pip-version-check", "--wheel-dir", tmp_path, source],
+        check=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("tidegate-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    package = CLIENT / "tidegate"
+    files = {
+        f"tidegate/{path.relative_to(package)}"
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {"tidegate/py.typed", "tidegate/__main__.py", "tidegate/wire/frames.py"} <= files
+    assert {name for name in names if ".dist-info/" not in name} == files

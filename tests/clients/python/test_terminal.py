@@ -15,17 +15,6 @@ from support.waiting import eventually, within
 from tidegate import Clock
 from tidegate.terminal import lines, tell_trouble
 
-RUN = """
-import asyncio, sys
-from pathlib import Path
-from tidegate import DeviceError
-from tidegate.terminal import TerminalOptions, serve_terminal
-url, box = sys.argv[1:]
-try:
-    sys.exit(asyncio.run(serve_terminal(TerminalOptions([url], "t", Path(box)))))
-except DeviceError as exc:
-    sys.exit(f"tidegate: {exc}")
-"""
 MESSAGE = b'{"type":"t","data":1}\n'
 
 
@@ -38,8 +27,9 @@ class Terminal:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
         self.process = subprocess.Popen(
-            [sys.executable, "-c", RUN, url, str(box)],
+            [sys.executable, "-m", "tidegate", "veh-1", "--url", url, "--outbox", str(box)],
             stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"TIDEGATE_CREDENTIAL": "t"},
             preexec_fn=hear_interrupts,  # noqa: PLW1509  # it takes no lock
         )  # fmt: skip
 
