@@ -2,6 +2,7 @@
 
 EventsError
  +-- EventsFileError   config/events.toml cannot be used: a line for each offence, naming its place
+ +-- PatternError      a rule's pattern is wrong: the place in it and the offence
  +-- SchemaError       schemas cannot be used: a line for each file, naming the offence
  +-- ColumnError       a sink's column does not fit its table
  +-- RowError          one event cannot become a row: it is a dead letter
@@ -17,6 +18,19 @@ class EventsError(Exception):
 
 class EventsFileError(EventsError):
     """The events file cannot be used. The message has a line for each offence."""
+
+
+class PatternError(EventsError):
+    """A pattern cannot be used.
+
+    `place` is where in the pattern (`.data.soc[0].numeric`, empty for all of it), `detail` what is
+    wrong there.
+    """
+
+    def __init__(self, place: str, detail: str) -> None:
+        super().__init__(f"{place.removeprefix('.')}: {detail}" if place else detail)
+        self.place = place
+        self.detail = detail
 
 
 class SchemaError(EventsError):

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.events.filters import is_type_pattern, reduced, subjects
+from gateway.events.filters import is_type_pattern, reduced, subjects, types_of
+from gateway.events.patterns import parse_pattern
 
 types = st.lists(st.sampled_from(["a", "ab", "b", "c-d", "A"]), min_size=1, max_size=3).map(
     ".".join
@@ -45,3 +46,24 @@ def test_subjects(wanted, expected):
 @pytest.mark.parametrize("text", ["", ".", "a..", "a..b", "a b", "*", ">", "a.>", "é"])
 def test_what_is_no_pattern(text):
     assert not is_type_pattern(text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ({"type": ["a", "b.c"]}, ("a", "b.c")),
+        ({"type": [{"prefix": "a."}, "a.b"]}, ("a.",)),
+        ({"type": [{"prefix": "a"}]}, None),
+        ({"type": [{"prefix": {"equals-ignore-case": "a."}}]}, None),
+        ({"type": ["a", {"suffix": "b"}]}, None),
+        ({"type": [7]}, None),
+        ({"type": ["no type"]}, None),
+        ({"device": ["a"]}, None),
+        ({"$or": [{"type": ["a"]}, {"type": ["b"], "device": ["x"]}]}, ("a", "b")),
+        ({"$or": [{"type": ["a"]}, {"device": ["x"]}]}, None),
+        ({"type": ["c"], "$or": [{"type": ["a"]}, {"device": ["x"]}]}, ("c",)),
+        ({"$or": [{"device": ["x"]}, {"type": ["a"]}], "data": {"type": ["z"]}}, None),
+    ],
+)
+def test_the_types_of_a_pattern(pattern, expected):
+    assert types_of(parse_pattern(pattern)) == expected
