@@ -123,8 +123,12 @@ class StormDevice:
         return handshake_request(self.token.encode(), self._policy.ticket)
 
     def greeting(self) -> bytes:
-        """The hello, as a frame."""
-        return masked_frame(1, b'{"hello":{"outbox":"storm","oldest":1}}')
+        """The hello, as a frame. Like the reference client it says that it has sent nothing.
+
+        A client that leaves out `sent` costs a look-up in the stream at each new outbox, which is
+        about a quarter of an admission's CPU.
+        """
+        return masked_frame(1, b'{"hello":{"outbox":"storm","oldest":1,"sent":0}}')
 
     def heard(self, text: bytes) -> None:
         """A frame of the gateway."""
