@@ -20,7 +20,8 @@ from gateway.nats_access import nats_address
 from gateway.settings import Settings
 from gateway.stream.checkup import Denials, missing_rights, missing_streams
 from gateway.stream.durability import Durability, probe_durability
-from gateway.stream.nats_link import LinkClient, NatsLink, describe
+from gateway.stream.nats_client import LinkClient, describe
+from gateway.stream.nats_link import NatsLink
 from gateway.stream.nats_server import EmbeddedServer
 from gateway.stream.provision import (
     check_payload,
@@ -171,7 +172,6 @@ class Backbone:
             on_denied=self._on_denied,
             rng=self._rng,
         )
-        self._publisher.attach(link)
         link.start()
         await self._provision(link)
         if self._settings.stream.durability == "fsync" and self._durability != "fsync":

@@ -31,7 +31,7 @@ from gateway.settings import Settings
 from gateway.stream.checkup import Denials, missing_rights
 from gateway.stream.commands import SUBJECT as COMMANDS
 from gateway.stream.errors import StreamError
-from gateway.stream.nats_link import Hooks, connect_once
+from gateway.stream.nats_client import Hooks, connect_once
 from gateway.stream.provision import check_payload
 from gateway.stream.rights import Role
 

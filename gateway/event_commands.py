@@ -27,7 +27,7 @@ from gateway.ops.errors import OpsError
 from gateway.settings import Settings, secrets_of
 from gateway.sinks import SinkProcess
 from gateway.stream.errors import StreamError
-from gateway.stream.nats_link import connect_once
+from gateway.stream.nats_client import connect_once
 from gateway.stream.reader import OneConnection
 from gateway.stream.rights import Role
 from gateway.telemetry.logs import configure_logs

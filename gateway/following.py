@@ -9,7 +9,8 @@ from typing import Final
 
 from gateway.nats_access import in_time, nats_address
 from gateway.settings import Settings
-from gateway.stream.nats_link import LinkClient, NatsLink, connect_once
+from gateway.stream.nats_client import LinkClient, connect_once
+from gateway.stream.nats_link import NatsLink
 from gateway.stream.replay import ReplayFilter
 from gateway.stream.replay import replay as stored_lines
 from gateway.stream.rights import Role
@@ -46,7 +47,7 @@ async def follow(
         address,
         name=_NAME,
         on_up=_nothing,
-        on_ready=lambda: None,
+        on_ready=lambda _client: None,
         on_down=lambda: say("the connection to NATS is lost; trying again"),
         on_failure=give_up,
         on_denied=lambda what: say(f"NATS does not allow it: {what}"),

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from gateway.settings import Settings
 from gateway.stream.errors import ConnectError, ServerError
-from gateway.stream.nats_link import NatsAddress
+from gateway.stream.nats_client import NatsAddress
 from gateway.stream.nats_server import url_file
 from gateway.stream.rights import Role
 

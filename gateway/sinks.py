@@ -29,7 +29,8 @@ from gateway.events.document import PostgresSink, Sink
 from gateway.nats_access import nats_address
 from gateway.ops.listener import OpsListener, Pages
 from gateway.settings import Settings
-from gateway.stream.nats_link import LinkClient, NatsLink
+from gateway.stream.nats_client import LinkClient
+from gateway.stream.nats_link import NatsLink
 from gateway.stream.rights import Role
 from gateway.telemetry.sinks import SinkMetrics
 
@@ -71,7 +72,7 @@ class SinkProcess:
             renew=lambda: nats_address(settings, Role.CONSUMERS),
             name=f"tidegate-sink-{self._owner}",
             on_up=_nothing_to_subscribe,
-            on_ready=lambda: None,
+            on_ready=lambda _client: None,
             on_down=lambda: None,
             on_failure=self._fail,
             rng=self._rng,

@@ -16,7 +16,7 @@ from gateway.events.letters import (
     seq_of_letter,
 )
 from gateway.stream.encoding import DEADLETTERS
-from gateway.stream.nats_link import LinkClient
+from gateway.stream.nats_client import LinkClient
 from gateway.stream.reader import Link
 
 _AT_ONCE: Final = 128

@@ -37,7 +37,7 @@ from gateway.events.position import Position, StreamState, resume
 from gateway.stream.encoding import EVENTS
 from gateway.stream.errors import StreamMissing
 from gateway.stream.inspection import StreamFacts, message_id_at, stream_facts
-from gateway.stream.nats_link import LinkClient
+from gateway.stream.nats_client import LinkClient
 from gateway.stream.reader import Link, StartAt, StreamReader
 
 _log = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ from gateway.events.filters import subjects
 from gateway.events.inference import SchemaProposal
 from gateway.stream.encoding import EVENTS
 from gateway.stream.inspection import stream_facts
-from gateway.stream.nats_link import LinkClient
+from gateway.stream.nats_client import LinkClient
 from gateway.stream.reader import Link, StartAt, StreamReader
 
 _BATCH: Final = 1_000

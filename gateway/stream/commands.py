@@ -2,7 +2,7 @@
 
 A request's payload is `{"type":"..","data":..}`. The node that holds the device sends it on as a
 `command` frame and answers the request with the device's `result`. A node that does not hold the
-device stays silent, since another may; the requester's timeout says that none does.
+device stays silent, since another node may hold it. If none does, the request times out.
 """
 
 import secrets
@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 import structlog
 from msgspec import Raw, Struct
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from gateway.stream.nats_client import LinkClient
 from tidegate.wire import frames
 from tidegate.wire.grammar import is_message_type
 
@@ -37,23 +37,23 @@ Deliver = Callable[[str, str, frames.Command], bool]
 
 
 class CommandInlet:
-    """Requests waiting for their device's result."""
+    """Requests that wait for the result of their device."""
 
     def __init__(self, deliver: Deliver) -> None:
         self._deliver = deliver
-        self._client: Client | None = None
+        self._client: LinkClient | None = None
         self._waiting: OrderedDict[tuple[str, str, str], tuple[Msg, str]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def on_up(self, client: Client) -> None:
-        """A fresh connection: hear requests on it."""
+    async def on_up(self, client: LinkClient) -> None:
+        """Subscribe to requests on a fresh connection."""
         self._client = client
         await client.subscribe(SUBJECT, cb=self._on_request)
 
     def on_result(self, tenant: str, device: str, result: frames.Result) -> bool:
-        """A device answered. False if nobody waits for that answer."""
+        """A device answered. False if no request waits for that answer."""
         waiting = self._waiting.pop((tenant, device, result.id), None)
         if waiting is None or self._client is None:
             return False
@@ -72,7 +72,7 @@ class CommandInlet:
             self._answer(msg, msgspec.json.encode({"error": "request", "detail": str(exc)}))
             return
         command = frames.Command(secrets.token_hex(8), request.type, request.data)
-        # Before it is sent: the answer may come within the same turn.
+        # Register the request before the command is sent: the answer may come in the same turn.
         if msg.reply:
             self._waiting[tenant, device, command.id] = (msg, request.type)
         if not self._deliver(tenant, device, command):
@@ -82,8 +82,6 @@ class CommandInlet:
             _log.warning("command_forgotten", tenant=key[0], device=key[1], waiting=_WAITING_MAX)
 
     def _answer(self, request: Msg, payload: bytes) -> None:
-        client = self._client
-        if client is not None and client.is_connected and request.reply:
+        if self._client is not None and request.reply:
             reply = request.reply.encode()
-            data = b"PUB %s %d\r\n%s\r\n" % (reply, len(payload), payload)
-            client._transport.write(data)  # type: ignore[union-attr]  # noqa: SLF001  # as NatsLink.write
+            self._client.write(b"PUB %s %d\r\n%s\r\n" % (reply, len(payload), payload))

@@ -24,6 +24,7 @@ from typing import Any, Final
 import structlog
 
 from gateway import tasks
+from gateway.jitter import full_jitter_s
 from gateway.stream.errors import ServerError
 from gateway.stream.rights import Role, rights_of
 
@@ -32,6 +33,7 @@ _log = structlog.get_logger(__name__)
 _READY_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 15.0
 _KILL_TIMEOUT_S: Final = 5.0
+_RESTART_WAIT_S: Final = 0.1
 _RESTART_WAIT_MAX_S: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -264,7 +266,9 @@ class EmbeddedServer:
             _log.error("nats_server_died", status=status, pid=self._process.pid)
             while True:
                 await asyncio.sleep(
-                    self._rng.uniform(0, min(_RESTART_WAIT_MAX_S, 0.1 * 2 ** min(failures, 10)))
+                    full_jitter_s(
+                        self._rng, failures, first_s=_RESTART_WAIT_S, max_s=_RESTART_WAIT_MAX_S
+                    )
                 )
                 try:
                     await self._spawn()

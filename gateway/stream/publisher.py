@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from gateway import tasks
+from gateway.jitter import full_jitter_s
 from gateway.stream import pubacks
 from gateway.stream.encoding import SEQ_REUSED, encode_atomic, encode_fast, encode_plain
 from gateway.stream.lane import (
@@ -27,7 +28,7 @@ from gateway.stream.lane import (
     Strategy,
     Verdict,
 )
-from gateway.stream.nats_link import Headers, LinkClient, NatsLink
+from gateway.stream.nats_client import Headers, LinkClient
 from gateway.stream.observer import StreamObserver
 from gateway.stream.rights import Role
 from gateway.stream.standing import Standing, Standings
@@ -81,7 +82,7 @@ class Publisher:
         self._node = node
         self._observer = observer
         self._rng = rng
-        self._link: NatsLink | None = None
+        self._client: LinkClient | None = None
         self._inbox = f"{Role.GATEWAY.inbox_prefix}.{node}."
         self._lanes = [
             Lane(
@@ -106,7 +107,7 @@ class Publisher:
         self.standings = Standings(limits.duplicate_window_s)
         """What is known of the outboxes that publish here."""
         self.stored = StoredSeqs(
-            lambda: self._link.client if self._link is not None else None,
+            lambda: self._client,
             concurrency=limits.lookups,
             rng=rng,
             clock=time.perf_counter,
@@ -125,22 +126,20 @@ class Publisher:
         for lane in self._lanes:
             lane.strategy = strategy
 
-    def attach(self, link: NatsLink) -> None:
-        """Publish over `link`; its hooks must be ours."""
-        self._link = link
-
     async def on_up(self, client: LinkClient) -> None:
         """A fresh connection: hear the answers on it."""
         await client.subscribe_direct(self._inbox + ">", self._on_reply)
 
-    def on_ready(self) -> None:
+    def on_ready(self, client: LinkClient) -> None:
         """That connection is in use now: go on with what waits."""
+        self._client = client
         for index, lane in enumerate(self._lanes):
             if lane.in_flight is None and lane.waiting:
                 self._pump(index)
 
     def on_down(self) -> None:
         """The connection is lost: whatever is in flight may or may not be stored."""
+        self._client = None
         for index, lane in enumerate(self._lanes):
             lane.take_back()
             if lane.in_flight is not None:
@@ -159,7 +158,7 @@ class Publisher:
     def trouble(self) -> str | None:
         """Why nothing is being stored right now, or None."""
         limits = self._limits
-        if self._link is None or self._link.client is None:
+        if self._client is None:
             return "nats_disconnected"
         if any(lane.failures > 1 for lane in self._lanes):
             return f"stream_{self._last_reason}"
@@ -242,7 +241,7 @@ class Publisher:
         """Stop all timers and questions. What is not settled is not acknowledged; its devices
         resend it.
         """
-        self._link = None
+        self._client = None
         for index in range(len(self._lanes)):
             self._set_timer(index, None)
         await self._crew.close()
@@ -257,9 +256,9 @@ class Publisher:
 
     def _pump(self, index: int) -> None:
         """Send the lane's next batch, if it can be sent."""
-        link = self._link
-        if link is None or link.client is None:
-            return  # on_up comes back to it
+        client = self._client
+        if client is None:
+            return  # on_ready comes back to it
         # Not loop.time(), which uvloop keeps in whole milliseconds.
         batch, dropped = self._lanes[index].next_batch(time.perf_counter())
         if dropped:
@@ -268,7 +267,7 @@ class Publisher:
         self._set_timer(index, None)
         if batch is None:
             return
-        if all(link.write(part) for part in self._encode(index, batch)):
+        if all(client.write(part) for part in self._encode(index, batch)):
             self._set_timer(index, self._limits.ack_timeout_s)
         else:
             self._answer_batch(index, pubacks.DISCONNECTED)
@@ -282,7 +281,7 @@ class Publisher:
         if batch is not None and batch.sent > first:
             ahead = [item.envelope for item in batch.items[first : batch.sent]]
             token = self._token(index, batch)
-            if self._link is None or not self._link.write(
+            if self._client is None or not self._client.write(
                 encode_atomic(ahead, token.encode(), None, first + 1)
             ):
                 lane.take_back()
@@ -381,8 +380,14 @@ class Publisher:
                     failures=lane.failures,
                 )
             limits = self._limits
-            ceiling = min(limits.retry_max_s, limits.retry_s * 2 ** min(lane.failures, 16))
-            self._set_timer(index, self._rng.uniform(limits.retry_s / 2, ceiling))
+            wait_s = full_jitter_s(
+                self._rng,
+                lane.failures,
+                first_s=limits.retry_s,
+                max_s=limits.retry_max_s,
+                least_s=limits.retry_s / 2,
+            )
+            self._set_timer(index, wait_s)
         elif lane.waiting:
             self._pump(index)  # first of all: JetStream works while the sessions are told
         if repeated:

@@ -32,8 +32,9 @@ import structlog
 from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from gateway.jitter import full_jitter_s
 from gateway.stream.errors import Unreachable
-from gateway.stream.nats_link import LinkClient
+from gateway.stream.nats_client import LinkClient, describe
 
 _log = structlog.get_logger(__name__)
 
@@ -201,9 +202,8 @@ class StreamReader(Generic[T]):
                 consumer = await self._open(client)
             except (nats.errors.Error, TimeoutError) as exc:
                 failures += 1
-                ceiling_s = min(_RETRY_MAX_S, _RETRY_S * 2 ** min(failures, 10))
-                _log.warning("reader_waits", stream=self._stream, error=_describe(exc))
-                await asyncio.sleep(self._rng.uniform(_RETRY_S / 2, ceiling_s))
+                _log.warning("reader_waits", stream=self._stream, error=describe(exc))
+                await asyncio.sleep(self._wait_s(failures))
                 continue
             try:
                 reason = await self._watch(consumer)
@@ -214,7 +214,10 @@ class StreamReader(Generic[T]):
             self.renewed += 1
             _log.info("reader_renewed", stream=self._stream, reason=reason, after=self.accepted)
             if failures:
-                await asyncio.sleep(self._rng.uniform(0, min(_RETRY_MAX_S, _RETRY_S * failures)))
+                await asyncio.sleep(self._wait_s(failures))
+
+    def _wait_s(self, failures: int) -> float:
+        return full_jitter_s(self._rng, failures, first_s=_RETRY_S, max_s=_RETRY_MAX_S)
 
     async def _open(self, client: LinkClient) -> "_Consumer":
         start = await self._start(client, self.accepted)
@@ -355,9 +358,6 @@ class _Consumer:
         self.subscription: Subscription | None = None
 
     def pull(self, body: bytes) -> bool:
-        client = self.client
-        if not client.is_connected:
-            return False
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
         command = b"PUB %b %b %d\r\n%b\r\n" % (
             subject.encode(),
@@ -365,8 +365,7 @@ class _Consumer:
             len(body),
             body,
         )
-        client._transport.write(command)  # type: ignore[union-attr]  # noqa: SLF001  # as NatsLink.write
-        return True
+        return self.client.write(command)
 
     def end(self, reason: str) -> None:
         self.reason = reason
@@ -408,7 +407,3 @@ def _number_in(headers: bytes, name: bytes) -> int:
     _, found, rest = headers.partition(name + b":")
     digits = rest.partition(b"\r\n")[0].strip()
     return int(digits) if found and digits.isdigit() else 0
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -13,7 +13,7 @@ from gateway import tasks
 from gateway.stream.encoding import DEADLETTERS, EVENTS
 from gateway.stream.errors import StreamChanged
 from gateway.stream.inspection import stream_facts
-from gateway.stream.nats_link import LinkClient
+from gateway.stream.nats_client import LinkClient
 from gateway.stream.reader import Link, StartAt, StreamReader
 
 _ROOM_MESSAGES: Final = 1_000

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.stream.nats_link import NatsAddress, NatsLink
+from gateway.stream.nats_client import NatsAddress
+from gateway.stream.nats_link import NatsLink
 from gateway.stream.nats_server import EmbeddedServer
 from support.suspensions import hooked, others
 from support.waiting import eventually, within
@@ -58,7 +59,7 @@ async def on_up(client):
 class Link:
     """A link of which one await is hooked."""
 
-    def __init__(self, url, at, hook):
+    def __init__(self, url, at, hook, on_up=on_up):
         self.failures = []
         self.connections = 0
         self.link = NatsLink(
@@ -72,7 +73,7 @@ class Link:
         )
         self.link._keep_up = hooked(self.link._keep_up, at, hook)
 
-    def on_ready(self):
+    def on_ready(self, _client):
         self.connections += 1
 
 
@@ -118,8 +119,7 @@ async def test_a_link_ends_though_cancellations_are_swallowed():
 
     async with FakeNats() as server:
         reached = asyncio.Event()
-        made = Link(server.url, -1, list)
-        made.link._on_up = deaf
+        made = Link(server.url, -1, list, deaf)
         made.link.start()
         await within(reached.wait())
         await within(made.link.stop())

@@ -7,7 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.stream.errors import ConnectError, Unreachable
-from gateway.stream.nats_link import NatsAddress, NatsLink, connect_once, without_secret
+from gateway.stream.nats_client import NatsAddress, connect_once, without_secret
+from gateway.stream.nats_link import NatsLink
 from support.operator_mode import make_operator
 from support.servers import nats_server
 from support.tls import make_certificate
@@ -23,7 +24,7 @@ class Watcher:
     async def on_up(self, client):
         self.events.append("up")
 
-    def on_ready(self):
+    def on_ready(self, _client):
         self.events.append("ready")
 
     def on_down(self):
@@ -47,12 +48,12 @@ async def test_it_comes_back_and_says_so_in_order(tmp_path):
     watcher = Watcher()
     with nats_server(tmp_path) as server:
         link = link_to(watcher, server.url)
-        assert not link.write(b"PING\r\n")
         link.start()
-        await within(link.wait_up())
-        assert link.write(b"PING\r\n")
+        client = await within(link.wait_up())
+        assert client.write(b"PING\r\n")
         server.kill()
         await eventually(lambda: link.client is None)
+        assert not client.write(b"PING\r\n")
         server.start()
         await within(link.wait_up())
         await link.stop()
@@ -91,7 +92,7 @@ async def test_a_server_that_hangs_up_at_once_is_not_knocked_at_without_pause(tm
             NatsAddress((server.url,), reconnect_wait_s=0.1, reconnect_wait_max_s=0.4),
             name="test",
             on_up=Watcher().on_up,
-            on_ready=lambda: link.write(b"PUB a 2000\r\n" + b"x" * 2_000 + b"\r\n"),
+            on_ready=lambda client: client.write(b"PUB a 2000\r\n" + b"x" * 2_000 + b"\r\n"),
             on_down=lambda: None,
             on_failure=Watcher().failures.append,
             rng=rng,
@@ -169,11 +170,11 @@ async def test_an_error_while_connected_is_said_once_a_connection(tmp_path):
     with nats_server(tmp_path, authorization={"users": [user]}) as server:
         link = link_to(watcher, server.url, user="u", password="p" * 12)
         link.start()
-        await within(link.wait_up())
+        client = await within(link.wait_up())
         with capture_logs() as logs:
             for _ in range(3):
                 link._note("SlowConsumerError")
-            link.write(b"PUB b 1\r\nx\r\n" * 2)
+            client.write(b"PUB b 1\r\nx\r\n" * 2)
             await eventually(lambda: len(watcher.denied) == 2)
         assert [line["error"] for line in logs] == ["SlowConsumerError"]
         assert watcher.denied[0] == 'permissions violation for publish to "b"'
@@ -192,7 +193,7 @@ async def test_a_certificate_that_is_not_trusted_is_said_once_and_tried_again(tm
             NatsAddress((url,), tls=other.client_context(), reconnect_wait_s=0.001),
             name="test",
             on_up=Watcher().on_up,
-            on_ready=lambda: None,
+            on_ready=lambda _client: None,
             on_down=lambda: None,
             on_failure=Watcher().failures.append,
             rng=rng,

@@ -8,7 +8,8 @@ import pytest
 
 from gateway.stream.encoding import SourceHeaders
 from gateway.stream.lane import Pending, Strategy
-from gateway.stream.nats_link import NatsAddress, NatsLink
+from gateway.stream.nats_client import NatsAddress
+from gateway.stream.nats_link import NatsLink
 from gateway.stream.observer import NullObserver
 from gateway.stream.provision import StreamSettings, provision, server_version, stream_configs
 from gateway.stream.publisher import Publisher, PublishLimits
@@ -82,7 +83,6 @@ class Rig:
         self.owners = {}
 
     async def __aenter__(self):
-        self.publisher.attach(self.link)
         self.link.start()
         client = await within(self.link.wait_up())
         configs = stream_configs(self.streams, server_version(client))

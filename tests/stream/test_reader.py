@@ -10,7 +10,8 @@ from nats.js.api import StreamConfig
 
 from gateway.stream import inspection
 from gateway.stream.errors import StreamMissing
-from gateway.stream.nats_link import NatsAddress, NatsLink
+from gateway.stream.nats_client import NatsAddress
+from gateway.stream.nats_link import NatsLink
 from gateway.stream.reader import StartAt, StreamReader
 from support.servers import NatsServer, nats_server
 from support.waiting import eventually, within
@@ -32,7 +33,7 @@ async def linked(server: NatsServer):
         address,
         name="reader",
         on_up=on_up,
-        on_ready=lambda: None,
+        on_ready=lambda _client: None,
         on_down=lambda: None,
         on_failure=lambda _failure: None,
         rng=random.Random(1),

@@ -11,7 +11,8 @@ import pytest
 from nats.js.api import StreamConfig
 
 from gateway.stream.errors import StreamChanged, StreamMissing
-from gateway.stream.nats_link import NatsAddress, NatsLink
+from gateway.stream.nats_client import NatsAddress
+from gateway.stream.nats_link import NatsLink
 from gateway.stream.replay import ReplayFilter, render, replay
 from support.servers import nats_server
 from support.waiting import eventually, within
@@ -46,7 +47,7 @@ async def linked(server):
 
     link = NatsLink(
         NatsAddress((server.url,), reconnect_wait_s=0.01, reconnect_wait_max_s=0.05),
-        name="tail", on_up=on_up, on_ready=lambda: None, on_down=lambda: None,
+        name="tail", on_up=on_up, on_ready=lambda _client: None, on_down=lambda: None,
         on_failure=lambda _failure: None, rng=random.Random(1),
     )  # fmt: skip
     link.start()

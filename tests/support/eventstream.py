@@ -9,7 +9,8 @@ from typing import Any
 import nats
 from nats.js.api import StreamConfig
 
-from gateway.stream.nats_link import NatsAddress, NatsLink
+from gateway.stream.nats_client import NatsAddress
+from gateway.stream.nats_link import NatsLink
 from support.servers import NatsServer
 
 
@@ -75,7 +76,7 @@ async def linked(server: NatsServer):
         NatsAddress((server.url,), reconnect_wait_s=0.01, reconnect_wait_max_s=0.05),
         name="test",
         on_up=on_up,
-        on_ready=lambda: None,
+        on_ready=lambda _client: None,
         on_down=lambda: None,
         on_failure=lambda _exc: None,
         rng=Random(1),
