@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import tidegate
+
 ROOT = Path(__file__).parents[3]
 CLIENT = ROOT / "clients" / "python"
 
@@ -68,3 +70,19 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     }
     assert {"tidegate/py.typed", "tidegate/__main__.py", "tidegate/wire/frames.py"} <= files
     assert {name for name in names if ".dist-info/" not in name} == files
+
+
+def test_every_public_name_can_be_imported_and_no_other():
+    assert set(tidegate.__all__) == set(tidegate._MODULES)
+    assert all(hasattr(tidegate, name) for name in tidegate.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Devices'"):
+        _ = tidegate.Devices
+    assert set(tidegate.__all__) <= set(dir(tidegate))
+
+
+def test_the_wire_contract_alone_does_not_load_the_client():
+    code = "import sys, tidegate.wire.frames; print('tidegate.device' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CLIENT
+    )
+    assert done.stdout.strip() == "False"
