@@ -1,7 +1,8 @@
-"""The checker: what was acknowledged against what is stored. It takes nobody's word.
+"""The checker compares what was acknowledged with what is stored. It trusts no server's word.
 
-Writers record what was acknowledged to them; the stream is read whole, with a client of its own;
-and what was lost, doubled, reordered or corrupted is counted and named. Pure but for `read_stream`.
+Writers record what was acknowledged to them. The checker reads the whole stream with a client of
+its own, and counts and names what was lost, duplicated, reordered or corrupted. Only the functions
+that read the stream do I/O.
 """
 
 import asyncio
@@ -12,34 +13,17 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from time import monotonic
 from typing import Any, Final
-from zlib import crc32
 
 import nats
 import nats.errors
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from loadtest.devices import telemetry
+from loadtest.devices.payloads import claim_of, intact, numbered_intact
 
 _EXAMPLES_MAX: Final = 5
 _READ_TIMEOUT_S: Final = 30.0
-
-
-def payload(device: str, seq: int) -> bytes:
-    """The data of a message: what it is, and a sum over that."""
-    return b'{"d":"%b","n":%d,"crc":%d}' % (
-        device.encode(),
-        seq,
-        crc32(b"%b:%d" % (device.encode(), seq)),
-    )
-
-
-def _intact(device: str, seq: int, data: bytes) -> bool:
-    try:
-        found = json.loads(data)
-    except ValueError:
-        return False
-    return bool(found == json.loads(payload(device, seq)))
 
 
 @dataclass(slots=True)
@@ -56,14 +40,14 @@ class Finding:
 
 
 class Checker:
-    """Feed it the stream in order, then ask for the verdict."""
+    """Takes the stream in order, then the acknowledgements, and then has the findings."""
 
-    def __init__(self, intact: Callable[[str, int, bytes], bool] = _intact) -> None:
+    def __init__(self, is_intact: Callable[[str, int, bytes], bool] = intact) -> None:
         """
         Args:
-            intact: whether the data of a device's message is what it sent.
+            is_intact: whether the data of a device's message is what it sent.
         """
-        self._intact = intact
+        self._is_intact = is_intact
         self.stored = 0
         self.lost = Finding()
         self.duplicated = Finding()
@@ -75,7 +59,7 @@ class Checker:
     def take(self, device: str, seq: int, data: bytes) -> None:
         """The next message of the stream."""
         self.stored += 1
-        if not self._intact(device, seq, data):
+        if not self._is_intact(device, seq, data):
             self.corrupted.add(f"{device} seq {seq}: {data[:60]!r}")
         if seq in self._seen[device]:
             self.duplicated.add(f"{device} seq {seq}")
@@ -107,18 +91,8 @@ class Checker:
         ]
 
 
-def _claimed(device: str, data: bytes) -> tuple[str, int]:
-    """Who a message says it is of, and its number: a device, or one outbox of it."""
-    try:
-        content = json.loads(data)
-        label, seq = str(content.get("d", device)), int(content["n"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return device, 0
-    return label if label.startswith(f"{device}/") else device, seq
-
-
 async def _subscribe(jetstream: JetStreamContext, stream: str) -> Any:
-    """All of it; asked again while a cluster that was hurt a moment ago does not answer."""
+    """Subscribe to all of it; ask again while a cluster that was hurt a moment ago is silent."""
     deadline = monotonic() + _READ_TIMEOUT_S
     while True:
         try:
@@ -133,29 +107,43 @@ async def _subscribe(jetstream: JetStreamContext, stream: str) -> Any:
                 raise
 
 
-async def read_stream(url: str, stream: str = "EVENTS") -> AsyncIterator[tuple[str, int, bytes]]:
-    """Device, seq and data of every message, in the order of the stream.
-
-    The seq is that of the data, not of a header: the headers are the gateway's word.
-    """
+async def messages_of(url: str, stream: str = "EVENTS") -> AsyncIterator[Msg]:
+    """Every message that is in the stream now, in its order."""
     client = await nats.connect(url)
     try:
         left = (await client.jetstream().stream_info(stream)).state.messages
         subscription = await _subscribe(client.jetstream(), stream)
         while left:
-            message = await subscription.next_msg(timeout=_READ_TIMEOUT_S)
+            yield await subscription.next_msg(timeout=_READ_TIMEOUT_S)
             left -= 1
-            device = message.subject.split(".")[2]
-            yield *_claimed(device, message.data), message.data
     finally:
         await client.close()
 
 
+async def read_stream(url: str, stream: str = "EVENTS") -> AsyncIterator[tuple[str, int, bytes]]:
+    """Label, seq and data of every message, in the order of the stream.
+
+    The seq is the one in the data. The one in the headers is the gateway's word, which is judged.
+    """
+    async for message in messages_of(url, stream):
+        device = message.subject.split(".")[2]
+        yield *claim_of(device, message.data), message.data
+
+
+async def checked(url: str, acknowledged: Mapping[str, int]) -> Checker:
+    """Read the whole stream and compare it with what was acknowledged to writers."""
+    checker = Checker()
+    async for label, seq, data in read_stream(url):
+        checker.take(label, seq, data)
+    checker.finish(acknowledged)
+    return checker
+
+
 async def _main(url: str) -> None:
     acknowledged = json.load(sys.stdin)
-    checker = Checker(telemetry.intact)
+    checker = Checker(numbered_intact)
     async for device, seq, data in read_stream(url):
-        if device in acknowledged:  # the stream of a visited gateway holds others, too
+        if device in acknowledged:  # the stream of somebody else's gateway holds others, too
             checker.take(device, seq, data)
     checker.finish(acknowledged)
     findings = {name: asdict(found) for name, found in checker.findings()}

@@ -1,9 +1,9 @@
 """Vehicles for locust: `locust -f loadtest/locustfile.py --host ws://127.0.0.1:8080/v1/device`.
 
-Rows: `connect` (a knock that was let in), `refused <reason>`, `ticket honoured` (how late for its
+Rows: `connect` (a knock that was admitted), `refused <reason>`, `ticket honoured` (how late for its
 slot), `ticket dishonoured` and `no answer` (failures), `ack` (from sending to the acknowledgement).
-Message rate, policy and credentials are parameters of the web page. Runs distributed as it is:
-give each worker the same key file.
+Message rate, policy and credentials are parameters of the web page. For a distributed run, each
+worker needs the same key file.
 """
 
 import functools
@@ -18,8 +18,9 @@ from typing import Any, Final
 from locust import User, events, task
 
 from loadtest.devices.credentials import Issuer
+from loadtest.devices.gevent_link import Refused
 from loadtest.devices.policies import POLICIES, make_policy
-from loadtest.devices.vehicle import Refused, Vehicle, VehiclePlan
+from loadtest.devices.vehicle import Vehicle, VehiclePlan
 from loadtest.errors import TargetError
 
 _log: Final = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def _parameters(parser: Any) -> None:
     )  # fmt: skip
     add(
         "--first-retry-ms", type=int, default=2_000, env_var="TIDEGATE_FIRST_RETRY_MS",
-        help="First knocks are spread over this until the gateway says",
+        help="First knocks are spread over this time until a gateway names another",
     )  # fmt: skip
     add(
         "--key-file", default=".tidegate/development-jwks.json", env_var="TIDEGATE_KEY_FILE",
@@ -51,7 +52,7 @@ def _parameters(parser: Any) -> None:
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def _check(environment: Any, **_more: Any) -> None:
-    """Say what is missing before anything starts."""
+    """End with what is missing before anything starts."""
     options = environment.parsed_options
     if options is None or getattr(options, "master", False):
         return
@@ -63,7 +64,7 @@ def _check(environment: Any, **_more: Any) -> None:
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def _check_again(environment: Any, **_more: Any) -> None:
-    """The web page may have named another key file, or it holds another key by now."""
+    """Check the key file again: the web page may name another, or the key may have changed."""
     _issuer.cache_clear()
     options = environment.parsed_options
     if getattr(options, "master", False):
@@ -71,13 +72,13 @@ def _check_again(environment: Any, **_more: Any) -> None:
     try:
         _issuer(options.key_file)
     except TargetError as exc:
-        _log.error("%s", exc)  # the message is whole
+        _log.error("%s", exc)  # the message says it all; a traceback would hide it
         environment.runner.quit()
 
 
 @functools.cache
 def _issuer(key_file: str) -> Issuer:
-    """Signs the credentials of all vehicles.
+    """The issuer of all vehicles' credentials.
 
     Raises:
         TargetError: the file cannot be used.
@@ -98,7 +99,7 @@ class Rows:
         )  # fmt: skip
 
     def knocked(self) -> None:
-        """Counted with its answer."""
+        """Nothing: a knock is counted with its answer."""
 
     def welcomed(self, knocking_s: float, waited_s: float, late_s: float | None) -> None:
         self._row("knock", "connect", knocking_s)
@@ -107,7 +108,7 @@ class Rows:
             self._row("storm", "ticket honoured", late_s)
 
     def refused(self, refusal: Refused, knocking_s: float, *, dishonoured: bool) -> None:
-        self._row("knock", f"refused {refusal.reason}", knocking_s)
+        self._row("knock", f"refused {refusal.answer.reason}", knocking_s)
         if dishonoured:
             self._row("storm", "ticket dishonoured", knocking_s, str(refusal))
 
@@ -144,5 +145,5 @@ class VehicleUser(User):
 
     @task
     def drive(self) -> None:
-        """As long as the test runs."""
+        """Drive for as long as the test runs."""
         self.vehicle.run()

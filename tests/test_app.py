@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidHandshake
 from gateway import development
 from gateway.stream.nats_server import url_file
 from gateway.stream.rights import Rights, Role, rights_of
+from loadtest.servers.certificates import make_certificate
 from support.gateways import (
     client_context,
     listening_gateway,
@@ -27,7 +28,6 @@ from support.processes import GatewayProcess
 from support.servers import nats_server as operators_server
 from support.servers import stop_process
 from support.stored import by_device, read_embedded
-from support.tls import make_certificate
 from support.waiting import eventually, within
 from support.wire import message, raw_device
 

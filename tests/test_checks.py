@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import serialization
 
 from gateway import checks, development
 from gateway.settings import load_settings
+from loadtest.servers.certificates import make_certificate
 from support.servers import free_port, mute_server, redis_server
-from support.tls import make_certificate
 from test_cli import tidegate
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import COMMANDS
+from loadtest.servers.certificates import make_certificate
 from support.children import spawned
 from support.processes import GatewayProcess
 from support.servers import free_port, mute_server, nats_server
-from support.tls import make_certificate
 from support.waiting import eventually
 from test_cli import TIDEGATE, tidegate
 
@@ -257,7 +257,7 @@ async def test_storm_ends_with_its_servers_and_leaves_no_files(tmp_path, number)
 
 def _descendants(root):
     code = (
-        "import sys; from loadtest.lab.machine import descendants; "
+        "import sys; from loadtest.servers.proc import descendants; "
         "print(*descendants(int(sys.argv[1])))"
     )
     done = subprocess.run(

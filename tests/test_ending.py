@@ -8,11 +8,11 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.settings import load_settings
+from loadtest.servers.certificates import make_certificate
 from support.gateways import running_gateway
 from support.processes import GatewayProcess
 from support.servers import nats_server
 from support.suspensions import hooked, others
-from support.tls import make_certificate
 from support.waiting import eventually, within
 from support.wire import message, raw_device
 

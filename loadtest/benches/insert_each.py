@@ -1,8 +1,8 @@
-"""What is written without a sink: read an event, insert it, commit, acknowledge; again.
+"""The way to a table without a sink: read an event, insert it, commit, acknowledge; again.
 
     python -m loadtest.benches.insert_each NATS_URL DATABASE_URL COUNT
 
-The other side of `make bench-sink`. It uses the same libraries as the sink.
+`make bench-sink` compares the sink with it. It uses the same libraries as the sink.
 """
 
 import asyncio

@@ -1,14 +1,15 @@
-"""The benchmarks of the message path: `make bench`, or
-`python -m loadtest.benches.messages [SECTION...]`.
+"""The benchmarks of the message path: `make bench`.
+
+    python -m loadtest.benches.messages [SECTION...]
 
 Each compares the gateway with a peer in the same run on the same machine: nats-server's own
-WebSocket listener, its devices publishing to JetStream and waiting for PubAcks, with the same
-message and the same window. Absolute figures are this machine's; the ratios are what is promised.
+WebSocket listener, whose devices publish to JetStream and wait for PubAcks, with the same message
+and the same window. Absolute figures are this machine's; the objectives are ratios.
 """
 
 import asyncio
-import itertools
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -17,15 +18,21 @@ from typing import Final
 import nats
 
 from loadtest.benches.quiet import section_quiet
-from loadtest.benches.rig import Bench, Fleet, Meter, run_sections
-from loadtest.benches.sections import main_of
-from loadtest.devices.wire import PAYLOAD, Flow
+from loadtest.benches.rig import Bench
+from loadtest.benches.sections import main_of_sections
+from loadtest.devices.fleet import Fleet, Meter
+from loadtest.devices.limits import require_descriptors
+from loadtest.devices.pace import at_rate
+from loadtest.devices.senders import Flow, Sender
+from loadtest.devices.wire import PAYLOAD
 from loadtest.errors import TargetError
-from loadtest.servers.targets import GatewayServer, PeerServer, Target, require_descriptors
+from loadtest.servers.baselines import PeerServer
+from loadtest.servers.gateway import GatewayServer
+from loadtest.servers.process import Target
 
 _SETTLE_S: Final = 2.0
 _TURNS: Final = 3
-"""Of each side: disk and processor change from one half minute to the next, for both."""
+"""Of each side: disk and processor are faster in one half minute than in the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ class Figures:
 
 
 async def provision_peer(server: PeerServer) -> None:
-    """The peer's stream, with the promises of the gateway's."""
+    """Make the peer's stream with the settings of the gateway's."""
     client = await nats.connect(server.nats_url)
     await client.jetstream().add_stream(
         name="EVENTS",
@@ -69,7 +76,7 @@ class Side:
         """
         Args:
             target: the server.
-            fleet: makes devices with names that begin so.
+            fleet: makes devices for a flow, with names that begin with the given word.
             window: messages in flight, each.
         """
         self._target = target
@@ -80,14 +87,14 @@ class Side:
         self._elapsed_s = 0.0
 
     async def take_turn(self, number: int, seconds: float) -> None:
-        """All devices with their windows full, for a while, after a while of warming up.
+        """Measure for `seconds` with all windows full, after a time of warming up.
 
         Raises:
             TargetError: it closed a connection.
         """
         target, meter = self._target, self._meter
         meter.counting = False
-        # Other devices each turn: those of the last one would send what is stored already.
+        # Other devices each turn: those of the last turn would send what is stored already.
         fleet = self._fleet(meter, f"turn{number}")
         async with fleet.connected(target.port) as devices:
             for device in devices:
@@ -122,7 +129,11 @@ class Side:
 async def compare_throughput(
     bench: Bench, *, durability: str, devices: int, window: int
 ) -> tuple[Figures, Figures]:
-    """Both sides in turn, and a table of them. Gives the gateway's figures and the peer's."""
+    """Measure both sides in turn, and print a table.
+
+    Returns:
+        The gateway's figures, then the peer's.
+    """
     with (
         bench.peer(fsync=durability == "fsync") as peer,
         bench.gateway(stream__durability=durability) as gateway,
@@ -214,13 +225,8 @@ async def section_hold(bench: Bench) -> None:
             busy_fleet.connected(gateway.port) as senders,
         ):
             seconds = max(30.0, bench.seconds)
-            cpu_s, began, sent = gateway.cpu_s(), perf_counter(), 0
-            turn = itertools.cycle(senders)
-            while (elapsed := perf_counter() - began) < seconds:
-                while sent < elapsed * rate:
-                    next(turn).fill(1)
-                    sent += 1
-                await asyncio.sleep(0.005)
+            cpu_s, began = gateway.cpu_s(), perf_counter()
+            sent = await _send_for(seconds, rate, senders)
             await asyncio.sleep(_SETTLE_S)
             cpu = (gateway.cpu_s() - cpu_s) / (perf_counter() - began)
             lost = idle_fleet.lost + busy_fleet.lost
@@ -231,11 +237,25 @@ async def section_hold(bench: Bench) -> None:
                 ("CPU of gateway and nats-server, cores", f"{cpu:.2f}"),
                 ("gateway memory, MiB", f"{gateway.memory_bytes() / 2**20:.0f}"),
             ]
-            bench.report.table(
-                f"{idle:,} idle connections for {seconds:.0f} s, {rate:,} msg/s", ("", ""), rows
-            )
-            ok = lost == 0 and meter.messages == sent
-            bench.report.verdict("hold, connections lost", lost, "0, all acknowledged", ok=ok)
+    bench.report.table(
+        f"{idle:,} idle connections for {seconds:.0f} s, {rate:,} msg/s", ("", ""), rows
+    )
+    ok = lost == 0 and meter.messages == sent
+    bench.report.verdict("hold, connections lost", lost, "0, all acknowledged", ok=ok)
+
+
+async def _send_for(seconds: float, rate_per_s: float, senders: Sequence[Sender]) -> int:
+    """Send at that rate, each device in turn. How many messages were sent."""
+    sent = 0
+
+    def send(number: int) -> None:
+        nonlocal sent
+        senders[number % len(senders)].fill(1)
+        sent = number + 1
+
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(at_rate(rate_per_s, send), seconds)
+    return sent
 
 
 SECTIONS: Final = {
@@ -249,5 +269,4 @@ SECTIONS: Final = {
 
 
 if __name__ == "__main__":
-    run = partial(run_sections, SECTIONS)
-    main_of("bench", "Benchmarks of the message path.", SECTIONS, run)
+    main_of_sections("bench", "Benchmarks of the message path.", SECTIONS)

@@ -1,58 +1,56 @@
-"""What the benchmarks have in common: servers, fleets of devices, a meter, and the run itself."""
+"""What the benchmarks have in common: servers, credentials, settings, and the run itself."""
 
-import asyncio
-import contextlib
 import itertools
-import math
-import ssl
-import statistics
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 from loadtest.devices.credentials import Issuer
-from loadtest.devices.wire import Flow, GatewayDevice, NatsDevice, WireDevice
-from loadtest.errors import TargetError
-from loadtest.servers.targets import GatewayServer, PeerServer
+from loadtest.devices.fleet import Fleet, credentials_of
+from loadtest.devices.senders import Flow
+from loadtest.servers.baselines import PeerServer
+from loadtest.servers.gateway import GatewayServer
 from loadtest.verdicts import Report
 
-_SAMPLES_MAX: Final = 200_000
-_CONNECT_BATCH: Final = 50
-_CONNECT_TIMEOUT_S: Final = 120.0
+Settings = Mapping[str, object]
+
+OPEN_DOOR: Final[Settings] = {
+    "log__level": "warning",
+    "session__first_retry_min_ms": 10,
+    "admission__rate_per_s": 100_000,
+    "admission__burst": 100_000,
+}
+"""Everybody is admitted at once."""
+NO_KNOCK_LIMIT: Final[Settings] = {"admission__device_knock_burst": 10_000}
+"""No device is refused because it knocked too often."""
+COLD: Final[Settings] = {"admission__resume_cost": 1.0, **NO_KNOCK_LIMIT}
+"""Every admission costs one slot, which makes N/R the yardstick of a storm."""
+REFUSING: Final[Settings] = {
+    "admission__rate_per_s": 1.0,
+    "admission__rate_floor_per_s": 1.0,
+    "admission__burst": 1,
+    "admission__park_ms": 0,
+    "admission__horizon_ms": 86_400_000,
+    **COLD,
+}
+"""Nearly every knock is refused with a slot to come back in."""
 
 
-class Meter:
-    """Counts acknowledgements and samples how long they took."""
-
-    def __init__(self, window: int) -> None:
-        self.window = window
-        self.messages = 0
-        self.counting = True
-        self._waits_s: list[float] = []
-
-    def acked(self, count: int, waited_s: float) -> None:
-        if not self.counting:
-            return
-        self.messages += count
-        if waited_s >= 0 and len(self._waits_s) < _SAMPLES_MAX:
-            self._waits_s.append(waited_s)
-
-    def reset(self) -> None:
-        self.messages = 0
-        self._waits_s.clear()
-
-    def wait_ms(self, percent: int) -> float:
-        """A percentile of the waiting time."""
-        waits = self._waits_s
-        return statistics.quantiles(waits, n=100)[percent - 1] * 1000 if len(waits) > 1 else 0.0
+def fixed_rate(rate_per_s: float, burst: float) -> Settings:
+    """Admit at that rate, whatever the gateway measures."""
+    return {
+        "admission__rate_per_s": rate_per_s,
+        "admission__rate_floor_per_s": rate_per_s,
+        "admission__burst": burst,
+        **COLD,
+    }
 
 
 @dataclass(slots=True)
 class Bench:
-    """One run: where it keeps its files, who mints its credentials, how long it measures."""
+    """One run: where it keeps its files, who mints credentials, how long it measures."""
 
     directory: Path
     issuer: Issuer
@@ -60,87 +58,46 @@ class Bench:
     report: Report
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
-    def gateway(self, **settings: object) -> GatewayServer:
-        directory = self.directory / f"gateway-{next(self._numbers)}"
-        open_door = {"admission__rate_per_s": 100_000, "admission__burst": 100_000}
-        quiet = {"log__level": "warning", "session__first_retry_min_ms": 10}
-        settings = {**quiet, **open_door, **settings}
-        return GatewayServer(directory, jwks_file=self.issuer.jwks_file, **settings)
+    @classmethod
+    def below(cls, directory: Path, seconds: float = 0.0) -> "Bench":
+        """A run that keeps everything below `directory`."""
+        return cls(directory, Issuer(directory / "jwks.json"), seconds, Report())
+
+    def fresh_directory(self, name: str) -> Path:
+        """A path that no other server of this run has."""
+        return self.directory / f"{name}-{next(self._numbers)}"
+
+    def gateway(
+        self,
+        environment: Mapping[str, str] | None = None,
+        tree: Path | None = None,
+        /,
+        **settings: object,
+    ) -> GatewayServer:
+        """A gateway that admits everybody at once, unless `settings` say otherwise."""
+        return GatewayServer(
+            self.fresh_directory("gateway"),
+            environment,
+            tree,
+            jwks_file=self.issuer.jwks_file,
+            **{**OPEN_DOOR, **settings},
+        )
 
     def peer(self, *, fsync: bool) -> PeerServer:
-        return PeerServer(self.directory / f"peer-{next(self._numbers)}", fsync=fsync)
+        """nats-server alone."""
+        return PeerServer(self.fresh_directory("peer"), fsync=fsync)
 
-    def gateway_devices(self, count: int, flow: Flow, prefix: str = "veh") -> "Fleet":
-        tokens = [(f"{prefix}-{n}", self.issuer.token(f"{prefix}-{n}")) for n in range(count)]
-        return Fleet([partial(GatewayDevice, name, flow, token=token) for name, token in tokens])
+    def credentials(self, count: int, prefix: str = "veh") -> list[tuple[str, str]]:
+        """Names and tokens of so many devices."""
+        return credentials_of(self.issuer, count, prefix)
 
-    def nats_devices(self, count: int, flow: Flow, prefix: str = "veh") -> "Fleet":
-        return Fleet([partial(NatsDevice, f"{prefix}-{n}", flow) for n in range(count)])
+    def gateway_devices(self, count: int, flow: Flow, prefix: str = "veh") -> Fleet:
+        """A fleet for a gateway."""
+        return Fleet.of_gateway(self.credentials(count, prefix), flow)
 
-
-Make = Callable[[Callable[[], None]], WireDevice]
-
-
-class Fleet:
-    """Connections to one target."""
-
-    def __init__(self, makers: Sequence[Make]) -> None:
-        self._makers = makers
-        self._ready = 0
-        self._all_ready = asyncio.Event()
-        self.devices: list[WireDevice] = []
-
-    @contextlib.asynccontextmanager
-    async def connected(
-        self,
-        port: int,
-        *,
-        rate_per_s: float = math.inf,
-        context: ssl.SSLContext | None = None,
-    ) -> AsyncIterator[list[WireDevice]]:
-        """All of them, connected and greeted, at most so many a second."""
-        loop = asyncio.get_running_loop()
-        try:
-            for batch in _batches(self._makers, _CONNECT_BATCH):
-                made = await asyncio.gather(
-                    *(
-                        loop.create_connection(
-                            lambda m=make: m(self._on_ready),
-                            "127.0.0.1",
-                            port,
-                            ssl=context,
-                        )
-                        for make in batch
-                    )
-                )
-                self.devices += [device for _transport, device in made]
-                await asyncio.sleep(len(batch) / rate_per_s)
-            try:
-                await asyncio.wait_for(self._all_ready.wait(), _CONNECT_TIMEOUT_S)
-            except TimeoutError:
-                refusals = [device.refusal[:200] for device in self.devices if device.refusal]
-                raise TargetError(
-                    f"{self._ready} of {len(self._makers)} devices connected; {refusals[:1]}"
-                ) from None
-            yield self.devices
-        finally:
-            for device in self.devices:
-                if device.transport is not None:
-                    device.transport.abort()
-            await asyncio.sleep(0)
-
-    @property
-    def lost(self) -> int:
-        return sum(device.lost for device in self.devices)
-
-    def _on_ready(self) -> None:
-        self._ready += 1
-        if self._ready == len(self._makers):
-            self._all_ready.set()
-
-
-def _batches(makers: Sequence[Make], size: int) -> list[Sequence[Make]]:
-    return [makers[start : start + size] for start in range(0, len(makers), size)]
+    def nats_devices(self, count: int, flow: Flow, prefix: str = "veh") -> Fleet:
+        """A fleet for nats-server's own WebSocket listener."""
+        return Fleet.of_peer([f"{prefix}-{n}" for n in range(count)], flow)
 
 
 Section = Callable[[Bench], Awaitable[None]]
@@ -152,13 +109,10 @@ async def run_sections(
     """Run the named ones of `sections`.
 
     Returns:
-        1 if a promise was missed, else 0.
+        1 if an objective was missed, else 0.
     """
-    report = Report()
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as directory:
-        bench = Bench(Path(directory), Issuer(Path(directory) / "jwks.json"), seconds, report)
+        bench = Bench.below(Path(directory), seconds)
         for name in names:
             await sections[name](bench)
-    if report.failed:
-        report.console.print(f"[red]missed:[/] {', '.join(report.failed)}")
-    return 1 if report.failed else 0
+    return bench.report.status()

@@ -5,219 +5,85 @@ share this machine. PostgreSQL runs as it ships: `synchronous_commit` is on.
 """
 
 import asyncio
-import itertools
-import math
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import nats
 import psycopg
 
 from loadtest.benches.rig import Bench
 from loadtest.benches.sections import main_of
+from loadtest.benches.yard import TABLE, Cost, Yard, typical
 from loadtest.devices.credentials import Issuer
 from loadtest.devices.steady import SteadyDevices
 from loadtest.errors import TargetError
+from loadtest.servers.backends import NatsServer
 from loadtest.servers.eventstream import fill, make_streams, plain
+from loadtest.servers.gateway import SinkServer
 from loadtest.servers.postgres import PostgresServer
-from loadtest.servers.targets import NatsServer, Target
 from loadtest.verdicts import Report
 
 _TURNS: Final = 3
 _ROWS: Final = 200_000
 _ROWS_EACH: Final = 4_000
-_TABLE: Final = """\
-CREATE TABLE {name} (
-    device text, at timestamptz, stream_seq bigint, soc int CHECK (soc <= 100), voltage float8
-)"""
 _POISON_EVERY: Final = 1_000
-_numbers = itertools.count(1)
+_MEMORY_BYTES_MAX: Final = 200 << 20
 
 
-class SinkServer(Target):
-    """A `tidegate sink` process."""
+@dataclass(slots=True)
+class _Way:
+    """One way into the table, in all its turns: rows a second, and what a row cost."""
 
-    name = "tidegate sink"
-
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        nats_url: str,
-        database_url: str,
-        table: str,
-        linger_ms: int = 200,
-        program: Sequence[str] = ("-c", "from gateway.cli import main; main()"),
-    ) -> None:
-        """
-        Args:
-            directory: for its files and log.
-            nats_url: where the stream is.
-            database_url: where the table is.
-            table: of five columns; its name is the sink's too.
-            linger_ms: of the sink.
-            program: how Python runs the command `tidegate`, or a broken one.
-        """
-        super().__init__(directory)
-        self._nats_url = nats_url
-        self._database_url = database_url
-        self._program = program
-        self.table = table
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "events.toml").write_text(
-            f'[[sink]]\nname = "{table}"\ntable = "{table}"\nlinger_ms = {linger_ms}\n'
-            '[sink.columns]\ndevice = "device"\nat = "time"\nstream_seq = "stream_seq"\n'
-            'soc = "data.soc"\nvoltage = "data.voltage"\n'
-        )
-        (directory / "database").write_text(database_url)
-
-    def command(self) -> list[str]:
-        return [
-            sys.executable,
-            *self._program,
-            "sink",
-            f"--events={self.directory / 'events.toml'}",
-            f"--database-url-file={self.directory / 'database'}",
-            f"--nats-url={self._nats_url}",
-            f"--ops-port={self.port}",
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What PostgreSQL spent, as far as it says."""
-
-    cpu_s: float
-    wal_bytes: float
-    transactions: float
-
-    def __sub__(self, other: "Cost") -> "Cost":
-        return Cost(
-            self.cpu_s - other.cpu_s,
-            self.wal_bytes - other.wal_bytes,
-            self.transactions - other.transactions,
-        )
-
-    def __truediv__(self, rows: int) -> "Cost":
-        return Cost(self.cpu_s / rows, self.wal_bytes / rows, self.transactions / rows)
-
-
-def _typical(costs: Sequence[Cost]) -> Cost:
-    """The median of each figure."""
-    return Cost(
-        statistics.median(each.cpu_s for each in costs),
-        statistics.median(each.wal_bytes for each in costs),
-        statistics.median(each.transactions for each in costs),
-    )
-
-
-class Yard:
-    """A nats-server and a PostgreSQL of this run."""
-
-    def __init__(self, directory: Path, server: NatsServer, postgres: PostgresServer) -> None:
-        self.directory = directory
-        self.server = server
-        self.postgres = postgres
+    rates: list[float] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
 
     @property
-    def database_url(self) -> str:
-        return self.postgres.url()
+    def rate(self) -> float:
+        return statistics.median(self.rates)
 
-    def ask(self, query: str) -> Any:
-        """The first value of a query, or None for a statement."""
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
-            cursor = connection.execute(query)
-            row = cursor.fetchone() if cursor.description else None
-            return row[0] if row is not None else None
-
-    def table(self) -> str:
-        """A new, empty table."""
-        name = f"battery_{next(_numbers)}"
-        self.ask(_TABLE.format(name=name))
-        return name
-
-    def cost(self) -> Cost:
-        """Spent so far."""
-        # Counters of a backend reach the statistics when it is idle; CPU is the system's word.
-        return Cost(
-            self.postgres.cpu_s(),
-            int(self.ask("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')")),
-            int(self.ask("SELECT sum(xact_commit) FROM pg_stat_database")),
-        )
-
-    def sink(self, table: str, **more: Any) -> SinkServer:
-        """A sink into that table, not started."""
-        return SinkServer(
-            self.directory / f"sink-{next(_numbers)}",
-            nats_url=self.server.url,
-            database_url=self.database_url,
-            table=table,
-            **more,
-        )
-
-    async def rows(self, table: str, count: int, timeout_s: float = 300.0) -> float:
-        """Wait until so many rows are there; the moment at which they were seen."""
-        deadline = time.monotonic() + timeout_s
-        query = f"SELECT count(*) FROM {table}"  # noqa: S608  # our own name
-        while await asyncio.to_thread(self.ask, query) < count:
-            if time.monotonic() > deadline:
-                raise TargetError(f"{count} rows did not come within {timeout_s:.0f} s")
-            await asyncio.sleep(0.05)
-        return time.monotonic()
+    def row(self, name: str) -> list[str]:
+        cost = typical(self.costs)
+        return [
+            name,
+            f"{self.rate:,.0f}",
+            f"{cost.cpu_s * 1e6:.2f}",
+            f"{cost.wal_bytes:.0f}",
+            f"{cost.transactions:.4f}",
+        ]
 
 
 async def compare(yard: Yard, report: Report, _seconds: float) -> None:
     """Rows a second and what a row costs, beside one insert and commit an event."""
     await fill(yard.server.url, 0, _ROWS)
-    sink_rates, each_rates = [], []
-    sink_cost, each_cost = [], []
+    sink, each = _Way(), _Way()
     own_us = []
     for _ in range(_TURNS):
         rate, cost, cpu_s = await _sink_turn(yard, yard.table(), _ROWS)
-        sink_rates.append(rate)
-        sink_cost.append(cost / _ROWS)
+        sink.rates.append(rate)
+        sink.costs.append(cost / _ROWS)
         own_us.append(cpu_s / _ROWS * 1e6)
         rate, cost = await _each_turn(yard)
-        each_rates.append(rate)
-        each_cost.append(cost / _ROWS_EACH)
-    ours, theirs = _typical(sink_cost), _typical(each_cost)
-    rows = [
-        [
-            name,
-            f"{statistics.median(rates):,.0f}",
-            f"{cost.cpu_s * 1e6:.2f}",
-            f"{cost.wal_bytes:.0f}",
-            f"{cost.transactions:.4f}",
-        ]
-        for name, rates, cost in (
-            ("tidegate sink", sink_rates, ours),
-            ("one insert and commit an event", each_rates, theirs),
-        )
-    ]
+        each.rates.append(rate)
+        each.costs.append(cost / _ROWS_EACH)
     report.table(
         f"Five columns, median of {_TURNS} turns",
         ["", "rows/s", "PostgreSQL us CPU a row", "WAL bytes a row", "transactions a row"],
-        rows,
+        [sink.row("tidegate sink"), each.row("one insert and commit an event")],
     )
     report.console.print(f"  the sink's own CPU: {statistics.median(own_us):.1f} us a row\n")
-    gain = statistics.median(sink_rates) / statistics.median(each_rates)
+    ours, theirs = typical(sink.costs), typical(each.costs)
+    gain = sink.rate / each.rate
     report.verdict("rows a second, over one insert an event", gain, "at least 15", ok=gain >= 15)
-    cpu = ours.cpu_s / theirs.cpu_s
-    report.verdict("PostgreSQL's CPU a row, of that", cpu, "at most 0.1", ok=cpu <= 0.1)
-    transactions = ours.transactions / theirs.transactions
-    report.verdict(
-        "transactions a row, of that", transactions, "at most 0.1", ok=transactions <= 0.1
-    )
-    rate = statistics.median(sink_rates)
-    report.verdict("rows a second", rate, "at least 45,000", ok=rate >= 45_000)
+    report.at_most("PostgreSQL's CPU a row, of that", ours.cpu_s / theirs.cpu_s, 0.1)
+    report.at_most("transactions a row, of that", ours.transactions / theirs.transactions, 0.1)
+    report.verdict("rows a second", sink.rate, "at least 45,000", ok=sink.rate >= 45_000)
 
 
 async def poison(yard: Yard, report: Report, _seconds: float) -> None:
@@ -259,33 +125,41 @@ async def latency(yard: Yard, report: Report, seconds: float) -> None:
     await _fresh_stream(yard)
     linger_ms = 50
     table = yard.table()
-    waits: list[float] = []
     with yard.sink(table, linger_ms=linger_ms):
-        client = await nats.connect(yard.server.url)
-        acked: dict[int, float] = {}
-        for number in range(int(100 * seconds)):
-            ack = await client.jetstream().publish(
-                "events.default.veh-1.battery.low",
-                plain(number),
-                headers={"ce-time": "2026-11-25T10:00:00Z", "ce-id": f"o:{number + 1}"},
-            )
-            acked[ack.seq] = time.time()
-            await asyncio.sleep(0.01)
-        await client.close()
+        acked = await _publish_at_100_a_second(yard, int(100 * seconds))
         await yard.rows(table, len(acked))
-        with psycopg.connect(yard.database_url) as connection:
-            moment_of = "extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8"
-            query = f"SELECT stream_seq, {moment_of} FROM {table}"  # noqa: S608  # our own name
-            for seq, moment in connection.execute(query):
-                waits.append((moment - acked[seq]) * 1000)
+    waits = _waits_ms(yard, table, acked)
     p50, p99 = (statistics.quantiles(waits, n=100)[each] for each in (49, 98))
     report.table(
         f"From ack to row at 100 events/s, linger {linger_ms} ms",
         ["", "ms"],
         [["p50", f"{p50:.1f}"], ["p99", f"{p99:.1f}"]],
     )
-    limit = linger_ms + 50
-    report.verdict("p99, ms", p99, f"at most {limit}", ok=p99 <= limit)
+    report.at_most("p99, ms", p99, linger_ms + 50)
+
+
+async def _publish_at_100_a_second(yard: Yard, count: int) -> dict[int, float]:
+    """Unix time of each PubAck, by the event's sequence in the stream."""
+    acked: dict[int, float] = {}
+    client = await nats.connect(yard.server.url)
+    for number in range(count):
+        ack = await client.jetstream().publish(
+            "events.default.veh-1.battery.low",
+            plain(number),
+            headers={"ce-time": "2026-11-25T10:00:00Z", "ce-id": f"o:{number + 1}"},
+        )
+        acked[ack.seq] = time.time()
+        await asyncio.sleep(0.01)
+    await client.close()
+    return acked
+
+
+def _waits_ms(yard: Yard, table: str, acked: Mapping[int, float]) -> list[float]:
+    """From each PubAck to the commit of its row, by PostgreSQL's clock, which is this machine's."""
+    moment_of = "extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8"
+    query = f"SELECT stream_seq, {moment_of} FROM {table}"  # noqa: S608  # our own name
+    with psycopg.connect(yard.database_url) as connection:
+        return [(moment - acked[seq]) * 1000 for seq, moment in connection.execute(query)]
 
 
 async def beside(yard: Yard, report: Report, seconds: float) -> None:
@@ -296,22 +170,21 @@ async def beside(yard: Yard, report: Report, seconds: float) -> None:
         table = yard.table()
         sink = SinkServer(
             yard.directory / "beside",
-            nats_url=_consumer_url(gateway.directory / "data"),
+            nats_url=gateway.consumers_url,
             database_url=yard.database_url,
             table=table,
         )
-        tokens = [(f"veh-{n}", bench.issuer.token(f"veh-{n}")) for n in range(200)]
         async with SteadyDevices(
-            gateway.port, tokens, rate_per_s=20_000, connect_per_s=1_000
+            gateway.port, bench.credentials(200), rate_per_s=20_000, connect_per_s=1_000
         ) as devices:
             with sink:
                 await devices.seen()
                 end = time.monotonic() + seconds
                 while time.monotonic() < end:
                     await asyncio.sleep(0.5)
-                    lags.append(await asyncio.to_thread(_lag_s, sink))
+                    lags.append(await asyncio.to_thread(sink.lag_s))
                 seen = await devices.seen()
-        rows = yard.ask(f"SELECT count(*) FROM {table}")  # noqa: S608  # our own name
+        rows = yard.count(table)
     report.table(
         "Beside a gateway with fsync",
         ["", ""],
@@ -331,18 +204,18 @@ async def _sink_turn(yard: Yard, table: str, rows: int) -> tuple[float, Cost, fl
     sink = yard.sink(table)
     with sink:
         began = await yard.rows(table, 1)
-        already = yard.ask(f"SELECT count(*) FROM {table}")  # noqa: S608  # our own name
+        already = yard.count(table)
         ended = await yard.rows(table, rows)
         cpu_s = sink.cpu_s()
         memory = sink.memory_bytes()
-    if memory > 200 << 20:
+    if memory > _MEMORY_BYTES_MAX:
         raise TargetError(f"the sink holds {memory >> 20} MiB")
     return (rows - already) / max(ended - began, 1e-9), yard.cost() - before, cpu_s
 
 
 async def _each_turn(yard: Yard) -> tuple[float, Cost]:
     yard.ask("DROP TABLE IF EXISTS battery")
-    yard.ask(_TABLE.format(name="battery"))
+    yard.ask(TABLE.format(name="battery"))
     before = yard.cost()
     command = [
         sys.executable,
@@ -351,7 +224,7 @@ async def _each_turn(yard: Yard) -> tuple[float, Cost]:
         yard.server.url,
         yard.database_url,
     ]
-    with subprocess.Popen([*command, str(_ROWS_EACH)]) as process:  # noqa: ASYNC220  # at once
+    with subprocess.Popen([*command, str(_ROWS_EACH)]) as process:  # noqa: ASYNC220  # it starts quickly
         began = await yard.rows("battery", 1)
         ended = await yard.rows("battery", _ROWS_EACH)
         process.wait()
@@ -364,18 +237,6 @@ async def _fresh_stream(yard: Yard) -> None:
         await client.jetstream().delete_stream(name)
     await client.close()
     await make_streams(yard.server.url)
-
-
-def _consumer_url(data_dir: Path) -> str:
-    return next((data_dir / "nats").glob("*consumers*")).read_text().strip()
-
-
-def _lag_s(sink: SinkServer) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{sink.port}/metrics", timeout=5) as answer:
-        for line in answer.read().decode().splitlines():
-            if line.startswith("tidegate_sink_lag_seconds"):
-                return float(line.rpartition(" ")[2])
-    return math.inf
 
 
 _SECTIONS: Final = {
@@ -398,8 +259,8 @@ async def _run(names: Sequence[str], seconds: float) -> int:
             with NatsServer(where / "nats") as server, _postgres(where / "pg") as postgres:
                 await make_streams(server.url)
                 await _SECTIONS[name](Yard(where, server, postgres), report, seconds)
-    return 1 if report.failed else 0
+    return report.status()
 
 
 if __name__ == "__main__":
-    main_of("bench-sink", __doc__ or "", _SECTIONS, _run)
+    main_of("bench-sink", "Benchmarks of `tidegate sink`.", _SECTIONS, _run)

@@ -1,10 +1,8 @@
 """Connected devices that go on sending, in a process of their own.
 
-The process is `python -m loadtest.devices.steady`.
-
-Beside a storm on the same loop they would measure the generator's queues, not the gateway's. Reads
-its parameters as one JSON line on stdin, then answers each further line with what it has seen since
-the last.
+The process is `python -m loadtest.devices.steady`. Devices that share an event loop with a storm
+would measure the queues of the generator instead of the gateway's. The process reads its parameters
+as one JSON line on stdin, then answers each further line with what it has seen since the last.
 """
 
 import asyncio
@@ -13,13 +11,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Any, Self
 
 import uvloop
 
-from loadtest.benches.rig import Fleet, Meter
-from loadtest.devices.wire import GatewayDevice, WireDevice
+from loadtest.devices.fleet import Fleet, Meter
+from loadtest.devices.pace import at_rate
 from loadtest.errors import TargetError
 
 
@@ -34,7 +31,7 @@ class Seen:
 
 
 class SteadyDevices:
-    """The process, as its parent holds it: `async with SteadyDevices(port, tokens, rate) as s`."""
+    """The process, as its parent uses it. A context."""
 
     def __init__(
         self,
@@ -94,28 +91,17 @@ class SteadyDevices:
         return json.loads(answer)
 
 
-async def _send(senders: Sequence[WireDevice], rate_per_s: float) -> None:
-    began, sent = monotonic(), 0
-    while True:
-        while sent < (monotonic() - began) * rate_per_s:
-            senders[sent % len(senders)].fill(1)
-            sent += 1
-        await asyncio.sleep(0.002)
-
-
 async def _run() -> None:
     loop = asyncio.get_running_loop()
     stdin = asyncio.StreamReader(limit=2**26)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
     wanted = json.loads(await stdin.readline())
     meter = Meter(0)
-
-    def maker(name: str, token: str) -> Any:
-        return lambda on_ready: GatewayDevice(name, meter, on_ready, token=token)
-
-    fleet = Fleet([maker(name, token) for name, token in wanted["tokens"]])
+    fleet = Fleet.of_gateway(wanted["tokens"], meter)
     async with fleet.connected(wanted["port"], rate_per_s=wanted["connect_per_s"]) as senders:
-        sending = asyncio.create_task(_send(senders, wanted["rate_per_s"]))
+        sending = asyncio.create_task(
+            at_rate(wanted["rate_per_s"], lambda number: senders[number % len(senders)].fill(1))
+        )
         print("{}", flush=True)
         try:
             while await stdin.readline():

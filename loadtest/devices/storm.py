@@ -1,28 +1,25 @@
-"""A storm on the wire: devices that knock until they are in, on one asyncio loop.
+"""Devices of a storm: they knock until they are in, on one asyncio loop.
 
-The devices are lean (bytes in, bytes out) and their decisions are the policies of `policies.py`, so
-ten thousand of them fit beside the gateway they storm.
+The devices are lean (bytes in, bytes out), so ten thousand of them fit beside the gateway they
+storm. Their decisions are the policies of `policies.py`.
 """
 
 import asyncio
 import random
-import re
 import ssl
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Final, cast
+from typing import Final
 
+from loadtest.devices.connection import Connection
 from loadtest.devices.policies import Policy
-from loadtest.devices.wire import frames_in, handshake_request, masked_frame
+from loadtest.devices.wire import Answer, first_retry_ms_of, handshake_request, hello, is_welcome
 
-_STATUS: Final = re.compile(rb"HTTP/1\.1 (\d{3})")
-_RETRY: Final = re.compile(rb"Tidegate-Retry-After-Ms: (\d+)")
-_TICKET: Final = re.compile(rb"Tidegate-Ticket: ([\w-]+)")
-_REASON: Final = re.compile(rb'"reason":"(\w+)"')
-_FIRST_RETRY: Final = re.compile(rb'"first_retry_ms":(\d+)')
 _CONNECT_TIMEOUT_S: Final = 30.0
+_LONG_SESSION_MS: Final = 60_000
+"""What a policy is told of a session that was lost: it lasted, so the next failure is the first."""
 
 
 @dataclass(slots=True)
@@ -41,7 +38,7 @@ class StormLog:
     failures: int = 0
     """Attempts without an answer: refused by the system, cut, timed out."""
     cut: int = 0
-    """Sessions that ended although nobody here wanted them to."""
+    """Sessions that the device did not end."""
     told_max_s: float = 0.0
     """The longest time that a device was told to wait."""
 
@@ -49,207 +46,241 @@ class StormLog:
         return monotonic() - self.began
 
 
+class Account:
+    """What one device has done, which is also written into the log of the storm."""
+
+    def __init__(self, log: StormLog) -> None:
+        self._log = log
+        self._first_knock_s = 0.0
+        self.knocks = 0
+
+    def knocked(self, late_s: float | None) -> None:
+        """A knock, so late for the slot of the ticket that is shown."""
+        now = self._log.now()
+        self._log.knocks.append(now)
+        self.knocks += 1
+        if self.knocks == 1:
+            self._first_knock_s = now
+        if late_s is not None:
+            self._log.lateness.append(late_s)
+
+    def refused(self, answer: Answer, *, with_ticket: bool) -> None:
+        self._log.refusals[answer.reason] += 1
+        if with_ticket and answer.reason == "rate":
+            self._log.dishonoured += 1
+        if answer.retry_ms is not None:
+            self._log.told_max_s = max(self._log.told_max_s, answer.retry_ms / 1000)
+
+    def admitted(self) -> None:
+        now = self._log.now()
+        self._log.admissions.append(now)
+        self._log.waits.append(now - self._first_knock_s)
+
+    def failed(self) -> None:
+        self._log.failures += 1
+
+    def cut(self) -> None:
+        self._log.cut += 1
+
+
+@dataclass(slots=True)
+class Route:
+    """The gateways that a device tries in turn, on loopback."""
+
+    ports: list[int]
+    context: ssl.SSLContext | None = None
+    """For TLS: what the device trusts."""
+
+    @classmethod
+    def shuffled(
+        cls, ports: Sequence[int], rng: random.Random, context: ssl.SSLContext | None = None
+    ) -> "Route":
+        """A route that begins at random, so that a fleet spreads over the gateways."""
+        mixed = list(ports)
+        rng.shuffle(mixed)
+        return cls(mixed, context)
+
+    def turn(self) -> None:
+        """Try the next one from now on."""
+        self.ports.append(self.ports.pop(0))
+
+
+class Visit:
+    """What a device does with its sessions; this base class greets and holds them."""
+
+    def greeting(self) -> bytes:
+        """The hello of the next session, as a frame. This one says that nothing was sent before.
+
+        The reference client says what it has sent. A client that does not costs a look-up in the
+        stream at each new outbox, which is about a quarter of an admission's CPU.
+        """
+        return hello("storm", sent=0)
+
+    def begun(self) -> None:
+        """The device was welcomed."""
+
+    def heard(self, text: bytes) -> None:
+        """A frame of the gateway, the welcome included."""
+
+
 class StormDevice:
-    """One device: knocks as its policy says, until it is welcomed; then holds the session."""
+    """One device: knocks when its policy says so until it is welcomed; then holds the session."""
 
     def __init__(
-        self, name: str, token: str, ports: Sequence[int], policy: Policy, log: StormLog,
-        on_in: Callable[[], None], rng: random.Random, context: ssl.SSLContext | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        token: str,
+        route: Route,
+        policy: Policy,
+        log: StormLog,
+        visit: Visit,
+        *,
+        comes_back: bool = False,
+    ) -> None:
+        """
+        Args:
+            name: of the device.
+            token: its credential.
+            route: where it knocks.
+            policy: when it knocks.
+            log: of the storm.
+            visit: what it does in a session.
+            comes_back: it hangs up as soon as it is in and knocks again: demand without end.
+        """
         self.name = name
         self.token = token
-        self._ports = list(ports)
-        rng.shuffle(self._ports)
+        self.account = Account(log)
+        self.connection: Connection | None = None
+        """The session; None while the device is not in."""
+        self._route = route
         self._policy = policy
-        self._log = log
-        self._on_in = on_in
-        self._context = context
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._first_knock = 0.0
-        self._gone = False
+        self._visit = visit
+        self._comes_back = comes_back
         self._due = 0.0
-        self.knocks = 0
-        self.inside = False
-        self.comes_back = False
-        """Hang up as soon as it is in and knock again: demand without end."""
-        self.transport: asyncio.Transport | None = None
+        self._pending: asyncio.TimerHandle | asyncio.Task[None] | None = None
+        """The next knock, or the one under way."""
+        self._gone = False
+
+    @property
+    def inside(self) -> bool:
+        return self.connection is not None
 
     def begin(self) -> None:
         """The connection is lost: knock when the policy says so."""
-        self._schedule()
+        self._knock_later(self._policy.next_delay_ms() / 1000)
 
     def stop(self) -> None:
+        """End whatever goes on, and do not come back."""
         self._gone = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-        if self.transport is not None:
-            self.transport.abort()
+        if self._pending is not None:
+            self._pending.cancel()
+        self.abort()
 
-    def _schedule(self) -> None:
-        self._due = monotonic() + self._policy.next_delay_ms() / 1000
-        # The loop's clock has whole milliseconds: one more, never to be early.
-        delay_s = self._due - monotonic()
-        self._timer = self._loop.call_later(delay_s + 0.001 if delay_s > 0 else 0, self._knock)
+    def abort(self) -> None:
+        """Cut the session, if there is one."""
+        if self.connection is not None:
+            self.connection.abort()
 
-    def _knock(self) -> None:
-        self.knocks += 1
-        now = self._log.now()
-        self._log.knocks.append(now)
-        if self.knocks == 1:
-            self._first_knock = now
-        if self._policy.ticket is not None:
-            self._log.lateness.append(monotonic() - self._due)
-        self._task = self._loop.create_task(self._connect())
-
-    async def _connect(self) -> None:
-        try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                await self._loop.create_connection(
-                    lambda: _Attempt(self),
-                    "127.0.0.1",
-                    self._ports[0],
-                    ssl=self._context,
-                    ssl_handshake_timeout=_CONNECT_TIMEOUT_S if self._context else None,
-                )
-        except (OSError, TimeoutError):
-            self.failed()
-
-    @property
     def request(self) -> bytes:
         return handshake_request(self.token.encode(), self._policy.ticket)
 
     def greeting(self) -> bytes:
-        """The hello, as a frame. Like the reference client it says that it has sent nothing.
+        return self._visit.greeting()
 
-        A client that leaves out `sent` costs a look-up in the stream at each new outbox, which is
-        about a quarter of an admission's CPU.
-        """
-        return masked_frame(1, b'{"hello":{"outbox":"storm","oldest":1,"sent":0}}')
+    def heard(self, connection: Connection, text: bytes) -> None:
+        if is_welcome(text):
+            self._welcomed(connection, text)
+        self._visit.heard(text)
 
-    def heard(self, text: bytes) -> None:
-        """A frame of the gateway."""
-
-    def failed(self) -> None:
-        """No answer."""
-        if self._gone:
-            return
-        self._log.failures += 1
-        self._policy.failed()
-        self._ports.append(self._ports.pop(0))
-        self._schedule()
-
-    def refused(self, head: bytes) -> None:
-        retry, ticket, reason = _RETRY.search(head), _TICKET.search(head), _REASON.search(head)
-        shown = self._policy.ticket
-        why = reason[1].decode() if reason is not None else "other"
-        self._log.refusals[why] += 1
-        if shown is not None and why == "rate":
-            self._log.dishonoured += 1
-        self._ports.append(self._ports.pop(0))
-        if retry is not None:
-            self._log.told_max_s = max(self._log.told_max_s, int(retry[1]) / 1000)
-        self._policy.refused(
-            int(retry[1]) if retry is not None else None,
-            ticket[1].decode() if ticket is not None else None,
-        )
-        self._schedule()
-
-    def welcomed(self, transport: asyncio.Transport, text: bytes) -> None:
-        self.transport = transport
-        self._policy.opened()
-        told = _FIRST_RETRY.search(text)
-        if told is not None:
-            self._policy.told_first_retry(int(told[1]))
-        self.inside = True
-        now = self._log.now()
-        self._log.admissions.append(now)
-        self._log.waits.append(now - self._first_knock)
-        self._on_in()
-        if self.comes_back:
-            self.inside = False
-            transport.abort()
+    def refused(self, response: bytes) -> None:
+        answer = Answer(response)
+        self.account.refused(answer, with_ticket=self._policy.ticket is not None)
+        self._route.turn()
+        self._policy.refused(answer.retry_ms, answer.ticket)
+        self.begin()
 
     def lost(self) -> None:
         """The session is gone, or the attempt came to nothing."""
-        was_inside, self.inside = self.inside, False
-        self.transport = None
+        was_inside, self.connection = self.inside, None
         if self._gone:
             return
-        if self.comes_back:
-            self._due = monotonic()
-            self._timer = self._loop.call_later(0, self._knock)
+        if self._comes_back:
+            self._knock_later(0.0)
         elif was_inside:
-            self._log.cut += 1
-            self._policy.closed(60_000)
-            self._schedule()
+            self.account.cut()
+            self._policy.closed(_LONG_SESSION_MS)
+            self.begin()
         else:
-            self.failed()
+            self._failed()
+
+    def _welcomed(self, connection: Connection, text: bytes) -> None:
+        self._policy.opened()
+        first_retry_ms = first_retry_ms_of(text)
+        if first_retry_ms is not None:
+            self._policy.told_first_retry(first_retry_ms)
+        self.account.admitted()
+        if self._comes_back:
+            connection.abort()
+        else:
+            self.connection = connection
+        self._visit.begun()
+
+    def _failed(self) -> None:
+        if self._gone:
+            return
+        self.account.failed()
+        self._policy.failed()
+        self._route.turn()
+        self.begin()
+
+    def _knock_later(self, delay_s: float) -> None:
+        self._due = monotonic() + delay_s
+        # The loop's clock has whole milliseconds: one more, so that no device is early.
+        wait_s = delay_s + 0.001 if delay_s > 0 else 0.0
+        self._pending = asyncio.get_running_loop().call_later(wait_s, self._knock)
+
+    def _knock(self) -> None:
+        late_s = monotonic() - self._due if self._policy.ticket is not None else None
+        self.account.knocked(late_s)
+        self._pending = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        context = self._route.context
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: _Attempt(self),
+                    "127.0.0.1",
+                    self._route.ports[0],
+                    ssl=context,
+                    ssl_handshake_timeout=_CONNECT_TIMEOUT_S if context else None,
+                )
+        except (OSError, TimeoutError):
+            self._failed()
 
 
-class _Attempt(asyncio.Protocol):
+class _Attempt(Connection):
     """One connection of a storm device."""
 
-    __slots__ = ("_answered", "_buffer", "_device", "_transport", "_upgraded")
-
     def __init__(self, device: StormDevice) -> None:
+        super().__init__()
         self._device = device
-        self._buffer = b""
-        self._upgraded = False
         self._answered = False
-        self._transport: asyncio.Transport | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(self._device.request)
+    def request(self) -> bytes:
+        return self._device.request()
 
-    def data_received(self, data: bytes) -> None:
-        assert self._transport is not None
-        data = self._buffer + data if self._buffer else data
-        if not self._upgraded:
-            end = data.find(b"\r\n\r\n")
-            if end < 0:
-                self._buffer = data
-                return
-            status = _STATUS.match(data)
-            if status is None or status[1] != b"101":
-                self._answered = True
-                self._transport.abort()
-                self._device.refused(data)
-                return
-            self._upgraded = True
-            self._transport.write(self._device.greeting())
-            data = data[end + 4 :]
-        position = 0
-        for opcode, payload, position in frames_in(data):  # noqa: B007  # the last one is used
-            if opcode == 9:  # ping
-                self._transport.write(masked_frame(10, payload))
-            else:
-                if payload.startswith(b'{"welcome"'):
-                    self._device.welcomed(self._transport, payload)
-                self._device.heard(payload)
-        self._buffer = data[position:]
+    def greeting(self) -> bytes:
+        return self._device.greeting()
 
-    def connection_lost(self, _exc: Exception | None) -> None:
+    def heard(self, payload: bytes) -> None:
+        self._device.heard(self, payload)
+
+    def refused(self, response: bytes) -> None:
+        self._answered = True
+        self.abort()
+        self._device.refused(response)
+
+    def lost(self) -> None:
         if not self._answered:
             self._device.lost()
-
-
-async def storm(
-    devices: Sequence[StormDevice], everybody_in: asyncio.Event, timeout_s: float
-) -> bool:
-    """Let all of them lose their connections at once.
-
-    Returns:
-        Whether everybody was in before the time was up.
-    """
-    for device in devices:
-        device.begin()
-    try:
-        await asyncio.wait_for(everybody_in.wait(), timeout_s)
-    except TimeoutError:
-        return False
-    return True

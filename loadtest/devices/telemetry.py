@@ -8,7 +8,6 @@ import json
 import math
 import random
 from typing import Final
-from zlib import crc32
 
 _FAULTS: Final = ("P0A1F", "P0AFA", "U0100", "B1342", "C0040")
 _KM_PER_DEGREE: Final = 111.3
@@ -66,14 +65,3 @@ class Drive:
             "Vehicle.Powertrain.TractionBattery.StateOfCharge.Current": round(self._soc, 1),
         }
         return "vehicle.drive", json.dumps(signals, separators=(",", ":")).encode()
-
-
-def numbered(seq: int, signals: bytes) -> bytes:
-    """The `data` of a message: its number, a sum over the signals, and the signals."""
-    return b'{"n":%d,"crc":%d,"signals":%b}' % (seq, crc32(signals), signals)
-
-
-def intact(_device: str, seq: int, data: bytes) -> bool:
-    """Whether `data` is what `numbered` made."""
-    head, found, signals = data.partition(b',"signals":')
-    return bool(found) and head == b'{"n":%d,"crc":%d' % (seq, crc32(signals[:-1]))

@@ -1,26 +1,27 @@
 """A fleet whose clocks are wrong, on real processes: `python -m loadtest.lab.clocks [SECTION...]`.
 
-Needs libfaketime (`apt-get install faketime`). What is promised: admissions keep to R, and no
-device is told to wait for longer than those before it explain.
+Needs libfaketime (`apt-get install faketime`). The objectives: admissions keep to R, and no device
+is told to wait for longer than the devices before it take.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from loadtest.benches.admission import Crowd, Nodes
-from loadtest.benches.rig import Bench, run_sections
-from loadtest.benches.sections import main_of
+from loadtest.benches.cluster import Nodes
+from loadtest.benches.rig import Bench, Section
+from loadtest.benches.sections import main_of_sections
+from loadtest.devices.crowd import Crowd
+from loadtest.devices.limits import require_descriptors
 from loadtest.errors import TargetError
-from loadtest.lab.faults import FakeClock
-from loadtest.servers.targets import require_descriptors
+from loadtest.servers.clock import FakeClock
 
 _COUNT: Final = 2_000
 _RATE: Final = 100
-"""Low: the machine must not be what limits admissions here."""
+"""Low, so that the machine does not limit admissions."""
 _OFF_MAX: Final = 0.03
 _LEAD_SLACK_S: Final = 2.0
 
@@ -41,14 +42,14 @@ async def _storm(
     clocks: Mapping[str, FakeClock],
     midway: Callable[[], None] | None = None,
 ) -> tuple[str, str, str, str, str]:
-    """One storm over three nodes. Its row, with verdicts reported."""
+    """One storm over three nodes: prints verdicts, returns its row of the table."""
     expected_s = _COUNT / _RATE
     require_descriptors(_COUNT + 2_000)
     with ExitStack() as stack:
-        environments = {who: clock.environment for who, clock in clocks.items()}
-        nodes = Nodes(bench, stack, 3, _RATE, clocks=environments)
+        environments = {name: clock.environment for name, clock in clocks.items()}
+        nodes = Nodes(bench, stack, _RATE, clocks=environments)
         await nodes.settle()
-        crowd = Crowd(bench, _COUNT, nodes.ports, "ticket", first_retry_ms=2_000)
+        crowd = Crowd(bench.issuer, _COUNT, nodes.ports, "ticket", first_retry_ms=2_000)
         running = asyncio.create_task(crowd.run(120.0))
         if midway is not None:
             await asyncio.sleep(expected_s * 0.3)
@@ -68,7 +69,7 @@ async def _storm(
         f"at most the lead ({lead_s:.0f}), no ticket dishonoured",
         ok=told_s <= lead_s and not log.dishonoured,
     )
-    recovery = max(log.admissions) / expected_s
+    recovery = crowd.recovery_over(expected_s)
     return name, f"{off:.3f}", f"{told_s:.1f}", f"{recovery:.3f}", str(log.dishonoured)
 
 
@@ -99,12 +100,11 @@ async def section_redis(bench: Bench) -> None:
     _show(bench, f"{_COUNT:,} devices, the clock of Redis is set, R = {_RATE}/s", rows)
 
 
-SECTIONS: Final[Mapping[str, Callable[[Bench], Awaitable[None]]]] = {
+SECTIONS: Final[Mapping[str, Section]] = {
     "nodes": section_nodes,
     "redis": section_redis,
 }
 
 
 if __name__ == "__main__":
-    run = partial(run_sections, SECTIONS)
-    main_of("clocks", "A fleet whose clocks are wrong.", SECTIONS, run)
+    main_of_sections("clocks", "A fleet whose clocks are wrong.", SECTIONS)

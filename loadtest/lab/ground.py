@@ -1,4 +1,4 @@
-"""The servers a scenario happens to: gateways, their NATS, their Redis; or somebody else's."""
+"""The servers of a scenario: gateways, their NATS and their Redis, or those of somebody else."""
 
 import json
 import re
@@ -15,8 +15,9 @@ from loadtest.devices.credentials import Issuer
 from loadtest.errors import TargetError
 from loadtest.lab.observations import Sample
 from loadtest.lab.scenario import Scenario
+from loadtest.servers.backends import NatsServer, RedisServer, synced_nats_server
 from loadtest.servers.certificates import make_certificate
-from loadtest.servers.targets import GatewayServer, NatsServer, RedisServer
+from loadtest.servers.gateway import GatewayServer
 
 _SETTLE_TIMEOUT_S: Final = 30.0
 _RATE: Final = re.compile(rb"^tidegate_admission_rate_per_second (\S+)", re.MULTILINE)
@@ -29,7 +30,7 @@ _WAITING: Final = re.compile(rb"^tidegate_waiting (\S+)", re.MULTILINE)
 
 
 class Visited:
-    """Gateways of somebody else's: looked at as far as their addresses are known."""
+    """Gateways that the lab did not start: sampled as far as their addresses are known."""
 
     def __init__(self, ops_urls: Sequence[str], nats_url: str | None) -> None:
         self._ops_urls = ops_urls
@@ -37,30 +38,30 @@ class Visited:
 
     @property
     def ca_file(self) -> Path | None:
-        """None: what the system trusts."""
+        """What devices must trust: None, which is what the system trusts."""
         return None
 
     def sample(self, now: float) -> Sample | None:
-        """What their metrics pages say."""
+        """The figures of those that answer, together; None if none does."""
         pages = []
         for url in self._ops_urls:
             try:
                 with urllib.request.urlopen(f"{url.rstrip('/')}/metrics", timeout=5) as answer:  # noqa: S310  # checked at start
                     pages.append(answer.read())
             except OSError:
-                continue  # one moment without figures
+                continue  # the report has a gap there
         if not pages:
             return None
         memory = max(int(_number(_MEMORY, page)) for page in pages)
         return sample_of(pages, now, memory, sum(_number(_CPU, page) for page in pages))
 
     def check(self, acked: Mapping[str, int]) -> dict[str, Any] | None:
-        """What the checker finds, if their NATS is known."""
+        """What the checker finds in the stream, by kind of damage; None if it cannot read it."""
         return check(self._nats_url, acked) if self._nats_url is not None else None
 
 
 class Ground:
-    """Gateways of our own, as a scenario wants them. A context."""
+    """Gateways that the lab starts, as a scenario describes them. A context."""
 
     def __init__(self, scenario: Scenario, directory: Path) -> None:
         self._scenario = scenario
@@ -74,7 +75,7 @@ class Ground:
     def __enter__(self) -> Self:
         try:
             self._start()
-        except BaseException:  # an interrupt's too: what has been started must not stay behind
+        except BaseException:  # also on an interrupt: what has been started must be stopped
             self._stack.close()
             raise
         return self
@@ -88,13 +89,11 @@ class Ground:
             "log__level": "warning",
             "admission__rate_per_s": scenario.rate_per_s,
             "admission__rate_floor_per_s": min(50.0, scenario.rate_per_s),
-            # A node is stopped by drain alone; nobody knocks twice for that within a second.
+            # A rolling restart drains a node: its devices knock twice within a second.
             "admission__device_knock_burst": 1_000,
         }
         if scenario.nodes > 1 or scenario.fault in ("stream-outage", "slow-stream"):
-            # As the embedded one: synced before it is acknowledged.
-            store = {"store_dir": str(directory / "nats" / "js"), "sync_interval": "always"}
-            self.nats = self._stack.enter_context(NatsServer(directory / "nats", jetstream=store))
+            self.nats = self._stack.enter_context(synced_nats_server(directory / "nats"))
             monitoring = f"http://127.0.0.1:{self.nats.http_port}"
             settings |= {"nats__urls": self.nats.url, "nats__monitoring_url": monitoring}
         if scenario.nodes > 1:
@@ -152,7 +151,7 @@ class Ground:
                 memory = max(memory, gateway.memory_bytes())
                 cpu_s += gateway.cpu_s()
             except (OSError, ValueError, TargetError):
-                continue  # it is down at the moment, which is what scenarios are about
+                continue  # it is down at the moment: scenarios do that
         if not pages:
             return None
         return sample_of(pages, now, memory, cpu_s)

@@ -1,4 +1,4 @@
-"""How busy the machine was during a run: a verdict taken on an overloaded machine means little."""
+"""How busy the machine was during a run: a verdict from an overloaded machine means little."""
 
 import contextlib
 import itertools
@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Final
 
 from loadtest.lab.observations import MachineSample
+from loadtest.servers import proc
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _AT_LIMIT: Final = 0.95
-"""Of all cores: from here on, processes wait for a core."""
+"""Share of all cores from which on processes wait for a core."""
 _LIMIT_SHARE: Final = 0.2
-"""Of the time, at the limit: from here on it is said."""
+"""Share of the time at that limit from which on the verdict is doubted."""
 _OTHERS_CORES: Final = 0.25
-"""Used by processes that are not the run's: from here on it is said."""
+"""Cores used by processes that are not the run's, from which on the verdict is doubted."""
 
 
 def sample(at: float) -> MachineSample | None:
@@ -30,41 +31,22 @@ def sample(at: float) -> MachineSample | None:
 
 
 def _tree_cpu_s(root: int) -> float:
-    """CPU time of a process, of its descendants and of those they have waited for."""
+    """CPU time of a process and its descendants, with that of children that have ended."""
     ticks = 0
-    for pid in (root, *descendants(root)):
+    for pid in (root, *proc.descendants(root)):
         with contextlib.suppress(OSError):
-            ticks += sum(map(int, _stat(pid)[11:15]))
+            ticks += sum(map(int, proc.stat_fields(pid)[11:15]))
     return ticks / _TICKS_PER_S
 
 
-def descendants(root: int) -> list[int]:
-    """Processes that `root` started, and theirs."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            children.setdefault(int(_stat(int(path.name))[1]), []).append(int(path.name))
-    found, left = [], [root]
-    while left:
-        begun = children.get(left.pop(), [])
-        found += begun
-        left += begun
-    return found
-
-
-def _stat(pid: int) -> list[str]:
-    """Of /proc/PID/stat, what follows the name."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
 def remarks(samples: Sequence[MachineSample], start: float, end: float, *, cores: int) -> list[str]:
-    """What of the machine makes a verdict doubtful, one sentence each; none if nothing does.
+    """What makes a verdict doubtful because of the machine, one sentence each.
 
     Args:
         samples: of the run.
-        start: of the time that is judged, in seconds of the observations' clock.
-        end: of it.
-        cores: that the machine has.
+        start: when the time that is judged begins, in seconds of the observations' clock.
+        end: when it ends.
+        cores: how many the machine has.
     """
     judged = [each for each in samples if start <= each.at <= end]
     steps = [(first, last) for first, last in itertools.pairwise(judged) if last.at > first.at]

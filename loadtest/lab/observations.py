@@ -1,4 +1,4 @@
-"""What a storm in the lab did, second by second. Pure: whoever drives devices tells it."""
+"""What a storm in the lab did, second by second. Pure: a watcher of the vehicles fills it."""
 
 import statistics
 from collections import defaultdict
@@ -10,7 +10,7 @@ _SAMPLES_A_SECOND: Final = 2_000
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """0 without values."""
+    """A percentile of the values; 0 without values."""
     if len(values) < 2:
         return values[0] if values else 0.0
     return statistics.quantiles(values, n=100)[percent - 1]
@@ -48,11 +48,11 @@ class Observations:
     waits: list[float] = field(default_factory=list)
     """From losing the connection to the welcome."""
     lateness: list[float] = field(default_factory=list)
+    """For its slot, of each device that was admitted with a ticket."""
     dishonoured: int = 0
-    honoured: int = 0
     failures: list[float] = field(default_factory=list)
     cuts: list[float] = field(default_factory=list)
-    """Sessions that ended without the device or the scenario wanting it."""
+    """Sessions that the device did not end."""
     acks: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Latencies of acknowledgements, by second."""
     samples: list[Sample] = field(default_factory=list)

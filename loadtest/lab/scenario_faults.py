@@ -1,4 +1,4 @@
-"""What scenarios do to a fleet and its servers. Runs under gevent."""
+"""What scenarios do to a fleet and its servers. On gevent."""
 
 import os
 import signal
@@ -15,20 +15,20 @@ from loadtest.lab.scenario import Scenario
 _CUT_AT_ONCE: Final = 100
 _STOPPED_S: Final = 0.3
 _RUNNING_S: Final = 0.15
-"""A slow JetStream stands still for so long, then goes on for so long."""
+"""A slow JetStream stands still for `_STOPPED_S`, then goes on for `_RUNNING_S`."""
 
 
 def break_it(scenario: Scenario, vehicles: Sequence[Vehicle], ground: Ground | Visited) -> int:
-    """Do what the scenario says, as long as it says.
+    """Do what the scenario says, for as long as it says.
 
     Returns:
-        How many devices lose their connection for it.
+        How many devices lose their connection because of it.
     """
     if scenario.fault == "cut":
         return _cut(vehicles)
     if scenario.fault == "expiry":
         return len(vehicles)
-    assert isinstance(ground, Ground), "checked before anything started"
+    assert isinstance(ground, Ground), "the options are checked before anything starts"
     breaks: Mapping[str, Callable[[], int]] = {
         "crash": lambda: _crash(vehicles, ground),
         "node-loss": lambda: _lose_node(vehicles, ground),
@@ -43,7 +43,7 @@ def _cut(vehicles: Sequence[Vehicle]) -> int:
     for number, vehicle in enumerate(vehicles):
         vehicle.cut()
         if number % _CUT_AT_ONCE == 0:
-            gevent.sleep(0)  # the first may knock again before the last has noticed
+            gevent.sleep(0)  # the first may knock again before the last is cut
     return len(vehicles)
 
 

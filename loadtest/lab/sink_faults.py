@@ -1,8 +1,10 @@
-"""Fault runs of sinks: `python -m loadtest.lab.sink_faults`. Two sinks, one table, everything dies.
+"""Fault runs of sinks: two sinks share one table, and every process dies in turn.
+
+The command is `python -m loadtest.lab.sink_faults`:
 
     make faults-sink                                      # a million events, 20 random faults
     make faults-sink ARGS="--events 50000 --faults 5 --seed 7"
-    make faults-sink ARGS="--control no-lock"             # a broken sink: must be found out
+    make faults-sink ARGS="--control no-lock"             # a broken sink, which must be found out
 
 The checker reads stream and table itself: each stored event is in the table once, unchanged.
 A run is its seed: the same seed picks the same faults in the same order.
@@ -11,9 +13,7 @@ A run is its seed: the same seed picks the same faults in the same order.
 import argparse
 import asyncio
 import contextlib
-import os
 import random
-import signal
 import sys
 import tempfile
 from collections import Counter
@@ -22,26 +22,27 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-import nats
 import psycopg
 import uvloop
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from loadtest.benches.sinks import SinkServer
-from loadtest.errors import LoadtestError, TargetError
+from loadtest.checker import messages_of
+from loadtest.errors import LoadtestError
+from loadtest.lab.mishaps import kill_and_start, pause
+from loadtest.servers.backends import NatsServer
 from loadtest.servers.eventstream import fill, make_streams
+from loadtest.servers.gateway import SinkServer
 from loadtest.servers.network import BadNetwork
 from loadtest.servers.postgres import PostgresServer
-from loadtest.servers.targets import NatsServer
 from loadtest.verdicts import Report
+from loadtest.waiting import until_awaited
 
 _SETTLE_TIMEOUT_S: Final = 300.0
 _PAUSE_S: Final = 4.0
 _LONG_PAUSE_S: Final = 12.0
-"""Longer than a lease: the other process takes over meanwhile."""
+"""Longer than a lease, so that the other sink takes over meanwhile."""
 _BROKEN: Final = Path(__file__).parents[2] / "tests" / "support" / "broken_sink.py"
 CONTROLS: Final = ("no-lock", "position-apart")
-# A deferred constraint is checked at the commit, which must not fail a whole batch.
+# A deferred constraint is checked at the commit, where it must not fail a whole batch.
 _TABLE: Final = """\
 CREATE TABLE battery (
     device text, at timestamptz, stream_seq bigint, soc int, voltage float8,
@@ -85,57 +86,40 @@ class Stage:
         await self._faults[name]()
 
     async def _kill_sink(self) -> None:
-        sink = self._rng.choice(self.sinks)
-        sink.kill()
-        await asyncio.to_thread(sink.start)
+        await kill_and_start(self._rng.choice(self.sinks))
 
     async def _stop_sink(self) -> None:
-        pid = self._rng.choice(self.sinks).pids[0]
-        os.kill(pid, signal.SIGSTOP)
-        await asyncio.sleep(_LONG_PAUSE_S)
-        os.kill(pid, signal.SIGCONT)
+        await pause(self._rng.choice(self.sinks).pids, _LONG_PAUSE_S)
 
     async def _kill_postgres(self) -> None:
-        self.postgres.kill()
-        await asyncio.to_thread(self.postgres.start)
+        await kill_and_start(self.postgres)
 
     async def _stop_postgres(self) -> None:
-        pids = self.postgres.pids()
-        for number in (signal.SIGSTOP, signal.SIGCONT):
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-            if number is signal.SIGSTOP:
-                await asyncio.sleep(_PAUSE_S)
+        await pause(self.postgres.pids, _PAUSE_S)
 
     async def _kill_nats(self) -> None:
-        self.server.kill()
-        await asyncio.to_thread(self.server.start)
+        await kill_and_start(self.server)
 
     async def _stop_nats(self) -> None:
-        pid = self.server.pids[0]
-        os.kill(pid, signal.SIGSTOP)
-        await asyncio.sleep(_PAUSE_S)
-        os.kill(pid, signal.SIGCONT)
+        await pause(self.server.pids, _PAUSE_S)
 
     async def _cut(self) -> None:
         self.network.half_open(1.0)
 
     async def _nats_starts_last(self) -> None:
-        """Readers are made before the server that restarts under them gives a first message."""
+        """The sinks start first, and the server restarts before their readers have a message."""
         for sink in self.sinks:
             sink.kill()
         self.server.kill()
         for sink in self.sinks:
             sink.launch()
         await asyncio.to_thread(self.server.start)
-        self.server.kill()
-        await asyncio.to_thread(self.server.start)
+        await kill_and_start(self.server)
         for sink in self.sinks:
             await asyncio.to_thread(sink.wait_until_up)
 
     def rows(self) -> int:
-        """Rows that are committed now, 0 while the database is away."""
+        """Rows that are committed now; 0 while the database is away."""
         with (
             contextlib.suppress(psycopg.Error),
             psycopg.connect(self.postgres.url(), connect_timeout=2) as connection,
@@ -169,33 +153,22 @@ async def through_faults(stage: Stage, *, events: int, faults: int) -> float:
 
 
 async def _rows(stage: Stage, wanted: int) -> None:
-    deadline = monotonic() + _SETTLE_TIMEOUT_S
-    while (found := await asyncio.to_thread(stage.rows)) < wanted:
-        if monotonic() > deadline:
-            raise TargetError(f"{found:,} rows, {wanted:,} wanted, in {_SETTLE_TIMEOUT_S:.0f} s")
-        await asyncio.sleep(0.1)
+    async def there() -> bool:
+        return await asyncio.to_thread(stage.rows) >= wanted
+
+    await until_awaited(there, f"{wanted:,} rows", _SETTLE_TIMEOUT_S)
 
 
 async def check(nats_url: str, database_url: str) -> dict[str, int]:
     """Read stream and table and compare them.
 
     Returns:
-        Figures by name, of which `lost`, `doubled` and `wrong` are faults.
+        Figures by name, of which `lost`, `doubled` and `wrong` are damage.
     """
     stored: dict[int, tuple[str, bytes]] = {}
-    client = await nats.connect(nats_url)
-    jetstream = client.jetstream()
-    total = (await jetstream.stream_info("EVENTS")).state.messages
-    subscription = await jetstream.pull_subscribe(
-        "events.>",
-        stream="EVENTS",
-        config=ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL),
-    )
-    while len(stored) < total:
-        for message in await subscription.fetch(1_000, timeout=30):
-            seq = message.metadata.sequence.stream
-            stored[seq] = (message.subject.split(".")[2], message.data)
-    await client.close()
+    async for message in messages_of(nats_url):
+        seq = message.metadata.sequence.stream
+        stored[seq] = (message.subject.split(".")[2], message.data)
     rows: Counter[int] = Counter()
     wrong = 0
     with psycopg.connect(database_url) as connection:
@@ -204,7 +177,7 @@ async def check(nats_url: str, database_url: str) -> dict[str, int]:
             there = stored.get(seq)
             wrong += there is None or there[0] != device or b'"soc":%d,' % soc not in there[1]
     return {
-        "stored": total,
+        "stored": len(stored),
         "rows": rows.total(),
         "lost": sum(seq not in rows for seq in stored),
         "doubled": sum(count - 1 for count in rows.values()),
@@ -213,15 +186,21 @@ async def check(nats_url: str, database_url: str) -> dict[str, int]:
 
 
 async def run(options: argparse.Namespace) -> int:
-    report = Report()
+    """One run.
+
+    Returns:
+        1 if an objective was missed, else 0.
+
+    Raises:
+        LoadtestError: it could not be run.
+    """
+    program = ["-c", "from gateway.cli import main; main()"]
+    if options.control:
+        program = [str(_BROKEN), options.control]
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="tidegate-sink-faults-") as name:
         directory = Path(name)
-        postgres = PostgresServer(directory / "pg")
-        program = ["-c", "from gateway.cli import main; main()"]
-        if options.control:
-            program = [str(_BROKEN), options.control]
-        with NatsServer(directory / "nats") as server, postgres:
+        with NatsServer(directory / "nats") as server, PostgresServer(directory / "pg") as postgres:
             await make_streams(server.url)
             with psycopg.connect(postgres.url(), autocommit=True) as connection:
                 connection.execute(_TABLE)
@@ -242,6 +221,11 @@ async def run(options: argparse.Namespace) -> int:
                         stage, events=options.events, faults=options.faults
                     )
             found = await check(server.url, postgres.url())
+    return _judge(options, stage, found, seconds)
+
+
+def _judge(options: argparse.Namespace, stage: Stage, found: dict[str, int], seconds: float) -> int:
+    report = Report()
     report.table(
         "Two sinks, one table" + (f", control {options.control}" if options.control else ""),
         ("", ""),
@@ -251,22 +235,23 @@ async def run(options: argparse.Namespace) -> int:
             ("seconds, seed", f"{seconds:.0f}, {options.seed}"),
         ],
     )
-    faults = {what: found[what] for what in ("lost", "doubled", "wrong")}
+    damage = {what: found[what] for what in ("lost", "doubled", "wrong")}
     if options.control:
-        total = sum(faults.values())
-        report.verdict("faults that the checker finds", total, "more than 0", ok=total > 0)
+        total = sum(damage.values())
+        report.verdict("damage that the checker finds", total, "more than 0", ok=total > 0)
     else:
-        for what, count in faults.items():
-            report.verdict(what, count, "0", ok=count == 0)
-    return 1 if report.failed else 0
+        for what, count in damage.items():
+            report.none(what, count)
+    return report.status()
 
 
 def main() -> None:
+    """Entry point."""
     parser = argparse.ArgumentParser(description="Every stored event is in the table once.")
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--control", choices=CONTROLS, help="a broken sink, to be found out")
+    parser.add_argument("--control", choices=CONTROLS, help="run a broken sink, to be found out")
     options = parser.parse_args()
     try:
         sys.exit(uvloop.run(run(options)))

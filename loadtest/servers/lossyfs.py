@@ -2,15 +2,12 @@
 
 The command is `python -m loadtest.servers.lossyfs MOUNTPOINT RESCUE`.
 
-It keeps everything in memory, twice: as programs see it, and as a disk would have it if the power
-went now. Bytes reach the disk with an fsync of their file (or O_SYNC) and not otherwise; names and
-truncations reach it with the next fsync of anything, as a journal commits them (ext4, data=ordered,
-but without its mercy for a file renamed before it is synced). kill -9 proves nothing about
-durability, because the page cache survives it; this does.
+kill -9 proves nothing about durability, because the page cache survives it. This file system keeps
+only what was synced (`lossy_disk.py`; O_SYNC counts as an fsync after each write).
 
-Making the directory `POWER_OFF` in it writes what the disk has to RESCUE and serves errors from
-then on; mounted again with that RESCUE, it begins with it. Needs libfuse 3 and leave to mount
-(root, or fusermount3).
+Making the directory `POWER_OFF` in it writes what has reached the disk to RESCUE; from then on
+every call fails. Mounted again with the same RESCUE, the file system begins with that. It needs
+libfuse 3 and permission to mount (root, or fusermount3).
 """
 
 import contextlib
@@ -21,145 +18,15 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from types import TracebackType
+from pathlib import Path
 from typing import Any, Final, Self
 
 from loadtest.errors import LimitError
+from loadtest.servers.lossy_disk import Disk, Node
 
 POWER_OFF: Final = ".power-off"
 _START_TIMEOUT_S: Final = 20.0
-_MENDED_BY: Final = "apt-get install fuse3, pip install mfusepy, and leave to mount"
-
-
-@dataclass(slots=True)
-class Node:
-    """A file or a directory: what programs see, and what the disk has."""
-
-    mode: int
-    data: bytearray = field(default_factory=bytearray)
-    disk: bytearray = field(default_factory=bytearray)
-    dirty: list[tuple[int, int]] = field(default_factory=list)
-    cut_to: int | None = None
-    """The shortest it was since names were last committed."""
-    changed_ns: int = field(default_factory=time.time_ns)
-
-    @property
-    def is_directory(self) -> bool:
-        return stat.S_ISDIR(self.mode)
-
-
-class Disk:
-    """The tree and its two states, without FUSE. Paths are absolute.
-
-    Raises:
-        OSError: as a file system would.
-    """
-
-    def __init__(self) -> None:
-        self._nodes = {"/": Node(stat.S_IFDIR | 0o755)}
-        self._on_disk = dict(self._nodes)
-        self._names_changed = False
-
-    def node(self, path: str) -> Node:
-        try:
-            return self._nodes[path]
-        except KeyError:
-            raise OSError(errno.ENOENT, path) from None
-
-    def make(self, path: str, mode: int) -> Node:
-        if path in self._nodes:
-            raise OSError(errno.EEXIST, path)
-        self.node(str(PurePosixPath(path).parent))
-        made = self._nodes[path] = Node(mode)
-        self._names_changed = True
-        return made
-
-    def remove(self, path: str) -> None:
-        if self.node(path).is_directory and next(self.children(path), None) is not None:
-            raise OSError(errno.ENOTEMPTY, path)
-        del self._nodes[path]
-        self._names_changed = True
-
-    def link(self, new: str, old: str) -> None:
-        if new in self._nodes:
-            raise OSError(errno.EEXIST, new)
-        self._nodes[new] = self.node(old)
-        self._names_changed = True
-
-    def rename(self, old: str, new: str) -> None:
-        moved = self.node(old)
-        below = f"{old}/"
-        for path in [path for path in self._nodes if path.startswith(below)]:
-            self._nodes[new + path.removeprefix(old)] = self._nodes.pop(path)
-        del self._nodes[old]
-        self._nodes[new] = moved
-        self._names_changed = True
-
-    def children(self, path: str) -> Iterator[str]:
-        """Names in a directory."""
-        below = path.rstrip("/") + "/"
-        for other in self._nodes:
-            if other.startswith(below) and other != "/" and "/" not in other[len(below) :]:
-                yield other[len(below) :]
-
-    def write(self, node: Node, data: bytes, offset: int) -> None:
-        if offset > len(node.data):
-            node.data.extend(bytes(offset - len(node.data)))
-        node.data[offset : offset + len(data)] = data
-        node.dirty.append((offset, offset + len(data)))
-        node.changed_ns = time.time_ns()
-
-    def truncate(self, node: Node, length: int) -> None:
-        if length < len(node.data):
-            del node.data[length:]
-            node.cut_to = length if node.cut_to is None else min(node.cut_to, length)
-            self._names_changed = True
-        else:
-            node.data.extend(bytes(length - len(node.data)))
-            node.dirty.append((length, length))
-
-    def sync(self, node: Node) -> None:
-        """What fsync promises: this file's bytes, and every name."""
-        self._commit_names()
-        for start, end in node.dirty:
-            end = min(end, len(node.data))  # noqa: PLW2901  # cut since
-            if end > len(node.disk):
-                node.disk.extend(bytes(end - len(node.disk)))
-            node.disk[start:end] = node.data[start:end]
-        node.dirty.clear()
-
-    def _commit_names(self) -> None:
-        if not self._names_changed:
-            return
-        self._on_disk = dict(self._nodes)
-        for node in self._on_disk.values():
-            if node.cut_to is not None:
-                del node.disk[node.cut_to :]
-                node.cut_to = None
-        self._names_changed = False
-
-    def load(self, directory: Path) -> None:
-        """Begin with what a disk had that was rescued to `directory`."""
-        for source in sorted(directory.rglob("*")):
-            path = "/" + source.relative_to(directory).as_posix()
-            content = b"" if source.is_dir() else source.read_bytes()
-            mode = source.stat().st_mode
-            self._nodes[path] = Node(mode, bytearray(content), bytearray(content))
-        self._on_disk = dict(self._nodes)
-
-    def rescue(self, directory: Path) -> None:
-        """Write what the disk has below `directory`."""
-        for path, node in sorted(self._on_disk.items()):
-            target = directory / path.lstrip("/")
-            if node.is_directory:
-                target.mkdir(parents=True, exist_ok=True)
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(node.disk)
-            target.chmod(stat.S_IMODE(node.mode))
+_MENDED_BY: Final = "apt-get install fuse3, pip install mfusepy, and run as root"
 
 
 class LossyOperations:
@@ -284,7 +151,7 @@ class LossyOperations:
 
 
 class LossyMount:
-    """The file system as a process: a context in which `mountpoint` can lose power.
+    """The file system as a process. A context in which `mountpoint` can lose power.
 
     Raises:
         LimitError: this machine cannot mount it. The message says what mends it.
@@ -314,12 +181,7 @@ class LossyMount:
             time.sleep(0.02)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         assert self._process is not None
         subprocess.run(["umount", "--lazy", self._mountpoint], check=False)  # noqa: S607
         try:
@@ -331,15 +193,15 @@ class LossyMount:
         self._process.stderr.close()
 
     def power_off(self) -> None:
-        """Now. What was not synced is gone; what was is below the rescue directory."""
-        with contextlib.suppress(OSError):  # its last answer may be an error already
+        """Lose power now: what was synced is below the rescue directory, the rest is gone."""
+        with contextlib.suppress(OSError):  # the answer may be an error already
             (self._mountpoint / POWER_OFF).mkdir()
         assert self._rescue.is_dir()
 
 
 def main() -> None:
     try:
-        from mfusepy import FUSE  # noqa: PLC0415  # it looks for libfuse as it is imported
+        from mfusepy import FUSE  # noqa: PLC0415  # its import fails where libfuse is missing
     except (ImportError, OSError) as exc:
         sys.exit(f"lossyfs: {exc}")
     disk, rescue = Disk(), Path(sys.argv[2])

@@ -2,9 +2,9 @@
 
 Tests, benchmarks and the example use it.
 
-PostgreSQL does not run as root, so root starts it as `nobody`. The wheel's own helper starts one on
-a Unix socket and keeps it beyond its caller; here each is a child process with a port, killed and
-stopped like every other server under test.
+PostgreSQL refuses to run as root, so root starts it as `nobody`. The wheel's own starter runs one
+on a Unix socket and keeps it beyond its caller; here each is a child process with a port, which is
+killed and stopped like every other server under test.
 """
 
 import atexit
@@ -16,22 +16,25 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import psycopg
 
 from loadtest.errors import TargetError
-from loadtest.servers.targets import free_port
+from loadtest.servers import proc
+from loadtest.servers.process import Target
 
-_START_TIMEOUT_S: Final = 30.0
-_STOP_TIMEOUT_S: Final = 20.0
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
-class PostgresServer:
+class PostgresServer(Target):
     """One server with a data directory of its own. A context."""
+
+    name = "postgres"
+    stop_signal = signal.SIGQUIT
+    """`immediate`, in the administrator's words: the postmaster ends all its backends at once."""
+    stop_timeout_s = 20.0
 
     def __init__(self, directory: Path, **parameters: str) -> None:
         """
@@ -39,23 +42,28 @@ class PostgresServer:
             directory: made if missing; the data directory is inside.
             parameters: of postgresql.conf.
         """
-        self.directory = directory
-        self.port = free_port()
+        super().__init__(directory)
+        self.user = _user()
+        self._data = directory / "data"
         self._parameters = parameters
-        self.process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str = "postgres", user: str = "postgres") -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
-    def start(self) -> None:
-        """Start it and wait until it takes connections. Made anew on first use.
+    def launch(self) -> None:
+        """Start the process; at the first start, make the data directory.
 
         Raises:
-            TargetError: it does not start.
+            TargetError: the data directory cannot be made.
         """
-        data = self.directory / "data"
-        if not data.exists():
-            self._initialise(data)
+        if not self._data.exists():
+            shutil.copytree(_template(), self._data, symlinks=True)
+            _own(self._data)
+            self._data.chmod(0o700)
+            _let_pass(self._data)
+        super().launch()
+
+    def command(self) -> list[str]:
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -64,94 +72,49 @@ class PostgresServer:
             "logging_collector": "off",
             **self._parameters,
         }
-        command = [str(binary("postgres")), "-D", str(data)]
+        command = [str(binary("postgres")), "-D", str(self._data)]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
-        with (self.directory / "postgres.log").open("ab") as log:
-            self.process = subprocess.Popen(  # our own command
-                command, stdout=log, stderr=log, user=_user(), cwd=data
-            )
-        self._wait_until_it_answers()
+        return command
 
-    def stop(self) -> None:
-        """Stop it at once, as the administrator's `immediate` does; nothing if it does not run."""
-        process = self.process
-        if process is None or process.poll() is not None:
-            return
-        process.send_signal(signal.SIGCONT)  # a stopped process hears nothing else
-        process.send_signal(signal.SIGQUIT)  # the postmaster ends all its backends
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def kill(self) -> None:
-        """Kill -9 of the whole server: the postmaster and every backend."""
-        assert self.process is not None
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-
-    def signal_all(self, number: int) -> None:
-        """Send a signal to the postmaster and every backend."""
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-
+    @property
     def pids(self) -> list[int]:
-        """The postmaster first, then its children."""
-        assert self.process is not None
-        postmaster = self.process.pid
+        """The postmaster, then its backends."""
+        (postmaster,) = super().pids
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children")
         with contextlib.suppress(OSError):
             return [postmaster, *map(int, children.read_text().split())]
         return [postmaster]
 
+    def kill(self) -> None:
+        """Kill the postmaster and every backend with SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+        super().kill()
+
     def cpu_s(self) -> float:
-        """CPU seconds of the server so far, children that have ended included."""
-        ticks = 0
-        for pid in self.pids():
-            with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                own = slice(11, 15) if pid == self.pids()[0] else slice(11, 13)
-                ticks += sum(map(int, fields[own]))
-        return ticks / os.sysconf("SC_CLK_TCK")
+        """CPU time that the server has used so far, in seconds, with that of ended backends."""
+        postmaster, *backends = self.pids
+        ticks = sum(map(int, proc.stat_fields(postmaster)[11:15]))
+        used_s = ticks / _TICKS_PER_S
+        for pid in backends:
+            with contextlib.suppress(TargetError):
+                used_s += proc.cpu_s(pid)
+        return used_s
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def _initialise(self, data: Path) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        template = _template()
-        shutil.copytree(template, data, symlinks=True)
-        _own(data)
-        data.chmod(0o700)
-        _let_pass(data)
-
-    def _wait_until_it_answers(self) -> None:
-        assert self.process is not None
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while True:
-            if self.process.poll() is not None:
-                raise TargetError(f"postgres exited with {self.process.returncode}: {self._tail()}")
-            if _answers(self.port):
-                return
-            if time.monotonic() > deadline:
-                raise TargetError(f"postgres does not answer: {self._tail()}")
-            time.sleep(0.02)
-
-    def _tail(self) -> str:
-        return (self.directory / "postgres.log").read_text(errors="replace")[-2_000:]
+    def _is_up(self) -> bool:
+        # The port is open before the server takes connections.
+        with (
+            contextlib.suppress(psycopg.OperationalError, OSError),
+            psycopg.connect(
+                host="127.0.0.1",
+                port=self.port,
+                user="postgres",
+                dbname="postgres",
+                connect_timeout=2,
+            ),
+        ):
+            return True
+        return False
 
 
 def binary(name: str) -> Path:
@@ -213,14 +176,3 @@ def _let_pass(path: Path) -> None:
         mode = folder.stat().st_mode
         if not mode & 0o001:
             folder.chmod(mode | 0o011)
-
-
-def _answers(port: int) -> bool:
-    """Whether a client would get in: the port is open before the server is ready."""
-    try:
-        with psycopg.connect(
-            host="127.0.0.1", port=port, user="postgres", dbname="postgres", connect_timeout=2
-        ):
-            return True
-    except (psycopg.OperationalError, OSError):
-        return False

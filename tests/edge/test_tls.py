@@ -6,8 +6,8 @@ import pytest
 
 from gateway.edge.errors import TlsError
 from gateway.edge.tls import Certificate
+from loadtest.servers.certificates import make_certificate
 from support.gateways import Way, running_gateway
-from support.tls import make_certificate
 
 
 def certificate(files, clock=time.time):

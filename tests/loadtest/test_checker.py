@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.checker import Checker, payload
+from loadtest.checker import Checker
+from loadtest.devices.payloads import payload
 
 
 def good(devices=3, each=20, seed=1):

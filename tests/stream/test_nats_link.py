@@ -9,9 +9,9 @@ from structlog.testing import capture_logs
 from gateway.stream.errors import ConnectError, Unreachable
 from gateway.stream.nats_client import NatsAddress, connect_once, without_secret
 from gateway.stream.nats_link import NatsLink
+from loadtest.servers.certificates import make_certificate
 from support.operator_mode import make_operator
 from support.servers import nats_server
-from support.tls import make_certificate
 from support.waiting import eventually, within
 
 

@@ -13,7 +13,7 @@ from gateway import development
 from gateway.admission.calendar import SlotCalendar
 from gateway.app import Gateway
 from gateway.settings import load_settings
-from support.tls import make_certificate
+from loadtest.servers.certificates import make_certificate
 
 Wall = Callable[[], float]
 """Unix time as the machine of a gateway has it."""

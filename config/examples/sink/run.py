@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loadtest.servers.postgres import PostgresServer, binary
-from loadtest.servers.targets import free_port
+from loadtest.servers.process import free_port
 
 HERE = Path(__file__).parent
 TIDEGATE = [sys.executable, "-m", "gateway"]

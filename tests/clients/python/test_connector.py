@@ -97,7 +97,7 @@ async def test_a_cancelled_knock_leaves_no_connection():
 
 async def test_who_presents_a_foreign_certificate_is_no_gateway(tmp_path):
     pytest.importorskip("cryptography", reason="makes a certificate")
-    from support.tls import make_certificate
+    from loadtest.servers.certificates import make_certificate
 
     files = make_certificate(tmp_path)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

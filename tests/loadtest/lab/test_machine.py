@@ -4,8 +4,9 @@ import os
 import subprocess
 import sys
 
-from loadtest.lab.machine import descendants, remarks, sample
+from loadtest.lab.machine import remarks, sample
 from loadtest.lab.observations import MachineSample
+from loadtest.servers.proc import descendants
 from support.waiting import eventually
 
 

@@ -1,4 +1,4 @@
-"""The soak: what it reckons, and one of some seconds."""
+"""The soak: the slope it computes, and a run of some seconds."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def test_a_slope_is_that_of_the_straight_line():
 
 
 @pytest.mark.parametrize("tls", [False, pytest.param(True, marks=pytest.mark.long)])
-def test_a_short_one_does_everything_and_ends(tls, capsys, monkeypatch):
+def test_a_short_run_does_everything_and_ends(tls, capsys, monkeypatch):
     monkeypatch.setattr(soak, "_SAMPLE_S", 0.5)
     assert soak.run(0.1, 20, tls=tls) in (0, 1)
     said = capsys.readouterr().out

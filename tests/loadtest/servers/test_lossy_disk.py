@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from loadtest.servers.lossyfs import Disk
+from loadtest.servers.lossy_disk import Disk
 
 FILE = stat.S_IFREG | 0o600
 FOLDER = stat.S_IFDIR | 0o755
