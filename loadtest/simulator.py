@@ -1,8 +1,8 @@
-"""The storm in virtual time: millions of devices before the desks of production, in minutes.
+"""The storm in virtual time: millions of devices, in minutes.
 
-The calendar, the tickets, the desk and the reconnect policy are the very objects the gateway and
-the reference client run; only time, the network and the devices' fates are simulated. Deterministic
-for a seed.
+The calendar, the tickets, the desk and the reconnect policy are the objects that the gateway and
+the reference client run. Only time, the network and the behaviour of devices are simulated. A seed
+determines the whole run.
 """
 
 import heapq
@@ -28,7 +28,7 @@ from loadtest.devices.policies import Policy, make_policy
 
 _SECRET: Final = b"the simulator's own, never used elsewhere"
 _EPOCH_S: Final = 1_000_000.0
-"""Virtual time begins here: tickets carry Unix time, which is never near zero."""
+"""Where virtual time begins: tickets carry Unix time, which is never near zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,16 @@ class StormPlan:
     refusals_per_s: float = 1_000.0
     rtt_s: float = 0.1
     lateness_s: float = 0.05
-    """At most so late is a device for the time it was given: timers, sleep, congestion."""
+    """How late a device is at most for the time it was given: timers, sleep, congestion."""
     clock_error: float = 0.0
-    """At most this share is a device's clock fast or slow."""
+    """The largest share by which a device's clock is fast or slow."""
     no_shows: float = 0.0
-    """This share of refused devices never returns."""
+    """The share of refused devices that never return."""
     nodes: int = 1
     fail_node_at_s: float | None = None
-    """One node dies then, for good."""
+    """When one node dies for good, in seconds after the drop."""
     down_s: float = 0.0
-    """All nodes restart together: nobody answers for so long after the drop."""
+    """All nodes restart together: none answers for so long after the drop."""
     seed: int = 1
     time_limit_s: float = 7_200.0
 
@@ -64,7 +64,7 @@ class StormPlan:
 
 @dataclass(slots=True)
 class StormResult:
-    """What became of it. Times in seconds after the drop."""
+    """What became of a storm. Times in seconds after the drop."""
 
     plan: StormPlan
     admitted: int = 0
@@ -79,12 +79,12 @@ class StormResult:
 
     @property
     def ideal_s(self) -> float:
-        """N/R, of those who came."""
+        """N/R, where N is the devices that came back."""
         return (self.plan.devices - self.absent) / self.plan.rate_per_s
 
     @property
     def recovery_over_ideal(self) -> float:
-        """Recovery since there was a node to recover to, in N/R."""
+        """Recovery in N/R, counted from when a node answers."""
         return (self.recovery_s - self.plan.down_s) / self.ideal_s
 
     @property
@@ -103,7 +103,7 @@ class StormResult:
 
 
 class FleetCalendar(SlotCalendar):
-    """The calendar of several nodes at once, as Redis keeps it: with one meter for all of them."""
+    """The calendar that several nodes share, as Redis keeps it: with one meter for all of them."""
 
     def __init__(self, settings: CalendarSettings, *, rate_per_s: float, now: float) -> None:
         super().__init__(settings, rate_per_s=rate_per_s, now=now)
@@ -111,7 +111,7 @@ class FleetCalendar(SlotCalendar):
         self.now = now
 
     def take_vacated(self, now: float, cost: float, credit: float) -> bool:
-        del credit  # of one node: no measure of what the fleet has left over
+        del credit  # the credit of one node does not measure what the fleet has left over
         if not super().take_vacated(now, cost, self._meter.credit(now)):
             return False
         self._meter.take(now, cost)
@@ -122,7 +122,7 @@ class FleetCalendar(SlotCalendar):
 
 
 class _Device:
-    """A device that is not in yet. Exists from its first knock to its admission."""
+    """A device that is not in yet. It exists from its first knock to its admission."""
 
     __slots__ = ("holder", "knocks", "node", "policy", "shown", "skew")
 
@@ -145,7 +145,7 @@ class Simulator:
             CalendarSettings(burst=plan.burst), rate_per_s=plan.rate_per_s, now=_EPOCH_S
         )
         office = TicketOffice([_SECRET])
-        # Nodes share one calendar, as over Redis; each remembers only its own promises.
+        # Nodes share one calendar, as over Redis; each remembers only the slots it promised.
         self._desks: list[AdmissionDesk[_Device]] = [
             AdmissionDesk(
                 DeskSettings(burst=plan.burst),
@@ -163,7 +163,7 @@ class Simulator:
         self._result = StormResult(plan)
 
     def run(self) -> StormResult:
-        """Until everybody who comes is in, or the time is up."""
+        """Run until every device that comes is in, or the time is up."""
         plan, result = self._plan, self._result
         arrivals = sorted(self._first_knock_s() for _ in range(plan.devices))
         upcoming = 0
@@ -174,7 +174,7 @@ class Simulator:
             event = self._events[0][0] if self._events else math.inf
             poll, desk = self._next_poll()
             now = min(arrival, event, poll)
-            if now > end:  # includes infinity: nobody is left
+            if now > end:  # infinity, if no device is left
                 break
             self._calendar.now = _EPOCH_S + now
             if now >= fails_at:
@@ -197,7 +197,7 @@ class Simulator:
     def _new_device(self) -> _Device:
         plan, rng = self._plan, self._rng
         policy = make_policy(plan.policy, rng, first_retry_ms=plan.first_retry_ms)
-        policy.next_delay_ms()  # the one that brought it here
+        policy.next_delay_ms()  # the one that led to this knock
         skew = 1 + rng.uniform(-plan.clock_error, plan.clock_error)
         return _Device(rng.randbytes(8), policy, skew, rng.randrange(plan.nodes))
 
@@ -257,7 +257,7 @@ class Simulator:
 
     def _poll(self, number: int, now: float) -> None:
         desk = self._desks[number]
-        # A hair later, so that rounding never polls the same moment for ever.
+        # A microsecond later, so that rounding cannot poll the same moment for ever.
         for device, outcome in desk.poll(_EPOCH_S + now + 1e-6):
             self._hear(device, outcome, now)
 
@@ -268,7 +268,7 @@ def simulate(plan: StormPlan) -> StormResult:
 
 
 def show(results: Sequence[StormResult]) -> None:
-    """Print what became of storms, a column each."""
+    """Print the results of storms, a column each."""
     table = Table(
         title=f"{results[0].plan.devices:,} devices, R = {results[0].plan.rate_per_s:g}/s"
     )
@@ -294,7 +294,7 @@ def show(results: Sequence[StormResult]) -> None:
 def rate_for(plan: StormPlan, within_s: float) -> float:
     """The least R (to half a percent) at which such a storm is over within `within_s`.
 
-    Tried on a tenth of the fleet at a tenth of the rate: recovery is a matter of N/R.
+    It is found with a small fleet at a small rate, since recovery depends on N/R alone.
     """
     scale = max(1, plan.devices // 20_000)
 

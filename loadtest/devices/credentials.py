@@ -49,12 +49,12 @@ class Issuer:
         return cls(jwks_file, secret, key.get("kid", _KEY_ID))
 
     def forged(self, device: str) -> str:
-        """A credential with a signature of nobody's."""
+        """A credential that is signed with an unknown key."""
         payload = {"sub": device, "exp": int(time.time()) + 3_600}
         secret = secrets.token_bytes(32)
         return jwt.encode(payload, secret, algorithm="HS256", headers={"kid": self._key_id})
 
     def token(self, device: str, *, lifetime_s: int = 3 * 3_600, **claims: Any) -> str:
-        """A credential for `device`. Good on a node whose clock is an hour ahead, too."""
+        """A credential for `device`. It is also good on a node whose clock is an hour ahead."""
         payload = {"sub": device, "exp": int(time.time()) + lifetime_s, **claims}
         return jwt.encode(payload, self._secret, algorithm="HS256", headers={"kid": self._key_id})

@@ -1,7 +1,8 @@
 """Reconnect policies to compare: what fleets do today, and what Tidegate's client does.
 
-Each is pure and answers one question: how long until the next attempt. The ticket policy is the
-reference client's own object; the others are the field's (AWS, "Exponential Backoff and Jitter").
+Each is pure and answers one question: how long to wait before the next attempt. The ticket policy
+is the reference client's own object. The others are common practice (AWS, "Exponential Backoff and
+Jitter").
 """
 
 import random
@@ -36,14 +37,14 @@ class Policy(Protocol):
 
 
 class Unhinted:
-    """A policy that hears nothing but yes and no. `delay` gives the wait after so many failures."""
+    """A policy that knows only whether an attempt failed, and no hints of the gateway."""
 
     ticket: str | None = None
 
     def __init__(self, delay: Callable[[int, float], float]) -> None:
         """
         Args:
-            delay: milliseconds to wait, by failures in a row and by the last wait.
+            delay: milliseconds to wait, from the failures in a row and the last wait.
         """
         self._delay = delay
         self._failures = 0
@@ -88,7 +89,7 @@ class RetryAfter(ReconnectPolicy):
         super().refused(whole_ms, None)
 
     def next_delay_ms(self) -> float:
-        """To the second, and a little: a client that honours a time adds no backoff of its own."""
+        """Wait for the time that was given and a little jitter, without a backoff of its own."""
         if self.has_floor:
             floor_ms, self._floor_ms = self._floor_ms or 0, None
             return floor_ms + self._rng.uniform(0, 500)
@@ -104,7 +105,7 @@ def _ceiling_ms(failures: int) -> float:
 
 
 def make_policy(name: str, rng: random.Random, *, first_retry_ms: int = 2_000) -> Policy:
-    """A fresh policy of one device.
+    """A new policy for one device.
 
     Raises:
         KeyError: no policy is called `name`.

@@ -45,8 +45,8 @@ class SteadyDevices:
         Args:
             port: of the gateway.
             tokens: device ids and their credentials.
-            rate_per_s: messages a second, of all together.
-            connect_per_s: how fast they connect.
+            rate_per_s: messages a second of all devices together.
+            connect_per_s: connections a second.
         """
         self._parameters = {
             "port": port,
@@ -76,7 +76,7 @@ class SteadyDevices:
             await self._process.wait()
 
     async def seen(self) -> Seen:
-        """What was seen since the last call."""
+        """What the devices have seen since the last call."""
         return Seen(**await self._ask("?"))
 
     async def _ask(self, line: str) -> Any:

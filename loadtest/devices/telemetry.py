@@ -16,7 +16,7 @@ _BATTERY_KWH: Final = 60.0
 
 
 class Drive:
-    """One vehicle on its way."""
+    """The drive of one vehicle."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -30,7 +30,7 @@ class Drive:
         self._faults: list[str] = []
 
     def advance(self, seconds: float) -> None:
-        """Drive on."""
+        """Drive on for so many seconds."""
         rng = self._rng
         if rng.random() < 0.1:
             self._wanted_kmh = rng.choice((0, 30, 50, 80, 120))

@@ -1,4 +1,4 @@
-"""What came of a storm, held against its objectives. Pure."""
+"""Judges the outcome of a storm by its objectives. Pure."""
 
 import os
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from loadtest.simulator import StormResult
 
 @dataclass(slots=True)
 class Outcome:
-    """One storm, over. Times in seconds of the observations' clock."""
+    """The outcome of one storm. Times in seconds of the observations' clock."""
 
     scenario: Scenario
     policy: str
@@ -25,30 +25,30 @@ class Outcome:
     fault_at: float
     back_at: float
     affected: int
-    """Devices that lost their connection for the fault."""
+    """Devices that lost their connection because of the fault."""
     everybody: bool
-    """Whether all were back in time."""
+    """Whether every device was back in time."""
     honoured: int
     dishonoured: int
     acked: int
     stored: dict[str, Any] | None
-    """What the checker found; None if the stream is not ours to read."""
+    """What the checker found; None if it could not read the stream."""
 
     @property
     def recovery_s(self) -> float:
-        """From the fault to the last welcome; infinite if somebody was left out."""
+        """From the fault to the last welcome; infinite if a device was left out."""
         if not self.everybody:
             return float("inf")
         return max(0.0, max(self.observed.admissions, default=0.0) - self.fault_at)
 
     @property
     def caught_up_s(self) -> float:
-        """From the fault until everybody was in and the outboxes were empty again."""
+        """From the fault until every device was in and the outboxes were empty again."""
         return self.back_at - self.fault_at if self.everybody else float("inf")
 
     @property
     def recovery_over_ideal(self) -> float:
-        """1 is N/R, of those who lost their connection."""
+        """The recovery over N/R, where N is the devices that lost their connection."""
         ideal_s = self.affected / self.scenario.rate_per_s
         return self.recovery_s / ideal_s if ideal_s else 0.0
 
@@ -63,7 +63,7 @@ class Outcome:
 
     @property
     def disconnects(self) -> int:
-        """Beyond what the fault itself is."""
+        """Sessions that ended, beyond those that the fault itself ends."""
         cuts = sum(time >= self.fault_at for time in self.observed.cuts)
         return max(0, cuts - self.affected)
 
@@ -91,7 +91,7 @@ class Verdict:
     name: str
     wanted: float
     measured: float | None
-    """None: it could not be measured on servers that are not ours."""
+    """None if it could not be measured, on servers that the lab did not start."""
 
     @property
     def word(self) -> str:
@@ -102,7 +102,7 @@ class Verdict:
 
 
 _SPREAD_S: Final = 2.0
-"""`session.first_retry_min_ms` of a gateway: no storm is over sooner."""
+"""`session.first_retry_min_ms` of a gateway by default: no storm is over sooner."""
 _COLOURS: Final = {"reached": "green", "missed": "red", "not judged": "yellow"}
 _NAMES: Final = {
     "recovery_over_ideal": "recovery over N/R",
@@ -129,13 +129,13 @@ class Judgement:
 
     @property
     def passed(self) -> bool:
-        """Whether everybody is back and no objective was missed."""
+        """Whether every device is back and no objective was missed."""
         return self.outcome.everybody and all(verdict.word != "missed" for verdict in self.verdicts)
 
     def show(
         self, console: Console, outcomes: Sequence[Outcome], simulated: Sequence[StormResult | None]
     ) -> None:
-        """Print what was wanted and what it was."""
+        """Print the objectives beside the measurements."""
         table = Table(title=self.outcome.scenario.title, title_justify="left")
         for name in ("objective", "wanted", "measured", ""):
             table.add_column(name, justify="left" if name == "objective" else "right")
@@ -164,7 +164,7 @@ class Judgement:
 def rows(
     outcomes: Sequence[Outcome], simulated: Sequence[StormResult | None]
 ) -> list[tuple[str, ...]]:
-    """The figures of each storm, beside those of the same in virtual time where there are any."""
+    """The figures of each storm, beside those of the same storm in virtual time, if any."""
     names = (
         "everybody back, s", "outboxes empty again, s", "over N/R", "knocks a device", "refused",
         "tickets honoured",
@@ -220,7 +220,7 @@ def _figure(value: float | None) -> str:
 def judge(
     outcome: Outcome, baseline: Outcome | None, *, cores: int = os.cpu_count() or 1
 ) -> Judgement:
-    """Hold an outcome against its scenario's objectives.
+    """Judge an outcome by its scenario's objectives.
 
     Args:
         outcome: of the storm.

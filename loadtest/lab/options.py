@@ -17,10 +17,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     Raises:
         SystemExit: they cannot be used, or help was asked for and has been printed.
-        ScenarioError: help was asked for a scenario that there is not.
+        ScenarioError: help was asked for a scenario that does not exist.
     """
     parser = _parser()
-    # Help first: what else is missing does not matter to whoever asks for it.
+    # Help comes first: whoever asks for it has no use for other errors.
     if any(each in ("-h", "--help") for each in arguments):
         _help(parser, [each for each in arguments if not each.startswith("-")])
     options = parser.parse_args(arguments)
@@ -31,7 +31,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if value is not None and value <= 0:
             parser.error(f"--{name} must be more than 0")
     if options.tls and options.url:
-        parser.error("--tls is for gateways that the storm starts; for --url, say wss://")
+        parser.error("--tls is for gateways that the storm starts; with --url, give wss://")
     return options
 
 
@@ -42,19 +42,19 @@ def _parser() -> argparse.ArgumentParser:
         description="A reconnection storm on real sockets, with a verdict and a report.",
     )  # fmt: skip
     parser.add_argument("scenario", nargs="?", metavar="SCENARIO",
-                        help="name of a scenario that ships, or a TOML file of yours")  # fmt: skip
+                        help="a scenario that ships, or a TOML file of yours")  # fmt: skip
     parser.add_argument("-h", "--help", action="store_true",
-                        help="show this; with SCENARIO what it does and promises")  # fmt: skip
+                        help="show this; with SCENARIO, what it does and wants")  # fmt: skip
     parser.add_argument("--devices", type=int, help="instead of the scenario's")
     parser.add_argument("--rate", type=float, help="R, instead of the scenario's")
     parser.add_argument("--policy", choices=POLICIES, metavar="POLICY",
                         help=f"instead of the scenario's: {', '.join(POLICIES)}")  # fmt: skip
     parser.add_argument("--message-rate", type=float, help="instead of the scenario's")
     parser.add_argument("--tls", action="store_true",
-                        help="the gateways speak TLS (with --url, say wss:// instead)")  # fmt: skip
+                        help="the gateways use TLS (with --url, give wss:// instead)")  # fmt: skip
     parser.add_argument("--compare", choices=POLICIES, metavar="POLICY",
                         action="append", default=[],
-                        help="then the same storm with this policy; may be repeated")  # fmt: skip
+                        help="repeat the storm with this policy; may be repeated")  # fmt: skip
     parser.add_argument("--url", action="append", default=[],
                         help="a gateway of yours; may be repeated")  # fmt: skip
     parser.add_argument("--ops-url", action="append", default=[],
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _help(parser: argparse.ArgumentParser, words: Sequence[str]) -> NoReturn:
-    """Print the help, of the scenario that `words` name if they do."""
+    """Print the help of the scenario that is among `words`, or the general help."""
     scenario = None
     for word in words:
         try:
@@ -88,7 +88,7 @@ def _help(parser: argparse.ArgumentParser, words: Sequence[str]) -> NoReturn:
 
 
 def _looks_meant(word: str) -> bool:
-    """Whether a word that is no scenario was meant as one, and not as the value of an option."""
+    """Whether a word that is no scenario was meant as one, rather than as an option's value."""
     return word.endswith(".toml") or bool(difflib.get_close_matches(word, shipped(), n=1))
 
 
@@ -102,7 +102,7 @@ def _page(scenario: Scenario) -> str:
         f"  messages      {scenario.message_rate:g} a second from each device",
     ]
     if scenario.forged_share:
-        lines.append(f"  forged        {scenario.forged_share:.0%} of all who knock")
+        lines.append(f"  forged        {scenario.forged_share:.0%} of all devices that knock")
     lines += [f"  {key} = {value}" for key, value in scenario.gateway.items()]
     promised = scenario.objectives.model_dump(exclude_none=True)
     lines += [

@@ -1,4 +1,4 @@
-"""The report of a storm: one HTML file that needs nothing else, and a PNG for the chat."""
+"""The report of a storm: one HTML file without references to others, and a PNG for a chat."""
 
 import base64
 import html
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import matplotlib as mpl
 
-mpl.use("Agg")  # no screen is needed, and none may be there
+mpl.use("Agg")  # it needs no screen
 
 from matplotlib import pyplot as plt  # after the choice of backend
 from matplotlib.axes import Axes  # as above
@@ -94,7 +94,7 @@ class _Storm:
         return at - self._at
 
     def samples(self, read: Callable[[Sample], float]) -> tuple[list[float], list[float]]:
-        """One of those figures, and when."""
+        """The moments and values of one of those figures."""
         return [self.since(s.at) for s in self.sampled], [read(s) for s in self.sampled]
 
     def cpu(self) -> tuple[list[float], list[float]]:
@@ -216,7 +216,7 @@ def _sheet(storms: Sequence[_Storm], title: str) -> Figure:
 
 
 def _picture(panel: _Panel, storms: Sequence[_Storm]) -> str:
-    """A panel alone, as an image within the page: as wide as the reader's screen allows."""
+    """One panel, as an image within the page that is as wide as the screen allows."""
     figure, axes = plt.subplots(figsize=_PANEL_INCHES, layout="constrained")
     _draw(axes, panel, storms)
     drawn = io.BytesIO()
@@ -290,7 +290,7 @@ def write_report(
     """Write `path` and, beside it, the picture as a PNG.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: a file cannot be written there.
     """
     storms = [
         _Storm(outcome, _COLOURS[number % len(_COLOURS)], virtual)

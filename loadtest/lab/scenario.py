@@ -1,4 +1,4 @@
-"""Storm scenarios: TOML files that say what happens to a fleet and what is promised for it.
+"""Storm scenarios: TOML files that say what happens to a fleet, with the objectives.
 
     tidegate storm blip                  # one that ships, from loadtest/lab/scenarios/
     tidegate storm ./our-depot.toml      # one of yours
@@ -23,7 +23,7 @@ Fault = Literal[
     "cut", "crash", "node-loss", "stream-outage", "rolling-restart", "expiry", "slow-stream"
 ]
 NEEDS_OUR_SERVERS: Final = ("crash", "node-loss", "stream-outage", "rolling-restart", "slow-stream")
-"""What can be done to servers that the lab started, and not to those of `--url`."""
+"""Faults that need servers which the lab started, and not those of `--url`."""
 
 
 class _Model(BaseModel):
@@ -31,24 +31,24 @@ class _Model(BaseModel):
 
 
 class Objectives(_Model):
-    """What must hold; what is left out is not judged."""
+    """What must hold. An objective that is left out is not judged."""
 
     recovery_over_ideal: Annotated[float, Field(gt=0)] | None = None
-    """Until everybody is back, over N/R."""
+    """The time until every device is back, over N/R."""
     knocks_a_device: Annotated[float, Field(ge=1)] | None = None
     dishonoured: Annotated[int, Field(ge=0)] | None = None
     """Tickets shown in their slot and refused."""
     disconnects: Annotated[int, Field(ge=0)] | None = None
-    """Sessions that ended although the scenario did not end them."""
+    """Sessions that ended, beyond those that the scenario ends."""
     refused: Annotated[int, Field(ge=0)] | None = None
     lost: Annotated[int, Field(ge=0)] | None = None
     """Acknowledged messages that are not stored."""
     duplicated: Annotated[int, Field(ge=0)] | None = None
     ack_p99_over_calm: Annotated[float, Field(gt=0)] | None = None
-    """Of the messages acknowledged during the storm."""
+    """The ack p99 of messages during the storm, over that of the calm before it."""
     gateway_memory_mib: Annotated[float, Field(gt=0)] | None = None
     over_without_forgers: Annotated[float, Field(gt=0)] | None = None
-    """Recovery of the honest, over that of the same storm without forgers."""
+    """Recovery of the honest devices, over that of the same storm without forgers."""
 
 
 class Scenario(_Model):
@@ -61,20 +61,20 @@ class Scenario(_Model):
     """R of the gateways together, and how fast the fleet is built up."""
     nodes: Annotated[int, Field(ge=1, le=8)] = 1
     tls: bool = False
-    """Whether devices come over TLS."""
+    """Whether devices connect over TLS."""
     policy: str = "ticket"
     message_rate: Annotated[float, Field(ge=0)] = 0.2
     """Messages a second, of each device."""
     forged_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """So many of all who knock during the storm show a forged credential."""
+    """The share of devices that knock during the storm with a forged credential."""
     calm_s: Annotated[float, Field(ge=1)] = 5.0
-    """Before the fault, with everybody connected."""
+    """The time before the fault, with every device connected."""
     fault_s: Annotated[float, Field(ge=0)] = 10.0
-    """How long the fault lasts, where it lasts."""
+    """How long the fault lasts, if it is one that lasts."""
     after_s: Annotated[float, Field(ge=0)] = 3.0
-    """Watched on, once everybody is back."""
+    """How long the fleet is observed once every device is back."""
     limit_s: Annotated[float, Field(gt=0)] = 300.0
-    """Given up after the fault, if not everybody is back."""
+    """The run is given up so long after the fault, if not every device is back."""
     gateway: dict[str, str | int | float | bool] = {}
     """Settings of the gateways, as `section.key`."""
     objectives: Objectives = Objectives()
@@ -91,7 +91,7 @@ def _path_of(name: str) -> Path:
 
 
 def describe(name: str) -> str:
-    """The comment that a scenario's file begins with.
+    """The comment at the top of a scenario's file.
 
     Raises:
         OSError: there is no such file.
@@ -105,7 +105,7 @@ def load(name: str) -> Scenario:
     """A shipped scenario by its name, or one from a file.
 
     Raises:
-        ScenarioError: there is none, or it has a line that means nothing.
+        ScenarioError: there is none, or a line of it cannot be used.
     """
     path = _path_of(name)
     if not path.is_file():

@@ -1,6 +1,6 @@
 """The least a server can do with a knock: `python -m loadtest.servers.bare PORT`, on loopback.
 
-Accept, read, write, close on uvloop. What a refusal is measured against.
+It accepts, reads, writes and closes on uvloop. A refusal is measured against it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ _ANSWER: Final = (
 
 
 class Bare(asyncio.Protocol):
-    """Answers whatever comes first, and hangs up."""
+    """Answers whatever comes first, and closes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)

@@ -1,4 +1,4 @@
-"""A stream filled with events as a gateway stores them, faster than devices could send them."""
+"""Fills a stream with events as a gateway stores them, faster than devices could send them."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ _BATCH: Final = 1_000
 _OUTBOX: Final = "c031baeced4e9994"
 
 Payload = Callable[[int], bytes]
-"""The `data` of the event of that number, from 0."""
+"""Makes the `data` of an event from its number, which begins with 0."""
 
 
 def plain(number: int) -> bytes:
@@ -21,12 +21,12 @@ def plain(number: int) -> bytes:
 
 
 def event_of(number: int, devices: int, payload: Payload) -> tuple[str, int, bytes]:
-    """Device, seq and data of an event: devices take turns."""
+    """Device, seq and data of an event; devices take turns."""
     return f"veh-{number % devices}", number // devices + 1, payload(number)
 
 
 async def make_streams(url: str) -> None:
-    """EVENTS and DEADLETTERS, unless they are there."""
+    """Make the streams EVENTS and DEADLETTERS, unless they exist."""
     client = await nats.connect(url)
     for name in ("EVENTS", "DEADLETTERS"):
         config = StreamConfig(name, subjects=[f"{name.lower()}.>"], allow_direct=True)
@@ -37,9 +37,9 @@ async def make_streams(url: str) -> None:
 async def fill(
     url: str, first: int, count: int, *, devices: int = 100, payload: Payload = plain
 ) -> None:
-    """Store `count` events, numbered from `first`, each exactly once though servers may die.
+    """Store `count` events, numbered from `first`, each exactly once even if servers die meanwhile.
 
-    A part whose end is not seen in the stream is sent again with the same ids.
+    A part whose last PubAck does not arrive is sent again with the same ids.
     """
     sent = first
     while sent < first + count:

@@ -1,4 +1,4 @@
-"""A bad network between devices and their gateway: delay, and peers gone without a word."""
+"""A bad network between devices and their gateway: it delays, and it loses peers silently."""
 
 import asyncio
 import contextlib
@@ -8,14 +8,14 @@ from typing import cast
 
 
 class _Side(asyncio.Protocol):
-    """One socket of a link; what it hears is written to the other, late."""
+    """One socket of a link; what it receives is written to the other side after the delay."""
 
     def __init__(self, network: "BadNetwork") -> None:
         self._network = network
         self.other: _Side | None = None
         self.transport: asyncio.Transport | None = None
         self.early: list[bytes] = []
-        """What was heard before there was another side."""
+        """What was received before the other side was connected."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -61,7 +61,7 @@ class BadNetwork:
         Args:
             upstream_port: of the gateway.
             delay_s: of everything, each way.
-            rng: picks who is hurt.
+            rng: picks the connections that are hurt.
         """
         network = cls(upstream_port, delay_s, rng)
         loop = asyncio.get_running_loop()
@@ -78,22 +78,23 @@ class BadNetwork:
                     side.transport.abort()
 
     def half_open(self, share: float) -> int:
-        """Devices lose their connections; the gateway hears nothing of it.
+        """Cut this share of the devices off; the gateway does not notice.
 
         Returns:
-            How many.
+            How many were cut off.
         """
         hurt = [side for side in self._links if self._rng.random() < share]
         for device in hurt:
             gateway = self._links.pop(device)
             gateway.other = None
             device.other = None
-            self._dead.append(gateway)  # its socket stays open, and nobody answers
+            self._dead.append(gateway)  # its socket stays open, and nothing answers
             if device.transport is not None:
                 device.transport.abort()
         return len(hurt)
 
     def later(self, side: _Side, data: bytes | None) -> None:
+        """Give data to a side after the delay; None for the end."""
         asyncio.get_running_loop().call_later(self._delay_s, side.take, data)
 
     def _accept(self) -> _Side:

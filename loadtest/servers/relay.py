@@ -1,6 +1,6 @@
 """A relay that copies bytes: `python -m loadtest.servers.relay PORT UPSTREAM_PORT`, on loopback.
 
-The floor of every latency figure: what one more process on the way costs before it does anything.
+It is the floor of every latency figure: what one more process on the way costs if it does nothing.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ import uvloop
 
 
 class Side(asyncio.Protocol):
-    """One of the two sockets; what it hears goes to the other."""
+    """One of the two sockets; what it receives goes to the other."""
 
     def __init__(self, other: "Side | None" = None) -> None:
         self.other = other
         self.transport: asyncio.Transport | None = None
         self.early: list[bytes] = []
-        """What was heard before the other side was connected."""
+        """What was received before the other side was connected."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -34,7 +34,7 @@ class Side(asyncio.Protocol):
 
 
 class Downstream(Side):
-    """An accepted socket: connects upstream as soon as it is there."""
+    """An accepted socket, which connects upstream at once."""
 
     def __init__(self, upstream_port: int) -> None:
         super().__init__()

@@ -71,5 +71,5 @@ def test_examples_are_few():
 
 
 @pytest.mark.parametrize("acked", [0, 1])
-def test_what_was_never_acknowledged_may_be_missing(acked):
+def test_a_message_that_was_not_acknowledged_may_be_missing(acked):
     assert checked([], {"veh-1": acked})["lost"] == acked

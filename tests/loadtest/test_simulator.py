@@ -1,4 +1,4 @@
-"""The simulator: the same objects in virtual time, the same fate for a seed."""
+"""The simulator runs the objects of production in virtual time, and a seed determines a run."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ def test_tickets_drain_a_storm_in_n_over_r_with_two_knocks():
     assert result.dishonoured == 0
 
 
-def test_the_field_s_policies_do_worse():
+def test_common_policies_do_worse():
     ticket = simulate(STORM)
     jitter = simulate(dataclasses.replace(STORM, policy="full-jitter"))
     assert jitter.recovery_s > 2 * ticket.recovery_s
@@ -38,7 +38,7 @@ def test_the_field_s_policies_do_worse():
     st.floats(0, 0.01),
     st.integers(0, 1_000),
 )
-def test_everybody_who_comes_is_let_in(devices, rate, nodes, no_shows, clock_error, seed):
+def test_every_device_that_comes_is_admitted(devices, rate, nodes, no_shows, clock_error, seed):
     result = simulate(
         StormPlan(
             devices=devices, rate_per_s=rate, nodes=nodes, no_shows=no_shows,
@@ -46,7 +46,7 @@ def test_everybody_who_comes_is_let_in(devices, rate, nodes, no_shows, clock_err
         )
     )  # fmt: skip
     assert result.admitted + result.absent == devices
-    # R*w + burst over the whole storm, and the headroom of a fleet that mostly stays away.
+    # At most R times the window and the burst, and the headroom of a fleet that mostly stays away.
     assert result.admitted <= rate * result.recovery_s + 100 + 2
 
 
@@ -64,25 +64,25 @@ def test_a_restart_of_all_nodes_costs_the_time_they_were_down(down_s):
     assert result.admitted == 4_000
     assert result.recovery_over_ideal <= 1.15
     assert result.dishonoured == 0
-    # Nobody hammers a port that is closed: about one knock each first_retry_ms.
+    # A closed port is tried about once in each first_retry_ms.
     assert result.knocks_a_device <= 3 + down_s * 1_000 / result.plan.first_retry_ms
     calm = simulate(dataclasses.replace(STORM, nodes=3))
     assert result.peak_knocks_per_s <= 1.5 * calm.peak_knocks_per_s
 
 
-def test_one_seed_is_one_fate():
+def test_one_seed_is_one_run():
     first, second = simulate(STORM), simulate(STORM)
     assert first.waits == second.waits
     assert simulate(dataclasses.replace(STORM, seed=2)).waits != first.waits
 
 
-def test_what_rate_is_needed():
+def test_the_rate_that_is_needed_is_found():
     needed = rate_for(dataclasses.replace(STORM, devices=10_000), 20.0)
     assert needed == pytest.approx(500, rel=0.05)
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_every_policy_brings_everybody_in(name):
+def test_every_policy_brings_every_device_in(name):
     result = simulate(StormPlan(devices=200, rate_per_s=100, policy=name))
     assert result.admitted == 200
 

@@ -69,13 +69,13 @@ def test_damage_is_a_miss(name, damage):
     assert not judge(outcome({name: 0}, **damage), None).passed
 
 
-def test_what_nobody_could_measure_is_not_judged_and_says_so():
+def test_what_could_not_be_measured_is_not_judged():
     judgement = judge(outcome({"lost": 0, "dishonoured": 0}, stored=None), None)
     assert [verdict.word for verdict in judgement.verdicts] == ["reached", "not judged"]
     assert judgement.passed
 
 
-def test_who_is_left_out_fails_whatever_else_is_reached():
+def test_a_device_left_out_fails_the_storm_whatever_else_is_reached():
     assert not judge(outcome({"dishonoured": 0}, everybody=False), None).passed
 
 
@@ -85,7 +85,7 @@ def test_forgers_are_judged_against_the_storm_without_them():
     assert not judge(outcome({"over_without_forgers": 1.2}, last=12.5), honest).passed
 
 
-def test_tables_and_report_say_it(tmp_path):
+def test_tables_and_report_have_the_verdicts(tmp_path):
     storms = [outcome({"recovery_over_ideal": 1.05}), outcome({}, last=18.0, stored=None)]
     virtual = [simulate(StormPlan(devices=100, rate_per_s=50)), None]
     judgement = judge(storms[0], None)
@@ -104,7 +104,7 @@ def test_tables_and_report_say_it(tmp_path):
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_storm_too_small_for_its_yardstick_is_said():
+def test_a_storm_that_is_too_small_is_named_in_the_doubts():
     small = judge(outcome({"recovery_over_ideal": 1.05}, devices=90), None)
     (said,) = small.doubts
     assert said.startswith("the storm is small: N/R is 1.8 s, and first knocks alone are spread")
@@ -112,7 +112,7 @@ def test_a_storm_too_small_for_its_yardstick_is_said():
     assert judge(outcome({"lost": 0}, devices=90), None).doubts == []
 
 
-def test_a_busy_machine_is_said_in_table_and_report(tmp_path):
+def test_a_busy_machine_is_named_in_table_and_report(tmp_path):
     busy = outcome({"recovery_over_ideal": 1.05})
     busy.observed.machine = [MachineSample(at, 2.0 * at, 0.5 * at) for at in range(16)]
     judgement = judge(busy, None, cores=2)

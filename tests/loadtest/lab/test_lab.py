@@ -1,4 +1,4 @@
-"""The lab itself, small: a storm over real sockets, judged, and one that must fail."""
+"""The lab in small: storms over real sockets that pass, one that must fail, and locust."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ SMALL = """
 title = "small"
 fault = "%s"
 devices = 40
-rate_per_s = 80
+rate_per_s = 40
 message_rate = 2.0
 calm_s = 1
 fault_s = 1

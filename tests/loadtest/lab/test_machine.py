@@ -1,4 +1,4 @@
-"""When a machine is too busy for a verdict to mean much."""
+"""When the machine was too busy for a verdict to mean much."""
 
 import os
 import subprocess
@@ -11,23 +11,23 @@ from support.waiting import eventually
 
 
 def samples(busy, ours, seconds=20):
-    """So many cores busy, so many of them with the run."""
+    """Samples with so many cores busy, and so many of them with the run."""
     return [MachineSample(float(at), busy * at, ours * at) for at in range(seconds + 1)]
 
 
-def test_a_quiet_machine_is_not_remarked_on():
+def test_a_quiet_machine_raises_no_doubt():
     assert remarks(samples(1.2, 1.2), 5, 15, cores=2) == []
     assert remarks([], 5, 15, cores=2) == []
     assert remarks(samples(2.0, 2.0)[:1], 0, 15, cores=2) == []
 
 
-def test_cores_at_their_limit_are_said():
+def test_cores_at_their_limit_raise_a_doubt():
     (said,) = remarks(samples(1.95, 1.9), 5, 15, cores=2)
     assert said.startswith("the machine was busy: all 2 cores were busy for 100%")
     assert remarks(samples(1.85, 1.8), 5, 15, cores=2) == []
 
 
-def test_a_short_peak_is_not_said():
+def test_a_short_peak_raises_no_doubt():
     found = samples(1.0, 1.0)
     found[10:] = [MachineSample(s.at, s.busy_s + 1, s.ours_s + 1) for s in found[10:]]
     assert remarks(found, 0, 20, cores=2) == []
@@ -37,7 +37,7 @@ def test_a_short_peak_is_not_said():
     assert "busy for 20%" in remarks(found, 0, 20, cores=2)[0]
 
 
-def test_what_others_use_is_said_and_only_of_the_time_that_is_judged():
+def test_other_processes_raise_a_doubt_only_in_the_time_that_is_judged():
     (said,) = remarks(samples(1.5, 1.0), 5, 15, cores=2)
     assert said == "the machine was busy: other processes took 0.5 of 2 cores during the storm"
     found = samples(1.0, 1.0)

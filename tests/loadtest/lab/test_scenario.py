@@ -78,7 +78,7 @@ def test_the_help_of_each_scenario_is_its_own(capsys):
         for objective in scenario.objectives.model_dump(exclude_none=True):
             assert objective in page
     assert (
-        "A storm in which half of all who knock show a forged credential."
+        "A storm in which half of all devices that knock show a forged credential."
         in (pages["forged-flood"])
     )
 
