@@ -45,6 +45,8 @@ def spread(values: list[float]) -> float:
 def judge(report: Report, series: Mapping[str, Series], turns: int) -> None:
     """Print a table of the medians, and a verdict on each figure of B.
 
+    B is compared with A and the control together. The spread is theirs, too.
+
     Args:
         report: prints them.
         series: of the sides `A`, `B` and `control`.
@@ -69,7 +71,7 @@ def judge(report: Report, series: Mapping[str, Series], turns: int) -> None:
         verdicts.append((name, change, allowed))
     report.table(
         f"CPU, microseconds, medians of {turns} turns",
-        ("", "A", "B", "control", "B over A and control", "control over A", "spread of both"),
+        ("", "A", "B", "control", "B / A", "control / A", "spread"),
         rows,
     )
     for name, change, allowed in verdicts:

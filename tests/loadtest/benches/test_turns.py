@@ -7,6 +7,7 @@ import pytest
 
 from loadtest.benches import turns
 from loadtest.errors import TargetError
+from loadtest.servers.gateway import GatewayServer
 
 
 def test_settings_of_one_side_or_of_both(tmp_path):
@@ -35,6 +36,20 @@ def test_a_commit_is_exported_and_an_unknown_one_is_named(tmp_path):
     assert (tree / "clients").is_dir()
     with pytest.raises(TargetError, match="--against no-such-commit"):
         turns.export("no-such-commit", tmp_path / "none")
+
+
+def test_a_gateway_of_another_tree_runs_that_tree(tmp_path):
+    tree = turns.export("HEAD", tmp_path / "head")
+    server = GatewayServer(tmp_path / "gateway", None, tree, jwks_file=tmp_path / "jwks.json")
+    code = "import gateway, tidegate; print(gateway.__file__, tidegate.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env=dict(server.environment()), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [
+        str(tree / "gateway" / "__init__.py"),
+        str(tree / "clients" / "python" / "tidegate" / "__init__.py"),
+    ]
 
 
 @pytest.mark.long
