@@ -18,6 +18,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -25,8 +26,8 @@ from types import FrameType
 from rich.console import Console
 
 from loadtest.errors import LoadtestError
+from loadtest.lab.checks import checked_scenario
 from loadtest.lab.options import parse
-from loadtest.lab.runner import run_lab
 from loadtest.servers import proc
 
 
@@ -49,6 +50,15 @@ def _end_at_once(base: Path, console: Console) -> None:
         signal.signal(number, end)
 
 
+def _perform(arguments: Sequence[str], base: Path, console: Console) -> int:
+    options = parse(arguments)
+    scenario = checked_scenario(options)
+    # locust and matplotlib take two seconds to load: a mistyped name must not wait for them.
+    from loadtest.lab.runner import run_lab  # noqa: PLC0415
+
+    return run_lab(options, scenario, base, console)
+
+
 def main() -> None:
     """Entry point."""
     logging.getLogger("locust").setLevel(logging.ERROR)  # it warns of any spawn rate over 100
@@ -56,7 +66,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tidegate-storm-") as directory:
         _end_at_once(Path(directory), console)
         try:
-            status = run_lab(parse(sys.argv[1:]), Path(directory), console)
+            status = _perform(sys.argv[1:], Path(directory), console)
         except LoadtestError as exc:
             for line in str(exc).splitlines():
                 print(f"tidegate: {line}", file=sys.stderr)
