@@ -77,8 +77,8 @@ def test_one_seed_is_one_run():
 
 
 def test_the_rate_that_is_needed_is_found():
-    needed = rate_for(dataclasses.replace(STORM, devices=10_000), 20.0)
-    assert needed == pytest.approx(500, rel=0.05)
+    needed = rate_for(dataclasses.replace(STORM, devices=4_000), 40.0)
+    assert needed == pytest.approx(100, rel=0.05)
 
 
 @pytest.mark.parametrize("name", POLICIES)
