@@ -44,7 +44,7 @@ class SessionOutlet:
         self._publisher = publisher
         self._sample = sample
         self._mark = mark
-        self._standing = publisher.standings.of(tenant, device, outbox)
+        self._standing = publisher.standings.of(tenant, device, outbox, perf_counter())
         self._lane_index = publisher.lane_of(self._standing.device)
         self._headers = SourceHeaders(tenant, device, outbox)
         self._owner = owner

@@ -70,6 +70,7 @@ class Standing:
         "_newest",
         "_older",
         "_window_s",
+        "asked_at",
         "device",
         "doubt_seq",
         "key",
@@ -93,6 +94,8 @@ class Standing:
         """Up to here the device may have sent messages before this session. All beyond are new."""
         self.unsure = False
         """Whether what comes next may be a repeat that nobody asked the stream about."""
+        self.asked_at = NEVER
+        """When a session last asked for it."""
         self.renew_at = NEVER
         """A message sent for the first time after this is worth a new fact."""
         self._window_s = window_s
@@ -115,6 +118,10 @@ class Standing:
         self.stored = max(self.stored, seq)
         self.unsure = False
         self.learn(seq, asked_at)
+
+    def of_use_until(self) -> float:
+        """From then on it answers nothing that a new standing would not."""
+        return max(self.asked_at, self._newest.since) + self._window_s
 
     def absent_at(self, seq: int) -> float:
         """The last moment at which message `seq` is known not to have been stored, or `NEVER`."""
@@ -188,14 +195,29 @@ class Standings:
     def __len__(self) -> int:
         return len(self._known)
 
-    def of(self, tenant: str, device: str, outbox: str) -> Standing:
+    def of(self, tenant: str, device: str, outbox: str, now: float) -> Standing:
         """The standing of an outbox, an empty one if nothing is known."""
         key = (tenant, device, outbox)
         standing = self._known.get(key)
         if standing is None:
+            self._forget(now)
             standing = self._known[key] = Standing(key, self._window_s)
             if len(self._known) > self._most:
                 self._known.popitem(last=False)
         else:
             self._known.move_to_end(key)
+        standing.asked_at = now
         return standing
+
+    def _forget(self, now: float) -> None:
+        """Drop what is of no use any more.
+
+        Two are looked at for each that is added, so their number follows that of the outboxes in
+        use, however many have been seen. A session keeps the standing that it has.
+        """
+        for _ in range(min(2, len(self._known))):
+            key, oldest = next(iter(self._known.items()))
+            if oldest.of_use_until() < now:
+                del self._known[key]
+            else:
+                self._known.move_to_end(key)

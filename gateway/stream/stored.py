@@ -41,6 +41,8 @@ _BEHIND_MAX: Final = 40
 _DEVICES_MAX: Final = 20_000
 _OUTBOXES_MAX: Final = 1_024
 """Remembered for a device. To find one that is forgotten, all is read again."""
+_ALL_OUTBOXES_MAX: Final = 100_000
+"""Remembered for all devices, some 15 MB. Beyond it, those asked for longest ago are forgotten."""
 _NO_MESSAGE: Final = 10037
 _MESSAGE_ID: Final = re.compile(rb"^Nats-Msg-Id: ?(.+?)\r$", re.MULTILINE)
 
@@ -105,13 +107,15 @@ class _Place(NamedTuple):
 class _Read:
     """A device's messages in one stream, as far as they were read."""
 
-    __slots__ = ("at", "complete", "outboxes")
+    __slots__ = ("at", "complete", "counted", "outboxes")
 
     def __init__(self) -> None:
         self.at = _Place(0, "")
         self.complete = True
         """Whether every outbox up to `at` is in `outboxes`."""
         self.outboxes: dict[str, int] = {}
+        self.counted = 0
+        """How many of them are in the count of all."""
 
     def take(self, place: _Place, source: _Source, wanted: str) -> None:
         """The next message of the device. `wanted` is an outbox not to be forgotten."""
@@ -164,6 +168,8 @@ class StoredSeqs:
         self._rng = rng
         self._clock = clock
         self._reads: OrderedDict[_Source, _Read] = OrderedDict()
+        self._outboxes = 0
+        """Remembered in all of them."""
         self.failing = False
         """Whether the last question found no answer. It is asked again."""
         self.scanned = 0
@@ -242,10 +248,18 @@ class StoredSeqs:
         return read
 
     def _keep(self, source: _Source, read: _Read) -> None:
+        before = self._reads.get(source)
+        if before is not None:
+            self._outboxes -= before.counted
         self._reads[source] = read
         self._reads.move_to_end(source)
-        if len(self._reads) > _DEVICES_MAX:
-            self._reads.popitem(last=False)
+        read.counted = len(read.outboxes)
+        self._outboxes += read.counted
+        while len(self._reads) > _DEVICES_MAX or (
+            self._outboxes > _ALL_OUTBOXES_MAX and len(self._reads) > 1
+        ):
+            _, forgotten = self._reads.popitem(last=False)
+            self._outboxes -= forgotten.counted
 
     async def _chunk(
         self, client: Client, answers: Subscription, source: _Source, first: int

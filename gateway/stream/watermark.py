@@ -46,9 +46,10 @@ class ResumePoints:
 
     def known(self, tenant: str, device: str, hello: Hello) -> int | None:
         """The last settled seq of `hello.outbox`, at least `oldest - 1`, if it is certain."""
-        standing = self._standings.of(tenant, device, hello.outbox)
+        now = self._clock()
+        standing = self._standings.of(tenant, device, hello.outbox, now)
         told = _told(hello)
-        seq = standing.resume(told, self._clock())
+        seq = standing.resume(told, now)
         if seq is not None:
             standing.doubt(told, seq, self._credit_max)
         return seq
@@ -57,7 +58,7 @@ class ResumePoints:
         """As `known`, from the stream; `oldest - 1` if it does not answer within a second."""
         self._on_lookup()
         told = _told(hello)
-        standing = self._standings.of(tenant, device, hello.outbox)
+        standing = self._standings.of(tenant, device, hello.outbox, self._clock())
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 stored, asked_at = await self._stored.last_seq(tenant, device, hello.outbox)

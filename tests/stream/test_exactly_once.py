@@ -160,7 +160,7 @@ class Device:
         told = Resume(self.acked[outbox] + 1, self.rng.choice([0, 0, 10**9]), sent)
         for session in others:
             session.superseded = session.superseded or session.node is node
-        standing = node.standings.of("t", self.name, outbox)
+        standing = node.standings.of("t", self.name, outbox, now)
         seq = standing.resume(told, now)
         unanswered = seq is None and self.rng.random() < 0.3
         if unanswered:
@@ -185,7 +185,7 @@ class Device:
         outbox = session.outbox
         if self.rng.random() < 0.5 and session.next_seq > self.produced[outbox]:
             self.produced[outbox] += 1
-        standing = session.node.standings.of("t", self.name, outbox)
+        standing = session.node.standings.of("t", self.name, outbox, now)
         limit = min(self.produced[outbox], self.acked[outbox] + CREDIT)
         items = []
         while session.next_seq <= limit and self.rng.random() < 0.8:
@@ -253,8 +253,8 @@ def test_the_model_can_fail():
     """Without the rule's look-ups something is stored twice: the model would see it."""
 
     class Credulous(Standings):
-        def of(self, tenant, device, outbox):
-            standing = super().of(tenant, device, outbox)
+        def of(self, tenant, device, outbox, now):
+            standing = super().of(tenant, device, outbox, now)
             standing.learn(0, math.inf)
             return standing
 
@@ -277,7 +277,7 @@ def test_devices_gone_for_a_second_cost_no_look_up_on_the_node_that_served_them(
     jetstream = JetStream()
     node = Node(jetstream, random.Random(1), Strategy.ATOMIC)
     asked = 0
-    standings = [node.standings.of("t", f"d{n}", "o") for n in range(10_000)]
+    standings = [node.standings.of("t", f"d{n}", "o", 0.0) for n in range(10_000)]
     for standing in standings:
         standing.found(0, 0.0)
         standing.doubt(Resume(1, 0, None), 0, CREDIT)

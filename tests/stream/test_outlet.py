@@ -44,7 +44,7 @@ def outlet(publisher, monkeypatch):
 
 
 def standing(publisher):
-    return publisher.standings.of("t", "d", "o")
+    return publisher.standings.of("t", "d", "o", 50.0)
 
 
 def test_before_anything_is_known_every_message_may_be_stored_already(publisher, outlet):

@@ -99,7 +99,7 @@ class Rig:
     def submit(self, device, seq, data=b"{}"):
         owner = self.owners.setdefault(device, Owner())
         event = SourceHeaders("t", device, "box").event(seq, "a", "2026-11-23T10:00:00Z", data)
-        standing = self.publisher.standings.of("t", device, "box")
+        standing = self.publisher.standings.of("t", device, "box", perf_counter())
         item = Pending(owner, standing, seq, event, event.size, perf_counter())
         self.publisher.submit(self.publisher.lane_of(device), [item])
 

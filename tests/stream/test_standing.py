@@ -110,10 +110,26 @@ def test_a_copy_that_does_not_say_what_it_sent_sends_again_so_that_it_can_be_com
 
 def test_standings_are_shared_and_bounded_and_the_least_used_go_first():
     standings = Standings(WINDOW_S, most=2)
-    first = standings.of("t", "a", "o")
-    standings.of("t", "b", "o")
-    assert standings.of("t", "a", "o") is first
-    standings.of("t", "c", "o")
+    first = standings.of("t", "a", "o", 0.0)
+    standings.of("t", "b", "o", 0.0)
+    assert standings.of("t", "a", "o", 0.0) is first
+    standings.of("t", "c", "o", 0.0)
     assert len(standings) == 2
-    assert standings.of("t", "a", "o") is first
+    assert standings.of("t", "a", "o", 0.0) is first
     assert first.device == "t.a"
+
+
+def test_standings_of_no_use_are_dropped_as_others_come():
+    standings = Standings(WINDOW_S)
+    for second in range(10_000):
+        standings.of("t", f"d{second}", "o", float(second))
+    assert len(standings) <= 2 * WINDOW_S
+
+
+def test_a_standing_with_a_fresh_fact_is_kept_however_long_ago_its_session_began():
+    standings = Standings(WINDOW_S)
+    old = standings.of("t", "sends", "o", 0.0)
+    for second in range(10_000):
+        old.found(second, float(second))
+        standings.of("t", f"d{second}", "o", float(second))
+    assert standings.of("t", "sends", "o", 10_000.0) is old

@@ -159,6 +159,17 @@ async def test_a_bounded_number_of_devices_is_remembered(rig, monkeypatch):
     assert len(rig.stored._reads) == 2
 
 
+async def test_the_outboxes_of_all_devices_together_are_bounded(rig, monkeypatch):
+    monkeypatch.setattr("gateway.stream.stored._ALL_OUTBOXES_MAX", 5)
+    for device in "uvw":
+        for name in "ABC":
+            await rig.store(name, 1, device=device)
+        assert await rig.last("A", device=device) == 1
+        remembered = [len(read.outboxes) for read in rig.stored._reads.values()]
+        assert sum(remembered) <= 5
+    assert [await rig.last("B", device=device) for device in "uvw"] == [1, 1, 1]
+
+
 async def test_a_question_waits_for_the_connection_and_says_that_it_does(rig):
     await rig.store("A", 1)
     rig.live = None

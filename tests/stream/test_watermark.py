@@ -60,7 +60,7 @@ async def test_a_stream_that_does_not_answer_keeps_no_device_waiting(monkeypatch
     monkeypatch.setattr("gateway.stream.watermark._PATIENCE_S", 0.01)
     resume = points()
     assert await within(resume.look_up("t", "d", Hello("o", 5))) == 4
-    standing = resume._standings.of("t", "d", "o")
+    standing = resume._standings.of("t", "d", "o", 0.0)
     assert standing.unsure
     assert standing.doubt_seq > 2**53, "its lane asks before it publishes anything"
 
