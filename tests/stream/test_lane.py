@@ -530,7 +530,7 @@ class JetStream:
                 return settled
         return lane.finish_round(TIMEOUT)
 
-    def carry_out(self, batch):
+    def carry_out(self, batch):  # noqa: C901  # over 10 until its room has landed (issue 14)
         items = batch.items
         if batch.kind is Kind.ROUND:
             for item in items:
