@@ -26,7 +26,7 @@ from gateway.edge.key_source import KeySource
 from gateway.events.document import read_events_file
 from gateway.events.errors import EventsError
 from gateway.nats_access import in_time, nats_address
-from gateway.schemas_in_force import read_folder
+from gateway.node.schemas_in_force import read_folder
 from gateway.settings import Settings
 from gateway.stream.checkup import Denials, missing_rights
 from gateway.stream.commands import SUBJECT as COMMANDS

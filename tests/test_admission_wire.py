@@ -205,7 +205,7 @@ async def test_forged_credentials_cost_no_more_than_their_share(tmp_path, way):
             status, _, body = await refusal(gateway, "x", token=forged)
             answers.add((status, body.get("reason")))
         assert answers == {(401, "signature"), (503, "overload")}
-        spent = gateway._reception._budget.spent_s
+        spent = gateway.admission.budget.spent_s
         # The share of the time that has passed, the burst of a second, and the check under way.
         assert spent < 0.02 * (time.monotonic() - began + 1) + 0.1
         async with raw_device(gateway, token=good) as device:
@@ -219,7 +219,7 @@ async def test_the_same_forgery_is_checked_once(tmp_path, way):
         for _ in range(20):
             status, _, body = await refusal(gateway, "x", token=forged)
             assert (status, body["reason"]) == (401, "signature")
-        assert gateway._verifier.verifications == 1
+        assert gateway.devices.keys.verifier.verifications == 1
 
 
 async def test_the_reference_client_keeps_its_slot_and_is_never_early(tmp_path):

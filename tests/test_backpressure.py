@@ -34,7 +34,7 @@ async def over_own_nats(tmp_path, **settings):
 
 
 def held(gateway):
-    return gateway._hold.reason
+    return gateway.storage.hold.reason
 
 
 async def test_a_silent_stream_holds_devices_and_never_disconnects_them(tmp_path, way):
@@ -89,7 +89,7 @@ async def test_who_connects_in_a_hold_is_told(tmp_path):
             nats.pause()
             await device.say(message(1))
             await device.hear_named("hold")
-            gateway._reception._desk.release()  # as if it had been let in just before
+            gateway.admission.desk.release()  # as if it had been let in just before
             async with raw_device(gateway, "veh-2") as late:
                 assert await late.hear_named("hold") == {"reason": "stream"}
                 nats.go_on()

@@ -35,7 +35,11 @@ async def test_it_stops_whichever_await_of_its_start_it_is_told_at(tmp_path, par
         def tell(gateway=gateway, told=told):
             told.append(gateway.drain())
 
-        target, name = (gateway, "start") if part == "gateway" else (gateway._backbone, "_run")
+        starts = {
+            "gateway": (gateway.lifecycle, "start"),
+            "backbone": (gateway.storage.backbone, "_run"),
+        }
+        target, name = starts[part]
         setattr(target, name, hooked(getattr(target, name), at, tell))
         running = asyncio.create_task(gateway.run(on_ready=Gateway.drain))
         await within(running)
@@ -56,18 +60,18 @@ async def test_it_stops_whichever_await_of_its_drain_nats_dies_at(tmp_path):
         async with running_gateway(tmp_path, **settings) as gateway:
 
             def die(gateway=gateway, died=died):
-                gateway._backbone.server._fork = never
-                died.append(os.kill(gateway._backbone.server.pid, signal.SIGKILL))
+                gateway.storage.backbone.server._fork = never
+                died.append(os.kill(gateway.storage.backbone.server.pid, signal.SIGKILL))
 
             async def never():
                 await asyncio.Event().wait()
 
-            gateway._drain = hooked(gateway._drain, at, die)
+            gateway.lifecycle.draining.run = hooked(gateway.lifecycle.draining.run, at, die)
             async with raw_device(gateway, outbox=f"box{at}") as device:
-                os.kill(gateway._backbone.server.pid, signal.SIGSTOP)
+                os.kill(gateway.storage.backbone.server.pid, signal.SIGSTOP)
                 await device.say([message(seq) for seq in range(1, 31)])
                 await eventually(lambda g=gateway: g.status()["pending"]["messages"] == 30)
-                os.kill(gateway._backbone.server.pid, signal.SIGCONT)
+                os.kill(gateway.storage.backbone.server.pid, signal.SIGCONT)
                 await within(gateway.stop())
         reached = bool(died)
         assert left_behind(tmp_path) == []
@@ -96,7 +100,7 @@ async def test_it_stops_while_a_tls_handshake_is_not_finished(tmp_path):
     async with running_gateway(tmp_path / "data", **options) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(b"\x16\x03\x01")  # the beginning of a ClientHello
-        await eventually(lambda: gateway._listener._opening)
+        await eventually(lambda: gateway.devices.port.listener._opening)
         await within(gateway.stop())
         assert await within(reader.read()) == b""
         writer.close()

@@ -131,7 +131,7 @@ async def closed_by_the_device(peer):
 
 async def closed_by_the_gateway(peer):
     await peer.enter()
-    handler = peer.gateway._fleet.find("default", peer.name)
+    handler = peer.gateway.basis.fleet.find("default", peer.name)
     handler.leave("drain", 0, "", -1)
     await within(peer.reader.readuntil(b"drain"))
     peer.send(masked_frame(8, struct.pack("!H", 1012)))
@@ -174,7 +174,7 @@ async def ping_and_cut(peer):
 
 async def aborted_by_the_gateway(peer):
     await peer.enter()
-    handler = peer.gateway._fleet.find("default", peer.name)
+    handler = peer.gateway.basis.fleet.find("default", peer.name)
     handler._connection.abort("stopped")
     await peer.end()
 
@@ -215,9 +215,9 @@ async def replaced_while_parked(peer):
 
 async def refused_after_parking(peer):
     await peer.parked()
-    gate = peer.gateway._gate
+    gate = peer.gateway.devices.gate
     gate.hold("stream")
-    peer.gateway._reception._desk.release()
+    peer.gateway.admission.desk.release()
     assert (await peer.head()).startswith(b"HTTP/1.1 503")
 
 
@@ -284,9 +284,10 @@ async def left_by(gateway, endings, lead_s=0.0):
                 fill_calendar(gateway, lead_s)
             async with raw_connection(gateway) as (reader, writer):
                 await ending(Peer(gateway, name, reader, writer))
-            await eventually(lambda: len(gateway._gate) == 0, ending.__name__)
-            await eventually(lambda: len(gateway._fleet) == 0, ending.__name__)
-            await eventually(lambda: gateway._publisher.pending_messages == 0, ending.__name__)
+            await eventually(lambda: len(gateway.devices.gate) == 0, ending.__name__)
+            await eventually(lambda: len(gateway.basis.fleet) == 0, ending.__name__)
+            publisher = gateway.storage.publisher
+            await eventually(lambda: publisher.pending_messages == 0, ending.__name__)
 
         await come_and_go(f"{ending.__name__}-0")  # what is made once
         in_cycles()
@@ -332,7 +333,7 @@ async def test_tls_that_comes_to_nothing_leaves_no_cycle(tmp_path, quiet_collect
                 reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
                 await act(reader, writer)
                 writer.transport.abort()
-                await eventually(lambda: not gateway._listener._opening)
+                await eventually(lambda: not gateway.devices.port.listener._opening)
                 if number == 0:
                     in_cycles()
             assert in_cycles() == []

@@ -44,7 +44,7 @@ async def test_now_cuts_a_drain_short(tmp_path):
 
 async def _stopped(gateway):
     """What `Gateway.run` does when it is told to stop."""
-    await gateway._ending.wait()
+    await gateway.basis.ending.wait()
     await gateway.stop()
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from gateway.backbone import Backbone
+from gateway.node.backbone import Backbone
 from support.gateways import fill_calendar, listening_gateway, running_gateway
 from support.waiting import eventually, within
 from support.wire import knock_bytes, message, raw_connection, raw_device
@@ -119,7 +119,7 @@ async def test_a_hold_answers_those_who_are_parked(tmp_path, way):
         async with raw_connection(gateway) as (reader, writer):
             writer.write(knock_bytes(gateway, "veh-1"))
             await eventually(lambda: gateway.status()["admission"]["parked"] == 1)
-            gateway._gate.hold("stream")
+            gateway.devices.gate.hold("stream")
             status, body = await answer(reader)
             assert (status, body["reason"]) == (503, "overload")
 

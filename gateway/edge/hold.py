@@ -7,7 +7,7 @@ from a small window on: the backlog of a whole fleet at once would be a second s
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 import structlog
@@ -30,14 +30,14 @@ class StreamHold:
 
     def __init__(
         self,
-        sessions: Callable[[], Sequence[Holdable]],
+        sessions: Iterable[Holdable],
         *,
         release_per_s: float,
         rng: random.Random,
     ) -> None:
         """
         Args:
-            sessions: those of the node.
+            sessions: those of the node; read at each hold and release.
             release_per_s: sessions given credit again a second.
             rng: source of their order.
         """
@@ -55,7 +55,7 @@ class StreamHold:
             self._releasing = None
         if not self.reason:
             self.reason = reason
-            sessions = self._sessions()
+            sessions = list(self._sessions)
             _log.warning("held", reason=reason, devices=len(sessions))
             for session in sessions:
                 session.hold(reason)
@@ -80,7 +80,7 @@ class StreamHold:
 
     async def _release(self) -> None:
         self.reason = ""  # who connects from here on is not held
-        sessions = list(self._sessions())
+        sessions = list(self._sessions)
         self._rng.shuffle(sessions)
         _log.info("released", devices=len(sessions))
         step = max(1, round(self._release_per_s * _STEP_S))

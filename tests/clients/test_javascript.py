@@ -112,7 +112,7 @@ async def test_a_refused_client_comes_in_its_slot_with_its_ticket(tmp_path):
 async def test_a_command_is_answered(gateway, tmp_path):
     results = []
     async with Script(gateway, tmp_path / "box", token_for(gateway, "veh-1")):
-        handler = await eventually(lambda: gateway._fleet.find("default", "veh-1"))
+        handler = await eventually(lambda: gateway.basis.fleet.find("default", "veh-1"))
         handler._context.on_result = lambda *args: results.append(args[2]) or True
         from tidegate.wire import frames
 

@@ -74,7 +74,7 @@ async def test_a_revocation_reaches_live_sessions_everywhere_and_later_nodes(tmp
     async with nodes(tmp_path, servers) as (one, two):
         async with raw_device(two, token=token) as device:
             assert (
-                await one._reception.revocations.revoke(Revocation(time.time() + 60, jti="j-1"))
+                await one.operators.revocations.spread(Revocation(time.time() + 60, jti="j-1"))
                 == "fleet"
             )
             assert (await device.closed())[0] == 4403
@@ -83,7 +83,7 @@ async def test_a_revocation_reaches_live_sessions_everywhere_and_later_nodes(tmp
                 pass
         assert caught.value.response.status_code == 403
         async with raw_device(two, token=minted(tmp_path, "veh-1", jti="j-2")) as other:
-            await one._reception.revocations.revoke(
+            await one.operators.revocations.spread(
                 Revocation(time.time() + 60, tenant="default", device="veh-1")
             )
             assert (await other.closed())[0] == 4403
@@ -130,7 +130,7 @@ async def test_a_node_back_at_redis_keeps_its_share_until_the_missing_are_gone(t
         await eventually(lambda: fleet_of(one)["alone"] and fleet_of(two)["alone"])
         await two.stop()
         redis.start()
-        await within(one._reception._membership.link.wait_up())
+        await within(one.admission.membership.link.wait_up())
         assert fleet_of(one)["alone"]
         assert one.status()["admission"]["rate_per_s"] == 300
         await eventually(lambda: not fleet_of(one)["alone"])
@@ -140,7 +140,7 @@ async def test_a_node_back_at_redis_keeps_its_share_until_the_missing_are_gone(t
 async def test_tickets_outlive_a_redis_that_lost_its_memory(tmp_path, servers):
     _nats, redis = servers
     async with nodes(tmp_path, servers) as (one, two):
-        offices = [node._reception._office for node in (one, two)]
+        offices = [node.admission.office for node in (one, two)]
         issued_with = offices[0]._secrets[0]
         assert offices[1]._secrets[0] == issued_with
         redis.kill()

@@ -7,6 +7,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from gateway.admission.revocation import Revocation
+from gateway.ops.orders import Subject
 from support.fleet import complete, fleet_of, minted, node_settings, nodes, redis_client
 from support.gateways import running_gateway
 from support.waiting import eventually
@@ -18,7 +19,7 @@ def revocation(device="veh-1"):
 
 
 def revocations_of(node):
-    return node._reception.revocations
+    return node.operators.revocations
 
 
 async def refused(node, token):
@@ -35,7 +36,7 @@ async def test_a_revocation_made_while_redis_is_away_is_shared_afterwards(tmp_pa
     async with nodes(tmp_path, servers) as (one, two), raw_device(two, token=token) as device:
         servers[1].kill()
         await eventually(lambda: fleet_of(one)["alone"])
-        assert await revocations_of(one).revoke(revocation()) == "pending"
+        assert await revocations_of(one).spread(revocation()) == "pending"
         assert one.status()["admission"]["revocations_pending"] == 1
         servers[1].start()
         assert (await device.closed())[0] == 4403
@@ -50,7 +51,7 @@ async def test_a_shared_revocation_outlives_redis_and_the_node_that_made_it(tmp_
         one = await made.enter_async_context(running_gateway(tmp_path / "one", **settings))
         async with running_gateway(tmp_path / "two", **settings) as two:
             await complete([one, two])
-            assert await revocations_of(one).revoke(revocation()) == "fleet"
+            assert await revocations_of(one).spread(revocation()) == "fleet"
             await eventually(lambda: two.status()["admission"]["revoked"] == 1)
             servers[1].kill()
             await made.aclose()  # the node that made it is gone
@@ -70,9 +71,9 @@ async def test_what_was_undone_stays_undone_whoever_comes_back(tmp_path, servers
     async with running_gateway(tmp_path / "one", **settings) as one:
         async with running_gateway(tmp_path / "two", **settings) as two:
             await complete([one, two])
-            await revocations_of(one).revoke(revocation())
+            await revocations_of(one).spread(revocation())
             await eventually(lambda: two.status()["admission"]["revoked"] == 1)
-        lifted = await revocations_of(one).lift(tenant="default", device="veh-1")
+        lifted = await revocations_of(one).unrevoke(Subject("", "default", "veh-1"))
         assert lifted == "fleet"
         redis_client(servers).flushall()
         async with running_gateway(tmp_path / "two", **settings) as two:
@@ -87,8 +88,8 @@ async def test_a_redis_that_forgot_is_given_everything_back(tmp_path, servers, l
     token = minted(tmp_path, "veh-1")
     client = redis_client(servers)
     async with nodes(tmp_path, servers) as (one, two), raw_device(one, token=token) as first:
-        await revocations_of(one).revoke(revocation("bad"))
-        secrets = {node._reception._keyring.issuing for node in (one, two)}
+        await revocations_of(one).spread(revocation("bad"))
+        secrets = {node.admission.keyring.issuing for node in (one, two)}
         await eventually(lambda: client.hexists("tidegate:devices", "default/veh-1"))
         before = client.hget("tidegate:fleet", "epoch")
         if lost == "everything":
@@ -105,7 +106,7 @@ async def test_a_redis_that_forgot_is_given_everything_back(tmp_path, servers, l
         settings = node_settings(tmp_path, servers)
         async with running_gateway(tmp_path / "late", **settings) as late:
             assert late.status()["admission"]["revoked"] == 1
-            await eventually(lambda: late._reception._keyring.issuing in secrets)
+            await eventually(lambda: late.admission.keyring.issuing in secrets)
     client.close()
 
 
@@ -113,7 +114,7 @@ async def test_a_newcomer_that_finds_an_empty_redis_first_dishonours_no_ticket(t
     """Its own secret is there before that of the fleet; all accept both, and settle on one."""
     settings = node_settings(tmp_path, servers)
     async with nodes(tmp_path, servers) as (one, two):
-        agreed = {node._reception._keyring.issuing for node in (one, two)}
+        agreed = {node.admission.keyring.issuing for node in (one, two)}
         assert len(agreed) == 1
         servers[1].kill()
         await eventually(lambda: fleet_of(one)["alone"] and fleet_of(two)["alone"])
@@ -123,7 +124,7 @@ async def test_a_newcomer_that_finds_an_empty_redis_first_dishonours_no_ticket(t
             await complete(fleet)
             await eventually(
                 lambda: (
-                    len({node._reception._keyring.issuing for node in fleet}) == 1
-                    and all(agreed <= set(node._reception._keyring.secrets) for node in fleet)
+                    len({node.admission.keyring.issuing for node in fleet}) == 1
+                    and all(agreed <= set(node.admission.keyring.secrets) for node in fleet)
                 )
             )

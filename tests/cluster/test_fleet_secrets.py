@@ -100,7 +100,7 @@ async def test_secrets_rotate_under_a_storm_without_a_dishonoured_ticket(tmp_pat
                     await eventually(lambda before=before: fleet.honoured() > before + 5)
                 await eventually(
                     lambda: all(
-                        node._reception._keyring.issuing == NEW.encode() for node in fleet.nodes
+                        node.admission.keyring.issuing == NEW.encode() for node in fleet.nodes
                     )
                 )
                 if secrets == (NEW, OLD):

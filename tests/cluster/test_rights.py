@@ -42,8 +42,8 @@ async def test_a_fleet_lives_with_exactly_the_documented_rights(tmp_path, server
     async with nodes(tmp_path, servers, cluster__redis_url=as_user(servers)) as (one, two):
         async with raw_device(one, token=token) as first, raw_device(two, token=token):
             assert (await first.closed())[0] == 4409
-        revocations = one._reception.revocations
-        assert await revocations.revoke(Revocation(2**40, jti="j-1")) == "fleet"
+        revocations = one.operators.revocations
+        assert await revocations.spread(Revocation(2**40, jti="j-1")) == "fleet"
         await eventually(lambda: two.status()["admission"]["revoked"] == 1)
         assert [fleet_of(node)["redis_trouble"] for node in (one, two)] == [None, None]
         assert admin.execute_command("ACL", "LOG") == []

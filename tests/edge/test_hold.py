@@ -23,7 +23,7 @@ class Session:
 
 
 def hold_of(*sessions):
-    return StreamHold(lambda: list(sessions), release_per_s=1_000, rng=random.Random(1))
+    return StreamHold(sessions, release_per_s=1_000, rng=random.Random(1))
 
 
 async def test_everybody_is_held_and_released():

@@ -106,6 +106,6 @@ def url_of(gateway: Gateway) -> str:
 
 def fill_calendar(gateway: Gateway, lead_s: float) -> None:
     """Put the next free slot of a node of its own `lead_s` ahead, as after so long a storm."""
-    calendar = gateway._reception.calendar
+    calendar = gateway.admission.membership.calendar
     assert isinstance(calendar, SlotCalendar)
     calendar.advance_to(time.monotonic() + lead_s)

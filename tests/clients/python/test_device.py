@@ -114,7 +114,7 @@ async def test_a_reject_is_told_and_the_rest_goes_on(tmp_path):
 async def test_commands_and_answers(gateway, tmp_path):
     async with device_of(gateway, tmp_path) as device:
         await within(device.connected.wait())
-        handler = gateway._fleet.find("default", "veh-1")
+        handler = gateway.basis.fleet.find("default", "veh-1")
         results = []
         handler._context.on_result = lambda *args: results.append(args) or True
         assert handler.command(frames.Command("7", "lock", frames.Raw(b'{"doors":4}')))
@@ -174,7 +174,7 @@ async def test_a_credential_is_renewed_before_it_expires(tmp_path):
 
         async with device_of(gateway, tmp_path, credential=provide) as device:
             await within(device.connected.wait())
-            handler = gateway._fleet.find("default", "veh-1")
+            handler = gateway.basis.fleet.find("default", "veh-1")
             first = handler._expires_at
             await eventually(lambda: handler._expires_at > first)
             await device.send("a", 1)

@@ -6,14 +6,16 @@ schemas in force, and says why.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import quote
 
 import structlog
 
-from gateway.events.document import Schemas
+from gateway.events.document import Schemas, read_events_file
 from gateway.events.errors import SchemaError
 from gateway.events.schemas import SchemaSet, compile_schemas
+from gateway.session.machine import SchemaProblem
+from gateway.stream.outlet import Mark
 
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +41,31 @@ def _json_files(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.suffix == ".json"]
 
 
+class SchemaCheck(Protocol):
+    """What is done at the door with messages that do not fit their schema."""
+
+    @property
+    def rejecting(self) -> SchemaProblem | None:
+        """Judges each message, if what does not fit is rejected."""
+
+    @property
+    def marking(self) -> Mark | None:
+        """Marks each message that does not fit, if it is stored all the same."""
+
+    def reload(self) -> None:
+        """Read the schemas again; if they cannot be used, the old ones stay in force."""
+
+
+class NoSchemas:
+    """The null form of `SchemaCheck`: every message fits."""
+
+    rejecting: SchemaProblem | None = None
+    marking: Mark | None = None
+
+    def reload(self) -> None:
+        pass
+
+
 class SchemasInForce:
     """What the sessions of a node ask about the `data` of each message."""
 
@@ -56,9 +83,12 @@ class SchemasInForce:
         self._schemas = read_folder(section)
 
     @property
-    def rejects(self) -> bool:
-        """Whether what does not fit is rejected; else it is stored with a mark."""
-        return self._section.invalid == "reject"
+    def rejecting(self) -> SchemaProblem | None:
+        return self.problem if self._section.invalid == "reject" else None
+
+    @property
+    def marking(self) -> Mark | None:
+        return self.mark if self._section.invalid != "reject" else None
 
     def reload(self) -> None:
         """Read the folder again; if it cannot be used, the old schemas stay in force."""
@@ -83,3 +113,17 @@ class SchemasInForce:
             return b""
         # The detail quotes what the device sent; percent-encoding keeps line ends out.
         return b"Tidegate-Schema-Error:%b\r\n" % quote(said, safe=_SAFE).encode()
+
+
+def schemas_of(file: Path | None, on_violation: Callable[[str], None]) -> SchemaCheck:
+    """The schemas that an events file names.
+
+    Args:
+        file: the events file, if there is one.
+        on_violation: as of `SchemasInForce`.
+
+    Raises:
+        EventsError: the file, or a schema, cannot be used.
+    """
+    section = read_events_file(file).schemas if file is not None else None
+    return SchemasInForce(section, on_violation) if section is not None else NoSchemas()

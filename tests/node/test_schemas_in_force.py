@@ -6,7 +6,7 @@ import pytest
 
 from gateway.events.document import Schemas
 from gateway.events.errors import SchemaError
-from gateway.schemas_in_force import SchemasInForce, read_folder
+from gateway.node.schemas_in_force import SchemasInForce, read_folder
 from support.gateways import running_gateway
 from support.stored import read_embedded
 from support.wire import raw_device

@@ -1,12 +1,12 @@
-"""Composition of revocations: the list, its file, the sessions it ends, and the other nodes.
+"""What is revoked on this node: the list that the gate reads, its file, and the sessions it ends.
 
-A fact is enforced at once on this node, written to the data directory, and given to the fleet. What
-the fleet cannot hear now it hears as soon as Redis answers (see `cluster/revocations.py`).
+A fact is enforced at once, and written to the data directory. `operator_revocations.py` gives it to
+the other nodes too.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -14,26 +14,24 @@ import structlog
 
 from gateway import durable_file
 from gateway.admission.credential import Identity
-from gateway.admission.revocation import Revocation, RevocationList, Subject
+from gateway.admission.revocation import Revocation, RevocationList
 from gateway.cluster.revocations import parse_fact, render_fact
+from gateway.process import Work
 from gateway.session.errors import Revoked, SessionError
 
 _log = structlog.get_logger(__name__)
 
-FLEET: Final = "fleet"
-"""Every node that is connected has been told, and Redis keeps it."""
-PENDING: Final = "pending"
-"""This node enforces and keeps it; the others hear of it once Redis answers."""
-NODE: Final = "node"
-"""This node enforces and keeps it, and there are no others."""
-MEMORY: Final = "memory"
-"""This node enforces it until it stops: neither its disk nor the fleet took it."""
-
 _GATHER_S: Final = 0.2
 _RETRY_S: Final = 5.0
 
-Share = Callable[[Sequence[Revocation]], Awaitable[bool]]
-"""Gives facts to the fleet; returns whether it took them."""
+
+def earlier_of(wall: Callable[[], float], fleet: Callable[[], float]) -> Callable[[], float]:
+    """The clock by which revocations end: whichever is behind, so that none ends too early."""
+
+    def clock() -> float:
+        return min(wall(), fleet())
+
+    return clock
 
 
 class Member(Protocol):
@@ -55,7 +53,7 @@ class Revocations:
         facts: RevocationList,
         *,
         file: Path,
-        sessions: Callable[[], Iterable[Member]],
+        sessions: Iterable[Member],
     ) -> None:
         """
         Args:
@@ -66,55 +64,22 @@ class Revocations:
         self.facts = facts
         self._file = file
         self._sessions = sessions
-        self._share: Share | None = None
-        self._unshared: set[Subject] = set()
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
 
-    def share_with(self, share: Share) -> None:
-        """There are other nodes."""
-        self._share = share
-
-    @property
-    def pending(self) -> int:
-        """Facts of this node that the fleet has not taken yet."""
-        return len(self._unshared)
-
-    async def revoke(self, revocation: Revocation) -> str:
-        """Revoke, on all nodes.
+    def state(self, revocation: Revocation) -> Revocation:
+        """Enforce a revocation, or lift one, on this node. Keep it with `keep`.
 
         Returns:
-            How far it went: `FLEET`, `PENDING`, `NODE` or `MEMORY`.
+            The fact, with its time.
         """
         fact = self.facts.state(revocation)
         self._enforce([fact])
-        return await self._spread(fact)
-
-    async def lift(self, *, jti: str = "", tenant: str = "", device: str = "") -> str:
-        """Let a subject in again, on all nodes.
-
-        Returns:
-            How far it went, as `revoke` says it.
-
-        Raises:
-            ValueError: it names neither a jti nor a tenant and device, or both.
-        """
-        fact = Revocation(0.0, jti=jti, tenant=tenant, device=device, lifted=True)
-        return await self._spread(self.facts.state(fact))
+        return fact
 
     def in_force(self) -> list[Revocation]:
         """Everything that is revoked now, as far as this node knows; the newest first."""
         return sorted(self.facts.in_force(), key=lambda fact: -fact.at)
-
-    async def _spread(self, fact: Revocation) -> str:
-        kept = await self._keep()
-        if self._share is None:
-            return NODE if kept else MEMORY
-        self._unshared.add(fact.key)
-        if await self._share([fact]):
-            self._unshared.discard(fact.key)
-            return FLEET
-        return PENDING if kept else MEMORY
 
     def learn(self, facts: Sequence[Revocation]) -> None:
         """Other nodes stated these."""
@@ -123,15 +88,11 @@ class Revocations:
             self._enforce(news)
             self._changed.set()
 
-    def all_shared(self) -> None:
-        """The fleet has taken everything this node knew."""
-        self._unshared.clear()
-
     def _enforce(self, news: Sequence[Revocation]) -> None:
         """End the sessions that are revoked; one pass, however many facts there are."""
         if all(fact.lifted for fact in news):
             return
-        for session in self._sessions():
+        for session in self._sessions:
             if self.facts.revoked(session.identity):
                 session.end(Revoked())
 
@@ -151,20 +112,24 @@ class Revocations:
                 else:
                     self.facts.add(fact)
 
-    async def run(self) -> None:
+    def work(self) -> Iterable[Work]:
+        yield "revocations", self._run()
+
+    async def _run(self) -> None:
         """Keep what is learnt from others, for ever; a disk that refuses is tried again."""
         while True:
             await self._changed.wait()
             await asyncio.sleep(_GATHER_S)
-            if not await self._keep():
+            if not await self.keep():
                 await asyncio.sleep(_RETRY_S)
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """Keep what was learnt last."""
         if self._changed.is_set():
-            await self._keep()
+            await self.keep()
 
-    async def _keep(self) -> bool:
+    async def keep(self) -> bool:
+        """Write all facts to the file; whether the disk took them. If not, it is tried again."""
         async with self._writing:
             self._changed.clear()
             text = "".join(render_fact(fact) + "\n" for fact in self.facts.facts())

@@ -1,4 +1,4 @@
-"""The ticket secrets of a node on disk: its own, and those its fleet has used."""
+"""The ticket secrets of a node: on disk, its own and those its fleet has used, and in force."""
 
 import secrets
 from pathlib import Path
@@ -8,6 +8,7 @@ import structlog
 
 from gateway import durable_file
 from gateway.admission.keyring import Keyring
+from gateway.admission.office import NodeTicketOffice
 
 _log = structlog.get_logger(__name__)
 
@@ -50,3 +51,23 @@ class KeptSecrets:
             durable_file.replace(self._fleet, "".join(f"{line.decode()}\n" for line in lines))
         except OSError as exc:
             _log.error("ticket_secrets_not_kept", file=str(self._fleet), error=exc.strerror)
+
+
+class TicketRotation:
+    """Brings the secrets of a keyring into force, and keeps them."""
+
+    def __init__(self, keyring: Keyring, office: NodeTicketOffice, kept: KeptSecrets) -> None:
+        """
+        Args:
+            keyring: the secrets of this node and of its fleet.
+            office: issues and checks tickets.
+            kept: where secrets outlive a restart.
+        """
+        self._keyring = keyring
+        self._office = office
+        self._kept = kept
+
+    def rotate(self) -> None:
+        """The secrets have changed, or which of them signs."""
+        self._office.rotate(self._keyring.secrets)
+        self._kept.keep(self._keyring)

@@ -1,0 +1,142 @@
+"""Composition of admission: fleet time, revocations, tickets, the calendar, the desk and the gate.
+
+Whatever measures is in local time; fleet time is only what is promised to other nodes.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from gateway.admission.budget import VerificationBudget
+from gateway.admission.clock import FleetClock
+from gateway.admission.controller import RateController
+from gateway.admission.desk import AdmissionDesk
+from gateway.admission.keyring import Keyring
+from gateway.admission.office import NodeTicketOffice
+from gateway.admission.revocation import RevocationList
+from gateway.cluster.fences import Fences
+from gateway.edge.anteroom import Anteroom
+from gateway.edge.device import DeviceContext
+from gateway.edge.gate import DeviceGate, GateContext, Pending
+from gateway.node import limits
+from gateway.node.basis import Basis
+from gateway.node.fleet_node import FleetNode, Member
+from gateway.node.fleet_sessions import FleetSessions
+from gateway.node.hook import Hook
+from gateway.node.membership import LoneNode, Membership
+from gateway.node.revocations import Revocations, earlier_of
+from gateway.node.sessions import SessionRecords
+from gateway.node.ticket_secrets import KeptSecrets, TicketRotation
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What decides who is admitted, apart from the gate."""
+
+    revocations: Revocations
+    keyring: Keyring
+    office: NodeTicketOffice
+    membership: Membership
+    slots_changed: Hook
+    """R has changed, or there are new slots."""
+    records: SessionRecords
+    controller: RateController
+    desk: AdmissionDesk[Pending]
+    budget: VerificationBudget
+
+
+def build_admission(basis: Basis) -> Admission:
+    """
+    Raises:
+        OSError: a file of ticket secrets can be neither read nor made.
+    """
+    settings, now = basis.settings, basis.local()
+    data_dir, admission = settings.nats.data_dir, settings.admission
+    clock = FleetClock(basis.wall, basis.local)
+    fences = Fences(clock)
+    revocations = Revocations(
+        RevocationList(earlier_of(basis.wall, clock)),
+        file=data_dir / "revocations.jsonl",
+        sessions=basis.fleet,
+    )
+    kept = KeptSecrets(data_dir)
+    keyring = kept.load([secret.get_secret_value().encode() for secret in admission.ticket_secrets])
+    office = NodeTicketOffice(
+        keyring.secrets, clock=clock, ahead_max_s=limits.ticket_ahead_s_max(settings)
+    )
+    slots_changed = Hook()
+    member = Member(
+        node=basis.node,
+        rate_per_s=admission.rate_per_s,
+        clock=clock,
+        local=basis.local,
+        keyring=keyring,
+        revocations=revocations,
+        sessions=FleetSessions(basis.fleet, fences),
+        on_calendar=slots_changed,
+        on_secrets=TicketRotation(keyring, office, kept).rotate,
+        rng=basis.rng,
+    )
+    membership = build_membership(basis, member)
+    desk: AdmissionDesk[Pending] = AdmissionDesk(
+        limits.desk_settings(settings),
+        calendar=membership.calendar,
+        office=office,
+        observer=basis.metrics,
+        rng=basis.rng,
+        now=now,
+    )
+    return Admission(
+        revocations=revocations,
+        keyring=keyring,
+        office=office,
+        membership=membership,
+        slots_changed=slots_changed,
+        records=SessionRecords(fences, membership),
+        controller=RateController(limits.controller_settings(settings)),
+        desk=desk,
+        budget=VerificationBudget(share=admission.verification_share, now=now),
+    )
+
+
+def build_membership(basis: Basis, member: Member) -> Membership:
+    """A member of the fleet that the settings name, or a node without one."""
+    settings = basis.settings
+    calendar = limits.calendar_settings(settings)
+    if settings.cluster.redis_url is None:
+        return LoneNode(calendar, rate_per_s=member.rate_per_s, now=basis.local())
+    return FleetNode(settings.cluster, calendar, member)
+
+
+def build_gate(
+    basis: Basis,
+    admission: Admission,
+    devices: DeviceContext,
+    *,
+    anteroom: Anteroom,
+    connections_max: int,
+) -> DeviceGate:
+    """
+    Args:
+        basis: as everywhere.
+        admission: what decides.
+        devices: what all devices share.
+        anteroom: for connections that have not said which device they are.
+        connections_max: devices this node has descriptors for.
+    """
+    settings = basis.settings
+    return DeviceGate(
+        GateContext(
+            device=devices,
+            desk=admission.desk,
+            office=admission.office,
+            budget=admission.budget,
+            device_knocks=limits.device_limiter(settings),
+            address_knocks=limits.address_limiter(settings),
+            connections_max=connections_max,
+            anteroom=anteroom,
+            known_within_s=settings.admission.resume_within_ms / 1000,
+            clock=basis.local,
+            rng=basis.rng,
+            loop=asyncio.get_running_loop(),
+        )
+    )

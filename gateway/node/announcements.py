@@ -1,0 +1,54 @@
+"""What a gateway says of itself in the log when it starts, serves and has stopped."""
+
+import structlog
+
+from gateway.node.backbone import Backbone
+from gateway.node.device_port import DevicePort
+from gateway.process import OpsPort
+from gateway.stream.publisher import Publisher
+
+_log = structlog.get_logger(__name__)
+
+
+class Announcements:
+    """Log lines that operators and tools wait for."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        devices: DevicePort,
+        ops: OpsPort,
+        backbone: Backbone,
+        publisher: Publisher,
+    ) -> None:
+        """
+        Args:
+            node: name of this process.
+            devices: the port of the devices.
+            ops: the port of the operators.
+            backbone: knows the NATS server.
+            publisher: knows how messages are published.
+        """
+        self._node = node
+        self._devices = devices
+        self._ops = ops
+        self._backbone = backbone
+        self._publisher = publisher
+
+    def listening(self) -> None:
+        _log.info("listening", node=self._node, port=self._devices.port, ops_port=self._ops.port)
+
+    def serving(self) -> None:
+        _log.info(
+            "serving",
+            node=self._node,
+            port=self._devices.port,
+            ops_port=self._ops.port,
+            nats_server=self._backbone.version,
+            strategy=self._publisher.strategy.value,
+            durability=self._backbone.durability,
+        )
+
+    def stopped(self) -> None:
+        _log.info("stopped", node=self._node)

@@ -1,0 +1,30 @@
+"""What every part of a gateway is given."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.edge.device import DeviceHandler
+from gateway.edge.fleet import Fleet
+from gateway.process import Ending
+from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What every part of a gateway is given."""
+
+    settings: Settings
+    node: str
+    """Name of this process."""
+    fleet: Fleet[DeviceHandler]
+    """The sessions of this node."""
+    metrics: Metrics
+    ending: Ending
+    """Hears of parts that fail for good."""
+    rng: random.Random
+    wall: Callable[[], float]
+    """Unix time as this machine has it, seconds."""
+    local: Callable[[], float]
+    """Local time, seconds: whatever measures a rate or a wait uses it."""

@@ -1,0 +1,88 @@
+"""The certificate of the device listener, reloaded on SIGHUP; `PlainTcp` where there is none."""
+
+import ssl
+import time
+from typing import Protocol
+
+import structlog
+
+from gateway.edge.errors import TlsError
+from gateway.edge.tls import Certificate
+from gateway.settings import Tls
+from gateway.telemetry.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
+
+
+class Transport(Protocol):
+    """Over what devices come in."""
+
+    def context(self) -> ssl.SSLContext | None:
+        """TLS for new connections; None for plain TCP."""
+
+    def reload(self) -> None:
+        """Read the certificate again; if it cannot be used, the old one stays in force."""
+
+    def register_gauges(self, metrics: Metrics) -> None:
+        """For the metrics page."""
+
+
+class PlainTcp:
+    """The null form of `Transport`: devices come over plain TCP."""
+
+    def context(self) -> ssl.SSLContext | None:
+        return None
+
+    def reload(self) -> None:
+        pass
+
+    def register_gauges(self, metrics: Metrics) -> None:
+        pass
+
+
+class TlsTransport:
+    """Devices come over TLS with the newest certificate that could be loaded."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        self._certificate = certificate
+
+    def context(self) -> ssl.SSLContext | None:
+        return self._certificate.context
+
+    def reload(self) -> None:
+        try:
+            self._certificate.reload()
+        except TlsError as exc:
+            _log.error("certificate_reload_failed", error=str(exc))  # the message is whole
+        else:
+            expires_in_days = round(self._certificate.expires_in_s / 86_400, 1)
+            _log.info("certificate_reloaded", expires_in_days=expires_in_days)
+
+    def register_gauges(self, metrics: Metrics) -> None:
+        metrics.gauge(
+            "tidegate_certificate_expires_seconds",
+            "Seconds until the certificate in force expires; negative if it has.",
+            self._expires_in_s,
+        )
+
+    def _expires_in_s(self) -> float:
+        return self._certificate.expires_in_s
+
+
+def transport_of(tls: Tls) -> Transport:
+    """What the settings want devices to come over.
+
+    Raises:
+        TlsError: the certificate or its key cannot be used.
+    """
+    if tls.cert_file is None or tls.key_file is None:
+        return PlainTcp()
+    certificate = Certificate(tls.cert_file, tls.key_file, wall_clock=time.time)
+    if certificate.trouble:
+        _log.error(
+            "certificate_not_valid",
+            file=str(tls.cert_file),
+            problem=certificate.trouble,
+            hint="clients refuse it: put a new one in its place and send SIGHUP",
+        )
+    return TlsTransport(certificate)

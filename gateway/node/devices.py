@@ -1,0 +1,97 @@
+"""Composition of what devices meet: keys, schemas, credit, the gate and the port."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from gateway.edge.anteroom import Anteroom
+from gateway.edge.device import DeviceContext
+from gateway.edge.gate import DeviceGate
+from gateway.node import limits
+from gateway.node.admission import Admission, build_gate
+from gateway.node.basis import Basis
+from gateway.node.certificate import Transport, transport_of
+from gateway.node.credential_keys import CredentialKeys
+from gateway.node.device_port import DevicePort
+from gateway.node.room import find_room
+from gateway.node.schemas_in_force import SchemaCheck, schemas_of
+from gateway.node.sessions import SessionOutlets
+from gateway.node.storage import Storage
+from gateway.session.credit import CreditPool
+from gateway.session.fairness import FairShare
+from gateway.stream.watermark import ResumePoints
+from gateway.telemetry.traces import make_sampler
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """What devices meet."""
+
+    keys: CredentialKeys
+    schemas: SchemaCheck
+    pool: CreditPool
+    fairness: FairShare
+    transport: Transport
+    gate: DeviceGate
+    connections_max: int
+    port: DevicePort
+
+
+def build_devices(basis: Basis, storage: Storage, admission: Admission) -> Devices:
+    settings, metrics = basis.settings, basis.metrics
+    keys = CredentialKeys(
+        settings.credentials, data_dir=settings.nats.data_dir, wall=basis.wall, rng=basis.rng
+    )
+    schemas = schemas_of(settings.events.file, metrics.off_schema)
+    session = settings.session
+    pool = CreditPool(maximum=session.credit_max, budget_bytes=session.credit_budget_bytes)
+    fairness = FairShare()
+    room = find_room(settings.server)
+    anteroom = Anteroom(places=room.anonymous, observer=metrics)
+    context = _device_context(basis, storage, admission, keys, schemas, pool, fairness)
+    gate = build_gate(basis, admission, context, anteroom=anteroom, connections_max=room.devices)
+    transport = transport_of(settings.tls)
+    port = DevicePort(basis, gate=gate, anteroom=anteroom, transport=transport)
+    return Devices(keys, schemas, pool, fairness, transport, gate, room.devices, port)
+
+
+def _device_context(
+    basis: Basis,
+    storage: Storage,
+    admission: Admission,
+    keys: CredentialKeys,
+    schemas: SchemaCheck,
+    pool: CreditPool,
+    fairness: FairShare,
+) -> DeviceContext:
+    settings, publisher, hold = basis.settings, storage.publisher, storage.hold
+    sample = make_sampler(settings.trace.sample_ratio, basis.rng)
+    return DeviceContext(
+        limits=limits.session_limits(settings),
+        verifier=keys.verifier,
+        fleet=basis.fleet,
+        open_outlet=SessionOutlets(publisher, sample, schemas.marking).open,
+        on_result=storage.commands.on_result,
+        observer=basis.metrics,
+        rng=basis.rng,
+        loop=asyncio.get_running_loop(),
+        hello_timeout_s=settings.limits.hello_timeout_ms / 1000,
+        credential_leeway_s=settings.credentials.leeway_ms / 1000,
+        keepalive_ms=settings.keepalive.interval_ms,
+        revocations=admission.revocations.facts,
+        wall_clock=basis.wall,
+        watch=admission.records,
+        pool=pool,
+        fairness=fairness,
+        credit_greedy=settings.session.credit_greedy,
+        backlog=lambda: publisher.backlog,
+        held=lambda: hold.reason,
+        schema_problem=schemas.rejecting,
+        resume_points=ResumePoints(
+            publisher.standings,
+            publisher.stored,
+            credit_max=settings.session.credit_max,
+            clock=time.perf_counter,
+            on_lookup=basis.metrics.looked_up,
+        ),
+    )

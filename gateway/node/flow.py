@@ -1,0 +1,182 @@
+"""The node's flow: R follows the node's health, and a stream that stores nothing stops admission.
+
+`LoopLag` measures how late the event loop is, `RateLoop` feeds the rate controller with it and with
+the signals of the publishing side, and `HoldLoop` holds and releases devices and admission.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+import structlog
+
+from gateway.admission.calendar import Calendar
+from gateway.admission.controller import RateController
+from gateway.admission.desk import AdmissionDesk
+from gateway.edge.gate import DeviceGate, Pending
+from gateway.edge.hold import StreamHold
+from gateway.process import Work
+
+_log = structlog.get_logger(__name__)
+
+_OBSERVE_S: Final = 1.0
+_LAG_PROBE_S: Final = 0.05
+_WATCH_S: Final = 0.1
+
+
+class LoopLag:
+    """How late the event loop runs what is due: the surest sign of a core that is full."""
+
+    def __init__(self) -> None:
+        self._worst_s = 0.0
+
+    def take(self) -> float:
+        """The worst lag since the last call, seconds."""
+        worst_s, self._worst_s = self._worst_s, 0.0
+        return worst_s
+
+    def work(self) -> Iterable[Work]:
+        yield "loop-lag", self._run()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _LAG_PROBE_S
+            await asyncio.sleep(_LAG_PROBE_S)
+            self._worst_s = max(self._worst_s, loop.time() - due)
+
+
+class Proposals(Protocol):
+    """Takes the R that this node's health allows."""
+
+    @property
+    def calendar(self) -> Calendar:
+        """Where slots come from, at the R that is in force."""
+
+    def propose(self, rate_per_s: float) -> None:
+        """This node could admit so many devices a second."""
+
+
+class RateLoop:
+    """Keeps R, and the desk's meter, in step with the node's health."""
+
+    def __init__(
+        self,
+        controller: RateController,
+        *,
+        signals: Callable[[], dict[str, float]],
+        lag: LoopLag,
+        membership: Proposals,
+        desk: AdmissionDesk[Pending],
+        gate: DeviceGate,
+        clock: Callable[[], float],
+    ) -> None:
+        """
+        Args:
+            controller: decides R.
+            signals: present signals of the publishing side.
+            lag: of the event loop.
+            membership: where R is proposed, and whose calendar has the R in force.
+            desk: whose meter follows it.
+            gate: lets devices in that wait for a slot.
+            clock: local time, seconds.
+        """
+        self._controller = controller
+        self._signals = signals
+        self._lag = lag
+        self._membership = membership
+        self._desk = desk
+        self._gate = gate
+        self._clock = clock
+
+    def calendar_changed(self) -> None:
+        """R has changed, or there are new slots."""
+        self._desk.set_rate(self._membership.calendar.rate_per_s, self._clock())
+        self._gate.pump()
+
+    def work(self) -> Iterable[Work]:
+        yield "admission-rate", self._run()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_OBSERVE_S)
+            self.observe()
+
+    def observe(self) -> None:
+        """Decide R anew."""
+        signals = {**self._signals(), "loop_lag": self._lag.take()}
+        now = self._clock()
+        before = self._controller.rate_per_s
+        rate_per_s = self._controller.observe(signals, now)
+        if rate_per_s < before:
+            _log.warning(
+                "admission_slowed",
+                rate_per_s=round(rate_per_s, 1),
+                limited_by=self._controller.limited_by,
+            )
+        self._membership.propose(rate_per_s)
+        self._desk.set_rate(self._membership.calendar.rate_per_s, now)
+
+
+class Storage(Protocol):
+    """Where messages are stored."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is being stored right now, or None."""
+
+
+class HoldLoop:
+    """Holds devices and admission while nothing is being stored."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        hold: StreamHold,
+        desk: AdmissionDesk[Pending],
+        gate: DeviceGate,
+    ) -> None:
+        """
+        Args:
+            storage: where messages are stored.
+            hold: of the sessions.
+            desk: admits nobody while it is held.
+            gate: refuses whoever waits when a hold begins.
+        """
+        self._storage = storage
+        self._hold = hold
+        self._desk = desk
+        self._gate = gate
+
+    def begin(self) -> None:
+        """Admit nobody until the streams are there. Called before the first knock."""
+        trouble = self._storage.trouble
+        if trouble is not None:
+            self._gate.hold(trouble)
+
+    def work(self) -> Iterable[Work]:
+        yield "stream-hold", self._run()
+
+    async def stop(self) -> None:
+        """End a release that goes on."""
+        await self._hold.close()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            self.look()
+
+    def look(self) -> None:
+        """Admit nobody while nothing is being stored; admit again when it is."""
+        trouble = self._storage.trouble
+        if trouble is None:
+            if self._desk.held:
+                _log.info("admission_released")
+                self._desk.release()
+            self._hold.disengage()
+            return
+        self._hold.engage("stream")
+        if not self._desk.held:
+            _log.warning("admission_held", reason=trouble)
+            self._gate.hold(trouble)

@@ -1,0 +1,22 @@
+"""A call whose receivers are made after its caller.
+
+A calendar tells the gate of new slots, and the gate needs the calendar. The calendar is given a
+`Hook`, and the gate is added to it when it exists. A hook without receivers is whole: nobody hears.
+"""
+
+from collections.abc import Callable
+
+
+class Hook:
+    """Calls every receiver that was added, in that order."""
+
+    def __init__(self) -> None:
+        self._receivers: list[Callable[[], None]] = []
+
+    def add(self, receiver: Callable[[], None]) -> None:
+        """Call `receiver` too from now on."""
+        self._receivers.append(receiver)
+
+    def __call__(self) -> None:
+        for receiver in self._receivers:
+            receiver()

@@ -1,0 +1,119 @@
+"""What a node is to other nodes: the port that a fleet fills, and its null form.
+
+`LoneNode` is a node without Redis. `FleetNode` (`fleet_node.py`) is a member of a fleet over Redis.
+Both offer a calendar, and hear what the rest of the node tells about itself.
+"""
+
+import enum
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from gateway.admission.calendar import Calendar, CalendarSettings, SlotCalendar
+from gateway.admission.revocation import Revocation
+from gateway.cluster.devices import DeviceKey
+from gateway.process import Work
+from gateway.telemetry.metrics import Metrics
+
+
+class Reach(enum.StrEnum):
+    """How far a revocation went."""
+
+    FLEET = "fleet"
+    """Redis keeps it, and every node that is connected was told."""
+    PENDING = "pending"
+    """This node enforces and keeps it; the others hear of it once Redis answers."""
+    NODE = "node"
+    """This node enforces and keeps it, and there are no others."""
+    MEMORY = "memory"
+    """This node enforces it until it stops: neither its disk nor the fleet took it."""
+
+
+class Membership(Protocol):
+    """What the node is, to others."""
+
+    @property
+    def calendar(self) -> Calendar:
+        """Where slots come from. Local times."""
+
+    @property
+    def peers(self) -> int:
+        """Other nodes that could take this one's devices."""
+
+    @property
+    def pending(self) -> int:
+        """Revocations of this node that the fleet has not taken yet."""
+
+    async def open(self) -> None:
+        """Meet the fleet, before the first knock."""
+
+    def work(self) -> Iterable[Work]:
+        """What must run as long as the node does."""
+
+    def propose(self, rate_per_s: float) -> None:
+        """This node could live with so many admissions a second."""
+
+    def arrived(self, key: DeviceKey, fence: int) -> None:
+        """A session was established."""
+
+    def departed(self, key: DeviceKey, fence: int) -> None:
+        """A session ended."""
+
+    async def share(self, facts: Sequence[Revocation]) -> Reach:
+        """Give revocations to the other nodes.
+
+        Returns:
+            `FLEET`, `PENDING` or, without other nodes, `NODE`.
+        """
+
+    def status(self) -> dict[str, Any]:
+        """For the status page."""
+
+    def register_gauges(self, metrics: Metrics) -> None:
+        """For the metrics page."""
+
+    async def close(self) -> None:
+        """The node stops."""
+
+
+class LoneNode:
+    """A node without a fleet: the null form of `Membership`."""
+
+    peers = 0
+    pending = 0
+
+    def __init__(self, settings: CalendarSettings, *, rate_per_s: float, now: float) -> None:
+        """
+        Args:
+            settings: of the calendar.
+            rate_per_s: R at the start.
+            now: local time, seconds.
+        """
+        self.calendar = SlotCalendar(settings, rate_per_s=rate_per_s, now=now)
+
+    async def open(self) -> None:
+        pass
+
+    def work(self) -> Iterable[Work]:
+        return ()
+
+    def propose(self, rate_per_s: float) -> None:
+        self.calendar.set_rate(rate_per_s)
+
+    def arrived(self, key: DeviceKey, fence: int) -> None:
+        pass
+
+    def departed(self, key: DeviceKey, fence: int) -> None:
+        pass
+
+    async def share(self, facts: Sequence[Revocation]) -> Reach:
+        del facts
+        return Reach.NODE
+
+    def status(self) -> dict[str, Any]:
+        return {}
+
+    def register_gauges(self, metrics: Metrics) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass

@@ -1,0 +1,84 @@
+"""Composition of what operators see and press: the status page, the gauges and the ops port."""
+
+from dataclasses import dataclass
+
+from gateway.node import gauges
+from gateway.node.admission import Admission
+from gateway.node.basis import Basis
+from gateway.node.devices import Devices
+from gateway.node.lifecycle import NodeState, StopOrders
+from gateway.node.operator_revocations import OperatorRevocations
+from gateway.node.status import AdmissionStatus, NodeStatus
+from gateway.node.storage import Storage
+from gateway.ops.gateway_orders import GatewayOrders
+from gateway.ops.listener import OpsListener, Pages
+from gateway.process import OpsPort
+from tidegate.wire.grammar import is_token
+
+
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """What operators see and press."""
+
+    state: NodeState
+    orders: StopOrders
+    revocations: OperatorRevocations
+    status: NodeStatus
+    port: OpsPort
+
+
+def build_operators(
+    basis: Basis, storage: Storage, admission: Admission, devices: Devices
+) -> Operators:
+    settings = basis.settings
+    state = NodeState()
+    orders = StopOrders(basis.ending)
+    revocations = OperatorRevocations(admission.revocations, admission.membership)
+    status = NodeStatus(
+        node=basis.node,
+        state=state,
+        fleet=basis.fleet,
+        gate=devices.gate,
+        connections_max=devices.connections_max,
+        admission=AdmissionStatus(
+            membership=admission.membership,
+            controller=admission.controller,
+            desk=admission.desk,
+            revocations=admission.revocations,
+            clock=basis.local,
+        ),
+        publisher=storage.publisher,
+        backbone=storage.backbone,
+        keys=devices.keys,
+    )
+    listener = OpsListener(
+        Pages(metrics=basis.metrics.exposition, not_ready=status.not_ready, status=status.page),
+        routes=GatewayOrders(
+            drain=orders.drain, revocations=revocations, is_token=is_token
+        ).routes(),
+        hosts=settings.ops.hosts,
+    )
+    port = OpsPort(listener, host=settings.ops.host, port=settings.ops.port)
+    register_gauges(basis, storage, admission, devices, status)
+    return Operators(state, orders, revocations, status, port)
+
+
+def register_gauges(
+    basis: Basis, storage: Storage, admission: Admission, devices: Devices, status: NodeStatus
+) -> None:
+    """Everything that the metrics page reads from the parts of this node."""
+    metrics, fleet, gate = basis.metrics, basis.fleet, devices.gate
+    gauges.register_process(metrics, status.not_ready)
+    gauges.register_sessions(metrics, fleet, gate, devices.fairness)
+    gauges.register_publishing(metrics, storage.publisher, storage.hold, devices.pool, fleet)
+    gauges.register_credentials(metrics, devices.keys.verifier, admission.budget)
+    gauges.register_admission(
+        metrics,
+        membership=admission.membership,
+        controller=admission.controller,
+        desk=admission.desk,
+        gate=gate,
+        clock=basis.local,
+    )
+    admission.membership.register_gauges(metrics)
+    devices.transport.register_gauges(metrics)

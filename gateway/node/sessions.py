@@ -1,0 +1,89 @@
+"""What the sessions of a node need of its other rooms: outlets, commands, records, turns."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.cluster.devices import DeviceKey
+from gateway.cluster.fences import Fences
+from gateway.edge.device import DeviceHandler
+from gateway.edge.fleet import Fleet
+from gateway.edge.outlet import Outlet, OutletOwner
+from gateway.node.membership import Membership
+from gateway.process import Work
+from gateway.session.fairness import FairShare
+from gateway.stream.outlet import Mark, Sampler, SessionOutlet
+from gateway.stream.publisher import Publisher
+from tidegate.wire import frames
+
+_TURN_S: Final = 0.5
+
+
+class SessionOutlets:
+    """Opens the way of each session into the stream."""
+
+    def __init__(self, publisher: Publisher, sample: Sampler, mark: Mark | None) -> None:
+        """
+        Args:
+            publisher: of the node.
+            sample: chooses the messages that are traced.
+            mark: marks those that do not fit their schema; None if nothing is marked.
+        """
+        self._publisher = publisher
+        self._sample = sample
+        self._mark = mark
+
+    def open(self, tenant: str, device: str, outbox: str, owner: OutletOwner) -> Outlet:
+        return SessionOutlet(
+            self._publisher,
+            self._sample,
+            self._mark,
+            tenant=tenant,
+            device=device,
+            outbox=outbox,
+            owner=owner,
+        )
+
+
+class SessionCommands:
+    """Hands commands to the sessions of a node."""
+
+    def __init__(self, fleet: Fleet[DeviceHandler]) -> None:
+        self._fleet = fleet
+
+    def deliver(self, tenant: str, device: str, command: frames.Command) -> bool:
+        """Send a command; False if this node does not hold the device."""
+        handler = self._fleet.find(tenant, device)
+        return handler is not None and handler.command(command)
+
+
+class SessionRecords:
+    """Numbers sessions in the order of a fleet, and tells the fleet of them."""
+
+    def __init__(self, fences: Fences, membership: Membership) -> None:
+        self._fences = fences
+        self._membership = membership
+
+    def next_fence(self) -> int:
+        return self._fences.next()
+
+    def established(self, key: DeviceKey, fence: int) -> None:
+        self._membership.arrived(key, fence)
+
+    def ended(self, key: DeviceKey, fence: int) -> None:
+        self._membership.departed(key, fence)
+
+
+class FairTurns:
+    """Ends the turns by which fair shares are counted."""
+
+    def __init__(self, fairness: FairShare) -> None:
+        self._fairness = fairness
+
+    def work(self) -> Iterable[Work]:
+        yield "fairness", self._run()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_TURN_S)
+            self._fairness.end_turn()

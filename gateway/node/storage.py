@@ -1,0 +1,44 @@
+"""Composition of the way to the stream: lanes, commands, the connection, the hold of devices."""
+
+from dataclasses import dataclass
+
+from gateway.edge.hold import StreamHold
+from gateway.node import limits
+from gateway.node.backbone import Backbone
+from gateway.node.basis import Basis
+from gateway.node.sessions import SessionCommands
+from gateway.stream.commands import CommandInlet
+from gateway.stream.publisher import Publisher
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """The way to the stream."""
+
+    publisher: Publisher
+    commands: CommandInlet
+    backbone: Backbone
+    hold: StreamHold
+
+
+def build_storage(basis: Basis) -> Storage:
+    settings, rng, fail = basis.settings, basis.rng, basis.ending.fail
+    commands = CommandInlet(SessionCommands(basis.fleet).deliver)
+    publisher = Publisher(
+        limits.publish_limits(settings),
+        node=basis.node,
+        observer=basis.metrics,
+        on_failure=fail,
+        rng=rng,
+    )
+    backbone = Backbone(
+        settings,
+        node=basis.node,
+        publisher=publisher,
+        metrics=basis.metrics,
+        hear=commands.on_up,
+        on_failure=fail,
+        rng=rng,
+    )
+    hold = StreamHold(basis.fleet, release_per_s=settings.session.release_per_s, rng=rng)
+    return Storage(publisher, commands, backbone, hold)
