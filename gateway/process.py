@@ -213,3 +213,26 @@ class OpsPort:
 
     async def stop(self) -> None:
         await self._listener.stop()
+
+
+async def serve(
+    assembly: Assembly, ending: Ending, *, on_started: Callable[[], None] = nothing
+) -> None:
+    """Run a process of these parts until SIGTERM, SIGINT or its end, then stop them.
+
+    Args:
+        assembly: the parts.
+        ending: when the process must end.
+        on_started: called once all parts have started.
+
+    Raises:
+        Exception: what kept a part from starting, or the first failure.
+    """
+    with signal_handlers(dict.fromkeys(STOP_SIGNALS, ending.ask)):
+        try:
+            if await ending.unless_asked(assembly.start(), "start"):
+                on_started()
+            await ending.wait()
+        finally:
+            await assembly.stop()
+    ending.raise_failure()

@@ -71,16 +71,16 @@ async def test_a_takeover_in_mid_flight_stores_each_message_once(ways_gateway):
 
 async def test_an_expired_credential_ends_its_session(tmp_path, way):
     async with running_gateway(tmp_path, way=way, credentials__leeway_ms=0) as gateway:
-        async with raw_device(gateway, token=token_for(gateway, "veh-1", lifetime_s=1)) as device:
+        async with raw_device(gateway, token=token_for(gateway, "veh-1", lifetime_s=2)) as device:
             code, reason = await device.closed()
     assert (code, reason["error"]) == (4401, "credential")
 
 
 async def test_a_fresh_credential_in_band_keeps_the_session(tmp_path):
     async with running_gateway(tmp_path, credentials__leeway_ms=0) as gateway:
-        short = token_for(gateway, "veh-1", lifetime_s=1)
+        short = token_for(gateway, "veh-1", lifetime_s=2)
         async with raw_device(gateway, token=short) as device:
-            await device.say({"credential": token_for(gateway, "veh-1", lifetime_s=2)})
+            await device.say({"credential": token_for(gateway, "veh-1", lifetime_s=3)})
             await device.say(message(1))
             await device.hear_ack(1)
             began = asyncio.get_running_loop().time()

@@ -22,7 +22,7 @@ async def post(gateway, page, document, **headers):
 
 
 async def test_a_drain_asked_for_twice_still_gives_everybody_a_slot(tmp_path):
-    async with running_gateway(tmp_path, drain__rate_per_s=20.0) as gateway:
+    async with running_gateway(tmp_path, drain__rate_per_s=2.0) as gateway:
         async with raw_device(gateway, "veh-1") as one, raw_device(gateway, "veh-2") as two:
             stopping = asyncio.create_task(_stopped(gateway))
             for _ in range(3):

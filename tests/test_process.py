@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from gateway.process import Assembly, Background, Ending, Part, nothing, signal_handlers
+from gateway.process import Assembly, Background, Ending, Part, nothing, serve, signal_handlers
 from support.waiting import eventually, within
 
 
@@ -118,3 +118,18 @@ async def test_signals_are_handled_within_the_context_only():
         os.kill(os.getpid(), signal.SIGUSR2)
         await within(came.wait())
     assert signal.getsignal(signal.SIGUSR2) == before
+
+
+@pytest.mark.parametrize("way", ["signal", "failure"])
+async def test_a_process_serves_until_it_must_end(way):
+    made, ending, started = Recorder(), Ending(), asyncio.Event()
+    serving = asyncio.create_task(serve(Assembly([made.part("a")]), ending, on_started=started.set))
+    await within(started.wait())
+    if way == "signal":
+        os.kill(os.getpid(), signal.SIGTERM)
+        await within(serving)
+    else:
+        ending.fail(ValueError("broken"))
+        with pytest.raises(ValueError, match="broken"):
+            await within(serving)
+    assert made.seen == ["a start", "a stop"]
