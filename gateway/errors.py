@@ -1,6 +1,7 @@
 """What can go wrong between the parts of the gateway, beside the errors of its rooms.
 
 GatewayError
+ +-- SettingsError            the settings cannot be used (`settings/errors.py`)
  +-- DataDirectoryError       the data directory cannot be used
       +-- DataDirectoryInUse  another process holds it
 """

@@ -119,7 +119,6 @@ _STILL_TOO_LARGE: Final = frozenset(
         "gateway/edge/device.py:DeviceContext",
         "gateway/edge/device.py:DeviceHandler",
         "gateway/edge/listener.py:Listener",
-        "gateway/settings.py",
         "gateway/stream/lane.py",
         "gateway/stream/lane.py:Lane",
         "gateway/stream/nats_link.py",

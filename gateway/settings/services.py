@@ -1,0 +1,162 @@
+"""Settings of what a process talks to: operators, NATS, streams, Redis, logs."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from gateway.settings.kinds import Bytes, Count, HostName, Milliseconds, Port, Section
+
+_OUR_SUBJECTS: Final = ("events", "deadletters", "commands", "presence", "state", "redrives")
+_RULE_SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]+(\.([A-Za-z0-9_-]+|\*))*(\.>)?")
+
+
+class Ops(Section):
+    """The listener of the operators."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9090
+    hosts: tuple[HostName, ...] = ()
+
+
+class Cluster(Section):
+    """Several nodes as one, over Redis; a node of its own without `redis_url`."""
+
+    redis_url: SecretStr | None = None
+    key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "tidegate"
+    heartbeat_ms: Annotated[int, Field(ge=50, le=60_000)] = 1_000
+    node_timeout_ms: Milliseconds = 5_000
+    lease_ms: Annotated[int, Field(ge=5, le=1_000)] = 100
+    assumed_nodes: Annotated[int, Field(ge=1, le=1_000)] = 3
+
+    @model_validator(mode="after")
+    def _beats_in_time(self) -> Self:
+        if self.node_timeout_ms < 2 * self.heartbeat_ms:
+            raise ValueError("node_timeout_ms is shorter than two heartbeats")
+        url = self.redis_url.get_secret_value() if self.redis_url is not None else "redis://"
+        if not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("redis_url must begin with redis://, rediss:// or unix://")
+        return self
+
+
+class Nats(Section):
+    """The NATS server: an embedded one without `urls`, else the operator's."""
+
+    urls: tuple[str, ...] = ()
+    user: str | None = None
+    password: SecretStr | None = None
+    token: SecretStr | None = None
+    credentials_file: Path | None = None
+    tls_ca_file: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    connect_timeout_ms: Milliseconds = 4_000
+    reconnect_wait_ms: Milliseconds = 100
+    reconnect_wait_max_ms: Milliseconds = 5_000
+    monitoring_url: str | None = None
+    data_dir: Path = Path(".tidegate")
+    embedded_port: Port = 0
+    embedded_rule_subjects: tuple[str, ...] = ("rules.>",)
+
+    @model_validator(mode="after")
+    def _one_way_to_sign_in(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password go together")
+        ways = [self.user, self.token, self.credentials_file]
+        if sum(way is not None for way in ways) > 1:
+            raise ValueError("user, token and credentials_file exclude each other")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file go together")
+        return self
+
+    @model_validator(mode="after")
+    def _urls_are_nats_urls(self) -> Self:
+        if not self.urls:
+            for name in ("user", "token", "credentials_file", "tls_ca_file", "monitoring_url"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is for the server of urls, and urls is empty")
+        for url in self.urls:
+            if not url.startswith(("nats://", "tls://")):
+                raise ValueError("urls must begin with nats:// or tls://")
+        return self
+
+    @model_validator(mode="after")
+    def _rule_subjects_are_not_ours(self) -> Self:
+        for subject in self.embedded_rule_subjects:
+            if not _RULE_SUBJECT.fullmatch(subject) or subject.split(".")[0] in _OUR_SUBJECTS:
+                raise ValueError(
+                    f"embedded_rule_subjects: {subject!r} must be tokens [A-Za-z0-9_-], `*` or a"
+                    f" last `>` joined by dots, and begin with none of {', '.join(_OUR_SUBJECTS)}"
+                )
+        return self
+
+
+class Retention(Section):
+    """What a stream keeps. 0 is no limit."""
+
+    max_age_s: Annotated[int, Field(ge=0)] = 604_800
+    max_bytes: Annotated[int, Field(ge=0)] = 0
+
+
+class Stream(Section):
+    """The streams EVENTS and DEADLETTERS."""
+
+    durability: Literal["fsync", "stream"] = "fsync"
+    replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    duplicate_window_s: Annotated[int, Field(ge=1, le=86_400)] = 120
+    deny_delete: bool = True
+    deny_purge: bool = True
+    events: Retention = Retention()
+    deadletters: Retention = Retention()
+
+    @model_validator(mode="after")
+    def _window_within_age(self) -> Self:
+        for name in ("events", "deadletters"):
+            age_s = getattr(self, name).max_age_s
+            if 0 < age_s < self.duplicate_window_s:
+                raise ValueError(f"{name}.max_age_s is shorter than duplicate_window_s")
+        return self
+
+
+class Publish(Section):
+    """Lanes, batches and repeats."""
+
+    # A stream takes 50 open atomic batches, and a lane may have two.
+    lanes: Annotated[int, Field(ge=1, le=24)] = 1
+    batch_messages: Annotated[int, Field(ge=1, le=10_000)] = 4_000
+    batch_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 2_097_152
+    linger_ms: Annotated[int, Field(ge=0, le=1_000)] = 0
+    pending_messages: Count = 100_000
+    pending_bytes: Bytes = 67_108_864
+    ack_timeout_ms: Milliseconds = 5_000
+    retry_ms: Milliseconds = 100
+    retry_max_ms: Milliseconds = 2_000
+    hold_after_ms: Milliseconds = 2_000
+
+
+class Drain(Section):
+    """Stopping."""
+
+    rate_per_s: Annotated[float, Field(gt=0, le=100_000)] = 200.0
+    linger_ms: Annotated[int, Field(ge=0, le=600_000)] = 2_000
+    flush_timeout_ms: Milliseconds = 30_000
+
+
+class Log(Section):
+    """Logs on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Events(Section):
+    """What becomes of events: schemas at the door."""
+
+    file: Path | None = None
+
+
+class Trace(Section):
+    """`traceparent` on stored messages."""
+
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
