@@ -23,6 +23,7 @@ from gateway.node.devices import build_devices
 from gateway.node.drain import NodeDrain, SlotsElsewhere
 from gateway.node.flow import HoldLoop, LoopLag, RateLoop
 from gateway.node.lifecycle import Lifecycle
+from gateway.node.observers import Observers
 from gateway.node.operators import build_operators
 from gateway.node.reload import Reload
 from gateway.node.sessions import FairTurns
@@ -230,7 +231,7 @@ class Gateway:
 
 
 def _basis(settings: Settings, wall: Callable[[], float]) -> Basis:
-    local = time.monotonic
+    local, metrics = time.monotonic, Metrics()
     return Basis(
         settings=settings,
         node=secrets.token_hex(4),
@@ -239,7 +240,8 @@ def _basis(settings: Settings, wall: Callable[[], float]) -> Basis:
             refusals_per_s=limits.refusals_per_s(settings),
             clock=local,
         ),
-        metrics=Metrics(),
+        metrics=metrics,
+        observers=Observers.of(metrics),
         ending=Ending(),
         rng=random.Random(),
         wall=wall,

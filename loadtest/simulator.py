@@ -22,7 +22,7 @@ from rich.table import Table
 from gateway.admission.calendar import CalendarSettings, SlotCalendar
 from gateway.admission.desk import AdmissionDesk, Admit, Claim, DeskSettings, Outcome
 from gateway.admission.gcra import Gcra
-from gateway.admission.observer import NullAdmissionObserver
+from gateway.admission.observer import AdmissionObserver
 from gateway.admission.ticket import TicketOffice
 from loadtest.devices.policies import Policy, make_policy
 
@@ -151,7 +151,7 @@ class Simulator:
                 DeskSettings(burst=plan.burst),
                 calendar=self._calendar,
                 office=office,
-                observer=NullAdmissionObserver(),
+                observer=AdmissionObserver(),
                 rng=self._rng,
                 now=_EPOCH_S,
             )

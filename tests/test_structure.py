@@ -129,8 +129,6 @@ _STILL_TOO_LARGE: Final = frozenset(
         "gateway/stream/publisher.py:Publisher",
         "gateway/stream/reader.py",
         "gateway/stream/reader.py:StreamReader",
-        "gateway/telemetry/metrics.py:Metrics",
-        "gateway/telemetry/metrics.py:Metrics.__init__",
         "loadtest/admission.py",
         "loadtest/admission.py:section_cluster",
         "loadtest/admission.py:section_storm",

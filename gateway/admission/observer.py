@@ -1,10 +1,8 @@
 """Hooks for whoever watches admission (metrics). Times in seconds; labels from fixed sets."""
 
-from typing import Protocol
 
-
-class AdmissionObserver(Protocol):
-    """Called while a knock is decided; must return at once."""
+class AdmissionObserver:
+    """Does nothing: override what you count. Called while a knock is decided; return at once."""
 
     def parked(self, rank: str) -> None:
         """A knock waits in the handshake: `rank` is priority, ticket or walk_in."""
@@ -35,37 +33,3 @@ class AdmissionObserver(Protocol):
 
     def over_meter(self) -> None:
         """A promise was kept although the meter had no credit."""
-
-
-class NullAdmissionObserver:
-    """Watches nothing; for tests and the simulator."""
-
-    def parked(self, rank: str) -> None:
-        pass
-
-    def ticket_issued(self, lead_s: float) -> None:
-        pass
-
-    def ticket_honoured(self, lateness_s: float) -> None:
-        pass
-
-    def ticket_early(self, early_s: float) -> None:
-        pass
-
-    def ticket_late(self, lateness_s: float) -> None:
-        pass
-
-    def ticket_invalid(self, reason: str) -> None:
-        pass
-
-    def ticket_replayed(self) -> None:
-        pass
-
-    def slot_given_back(self) -> None:
-        pass
-
-    def past_horizon(self) -> None:
-        pass
-
-    def over_meter(self) -> None:
-        pass

@@ -1,10 +1,8 @@
 """Hooks for whoever watches the edge (metrics). Labels are from fixed sets, never from devices."""
 
-from typing import Protocol
 
-
-class EdgeObserver(Protocol):
-    """Called from the event loop; must return at once."""
+class EdgeObserver:
+    """Does nothing: override what you count. Called from the event loop; must return at once."""
 
     def accepted(self) -> None:
         """A TCP connection was accepted."""
@@ -35,37 +33,3 @@ class EdgeObserver(Protocol):
 
     def commanded(self, outcome: str) -> None:
         """A command was sent, or answered: sent, ok, failed, unknown."""
-
-
-class NullObserver:
-    """Watches nothing; for tests and tools."""
-
-    def accepted(self) -> None:
-        pass
-
-    def refused(self, error: str, reason: str) -> None:
-        pass
-
-    def opened(self) -> None:
-        pass
-
-    def closed(self, cause: str, seconds: float) -> None:
-        pass
-
-    def received(self, messages: int, size: int) -> None:
-        pass
-
-    def acknowledged(self) -> None:
-        pass
-
-    def slowed(self) -> None:
-        pass
-
-    def answer_lost(self) -> None:
-        pass
-
-    def accept_failed(self) -> None:
-        pass
-
-    def commanded(self, outcome: str) -> None:
-        pass

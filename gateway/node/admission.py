@@ -81,7 +81,7 @@ def build_admission(basis: Basis) -> Admission:
         limits.desk_settings(settings),
         calendar=membership.calendar,
         office=office,
-        observer=basis.metrics,
+        observer=basis.observers.admission,
         rng=basis.rng,
         now=now,
     )

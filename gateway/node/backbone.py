@@ -23,6 +23,7 @@ from gateway.stream.durability import Durability, probe_durability
 from gateway.stream.nats_client import LinkClient, describe
 from gateway.stream.nats_link import NatsLink
 from gateway.stream.nats_server import EmbeddedServer
+from gateway.stream.observer import StreamObserver
 from gateway.stream.provision import (
     check_payload,
     choose_strategy,
@@ -58,6 +59,7 @@ class Backbone:
         node: str,
         publisher: Publisher,
         metrics: Metrics,
+        observer: StreamObserver,
         hear: Callable[[LinkClient], Awaitable[None]],
         on_failure: Callable[[BaseException], None],
         rng: random.Random,
@@ -67,7 +69,8 @@ class Backbone:
             settings: all of them; `nats` and `stream` are read.
             node: this process, in the name of its connection.
             publisher: publishes over the connection made here.
-            metrics: where gauges are registered and events counted.
+            metrics: where gauges are registered.
+            observer: counts reconnections and restarts.
             hear: subscribes on a fresh connection to what is not the publisher's.
             on_failure: hears why nothing will ever be stored: no server, one that takes too little,
                 streams that differ from the settings, settings that cannot be used.
@@ -75,7 +78,7 @@ class Backbone:
         """
         self._settings = settings
         self._publisher = publisher
-        self._metrics = metrics
+        self._observer = observer
         self._hear = hear
         self._rng = rng
         self._store = StoreWatch()
@@ -94,13 +97,13 @@ class Backbone:
             None
             if settings.nats.urls
             else embedded_server(
-                settings, rng=rng, on_restart=metrics.server_restarted, on_failure=on_failure
+                settings, rng=rng, on_restart=observer.server_restarted, on_failure=on_failure
             )
         )
         """The embedded server; None over an operator's."""
         self._link: NatsLink | None = None
         self._name = f"tidegate-{node}"
-        self._register_gauges()
+        self._register_gauges(metrics)
 
     @property
     def client(self) -> LinkClient | None:
@@ -271,7 +274,7 @@ class Backbone:
         await self._publisher.on_up(client)
         await self._hear(client)
         await self._check_rights(client)
-        self._metrics.reconnected()
+        self._observer.reconnected()
 
     def _on_down(self) -> None:
         self._denials = Denials()
@@ -324,8 +327,8 @@ class Backbone:
             _log.info("stream_is_back", streams=self._missing_streams)
         self._missing_streams = missing
 
-    def _register_gauges(self) -> None:
-        gauge = self._metrics.gauge
+    def _register_gauges(self, metrics: Metrics) -> None:
+        gauge = metrics.gauge
         gauge(
             "tidegate_durability_fsync",
             "1 if an acknowledgement is known to mean synced to disk.",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.edge.device import DeviceHandler
 from gateway.edge.fleet import Fleet
+from gateway.node.observers import Observers
 from gateway.process import Ending
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -21,6 +22,8 @@ class Basis:
     fleet: Fleet[DeviceHandler]
     """The sessions of this node."""
     metrics: Metrics
+    observers: Observers
+    """Count what the rooms do, into `metrics`."""
     ending: Ending
     """Hears of parts that fail for good."""
     rng: random.Random

@@ -43,7 +43,7 @@ class DevicePort:
         knocks = KnockContext(
             door=gate,
             wheel=self._wheel,
-            observer=basis.metrics,
+            observer=basis.observers.edge,
             loop=loop,
             head_bytes_max=bounds.head_bytes_max,
             head_timeout_s=bounds.head_timeout_s,
@@ -57,7 +57,7 @@ class DevicePort:
             tls=transport.context,
             tls_handshake_timeout_s=basis.settings.tls.handshake_timeout_ms / 1000,
             anteroom=anteroom,
-            observer=basis.metrics,
+            observer=basis.observers.edge,
             knock=knocks.knock,
         )
         self.port = server.port
@@ -94,7 +94,7 @@ def _connection_context(
     return ConnectionContext(
         limits=limits.connection_limits(settings),
         wheel=wheel,
-        observer=basis.metrics,
+        observer=basis.observers.edge,
         rng=basis.rng,
         loop=loop,
         partings=partings(loop, settings.server.accept_slice_us / 1e6),

@@ -38,16 +38,16 @@ class Devices:
 
 
 def build_devices(basis: Basis, storage: Storage, admission: Admission) -> Devices:
-    settings, metrics = basis.settings, basis.metrics
+    settings = basis.settings
     keys = CredentialKeys(
         settings.credentials, data_dir=settings.nats.data_dir, wall=basis.wall, rng=basis.rng
     )
-    schemas = schemas_of(settings.events.file, metrics.off_schema)
+    schemas = schemas_of(settings.events.file, basis.observers.stream.off_schema)
     session = settings.session
     pool = CreditPool(maximum=session.credit_max, budget_bytes=session.credit_budget_bytes)
     fairness = FairShare()
     room = find_room(settings.server)
-    anteroom = Anteroom(places=room.anonymous, observer=metrics)
+    anteroom = Anteroom(places=room.anonymous, observer=basis.observers.edge)
     context = _device_context(basis, storage, admission, keys, schemas, pool, fairness)
     gate = build_gate(basis, admission, context, anteroom=anteroom, connections_max=room.devices)
     transport = transport_of(settings.tls)
@@ -72,7 +72,7 @@ def _device_context(
         fleet=basis.fleet,
         open_outlet=SessionOutlets(publisher, sample, schemas.marking).open,
         on_result=storage.commands.on_result,
-        observer=basis.metrics,
+        observer=basis.observers.edge,
         rng=basis.rng,
         loop=asyncio.get_running_loop(),
         hello_timeout_s=settings.limits.hello_timeout_ms / 1000,
@@ -92,6 +92,6 @@ def _device_context(
             publisher.stored,
             credit_max=settings.session.credit_max,
             clock=time.perf_counter,
-            on_lookup=basis.metrics.looked_up,
+            on_lookup=basis.observers.stream.looked_up,
         ),
     )

@@ -27,7 +27,7 @@ def build_storage(basis: Basis) -> Storage:
     publisher = Publisher(
         limits.publish_limits(settings),
         node=basis.node,
-        observer=basis.metrics,
+        observer=basis.observers.stream,
         on_failure=fail,
         rng=rng,
     )
@@ -36,6 +36,7 @@ def build_storage(basis: Basis) -> Storage:
         node=basis.node,
         publisher=publisher,
         metrics=basis.metrics,
+        observer=basis.observers.stream,
         hear=commands.on_up,
         on_failure=fail,
         rng=rng,

@@ -1,10 +1,11 @@
 """Hooks for whoever watches this room (metrics). The room calls them; it knows no library."""
 
-from typing import Protocol
 
+class StreamObserver:
+    """Does nothing: override what you count.
 
-class StreamObserver(Protocol):
-    """Called from the event loop, at most a few times a batch. Times in seconds."""
+    Called from the event loop, at most a few times a batch. Times in seconds.
+    """
 
     def batch_settled(self, kind: str, messages: int, duplicates: int, seconds: float) -> None:
         """A batch was answered: `kind` is one of lane.Kind."""
@@ -21,21 +22,5 @@ class StreamObserver(Protocol):
     def reconnected(self) -> None:
         """The connection to NATS came back."""
 
-
-class NullObserver:
-    """Watches nothing; for tests and tools."""
-
-    def batch_settled(self, kind: str, messages: int, duplicates: int, seconds: float) -> None:
-        pass
-
-    def batch_retried(self, reason: str, messages: int) -> None:
-        pass
-
-    def dead_lettered(self, error: str) -> None:
-        pass
-
-    def server_restarted(self) -> None:
-        pass
-
-    def reconnected(self) -> None:
-        pass
+    def looked_up(self) -> None:
+        """The place of a device was looked up in the stream."""

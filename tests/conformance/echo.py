@@ -19,7 +19,7 @@ from gateway.edge.anteroom import Anteroom
 from gateway.edge.connection import WebSocketConnection
 from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
 from gateway.edge.listener import Listener
-from gateway.edge.observer import NullObserver
+from gateway.edge.observer import EdgeObserver
 from gateway.edge.side_traffic import SideBudget
 from gateway.edge.wheel import TimingWheel
 
@@ -79,7 +79,7 @@ async def serve(port):
             side=SideBudget(frames_per_s=1e9, bytes_per_s=1e12),
         ),
         wheel=TimingWheel(loop),
-        observer=NullObserver(),
+        observer=EdgeObserver(),
         rng=random.Random(1),
         loop=loop,
         partings=partings(loop, 0.001),

@@ -1,7 +1,7 @@
 """Room for those who have not said who they are."""
 
 from gateway.edge.anteroom import Anteroom
-from gateway.edge.observer import NullObserver
+from gateway.edge.observer import EdgeObserver
 
 
 class Guest:
@@ -12,7 +12,7 @@ class Guest:
         self.cause = cause
 
 
-class Recording(NullObserver):
+class Recording(EdgeObserver):
     def __init__(self):
         self.refusals = []
 
@@ -32,7 +32,7 @@ def test_the_first_goes_when_there_is_no_room():
 
 
 def test_whoever_left_is_not_dropped():
-    room = Anteroom(places=2, observer=NullObserver())
+    room = Anteroom(places=2, observer=EdgeObserver())
     first, second, third = (Guest() for _ in range(3))
     room.enter(first)
     room.enter(second)

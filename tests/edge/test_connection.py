@@ -17,7 +17,7 @@ from gateway.edge.connection import WebSocketConnection
 from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
 from gateway.edge.errors import Refusal
 from gateway.edge.listener import Listener
-from gateway.edge.observer import NullObserver
+from gateway.edge.observer import EdgeObserver
 from gateway.edge.wheel import TimingWheel
 from support.waiting import eventually, within
 
@@ -53,7 +53,7 @@ class Echo:
         self.rig.causes.append(cause)
 
 
-class Recording(NullObserver):
+class Recording(EdgeObserver):
     def __init__(self):
         self.refusals = []
 

@@ -12,7 +12,7 @@ from gateway.admission.revocation import Revocation, RevocationList
 from gateway.edge.connection import PAUSED_BY_RESUME
 from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.fleet import Fleet
-from gateway.edge.observer import NullObserver
+from gateway.edge.observer import EdgeObserver
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
 from gateway.session.machine import SessionLimits
@@ -107,7 +107,7 @@ class Rig:
             fleet=self.fleet,
             open_outlet=self.open_outlet,
             on_result=lambda *_: True,
-            observer=NullObserver(),
+            observer=EdgeObserver(),
             rng=random.Random(1),
             loop=asyncio.get_running_loop(),
             hello_timeout_s=10,

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from gateway.edge.anteroom import Anteroom
 from gateway.edge.listener import Listener
-from gateway.edge.observer import NullObserver
+from gateway.edge.observer import EdgeObserver
 from support.waiting import eventually
 
 
@@ -21,8 +21,8 @@ async def test_a_protocol_that_cannot_be_made_is_logged():
         backlog=4,
         tls=lambda: None,
         tls_handshake_timeout_s=5.0,
-        anteroom=Anteroom(places=4, observer=NullObserver()),
-        observer=NullObserver(),
+        anteroom=Anteroom(places=4, observer=EdgeObserver()),
+        observer=EdgeObserver(),
     )
     port = await listener.start("127.0.0.1", 0)
     with capture_logs() as logs:

@@ -10,7 +10,7 @@ from gateway.stream.encoding import SourceHeaders
 from gateway.stream.lane import Pending, Strategy
 from gateway.stream.nats_client import NatsAddress
 from gateway.stream.nats_link import NatsLink
-from gateway.stream.observer import NullObserver
+from gateway.stream.observer import StreamObserver
 from gateway.stream.provision import StreamSettings, provision, server_version, stream_configs
 from gateway.stream.publisher import Publisher, PublishLimits
 from support.servers import nats_server
@@ -36,7 +36,7 @@ class Owner:
         self.rejects.append((seq, error))
 
 
-class Counting(NullObserver):
+class Counting(StreamObserver):
     def __init__(self):
         self.duplicates = 0
         self.retries = []

@@ -5,7 +5,7 @@ import random
 
 from gateway.edge.connection import WebSocketConnection
 from gateway.edge.context import ConnectionContext, ConnectionLimits
-from gateway.edge.observer import NullObserver
+from gateway.edge.observer import EdgeObserver
 from gateway.edge.side_traffic import SideBudget
 
 HANDSHAKE = (
@@ -114,7 +114,7 @@ class Line:
                 **limits,
             ),
             wheel=self.wheel,
-            observer=NullObserver(),
+            observer=EdgeObserver(),
             rng=random.Random(1),
             loop=self.loop,
             partings=None,

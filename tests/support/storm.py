@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 
 from gateway.admission.calendar import CalendarSettings, SlotCalendar
 from gateway.admission.desk import AdmissionDesk, Admit, Claim, DeskSettings, Refuse
-from gateway.admission.observer import NullAdmissionObserver
+from gateway.admission.observer import AdmissionObserver
 from gateway.admission.ticket import TicketOffice, device_hash
 
 SECRET = b"s" * 32
 
 
-class Counting(NullAdmissionObserver):
+class Counting(AdmissionObserver):
     def __init__(self):
         self.counts = {}
 
     def __getattribute__(self, name):
-        if name.startswith("_") or name == "counts" or not hasattr(NullAdmissionObserver, name):
+        if name.startswith("_") or name == "counts" or not hasattr(AdmissionObserver, name):
             return super().__getattribute__(name)
 
         def count(*_args):
