@@ -60,18 +60,18 @@ async def test_it_stops_whichever_await_of_its_drain_nats_dies_at(tmp_path):
         async with running_gateway(tmp_path, **settings) as gateway:
 
             def die(gateway=gateway, died=died):
-                gateway.storage.backbone.server._fork = never
-                died.append(os.kill(gateway.storage.backbone.server.pid, signal.SIGKILL))
+                gateway.storage.backbone.server.server._fork = never
+                died.append(os.kill(gateway.storage.backbone.server.server.pid, signal.SIGKILL))
 
             async def never():
                 await asyncio.Event().wait()
 
             gateway.lifecycle.draining.run = hooked(gateway.lifecycle.draining.run, at, die)
             async with raw_device(gateway, outbox=f"box{at}") as device:
-                os.kill(gateway.storage.backbone.server.pid, signal.SIGSTOP)
+                os.kill(gateway.storage.backbone.server.server.pid, signal.SIGSTOP)
                 await device.say([message(seq) for seq in range(1, 31)])
                 await eventually(lambda g=gateway: g.status()["pending"]["messages"] == 30)
-                os.kill(gateway.storage.backbone.server.pid, signal.SIGCONT)
+                os.kill(gateway.storage.backbone.server.server.pid, signal.SIGCONT)
                 await within(gateway.stop())
         reached = bool(died)
         assert left_behind(tmp_path) == []

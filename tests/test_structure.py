@@ -105,7 +105,6 @@ _STILL_TOO_LARGE: Final = frozenset(
         "clients/python/tidegate/outbox.py",
         "gateway/admission/desk.py",
         "gateway/admission/desk.py:AdmissionDesk",
-        "gateway/node/backbone.py:Backbone",
         "gateway/cluster/leased_calendar.py:LeasedCalendar",
         "gateway/cluster/nodes.py:NodeRegistry",
         "gateway/cluster/shared_calendar.py:SharedCalendar._lease",

@@ -45,9 +45,9 @@ class Announcements:
             node=self._node,
             port=self._devices.port,
             ops_port=self._ops.port,
-            nats_server=self._backbone.version,
+            nats_server=self._backbone.facts.version,
             strategy=self._publisher.strategy.value,
-            durability=self._backbone.durability,
+            durability=self._backbone.facts.durability,
         )
 
     def stopped(self) -> None:

@@ -22,24 +22,15 @@ class Storage:
 
 
 def build_storage(basis: Basis) -> Storage:
-    settings, rng, fail = basis.settings, basis.rng, basis.ending.fail
+    settings, rng = basis.settings, basis.rng
     commands = CommandInlet(SessionCommands(basis.fleet).deliver)
     publisher = Publisher(
         limits.publish_limits(settings),
         node=basis.node,
         observer=basis.observers.stream,
-        on_failure=fail,
+        on_failure=basis.ending.fail,
         rng=rng,
     )
-    backbone = Backbone(
-        settings,
-        node=basis.node,
-        publisher=publisher,
-        metrics=basis.metrics,
-        observer=basis.observers.stream,
-        hear=commands.on_up,
-        on_failure=fail,
-        rng=rng,
-    )
+    backbone = Backbone(basis, publisher=publisher, hear=commands.on_up)
     hold = StreamHold(basis.fleet, release_per_s=settings.session.release_per_s, rng=rng)
     return Storage(publisher, commands, backbone, hold)
