@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import nats.errors
 import nkeys
+import orjson
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
@@ -84,8 +84,8 @@ def _of_files(settings: Settings, now: dt.datetime) -> Iterator[str]:
 
 def _check_jwks(path: Path, algorithms: tuple[str, ...]) -> None:
     try:
-        KeySet.from_jwks(msgspec.json.decode(path.read_bytes()), algorithms)
-    except (msgspec.DecodeError, RecursionError) as exc:
+        KeySet.from_jwks(orjson.loads(path.read_bytes()), algorithms)
+    except orjson.JSONDecodeError as exc:
         raise _Unusable(f"no JSON: {exc}") from None
     except KeySetError as exc:
         raise _Unusable(str(exc)) from None

@@ -4,7 +4,6 @@ Random, made on first use, readable by its owner only, kept in the data director
 signs with it; the gateway says at start that it believes it.
 """
 
-import json
 import secrets
 import time
 from base64 import urlsafe_b64encode
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import jwt
+import orjson
 
 from gateway import durable_file
 
@@ -29,7 +29,7 @@ def ensure_key(data_dir: Path) -> Path:
     if not path.exists():
         secret = urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
         key = {"kty": "oct", "kid": KEY_ID, "alg": ALGORITHM, "use": "sig", "k": secret}
-        durable_file.create(path, json.dumps({"keys": [key]}))
+        durable_file.create(path, orjson.dumps({"keys": [key]}).decode())
     return path
 
 
@@ -42,7 +42,7 @@ def mint(data_dir: Path, device: str, *, lifetime_s: int, claims: dict[str, Any]
         lifetime_s: seconds until it expires.
         claims: further claims (tenant, group, class, aud, iss).
     """
-    jwks = json.loads(ensure_key(data_dir).read_text())
+    jwks = orjson.loads(ensure_key(data_dir).read_bytes())
     now = int(time.time())
     payload = {
         "sub": device,

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
+import orjson
 
 ANSWER_S: Final = 4.0
 _POLL_S: Final = 0.5
@@ -37,7 +38,7 @@ async def ask(url: str, document: dict[str, Any] | None = None) -> dict[str, Any
             ) as response,
         ):
             status = response.status
-            answer = await response.json()
+            answer = await response.json(loads=orjson.loads)
     except TimeoutError:
         raise OperateError(f"{url}: no answer in {ANSWER_S:g} s") from None
     except aiohttp.ContentTypeError:

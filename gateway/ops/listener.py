@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-import msgspec
+import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -33,6 +33,7 @@ HEADER_BYTES_MAX: Final = 4_096
 _KEEPALIVE_S: Final = 75.0
 """Longer than the usual interval of a scrape, so that a connection is kept for the next."""
 _LINGER_S: Final = 1.0
+_JSON_OPTIONS: Final = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 _ANY_HOST: Final = frozenset({"/metrics", "/healthz", "/readyz"})
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -177,8 +178,8 @@ def _error(status: int, error: str, detail: str) -> web.Response:
 
 
 def json_page(document: dict[str, Any], status: int = HTTPStatus.OK) -> web.Response:
-    """A page of JSON, indented for who reads it in a terminal."""
-    body = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    """A page of JSON, indented for people that read it in a terminal. NaN is `null`."""
+    body = orjson.dumps(document, option=_JSON_OPTIONS)
     return web.Response(body=body, status=status, content_type="application/json")
 
 

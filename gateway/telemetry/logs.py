@@ -74,7 +74,8 @@ def configure_logs(level: str, form: Format, *, secrets: Iterable[str] = ()) -> 
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
         if console
-        # JSON escapes control characters, so no device can forge a line of log.
+        # The standard library escapes all but ASCII, so no device can forge a line of log, nor
+        # send a terminal a control character (orjson leaves U+0080 to U+009F as they are).
         else structlog.processors.JSONRenderer()
     )
     structlog.configure(

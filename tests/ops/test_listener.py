@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import enum
 import json
+import math
 
 import pytest
 
 from gateway.ops.errors import OpsListenError
 from gateway.ops.gateway_orders import GatewayOrders
-from gateway.ops.listener import BODY_BYTES_MAX, OpsListener, Pages
+from gateway.ops.listener import BODY_BYTES_MAX, OpsListener, Pages, json_page
 from tidegate.wire.grammar import is_token
 
 FAR = 4_000_000_000
@@ -28,6 +30,10 @@ class Revocations:
 
     def in_force(self):
         return list(self.entries.items())
+
+
+class Kind(enum.StrEnum):
+    A = "a"
 
 
 class Port:
@@ -184,3 +190,22 @@ async def test_connections_that_say_nothing_do_not_keep_operators_out(ops):
 async def test_an_address_in_use_is_said(ops):
     with pytest.raises(OpsListenError, match=f"cannot listen on 127.0.0.1 port {ops.port}: "):
         await Port().listener.start("127.0.0.1", ops.port)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (math.nan, None),
+        ({7: "an integer as a key"}, {"7": "an integer as a key"}),
+        (2**64 - 1, 2**64 - 1),
+        ("é\u2028\x1b", "é\u2028\x1b"),
+        (("a", "tuple"), ["a", "tuple"]),
+        (Kind.A, "a"),
+        ([], []),
+    ],
+)
+def test_a_page_shows_whatever_its_process_tells(value, shown):
+    page = json_page({"shown": value})
+    assert json.loads(page.body) == {"shown": shown}
+    assert page.body.startswith(b'{\n  "shown": ')
+    assert page.body.endswith(b"\n}\n")

@@ -72,9 +72,11 @@ def test_an_exception_of_a_library_is_hidden_as_well(capsys, form):
 
 def test_a_device_cannot_forge_a_line(capsys):
     configure_logs("info", "json")
-    structlog.get_logger("x").info("event", device='a"\n{"event":"forged"}\r\x1b[31m')
+    structlog.get_logger("x").info("event", device='a"\n{"event":"forged"}\r\x1b[31m\x9b31m')
     logging.getLogger("library").warning("from a library\nwith a second line")
-    lines = capsys.readouterr().err.splitlines()
+    said = capsys.readouterr().err
+    assert said.isascii()
+    lines = said.splitlines()
     assert [json.loads(line)["event"] for line in lines] == [
         "event",
         "from a library\nwith a second line",
