@@ -18,8 +18,8 @@ COMMANDS: Final = {
     "revoke": "gateway.commands.operators",
     "provision": "gateway.commands.streams",
     "check-config": "gateway.commands.config",
-    "sink": "gateway.event_commands",
-    "schema": "gateway.event_commands",
+    "sink": "gateway.commands.sinks",
+    "schema": "gateway.commands.schemas",
 }
 """Of each command, the module whose `app` has it."""
 

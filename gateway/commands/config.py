@@ -4,9 +4,9 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway import checks, foreground
+from gateway.commands import checks, foreground
+from gateway.commands.terminal import Config, configure_command_logs, fail, settings_of
 from gateway.telemetry.hiding import hide
-from gateway.terminal import Config, configure_command_logs, fail, settings_of
 
 app: Final = typer.Typer()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from gateway import development
-from gateway.terminal import DataDir, fail, settings_of
+from gateway.commands.terminal import DataDir, fail, settings_of
 from tidegate import __main__ as client
 from tidegate.__main__ import CREDENTIAL_VARIABLE
 from tidegate.wire.grammar import is_token

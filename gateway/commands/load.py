@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.terminal import fail, say
+from gateway.commands.terminal import fail, say
 
 app: Final = typer.Typer()
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
-from gateway import foreground, operate
-from gateway.terminal import fail
+from gateway.commands import foreground, operate
+from gateway.commands.terminal import fail
 
 _OPS_URL: Final = "http://127.0.0.1:9090"
 _T = TypeVar("_T")
@@ -55,12 +55,7 @@ def revoke(
     if list_:
         if undo or device is not None or jti is not None:
             fail("--list shows all that is revoked; it takes nothing but --ops-url")
-        answer = _operate(operate.ask(f"{url}/revocations"))
-        for entry in answer["revocations"]:
-            until = datetime.fromtimestamp(entry.pop("until"), UTC)
-            typer.echo(json.dumps(entry | {"until": until.isoformat(timespec="seconds")}))
-        if answer["total"] > len(answer["revocations"]):
-            typer.echo(f"tidegate: {answer['total']} in all; the first are shown", err=True)
+        _show_revocations(url)
         return
     if (device is None) == (jti is None):
         fail("give --device or --jti")
@@ -74,6 +69,16 @@ def revoke(
     until_s = time.time() + hours * 3600
     answer = _operate(operate.ask(f"{url}/revoke", wanted | {"until": until_s}))
     typer.echo(f"revoked on {_REACH[answer['revoked']]} for {hours:g} h")
+
+
+def _show_revocations(url: str) -> None:
+    """One JSON line each, ASCII only: a terminal gets no control character out of a name."""
+    answer = _operate(operate.ask(f"{url}/revocations"))
+    for entry in answer["revocations"]:
+        until = datetime.fromtimestamp(entry.pop("until"), UTC)
+        typer.echo(json.dumps(entry | {"until": until.isoformat(timespec="seconds")}))
+    if answer["total"] > len(answer["revocations"]):
+        typer.echo(f"tidegate: {answer['total']} in all; the first are shown", err=True)
 
 
 def _operate(work: Coroutine[Any, Any, _T]) -> _T:

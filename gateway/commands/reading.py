@@ -7,10 +7,8 @@ from typing import Annotated, Final
 import nats.errors
 import typer
 
-from gateway import following, foreground
-from gateway.stream.errors import StreamError
-from gateway.stream.replay import ReplayFilter
-from gateway.terminal import (
+from gateway.commands import following, foreground
+from gateway.commands.terminal import (
     Config,
     DataDir,
     configure_command_logs,
@@ -19,6 +17,8 @@ from gateway.terminal import (
     say,
     settings_of,
 )
+from gateway.stream.errors import StreamError
+from gateway.stream.replay import ReplayFilter
 from tidegate.wire.grammar import is_message_type, is_token
 
 app: Final = typer.Typer()

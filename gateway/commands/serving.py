@@ -13,6 +13,7 @@ import uvloop
 from gateway.admission.errors import AdmissionError
 from gateway.app import Gateway
 from gateway.cluster.errors import ClusterError
+from gateway.commands.terminal import Config, DataDir, fail, settings_of
 from gateway.edge.errors import EdgeError
 from gateway.errors import GatewayError
 from gateway.events.errors import EventsError
@@ -20,7 +21,6 @@ from gateway.ops.errors import OpsError
 from gateway.settings import SettingsError, secrets_of
 from gateway.stream.errors import StreamError
 from gateway.telemetry.logs import configure_logs
-from gateway.terminal import Config, DataDir, fail, settings_of
 
 app: Final = typer.Typer()
 

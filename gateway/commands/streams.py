@@ -5,11 +5,11 @@ from typing import Annotated, Final
 import nats.errors
 import typer
 
-from gateway import foreground
+from gateway.commands import foreground
+from gateway.commands.terminal import Config, DataDir, fail, settings_of
 from gateway.errors import GatewayError
 from gateway.stream.errors import StreamError
 from gateway.streams import provision_streams
-from gateway.terminal import Config, DataDir, fail, settings_of
 
 app: Final = typer.Typer()
 

@@ -10,7 +10,7 @@ from support.children import spawned
 
 SCRIPT = """
 import asyncio, sys, time
-from gateway import foreground
+from gateway.commands import foreground
 
 async def waits():
     print("ready", flush=True)
@@ -53,7 +53,7 @@ def test_one_signal_ends_it(work, number):
 
 def test_its_result_and_its_error_are_the_works():
     script = """
-from gateway import foreground
+from gateway.commands import foreground
 async def three(): return 3
 async def broken(): raise KeyError("x")
 assert foreground.run(three()) == 3

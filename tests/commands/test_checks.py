@@ -9,7 +9,8 @@ import nkeys
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from gateway import checks, development
+from gateway import development
+from gateway.commands import checks
 from gateway.settings import load_settings
 from loadtest.servers.certificates import make_certificate
 from support.servers import free_port, mute_server, redis_server
