@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib.metadata import version as package_version
 
 from gateway.admission.budget import VerificationBudget
-from gateway.admission.controller import RateController
+from gateway.admission.controller import CEILING, SIGNALS, RateController
 from gateway.admission.credential import CredentialVerifier
 from gateway.admission.desk import AdmissionDesk
 from gateway.edge.device import DeviceHandler
@@ -124,7 +124,7 @@ def register_admission(
         "tidegate_admission_limited_by",
         "1 for what holds R down.",
         "signal",
-        ("ceiling", "puback_p99", "publish_backlog", "loop_lag"),
+        (CEILING, *SIGNALS),
         lambda: controller.limited_by,
     )
     gauge(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.admission.controller import SIGNALS
 from gateway.admission.desk import DeskSettings
 from gateway.edge.context import ConnectionLimits
 from gateway.node import limits
@@ -35,6 +36,10 @@ def test_milliseconds_become_seconds():
     assert limits.publish_limits(made).ack_timeout_s == 1.5
     assert limits.connection_limits(made).keepalive_interval_s == 45.0
     assert limits.controller_settings(DEFAULTS).marks["puback_p99"].high == 2.0
+
+
+def test_each_signal_of_the_controller_has_its_marks():
+    assert tuple(limits.controller_settings(DEFAULTS).marks) == SIGNALS
 
 
 def test_the_share_of_the_backlog_stays_a_share():
