@@ -21,7 +21,7 @@ COMMANDS: Final = {
     "sink": "gateway.commands.sinks",
     "schema": "gateway.commands.schemas",
 }
-"""Of each command, the module whose `app` has it."""
+"""Each command, and the module whose `app` has it."""
 
 
 class _Commands(TyperGroup):

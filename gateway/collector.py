@@ -1,18 +1,18 @@
-"""The cyclic collector, kept from stalling ten thousand connections, and from hoarding garbage.
+"""Keeps Python's cyclic collector from stalling the event loop, and garbage from piling up.
 
-CPython's collector visits what was made since its last pass, and now and then everything that lives
-(`gc`, "generations"). With a whole fleet connected, a pass over everything stalls the event loop
+CPython's collector visits the objects made since its last pass and, now and then, all objects
+(`gc`, "generations"). With a whole fleet connected, a pass over all objects stalls the event loop
 for about 0.1 s. So:
 
-- What the process starts with (modules, mostly) is set aside once and never visited (`gc.freeze`).
-- Passes over the young are small, about a millisecond. What survives one is not visited again ...
-- ... until memory has grown by more than what is connected explains. Then there may be garbage, and
-  a pass over everything made since the start finds it. This bounds what can be hoarded to a quarter
-  of what lives and a fixed amount, whatever the code does.
-- A pass over everything that costs next to nothing, because little lives, is made each minute.
+- The objects of the start (modules, mostly) are set aside once and never visited (`gc.freeze`).
+- A pass over young objects is small, about a millisecond. An object that survives one is not
+  visited again, until memory has grown by more than the connections explain.
+- Then there may be garbage, and a pass over all objects made since the start finds it. So garbage
+  can never exceed a quarter of the live memory plus a fixed amount.
+- While there are few objects, a pass over all of them is cheap, and one is made each minute.
 
-Connections leave no cycles (`tests/test_leftovers.py`), so a busy node is not expected to need the
-third kind. It is logged when it happens.
+Connections leave no cycles (`tests/test_leftovers.py`), so a busy node should not need a pass that
+memory has caused. Such a pass is logged.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ import structlog
 _log = structlog.get_logger(__name__)
 
 _YOUNG: Final = 2_000
-"""Objects made beyond those gone, before a pass over the young: about a millisecond's worth."""
+"""Objects made, less those freed, before a pass over young objects: about a millisecond."""
 _NEVER: Final = 2**31 - 1
 _GROWTH: Final = 0.25
-"""Memory may grow by this share of what lived after the last pass over everything."""
+"""Memory may grow by this share of what was left after the last pass over all objects."""
 _LOOK_EVERY_S: Final = 1.0
 _CHEAP_S: Final = 0.01
 _EACH_S: Final = 20e-6
-"""What a connection adds to a pass over everything, about."""
+"""About how much a connection adds to a pass over all objects."""
 _CHEAP_EVERY_S: Final = 60.0
 _MIB: Final = 1_048_576
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -49,9 +49,9 @@ class Measure:
 
     read: Callable[[], int]
     each: int
-    """What a connection may explain of it."""
+    """How much of it one connection explains."""
     slack: int
-    """How much it may grow at least before that is taken for garbage."""
+    """Growth that is never taken for garbage."""
 
 
 def resident_bytes() -> int:
@@ -64,12 +64,12 @@ def resident_bytes() -> int:
 
 
 def measures(*, tls: bool) -> tuple[Measure, ...]:
-    """What a gateway watches.
+    """The measures that a gateway watches.
 
     Args:
         tls: whether its connections have TLS, which costs more memory each.
     """
-    # A session with all that is remembered of its device is 50 blocks. Large buffers are no blocks.
+    # A session, with all that is remembered of its device, is 50 blocks. A large buffer is not one.
     return (
         Measure(sys.getallocatedblocks, each=100, slack=250_000),
         Measure(resident_bytes, each=49_152 if tls else 12_288, slack=64 * _MIB),
@@ -103,7 +103,7 @@ class CalmCollector:
         self._passed_at = 0.0
 
     def start(self) -> None:
-        """From now on. Call it when what the process starts with has been made."""
+        """Take over the collector. Call it when the process has made what it starts with."""
         self._started = True
         gc.collect()
         gc.freeze()
@@ -111,7 +111,7 @@ class CalmCollector:
         self.collect_all()
 
     def stop(self) -> None:
-        """As it was before; nothing if it was not started."""
+        """Give the collector its old settings back, if this was started."""
         if not self._started:
             return
         self._started = False
@@ -119,7 +119,7 @@ class CalmCollector:
         gc.unfreeze()
 
     def collect_all(self) -> int:
-        """Visit everything that was made since the start.
+        """Visit all objects that were made since the start.
 
         Returns:
             Objects that were unreachable.
@@ -133,7 +133,7 @@ class CalmCollector:
         return found
 
     def look(self) -> None:
-        """Make a pass over everything if it is due."""
+        """Make a pass over all objects if one is due."""
         more = max(0, self._connections() - self._connections_then)
         for measure, after in zip(self._watched, self._after, strict=True):
             grown = measure.read() - after - more * measure.each
@@ -148,7 +148,7 @@ class CalmCollector:
             self.collect_all()
 
     async def run(self) -> None:
-        """Look again and again, as long as the node runs."""
+        """Look every second, as long as the node runs."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             self.look()

@@ -1,9 +1,9 @@
-"""The data directory: one gateway's at a time, readable by its user only.
+"""The data directory: used by one gateway at a time, readable by its user only.
 
-It holds the embedded nats-server's streams, keys, the ticket secret and revocations. A second
-gateway on it would end the first's nats-server, so a lock is held for the gateway's life. The lock
-is the kernel's (`flock`): it goes with its process, however that ends, and a nats-server left
-behind does not keep it, because no child inherits the descriptor.
+It holds the streams of the embedded nats-server, keys, the ticket secret and revocations. A second
+gateway on it would end the nats-server of the first, so a gateway holds a lock as long as it runs.
+The kernel releases the lock (`flock`) when the process ends, however it ends. No child inherits the
+descriptor, so a nats-server that is left behind does not keep the lock.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ _OTHERS: Final = 0o077
 
 
 def make_private(directory: Path) -> None:
-    """Have `directory`, readable by its owner only.
+    """Make `directory` if it is missing, and let only its owner read it.
 
     Raises:
         DataDirectoryError: it cannot be made.
@@ -81,7 +81,7 @@ class DataDirectoryLock:
         self._name_holder(descriptor)
 
     def release(self) -> None:
-        """Let others in. The file stays: to remove it could remove somebody else's lock."""
+        """Release the lock. The file stays: another process may hold a lock on it already."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

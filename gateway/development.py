@@ -1,7 +1,7 @@
-"""The development key: what signs credentials until an operator configures a JWKS.
+"""The development key, which signs credentials until an operator configures a JWKS.
 
-Random, made on first use, readable by its owner only, kept in the data directory. `tidegate token`
-signs with it; the gateway says at start that it believes it.
+The key is random, is made on first use, and is kept in the data directory, where only its owner can
+read it. `tidegate token` signs with it. A gateway that accepts the key says so when it starts.
 """
 
 import secrets
@@ -24,7 +24,7 @@ def key_file(data_dir: Path) -> Path:
 
 
 def ensure_key(data_dir: Path) -> Path:
-    """The development JWKS of `data_dir`, made if it is not there yet."""
+    """The file of the development JWKS in `data_dir`. It is made if it does not exist."""
     path = key_file(data_dir)
     if not path.exists():
         secret = urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()

@@ -1,6 +1,6 @@
-"""Small files that must outlive a power cut: synced before they have their name, and then named.
+"""Small files that must outlive a power cut: they are synced first, and get their name then.
 
-A file renamed before its bytes are on disk may be there after a power cut, and empty.
+A file that is renamed before its bytes are on disk may be empty after a power cut.
 """
 
 import contextlib
@@ -14,14 +14,14 @@ def replace(path: Path, text: str) -> None:
     """Write `text` to `path`, readable by its owner only: all of it or, if interrupted, nothing.
 
     Raises:
-        OSError: the disk refused; `path` is as it was.
+        OSError: the disk refused; `path` has not changed.
     """
     with _aside(path, text) as aside:
         aside.replace(path)
 
 
 def create(path: Path, text: str) -> None:
-    """Write `text` to `path` unless it is there: of two processes that start at once, one wins.
+    """Write `text` to `path` unless the file exists: of two processes that start at once, one wins.
 
     Raises:
         OSError: the disk refused.
@@ -32,7 +32,7 @@ def create(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _aside(path: Path, text: str) -> Iterator[Path]:
-    """A synced file beside `path`, to be given its name; the name is synced after that."""
+    """A synced file beside `path`, which the caller gives its name; the name is synced then."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds secrets
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

@@ -19,14 +19,14 @@ PATIENCE_S: Final = 4.0
 def nats_address(settings: Settings, role: Role, *, embedded_url: str | None = None) -> NatsAddress:
     """Where NATS is and how `role` signs in there.
 
-    With `nats.urls` everything comes from the settings of section `nats`: give each role a file of
-    its own. Without, a running gateway has left the address and password of each role in its data
-    directory.
+    With `nats.urls` everything comes from section `nats` of the settings: give each role a settings
+    file of its own. Without it, a running gateway has left the address and password of each role in
+    its data directory.
 
     Args:
         settings: of the process.
-        role: who signs in.
-        embedded_url: of the embedded server, for whoever runs it.
+        role: whose rights the process needs.
+        embedded_url: of the embedded server, if this process runs it.
 
     Raises:
         ConnectError: a file of `nats.tls_*` cannot be used.
@@ -52,7 +52,7 @@ def nats_address(settings: Settings, role: Role, *, embedded_url: str | None = N
 
 
 def in_time(address: NatsAddress) -> NatsAddress:
-    """`address`, each server tried for no longer than a person at a terminal waits for all."""
+    """`address` with a shorter timeout: all servers together get what a person would wait."""
     each_s = PATIENCE_S / len(address.urls)
     return replace(address, connect_timeout_s=min(address.connect_timeout_s, each_s))
 
@@ -76,7 +76,7 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
         ca_file = str(nats.tls_ca_file) if nats.tls_ca_file is not None else None
         context = ssl.create_default_context(cafile=ca_file)
         if nats.tls_cert_file is not None:
-            # An empty passphrase: OpenSSL would ask for one on the terminal.
+            # With an empty passphrase, OpenSSL does not ask for one on the terminal.
             context.load_cert_chain(nats.tls_cert_file, nats.tls_key_file, password="")
     except (OSError, ssl.SSLError) as exc:
         raise ConnectError(f"nats.tls_*: {exc}") from exc

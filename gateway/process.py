@@ -38,7 +38,7 @@ def signal_handlers(handlers: Mapping[signal.Signals, Callable[[], None]]) -> It
 
 
 class Ending:
-    """When a process must end: somebody asked for it, or a part failed for good."""
+    """When a process must end: a person or a signal asked for it, or a part failed for good."""
 
     def __init__(self) -> None:
         self._asked = asyncio.Event()
@@ -164,7 +164,7 @@ class Background:
         """
         Args:
             workers: whose work it is.
-            on_failure: hears, once for each task, of the exception that ended it.
+            on_failure: called with the exception that ended a task, once for each task.
         """
         self._workers = tuple(workers)
         self._crew = tasks.Crew(on_failure)

@@ -1,8 +1,8 @@
 """The composition of `tidegate sink`: NATS, targets and pages of a process that runs sinks.
 
 The process needs no gateway, only NATS and the targets. Its parts start in this order: the pages;
-each target once, so that a refusal is said; NATS; all sinks side by side. When it stops, each sink
-leaves what it has not committed to the next owner, and gives up its ownership.
+each target once, so that a refusal is reported; NATS; all sinks side by side. When it stops, each
+sink leaves what it has not committed to the next owner, and gives up its ownership.
 """
 
 import os

@@ -48,7 +48,7 @@ def embedded_server(
     on_restart: Callable[[], None],
     on_failure: Callable[[BaseException], None],
 ) -> EmbeddedServer:
-    """The embedded nats-server; whoever starts it holds the lock of the data directory."""
+    """The embedded nats-server. Hold the lock of the data directory before you start it."""
     return EmbeddedServer(
         settings.nats.data_dir,
         fsync=settings.stream.durability == "fsync",
@@ -113,7 +113,7 @@ def _outlook(change: Change, advice: str, accept_loss: bool) -> str:
 
 @contextlib.asynccontextmanager
 async def _connected(settings: Settings) -> AsyncIterator[Client]:
-    """As an operator: to the server of `nats.urls`, a running gateway's, or one started here."""
+    """A connection as operator: to `nats.urls`, a running gateway's server, or one started here."""
     async with contextlib.AsyncExitStack() as parts:
         url = None
         lock = DataDirectoryLock(settings.nats.data_dir)
@@ -132,7 +132,7 @@ async def _connected(settings: Settings) -> AsyncIterator[Client]:
 
 
 def _try(lock: DataDirectoryLock) -> bool:
-    """Lock; False if a gateway runs there."""
+    """Take the lock; False if a gateway holds it."""
     try:
         lock.acquire()
     except DataDirectoryInUse:

@@ -1,8 +1,7 @@
-"""Background tasks with an owner: whoever starts a task ends it and hears of its failure.
+"""Background tasks with an owner: the part that starts a task ends it and hears of its failure.
 
 A leaf that any shell may import. `asyncio.TaskGroup` is no substitute: it waits for ever for a task
-that swallows its cancellation, and nats-py has places that do (`Client._flush_pending`,
-`Client._close`).
+that swallows its cancellation, as nats-py can (`Client._flush_pending`, `Client._close`).
 """
 
 import asyncio
@@ -21,7 +20,7 @@ _GIVE_UP_S: Final = 5.0
 
 
 async def end(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel `tasks` until they have ended, for at most 5 s. Their failures are their owners'."""
+    """Cancel `tasks` until they have ended, for at most 5 s. The owners hear of their failures."""
     pending = {task for task in tasks if task is not None and not task.done()}
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + _GIVE_UP_S
@@ -34,10 +33,10 @@ async def end(*tasks: asyncio.Task[Any] | None) -> None:
 
 
 async def bounded(work: Coroutine[Any, Any, None], name: str, limit_s: float) -> bool:
-    """Run one step of a stop for at most `limit_s`, whatever it waits for.
+    """Run one step of a stop for at most `limit_s`, even if it swallows its cancellation.
 
     Returns:
-        Whether it finished. If not, it is cancelled, and named in the log.
+        Whether the step finished. If not, it is cancelled, and named in the log.
 
     Raises:
         Exception: what `work` raised.
@@ -63,7 +62,7 @@ class Crew:
     def __init__(self, on_failure: Callable[[BaseException], None]) -> None:
         """
         Args:
-            on_failure: hears, once for each task, of the exception that ended it.
+            on_failure: called with the exception that ended a task, once for each task.
         """
         self._on_failure = on_failure
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -108,7 +108,6 @@ _STILL_TOO_LARGE: Final = frozenset(
         "gateway/cluster/leased_calendar.py:LeasedCalendar",
         "gateway/cluster/nodes.py:NodeRegistry",
         "gateway/cluster/shared_calendar.py:SharedCalendar._lease",
-        "gateway/commands/load.py:simulate",
         "gateway/consumers/postgres.py",
         "gateway/consumers/sink.py",
         "gateway/consumers/sink.py:SinkRunner",

@@ -1,6 +1,6 @@
-"""What `tidegate check-config` finds beyond a setting's own form.
+"""What `tidegate check-config` checks beyond the form of each setting.
 
-Files that cannot be used, ports that collide, servers that refuse.
+It finds files that cannot be used, ports that collide, and servers that refuse.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class _Unusable(Exception):
 
 
 def problems(settings: Settings, *, now: dt.datetime | None = None) -> list[str]:
-    """Every file that is named and cannot be used, and what contradicts the machine.
+    """The files that are named and cannot be used, and what this machine does not allow.
 
     Args:
         settings: valid ones.
@@ -119,7 +119,7 @@ def _check_key(path: Path, cert_file: Path | None) -> None:
     try:
         certificate = x509.load_pem_x509_certificates(cert_file.read_bytes() if cert_file else b"")
     except (ValueError, OSError):
-        return  # said of the certificate itself
+        return  # the check of the certificate reports it
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != certificate[0].public_key().public_bytes(*form):
         raise _Unusable(f"is not the key of the certificate in {cert_file}")
@@ -147,7 +147,7 @@ def _check_events(path: Path) -> None:
 
 
 def _of_ports(settings: Settings) -> Iterator[str]:
-    """Two listeners of ours on one port."""
+    """Two listeners of one gateway on one port."""
     named = {
         "server.port": (settings.server.host, settings.server.port),
         "ops.port": (settings.ops.host, settings.ops.port),
@@ -168,7 +168,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _of_directory(path: Path) -> Iterator[str]:
-    """The data directory, or the closest one above it, in which it is made."""
+    """The data directory or, if it does not exist, the closest directory above it."""
     existing = path.absolute()
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
@@ -179,7 +179,7 @@ def _of_directory(path: Path) -> Iterator[str]:
 
 
 async def connection_problems(settings: Settings) -> list[str]:
-    """What cannot be reached right now, or refuses, of all that the settings name."""
+    """The servers that the settings name and that cannot be reached right now, or refuse."""
     jwks, redis, nats = await asyncio.gather(
         _jwks_problem(settings), _redis_problem(settings), _nats_problems(settings)
     )
@@ -187,7 +187,7 @@ async def connection_problems(settings: Settings) -> list[str]:
 
 
 async def _nats_problems(settings: Settings) -> list[str]:
-    """Of the operator's NATS; the embedded one runs only while the gateway does."""
+    """Problems of operators' own NATS. The embedded server runs only while the gateway does."""
     if not settings.nats.urls:
         return []
     denials = Denials()

@@ -1,4 +1,4 @@
-"""What `tidegate tail` does: connects, says what it cannot reach, and prints what is stored."""
+"""`tidegate tail` at work: it connects, says what it cannot reach, and prints what is stored."""
 
 import asyncio
 import os
@@ -26,14 +26,14 @@ async def follow(
     Args:
         settings: where NATS is.
         wanted: what to read.
-        go_on: with what comes; else stop at the end.
-        say: takes each line for the person that waits.
+        go_on: go on with messages that come later; else stop at the end.
+        say: takes each line for the person who waits.
 
     Raises:
         StreamError: NATS cannot be reached at first, or has no such stream.
     """
     address = in_time(nats_address(settings, Role.OPERATORS))
-    # A first try of its own, so that a mistake ends the command; once it runs, it goes on.
+    # The first try is a separate one: a mistake ends the command, a later failure does not.
     await (await connect_once(address, name=_NAME)).discard()
     failures: list[BaseException] = []
     task, rng = asyncio.current_task(), random.Random()
@@ -67,7 +67,7 @@ async def follow(
 
 
 def leave_pipe() -> None:
-    """Nobody reads standard output any more: have Python's own flush at the end go nowhere."""
+    """Standard output has no reader any more: send Python's own flush at the end to /dev/null."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,6 +1,6 @@
-"""Running a command in the foreground: one SIGINT or SIGTERM ends it, whatever it waits for.
+"""Runs a command in the foreground: one SIGINT or SIGTERM ends it, even while it is blocked.
 
-A signal cancels the work. If it has not ended after a grace of 1.5 s (a library swallows the
+A signal cancels the work. If the work has not ended after a grace of 1.5 s (a library swallows the
 cancellation, a pipe is not read, a name server does not answer), the process ends anyway.
 """
 
@@ -31,7 +31,7 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 
-        # Not `loop.add_signal_handler`: that one is not heard while a write to a pipe blocks.
+        # Not `loop.add_signal_handler`: its handler does not run while a write to a pipe blocks.
         def interrupt(number: int, _frame: FrameType | None) -> None:
             came.append(number)
             signal.signal(signal.SIGALRM, end)

@@ -1,13 +1,17 @@
-"""`tidegate simulate` and `tidegate storm`: what is in `loadtest`."""
+"""`tidegate simulate` and `tidegate storm`, which run `loadtest`."""
 
 import importlib.util
 import os
 import sys
-from typing import Annotated, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from gateway.commands.terminal import fail, say
+
+if TYPE_CHECKING:
+    from loadtest.simulator import StormPlan
 
 app: Final = typer.Typer()
 
@@ -46,32 +50,35 @@ def simulate(
         if name not in POLICIES:
             fail(f"--policy {name}: there are {', '.join(POLICIES)}")
     if fail_node_at is not None and nodes == 1:
-        fail("--fail-node-at needs --nodes of 2 or more: somebody must be left")
-    plans = [
-        simulator.StormPlan(
-            devices=devices,
-            rate_per_s=rate,
-            policy=name,
-            burst=burst,
-            refusals_per_s=refusals,
-            rtt_s=rtt_ms / 1000,
-            lateness_s=lateness_ms / 1000,
-            clock_error=clock_error,
-            no_shows=no_shows,
-            nodes=nodes,
-            fail_node_at_s=fail_node_at,
-            down_s=down,
-            seed=seed,
-        )
-        for name in chosen
-    ]
+        fail("--fail-node-at needs --nodes of 2 or more: one node must be left")
+    plan = simulator.StormPlan(
+        devices=devices,
+        rate_per_s=rate,
+        burst=burst,
+        refusals_per_s=refusals,
+        rtt_s=rtt_ms / 1000,
+        lateness_s=lateness_ms / 1000,
+        clock_error=clock_error,
+        no_shows=no_shows,
+        nodes=nodes,
+        fail_node_at_s=fail_node_at,
+        down_s=down,
+        seed=seed,
+    )
     say(f"simulating {devices:,} devices, {', '.join(chosen)}; a million take about a minute")
-    if within is not None:
-        for plan in plans:
-            needed = simulator.rate_for(plan, within)
-            typer.echo(f"{plan.policy}: R = {needed:,.0f}/s brings all in within {within:g} s")
+    _show([replace(plan, policy=name) for name in chosen], within)
+
+
+def _show(plans: list["StormPlan"], within_s: float | None) -> None:
+    """What becomes of these storms or, with `within_s`, the rate at which each is over by then."""
+    from loadtest import simulator  # noqa: PLC0415  # nothing that serves needs it
+
+    if within_s is None:
+        simulator.show([simulator.simulate(plan) for plan in plans])
         return
-    simulator.show([simulator.simulate(plan) for plan in plans])
+    for plan in plans:
+        needed = simulator.rate_for(plan, within_s)
+        typer.echo(f"{plan.policy}: R = {needed:,.0f}/s brings all in within {within_s:g} s")
 
 
 @app.command(
@@ -82,7 +89,7 @@ def storm(context: typer.Context) -> None:
     """A reconnection storm on real sockets, with a verdict and a report; `--help` for scenarios."""
     if importlib.util.find_spec("locust") is None:
         fail("locust is missing: pip install 'tidegate-gateway[loadtest]'")
-    # In the place of this process: gevent changes how a process waits, and signals reach it. `-P`,
-    # or a `cmd.py` in the user's directory would be imported in place of Python's own.
+    # The command replaces this process, because gevent changes how a process waits, and so that
+    # signals reach it. Without `-P`, a `cmd.py` in the user's directory would hide Python's own.
     command = [sys.executable, "-P", "-m", "loadtest.lab", *context.args]
     os.execv(sys.executable, command)  # noqa: S606  # our own module

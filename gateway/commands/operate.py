@@ -1,6 +1,6 @@
-"""What `tidegate drain` and `tidegate revoke` ask of a gateway's ops port.
+"""The requests of `tidegate drain` and `tidegate revoke` to a gateway's ops port.
 
-Every answer is waited for a bounded time, and what cannot be reached is said with its reason.
+The wait for each answer is bounded. A port that cannot be reached is an error with its reason.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ async def ask(url: str, document: dict[str, Any] | None = None) -> dict[str, Any
 
 
 async def drain(ops_url: str, *, now: bool, say: Callable[[str], None]) -> None:
-    """Stop a gateway, and follow it until it has stopped.
+    """Stop a gateway, and wait until it has stopped.
 
     Args:
         ops_url: base of the ops port.

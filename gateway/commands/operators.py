@@ -1,4 +1,4 @@
-"""`tidegate drain` and `tidegate revoke`: what a gateway's ops port is asked."""
+"""`tidegate drain` and `tidegate revoke`: orders to a gateway through its ops port."""
 
 import json
 import time
@@ -47,9 +47,9 @@ def revoke(
     list_: Annotated[bool, typer.Option("--list", help="Show what is revoked.")] = False,
     ops_url: OpsUrl = _OPS_URL,
 ) -> None:
-    """Let a device or a credential in no more, on all nodes, and end its session.
+    """Refuse a device or a credential from now on, on all nodes, and end its session.
 
-    With --undo it may come in again; --list shows what is revoked, one JSON line each.
+    --undo admits it again; --list shows what is revoked, one JSON line each.
     """
     url = ops_url.rstrip("/")
     if list_:

@@ -1,4 +1,4 @@
-"""What the commands share: options, settings with an error in words, and how a command fails."""
+"""What the commands share: options, settings with readable errors, and how a command fails."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -41,7 +41,7 @@ def fail(message: str) -> NoReturn:
 
 
 def moment_of(text: str | None) -> datetime | None:
-    """What `--since` means: a while ago, a time, or None for the beginning of the stream.
+    """The time that `--since` names; None for the beginning of the stream.
 
     Raises:
         typer.Exit: it is none of these.
@@ -61,14 +61,14 @@ def moment_of(text: str | None) -> datetime | None:
 
 
 def say(message: str) -> None:
-    """A line for the person that waits, on standard error."""
+    """Print a line for the person who waits, on standard error."""
     typer.echo(f"tidegate: {message}", err=True)
 
 
 def configure_command_logs(settings: Settings, level: str) -> None:
-    """What goes wrong within a command, from `level` on, on standard error."""
+    """Log what goes wrong within a command, from `level` on, to standard error."""
     from gateway.telemetry.logs import configure_logs  # noqa: PLC0415  # most commands log nothing
 
     configure_logs(level, settings.log.format, secrets=secrets_of(settings))
-    # It warns of what nats-py answers whenever a server ends a TLS connection.
+    # asyncio warns of what nats-py does whenever a server ends a TLS connection.
     logging.getLogger("asyncio").setLevel(logging.ERROR)

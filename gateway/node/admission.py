@@ -1,6 +1,6 @@
 """Composition of admission: fleet time, revocations, tickets, the calendar, the desk and the gate.
 
-Whatever measures is in local time; fleet time is only what is promised to other nodes.
+Measurements use local time. Fleet time is used only for what is promised to other nodes.
 """
 
 import asyncio
@@ -120,7 +120,7 @@ def build_gate(
         basis: as everywhere.
         admission: what decides.
         devices: what all devices share.
-        anteroom: for connections that have not said which device they are.
+        anteroom: holds connections that have not said which device they are.
         connections_max: devices this node has descriptors for.
     """
     settings = basis.settings

@@ -30,4 +30,4 @@ class Basis:
     wall: Callable[[], float]
     """Unix time as this machine has it, seconds."""
     local: Callable[[], float]
-    """Local time, seconds: whatever measures a rate or a wait uses it."""
+    """Local time, seconds: rates and waits are measured with it."""

@@ -1,4 +1,4 @@
-"""Draining: every session is given a slot elsewhere, at a set rate, before it is closed."""
+"""Draining: every session gets a slot elsewhere, at a set rate, before it is closed."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ async def send_away(
     empty: asyncio.Event,
     rng: random.Random,
 ) -> None:
-    """Send `sessions` away, in random order.
+    """Send the devices of `sessions` to other nodes, in random order.
 
     Args:
         sessions: of this node.
@@ -63,7 +63,7 @@ async def send_away(
         last_slot_at = max(last_slot_at, loop.time() + retry_ms / 1000)
     if linger_s < 0:
         return
-    # Each goes by itself, or is parted from when its time is up.
+    # Each device closes its connection, or its session closes it when the time is up.
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(empty.wait(), last_slot_at + linger_s + _TICK_S - loop.time())
 

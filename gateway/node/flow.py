@@ -25,7 +25,7 @@ _WATCH_S: Final = 0.1
 
 
 class LoopLag:
-    """How late the event loop runs what is due: the surest sign of a core that is full."""
+    """How late the event loop runs what is due: the surest sign that its core is busy."""
 
     def __init__(self) -> None:
         self._worst_s = 0.0
@@ -54,7 +54,7 @@ class Proposals(Protocol):
         """Where slots come from, at the R that is in force."""
 
     def propose(self, rate_per_s: float) -> None:
-        """This node could admit so many devices a second."""
+        """Say how many devices a second this node could admit."""
 
 
 class RateLoop:
@@ -142,7 +142,7 @@ class HoldLoop:
             storage: where messages are stored.
             hold: of the sessions.
             desk: admits nobody while it is held.
-            gate: refuses whoever waits when a hold begins.
+            gate: refuses the knocks that wait when a hold begins.
         """
         self._storage = storage
         self._hold = hold

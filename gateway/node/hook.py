@@ -1,7 +1,8 @@
 """A call whose receivers are made after its caller.
 
 A calendar tells the gate of new slots, and the gate needs the calendar. The calendar is given a
-`Hook`, and the gate is added to it when it exists. A hook without receivers is whole: nobody hears.
+`Hook`, and the gate is added to it when it exists. A hook without receivers is complete: calling
+it does nothing.
 """
 
 from collections.abc import Callable

@@ -29,7 +29,7 @@ class Reach(enum.StrEnum):
 
 
 class Membership(Protocol):
-    """What the node is, to others."""
+    """What a node is to other nodes."""
 
     @property
     def calendar(self) -> Calendar:
@@ -50,7 +50,7 @@ class Membership(Protocol):
         """What must run as long as the node does."""
 
     def propose(self, rate_per_s: float) -> None:
-        """This node could live with so many admissions a second."""
+        """Say how many devices a second this node could admit."""
 
     def arrived(self, key: DeviceKey, fence: int) -> None:
         """A session was established."""

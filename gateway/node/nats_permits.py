@@ -15,7 +15,7 @@ _DENIED_MAX: Final = 100
 
 
 class NatsPermits:
-    """Looks whether NATS lets us work, and says what is missing."""
+    """Checks whether NATS lets this node work, and says what is missing."""
 
     def __init__(self) -> None:
         self._denials = Denials()
@@ -25,7 +25,7 @@ class NatsPermits:
 
     @property
     def trouble(self) -> str | None:
-        """Why NATS does not let us work, or None."""
+        """Why NATS does not let this node work, or None."""
         if self._missing_rights:
             return "nats_rights"
         return "no_stream" if self._missing_streams else None
@@ -45,7 +45,7 @@ class NatsPermits:
         self._denied.clear()
 
     def on_denied(self, text: str) -> None:
-        """The server forbade something: say it once a connection, however often it happens."""
+        """The server forbade something: log it once a connection, however often it happens."""
         self._denials.add(text)
         if text not in self._denied and len(self._denied) < _DENIED_MAX:
             self._denied.add(text)

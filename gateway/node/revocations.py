@@ -46,7 +46,7 @@ class Member(Protocol):
 
 
 class Revocations:
-    """What is revoked on this node and, through it, on the others."""
+    """What is revoked on this node."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Revocations:
         return sorted(self.facts.in_force(), key=lambda fact: -fact.at)
 
     def learn(self, facts: Sequence[Revocation]) -> None:
-        """Other nodes stated these."""
+        """Add facts that other nodes stated, and enforce them."""
         news = [fact for fact in facts if self.facts.add(fact)]
         if news:
             self._enforce(news)
@@ -99,7 +99,7 @@ class Revocations:
     # The file
 
     def load(self) -> None:
-        """Read what this node kept: a restart must not let them in again.
+        """Read the file: a restart must not admit a revoked device.
 
         Raises:
             OSError: the file is there and cannot be read.
@@ -116,7 +116,7 @@ class Revocations:
         yield "revocations", self._run()
 
     async def _run(self) -> None:
-        """Keep what is learnt from others, for ever; a disk that refuses is tried again."""
+        """Write what other nodes stated to the file. If the disk refuses, try again."""
         while True:
             await self._changed.wait()
             await asyncio.sleep(_GATHER_S)
@@ -124,7 +124,7 @@ class Revocations:
                 await asyncio.sleep(_RETRY_S)
 
     async def stop(self) -> None:
-        """Keep what was learnt last."""
+        """Write what was stated last to the file."""
         if self._changed.is_set():
             await self.keep()
 

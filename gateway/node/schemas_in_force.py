@@ -1,7 +1,7 @@
-"""The schemas in force at the door: read from their folder, read again on demand.
+"""The schemas that messages of devices are checked against, read from their folder.
 
-A folder that cannot be used keeps the gateway from starting. Read again (SIGHUP) it leaves the old
-schemas in force, and says why.
+If the folder cannot be used at the start, the gateway does not start. If it cannot be used at a
+reload (SIGHUP), the old schemas stay in force, and the reason is logged.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def _json_files(folder: Path) -> list[Path]:
 
 
 class SchemaCheck(Protocol):
-    """What is done at the door with messages that do not fit their schema."""
+    """What happens to messages that do not fit their schema."""
 
     @property
     def rejecting(self) -> SchemaProblem | None:
@@ -73,7 +73,7 @@ class SchemasInForce:
         """
         Args:
             section: of the events file.
-            on_violation: hears the metric label of the type of each event that does not fit.
+            on_violation: called with the metric label of the type of each event that does not fit.
 
         Raises:
             SchemaError: the schemas cannot be used.

@@ -18,8 +18,8 @@ _KEPT_MAX: Final = 8
 class KeptSecrets:
     """Two files in the data directory, readable by their owner only.
 
-    A restart honours the tickets of its predecessor, and while Redis is away it also issues with
-    the secret of the fleet.
+    After a restart the node honours the tickets it issued before. While Redis is away, it also
+    issues tickets with the secret of the fleet.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -43,7 +43,7 @@ class KeptSecrets:
         return Keyring(configured, kept)
 
     def keep(self, keyring: Keyring) -> None:
-        """Write down what the fleet uses; the last line is what it issues with."""
+        """Write the secrets that the fleet uses to disk; it issues tickets with the last line."""
         if keyring.configured:
             return
         lines = [*reversed(keyring.secrets)][-_KEPT_MAX:]

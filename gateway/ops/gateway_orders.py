@@ -1,4 +1,4 @@
-"""What operators can order a gateway to do: drain, revoke, let in again."""
+"""What operators can order a gateway to do: drain, revoke, undo a revocation."""
 
 import time
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from gateway.ops.listener import json_body, json_page
 from gateway.ops.orders import Subject, parse_drain, parse_revoke, parse_unrevoke
 
 REVOCATIONS_SHOWN_MAX: Final = 10_000
-"""Of `/revocations`; the answer says how many there are."""
+"""Most revocations that `/revocations` shows; the answer also says how many there are."""
 
 
 class Revocations(Protocol):
-    """Who is let in no more."""
+    """The devices and credentials that are revoked."""
 
     async def revoke(self, subject: Subject, until: float) -> str:
         """Revoke until then (Unix time in seconds). Says how far it went: `node` or `fleet`."""
@@ -41,7 +41,7 @@ class GatewayOrders:
         Args:
             drain: sends every device elsewhere, then stops; if True, stops at once. May be called
                 again.
-            revocations: who is let in no more.
+            revocations: the devices and credentials that are revoked.
             is_token: the grammar of tenants and devices.
         """
         self._drain_gateway = drain

@@ -1,8 +1,9 @@
 """Bounds on the connections of the operators' port, around aiohttp's own protocol.
 
-aiohttp waits without a bound for the head of a first request and for a reader of its answer. The
-guard ends both, and keeps the number of connections bounded: a new one displaces the one that has
-been silent for longest, so that an operator always gets in, whoever hoards connections.
+aiohttp waits without a bound for the head of a first request, and for a peer that does not read its
+answer. The guard ends both kinds of connection. It also bounds the number of connections: a new one
+replaces the one that has been silent for longest, so a peer that opens many cannot keep an operator
+out.
 """
 
 import asyncio
@@ -52,19 +53,19 @@ class ConnectionGuard:
         return _Guarded(self, self._make_protocol())
 
     def opened(self, connection: "_Guarded") -> None:
-        """Take it in; the one that has been silent for longest may have to go."""
+        """Count a new connection. If there are too many, end the one that is silent for longest."""
         self._silent_first[connection] = None
         if len(self._silent_first) > self._connections_max:
             next(iter(self._silent_first)).abort()
 
     def spoke(self, connection: "_Guarded") -> None:
-        """It is the last to be displaced now."""
+        """A connection has sent something: it is the last to be replaced now."""
         if connection in self._silent_first:
             del self._silent_first[connection]
             self._silent_first[connection] = None
 
     def ended(self, connection: "_Guarded") -> None:
-        """Forget it."""
+        """A connection has ended."""
         self._silent_first.pop(connection, None)
 
 
@@ -80,7 +81,7 @@ class _Guarded(asyncio.Protocol):
         """Whether the first head is incomplete."""
         self._head_bytes = 0
         self._head_tail = b""
-        """The last bytes of it: its end may come in two segments."""
+        """The last bytes of the head: its end may come in two segments."""
 
     def abort(self) -> None:
         self._guard.ended(self)

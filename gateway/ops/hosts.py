@@ -1,9 +1,9 @@
 """Which `Host` a request may name: the guard against DNS rebinding. Pure.
 
-A web page on another site can have its own name resolve to this port and is then, for a browser, of
-the same origin: it may read and post. It cannot choose what the browser writes in `Host`, which is
-the page's own name. So a name is refused unless the operator configured it. An IP literal and
-`localhost` are always good, since nobody can make those resolve elsewhere.
+The owner of another site can make its name resolve to this port. To a browser, the pages of that
+site then have the same origin as this port, so they may read and post. They cannot choose what the
+browser writes in `Host`: it is the name of their site. So a name is refused unless the operator
+configured it. An IP literal and `localhost` are always good, since they resolve to nothing else.
 """
 
 import ipaddress

@@ -1,12 +1,12 @@
-"""The operators' listener: metrics, health, status, and what its process offers besides.
+"""The operators' listener: metrics, health, status, and what its process adds.
 
 Its rules:
 
-- `/metrics`, `/healthz` and `/readyz` answer whatever `Host` they are asked for, since probes send
-  the address of a pod. All other pages answer to an IP literal, to `localhost` and to the names of
-  `ops.hosts` only (`hosts.py` says why).
-- Whatever changes something is a POST of JSON. A page on another site cannot send that without the
-  consent that this port never gives (CORS).
+- `/metrics`, `/healthz` and `/readyz` answer any `Host`, since probes send the address of a pod. All
+  other pages answer to an IP literal, to `localhost` and to the names of `ops.hosts` only
+  (`hosts.py` says why).
+- A request that changes something is a POST of JSON. A page on another site can send that only with
+  a consent that this port never gives (CORS).
 - Every body, head, connection and wait is bounded (`guard.py`).
 """
 
@@ -59,7 +59,7 @@ class OpsListener:
         """
         Args:
             pages: what every process shows.
-            routes: what this kind of process offers besides. Handlers raise `BadOrder` and read
+            routes: what this kind of process adds. Handlers raise `BadOrder` and read
                 bodies with `json_body`.
             hosts: names that are a good `Host`, besides IP literals and `localhost`.
         """
@@ -108,14 +108,14 @@ class OpsListener:
         return bound
 
     async def stop(self) -> None:
-        """End it and its connections."""
+        """Stop listening, and end all connections."""
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Refuse a foreign `Host`; say whatever is wrong in JSON."""
+        """Refuse a foreign `Host`, and answer every error in JSON."""
         if request.path not in _ANY_HOST and not self._is_ours(request):
             detail = "this Host is neither an IP address nor localhost; name it in ops.hosts"
             return _error(HTTPStatus.MISDIRECTED_REQUEST, "host", detail)
@@ -184,7 +184,7 @@ def json_page(document: dict[str, Any], status: int = HTTPStatus.OK) -> web.Resp
 
 
 def _server_log() -> logging.Logger:
-    """Aiohttp's log, without a traceback for each request that is no HTTP."""
+    """The log of aiohttp, without a traceback for each request that is not HTTP."""
     log = logging.getLogger("gateway.ops.server")
     log.addFilter(_concerns_us)
     return log

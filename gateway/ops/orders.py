@@ -22,7 +22,7 @@ UNTIL_MAX: Final = 253_402_300_799.0
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who is revoked: one credential by its `jti`, or one device of a tenant."""
+    """What is revoked: one credential by its `jti`, or one device of a tenant."""
 
     jti: str = ""
     tenant: str = ""
@@ -55,7 +55,7 @@ def parse_drain(body: bytes) -> bool:
 def parse_revoke(
     body: bytes, *, now: float, is_token: Callable[[str], bool]
 ) -> tuple[Subject, float]:
-    """Whom to revoke, and until when (Unix time in seconds).
+    """What to revoke, and until when (Unix time in seconds).
 
     Args:
         body: JSON.
@@ -75,7 +75,7 @@ def parse_revoke(
 
 
 def parse_unrevoke(body: bytes, *, is_token: Callable[[str], bool]) -> Subject:
-    """Whose revocation to undo.
+    """What to let in again.
 
     Raises:
         BadOrder: the body is no such order.

@@ -1,4 +1,4 @@
-"""What looks like a secret, and its hiding: for logs, and for what a command prints."""
+"""Finds and hides what looks like a secret, in logs and in what a command prints."""
 
 import re
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _SECRET_VALUES: Final = re.compile(
     r"|(?P<ticket>\b[Tt]idegate-[Tt]icket['\"]?[:,]\s*['\"]?)[^\s'\",;]+"
 )
 _KNOWN_CHARS_MIN: Final = 6
-"""Hiding every occurrence of a shorter secret would garble the log, and hide nothing."""
+"""A shorter secret is found everywhere: hiding it would garble the log and hide nothing."""
 
 
 def hide(text: str, known: Iterable[str] = ()) -> str:

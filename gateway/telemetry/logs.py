@@ -13,7 +13,7 @@ Format = Literal["auto", "json", "console"]
 
 
 class SecretNet:
-    """A last net under the rule that secrets are not logged in the first place."""
+    """Hides secrets in log lines. Code must not log secrets; this catches mistakes."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         """
@@ -33,7 +33,7 @@ class SecretNet:
         return event
 
     def _clean(self, value: Any) -> Any:
-        """`value` as it may be shown, within any nesting; of an object, its repr is looked at."""
+        """`value` without secrets, at any depth. An object is judged by its repr."""
         if _is_plain(value):
             return value
         if isinstance(value, str):
@@ -51,12 +51,12 @@ class SecretNet:
 
 
 def _is_plain(value: Any) -> bool:
-    """Numbers and the like: a count of credentials is no secret."""
+    """Numbers, booleans and None: a count of credentials is not a secret."""
     return value is None or isinstance(value, (bool, int, float))
 
 
 def configure_logs(level: str, form: Format, *, secrets: Iterable[str] = ()) -> None:
-    """Set up structlog and the standard library's logging alike.
+    """Set up structlog and the logging of the standard library in the same way.
 
     Args:
         level: least level shown: debug, info, warning, error.

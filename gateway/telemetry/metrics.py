@@ -22,7 +22,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-# A second series for each counter that nobody graphs.
+# Without this, each counter has a second series, which no dashboard shows.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 

@@ -32,7 +32,7 @@ class SinkView(Protocol):
 
     @property
     def lag_messages(self) -> float:
-        """Events in the stream that are not yet written; NaN if nobody knows."""
+        """Events in the stream that are not yet written; NaN if that is not known."""
 
     @property
     def lag_s(self) -> float:

@@ -1,7 +1,7 @@
-"""Sampling of messages for tracing: a W3C `traceparent` on every n-th message, by chance.
+"""Sampling of messages for tracing: a W3C `traceparent` on a random share of the messages.
 
-The gateway starts the trace; whoever consumes EVENTS continues it. There is no exporter here: the
-span of the gateway itself is what its metrics and the message's own times already say.
+The gateway starts the trace; the consumers of EVENTS continue it. There is no exporter here: a span
+of the gateway would repeat what its metrics and the times of the message say.
 """
 
 import random
