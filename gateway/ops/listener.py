@@ -2,7 +2,7 @@
 
 Its rules:
 
-- `/metrics`, `/healthz` and `/readyz` answer any `Host`, since probes send the address of a pod. All
+- `/metrics`, `/healthz` and `/readyz` answer any `Host`, since probes send a pod's address. All
   other pages answer to an IP literal, to `localhost` and to the names of `ops.hosts` only
   (`hosts.py` says why).
 - A request that changes something is a POST of JSON. A page on another site can send that only with
