@@ -133,15 +133,16 @@ async def test_the_ops_pages(gateway):
 
 async def test_a_node_whose_jetstream_is_gone_is_not_ready_and_keeps_its_devices(gateway):
     async with raw_device(gateway) as device:
-        pid = gateway.storage.backbone.server.server.pid
-        gateway.storage.backbone.server.server._process.send_signal(signal.SIGSTOP)
-        gateway.storage.backbone.server.server._process.send_signal(signal.SIGKILL)
+        server = gateway.storage.backbone.server.server
+        pid = server.pid
+        os.kill(pid, signal.SIGSTOP)
+        os.kill(pid, signal.SIGKILL)
         await eventually(lambda: gateway.not_ready() == "nats_disconnected")
         status, page = await ops(gateway, "/readyz")
         assert (status, page["reason"]) == (503, "nats_disconnected")
         await device.say(message(1))
         await device.hear_ack(1)
-        assert gateway.storage.backbone.server.server.pid != pid
+        assert server.pid != pid
         await eventually(lambda: gateway.not_ready() is None)
         # The connection may be back a moment before the restart has been seen to succeed.
         restarts = "tidegate_nats_server_restarts_total"
