@@ -136,6 +136,7 @@ class Gateway:
         lock = DataDirectoryLock(self.data_dir)
         yield Part("log", nothing, self.announcements.stopped)
         yield Part("data-directory", lock.acquire, lock.release)
+        yield Part("reloads", nothing, self.background.stop)  # SIGHUP may come before its start
         yield Part("ops", self.operators.port.start, self.operators.port.stop)
         yield Part("keys", devices.keys.start, nothing)
         yield Part("backbone", nothing, storage.backbone.stop, _BACKBONE_STOP_S)
@@ -173,9 +174,7 @@ class Gateway:
         await self.lifecycle.run(running)
 
     async def start(self) -> None:
-        """Start every part; returns when devices are listened to.
-
-        They are refused with a time until `ready` returns.
+        """Start every part. Devices are refused with a time until `ready` returns.
 
         Raises:
             GatewayError: another gateway holds the data directory.
