@@ -177,7 +177,7 @@ async def test_compression_on_by_a_setting(tmp_path):
             assert "permessage-deflate" in str(device.connection.response.headers)
             await device.say([message(seq) for seq in range(1, 20)])
             await device.hear_ack(19)
-        async with raw_device(gateway, "veh-2") as plain:  # and whoever does not offer it
+        async with raw_device(gateway, "veh-2") as plain:  # and a device that does not offer it
             await plain.say(message(1))
             await plain.hear_ack(1)
 
@@ -226,7 +226,7 @@ async def test_stopping_settles_what_was_sent_and_sends_devices_away(tmp_path, w
             await within(stopping)
             with pytest.raises(OSError, match="refused"):
                 await connect(url_of(gateway), proxy=None, ssl=client_context(gateway))
-    # What was read before the stop is stored and acknowledged; nothing else is.
+    # Exactly the messages that were read before the stop are stored and acknowledged.
     assert acked in (0, 30)
 
 
@@ -274,7 +274,7 @@ async def test_a_second_gateway_on_the_data_directory_is_refused_and_the_first_u
         assert f"in use by process {gateway.process.pid}" in gateway.log
         assert gateway.nats_pid == nats_pid
         os.kill(nats_pid, 0)
-        # Killed, it leaves the directory to the next, and so does its nats-server.
+        # After a kill, the next gateway gets the directory; the nats-server does not keep it.
         gateway.kill()
         second.start()
         assert second.nats_pid != nats_pid
@@ -294,7 +294,7 @@ async def _pending(gateway, messages):
 
 
 def limited_user(*publish, subscribe=GATEWAY.subscribe):
-    """A user who may do no more than that."""
+    """The configuration of a server with a user who has exactly these rights."""
     permissions = Rights(publish, subscribe, responses=True).permissions()
     gateway = {"user": "gateway", "password": "p" * 12, "permissions": permissions}
     operator = {"user": "operator", "password": "o" * 12}

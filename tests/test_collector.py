@@ -1,4 +1,4 @@
-"""The cyclic collector: small passes, and no garbage beyond a bound whatever the code does."""
+"""The cyclic collector: passes are small, and garbage never exceeds its bound."""
 
 import asyncio
 import gc
@@ -78,7 +78,7 @@ def test_what_the_process_started_with_is_never_visited(node, start):
 
 
 def old_knots(count):
-    """Garbage in cycles that a young pass has seen alive."""
+    """Garbage in cycles that a young pass no longer visits."""
     knots = [Knot() for _ in range(count)]
     gc.collect(0)
     return [weakref.ref(knot) for knot in knots]
@@ -91,7 +91,7 @@ def gone(references):
 @pytest.mark.parametrize(
     ("grown", "connections", "passes"),
     [
-        (250, 0, False),  # a quarter of what lived
+        (250, 0, False),  # a quarter of what was left
         (251, 0, True),
         (1_250, 100, False),  # a hundred connections explain 1,000
         (1_251, 100, True),
@@ -148,7 +148,7 @@ def test_a_pass_that_costs_nothing_is_made_each_minute(node, start):
 
 
 def test_real_garbage_is_bounded_by_real_memory(start):
-    """Connections that leave cycles, with no end: what is kept of them is bounded."""
+    """Connections leave cycles again and again: the garbage stays bounded."""
     blocks = measures(tls=False)[0]
     assert blocks.read is sys.getallocatedblocks
     collector = start(

@@ -23,7 +23,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
 class MuteServer:
-    """Accepts, says nothing, and knows when somebody has come."""
+    """Accepts connections, says nothing, and knows when one has come."""
 
     def __init__(self):
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -78,7 +78,7 @@ WAITING = {
     "revoke": lambda port: ["revoke", "--list", "--ops-url", f"http://127.0.0.1:{port}"],
     "check-config": lambda _port: ["check-config", "--connect"],
 }
-"""What waits for somebody who does not answer; `check-config` by its environment."""
+"""Commands that wait for a server that does not answer; `check-config` by its environment."""
 
 
 def redis(port):
@@ -210,7 +210,7 @@ async def test_a_drain_that_is_watched_ends_and_the_drain_goes_on(tmp_path, numb
             device.stdin.flush()
             while "ack" not in device.stdout.readline():
                 pass
-            running.signal(signal.SIGSTOP)  # no answer comes until it goes on
+            running.signal(signal.SIGSTOP)  # no answer comes until SIGCONT
             with started("drain", "--ops-url", ops) as process:
                 await eventually(lambda: _connected_to(running.ops_port))
                 ends(process, number)
@@ -221,7 +221,7 @@ async def test_a_drain_that_is_watched_ends_and_the_drain_goes_on(tmp_path, numb
 
 
 def _connected_to(port):
-    """Whether somebody has a connection to it (/proc/net/tcp has ports in hexadecimal)."""
+    """Whether a process has a connection to it (/proc/net/tcp has ports in hexadecimal)."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     return any(
         line.split()[2].endswith(f":{port:04X}") and line.split()[3] == "01" for line in lines
@@ -267,8 +267,8 @@ def _descendants(root):
 
 
 def test_no_command_is_forgotten():
-    """One that is new here needs its case above, or its reason to be none."""
-    local = {"token", "schema"}  # ask nobody, or end with what they read
+    """A new command needs a case above, or a reason here why it has none."""
+    local = {"token", "schema"}  # ask no server, or end with what they read
     elsewhere = {"serve", "device", "provision", "sink"}  # test_app, clients, tests/consumers
     mine = {*WAITING, "simulate", "storm"}
     assert set(COMMANDS) <= mine | local | elsewhere

@@ -1,4 +1,4 @@
-"""The data directory: one gateway at a time, private."""
+"""The data directory: one gateway uses it at a time, and only its owner can read it."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""`tidegate provision`: the way out when the streams differ from the settings."""
+"""`tidegate provision` brings streams that differ from the settings back in line."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tasks with an owner: failures are heard, swallowed cancellations do not matter."""
+"""Tasks with an owner: it hears of failures, and a swallowed cancellation is repeated."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A command ends on one signal, whatever its work does with a cancellation."""
+"""A command ends on one signal, even if its work swallows the cancellation."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Deadlines and displacement, on a clock and transports of the test's own."""
+"""Deadlines and replaced connections, with a clock and transports of the test."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The operators' port over real sockets, with sources of the test's own."""
+"""The operators' port over real sockets, with pages of the test."""
 
 import asyncio
 import contextlib
@@ -111,7 +111,7 @@ async def test_probes_and_scrapes_may_name_any_host(ops, page):
     ],
 )
 async def test_a_page_under_a_foreign_name_reaches_nothing(ops, line, body):
-    """DNS rebinding: for the browser it is the same origin, and the name is in `Host`."""
+    """DNS rebinding: to the browser it is the same origin, but `Host` has the name of the site."""
     for host in ("attacker.example:9090", "", "127.0.0.1|attacker.example"):
         headers = ["Origin: http://attacker.example:9090", "Content-Type: application/json"]
         status, answer = await ops.ask(line, body, host=host, headers=headers)
