@@ -126,19 +126,6 @@ _STILL_TOO_LARGE: Final = frozenset(
         "gateway/stream/publisher.py:Publisher",
         "gateway/stream/reader.py",
         "gateway/stream/reader.py:StreamReader",
-        "loadtest/benches/admission.py",
-        "loadtest/benches/admission.py:section_cluster",
-        "loadtest/benches/admission.py:section_storm",
-        "loadtest/benches/backpressure.py:section_deaf",
-        "loadtest/benches/backpressure.py:section_outage",
-        "loadtest/benches/sinks.py",
-        "loadtest/devices/storm.py:StormDevice",
-        "loadtest/devices/vehicle.py",
-        "loadtest/devices/vehicle.py:Vehicle",
-        "loadtest/lab/__main__.py",
-        "loadtest/lab/disasters.py",
-        "loadtest/lab/observations.py:Observations",
-        "loadtest/servers/lossyfs.py",
     }
 )
 

@@ -2,6 +2,7 @@
 
 import pytest
 from structlog.testing import capture_logs
+from support.tls import make_certificate
 
 from gateway.edge.errors import TlsError
 from gateway.node.certificate import PlainTcp, transport_of
@@ -10,7 +11,6 @@ from gateway.node.schemas_in_force import NoSchemas, schemas_of
 from gateway.process import Background
 from gateway.settings import Tls
 from gateway.telemetry.metrics import Metrics
-from support.tls import make_certificate
 from support.waiting import eventually
 
 
