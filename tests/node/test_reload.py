@@ -2,7 +2,6 @@
 
 import pytest
 from structlog.testing import capture_logs
-from support.tls import make_certificate
 
 from gateway.edge.errors import TlsError
 from gateway.node.certificate import PlainTcp, transport_of
@@ -11,6 +10,7 @@ from gateway.node.schemas_in_force import NoSchemas, schemas_of
 from gateway.process import Background
 from gateway.settings import Tls
 from gateway.telemetry.metrics import Metrics
+from loadtest.servers.certificates import make_certificate
 from support.waiting import eventually
 
 
