@@ -26,6 +26,13 @@ _COLOURS: Final = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#775a9e", "#5f6a
 _BEFORE_S: Final = 5
 _SHEET_INCHES: Final = (12.0, 14.0)
 _PANEL_INCHES: Final = (5.2, 3.2)
+# Fixed margins: a layout engine would draw each figure twice to find them.
+_SHEET_MARGINS: Final[Mapping[str, float]] = {
+    "left": 0.07, "right": 0.98, "bottom": 0.04, "top": 0.95, "hspace": 0.42, "wspace": 0.2,
+}  # fmt: skip
+_PANEL_MARGINS: Final[Mapping[str, float]] = {
+    "left": 0.13, "right": 0.98, "bottom": 0.16, "top": 0.9,
+}  # fmt: skip
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 72rem; color: #1c2429;
        padding: 0 1rem; overflow-wrap: break-word; }
@@ -203,9 +210,8 @@ def _draw(axes: Axes, panel: _Panel, storms: Sequence[_Storm]) -> None:
 
 def _sheet(storms: Sequence[_Storm], title: str) -> Figure:
     """Every panel on one sheet."""
-    figure, grid = plt.subplots(
-        (len(_PANELS) + 1) // 2, 2, figsize=_SHEET_INCHES, layout="constrained"
-    )
+    figure, grid = plt.subplots((len(_PANELS) + 1) // 2, 2, figsize=_SHEET_INCHES)
+    figure.subplots_adjust(**_SHEET_MARGINS)
     for axes, panel in itertools.zip_longest(grid.flat, _PANELS):
         if panel is None:
             axes.set_axis_off()
@@ -217,7 +223,8 @@ def _sheet(storms: Sequence[_Storm], title: str) -> Figure:
 
 def _picture(panel: _Panel, storms: Sequence[_Storm]) -> str:
     """One panel, as an image within the page that is as wide as the screen allows."""
-    figure, axes = plt.subplots(figsize=_PANEL_INCHES, layout="constrained")
+    figure, axes = plt.subplots(figsize=_PANEL_INCHES)
+    figure.subplots_adjust(**_PANEL_MARGINS)
     _draw(axes, panel, storms)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="svg")
@@ -247,7 +254,20 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", str(value)
 
 
-def _page(judgement: Judgement, storms: Sequence[_Storm], outcomes: Sequence[Outcome]) -> str:
+def page_of(
+    judgement: Judgement,
+    outcomes: Sequence[Outcome],
+    simulated: Sequence[StormResult | None],
+    pictures: Sequence[str],
+) -> str:
+    """The page as HTML.
+
+    Args:
+        judgement: of the first outcome.
+        outcomes: of each storm.
+        simulated: the same storms in virtual time, where there are any.
+        pictures: the panels, as HTML.
+    """
     scenario = judgement.outcome.scenario
     word = "passed" if judgement.passed else "failed"
     title = html.escape(scenario.title)
@@ -256,17 +276,16 @@ def _page(judgement: Judgement, storms: Sequence[_Storm], outcomes: Sequence[Out
         for v in judgement.verdicts
     ]
     head = [""]
-    for storm in storms:
-        head.append(storm.label)
-        if storm.virtual is not None:
-            head.append(f"{storm.label}, simulated")
+    for outcome, virtual in zip(outcomes, simulated, strict=True):
+        head.append(outcome.policy)
+        if virtual is not None:
+            head.append(f"{outcome.policy}, simulated")
     doubts = "".join(
         f"<p class='doubt'>{html.escape(doubt[0].upper() + doubt[1:])}.</p>"
         for doubt in judgement.doubts
     )
-    happened = rows(outcomes, [storm.virtual for storm in storms])
+    happened = rows(outcomes, simulated)
     settings = list(_flat(scenario.model_dump(exclude_none=True)))
-    panels = "".join(_picture(panel, storms) for panel in _PANELS)
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
@@ -276,7 +295,7 @@ def _page(judgement: Judgement, storms: Sequence[_Storm], outcomes: Sequence[Out
         f"R = {scenario.rate_per_s:g}/s</p>{doubts}"
         f"<h2>Objectives</h2>{_table(('objective', 'at most', 'measured', ''), verdicts)}"
         f"<h2>What happened</h2>{_table(head, happened)}"
-        f"<h2>Second by second</h2><div class='panels'>{panels}</div>"
+        f"<h2>Second by second</h2><div class='panels'>{''.join(pictures)}</div>"
         f"<h2>Scenario</h2>{_table(('key', 'value'), settings)}</body></html>"
     )
 
@@ -305,4 +324,5 @@ def write_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.savefig(path.with_suffix(".png"), dpi=110)
     plt.close(sheet)
-    path.write_text(_page(judgement, storms, outcomes))
+    pictures = [_picture(panel, storms) for panel in _PANELS]
+    path.write_text(page_of(judgement, outcomes, simulated, pictures))
