@@ -143,7 +143,7 @@ async def _main(url: str) -> None:
     acknowledged = json.load(sys.stdin)
     checker = Checker(numbered_intact)
     async for device, seq, data in read_stream(url):
-        if device in acknowledged:  # the stream of somebody else's gateway holds others, too
+        if device in acknowledged:  # a gateway that the user names has others, too
             checker.take(device, seq, data)
     checker.finish(acknowledged)
     findings = {name: asdict(found) for name, found in checker.findings()}

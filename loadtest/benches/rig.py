@@ -22,7 +22,7 @@ OPEN_DOOR: Final[Settings] = {
     "admission__rate_per_s": 100_000,
     "admission__burst": 100_000,
 }
-"""Everybody is admitted at once."""
+"""Every device is admitted at once."""
 NO_KNOCK_LIMIT: Final[Settings] = {"admission__device_knock_burst": 10_000}
 """No device is refused because it knocked too often."""
 COLD: Final[Settings] = {"admission__resume_cost": 1.0, **NO_KNOCK_LIMIT}
@@ -74,7 +74,7 @@ class Bench:
         /,
         **settings: object,
     ) -> GatewayServer:
-        """A gateway that admits everybody at once, unless `settings` say otherwise."""
+        """A gateway that admits every device at once, unless `settings` say otherwise."""
         return GatewayServer(
             self.fresh_directory("gateway"),
             environment,

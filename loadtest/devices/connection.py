@@ -37,7 +37,7 @@ class Connection(asyncio.Protocol):
         raise NotImplementedError
 
     def lost(self) -> None:
-        """The connection is gone, whoever ended it."""
+        """The connection is gone, whichever side ended it."""
         raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

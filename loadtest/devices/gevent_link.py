@@ -79,7 +79,7 @@ class Link:
             self._socket = raw
             raw.sendall(handshake_request(token.encode(), ticket))
             self._read_answer()
-        except BaseException:  # also when the greenlet is killed: nobody else closes the socket
+        except BaseException:  # also when the greenlet is killed: nothing else closes the socket
             raw.close()
             raise
 

@@ -26,7 +26,7 @@ _NATS_REPLY: Final = b'"stream":'
 
 
 class Flow(Protocol):
-    """How much a device keeps in flight, and who counts what is acknowledged."""
+    """How much a device keeps in flight; counts what is acknowledged."""
 
     window: int
 

@@ -1,4 +1,4 @@
-"""The servers of a scenario: gateways, their NATS and their Redis, or those of somebody else."""
+"""The servers of a scenario: gateways, their NATS and Redis, or gateways that the user names."""
 
 import json
 import re

@@ -26,7 +26,7 @@ class Outcome:
     back_at: float
     affected: int
     """Devices that lost their connection because of the fault."""
-    everybody: bool
+    all_back: bool
     """Whether every device was back in time."""
     honoured: int
     dishonoured: int
@@ -37,14 +37,14 @@ class Outcome:
     @property
     def recovery_s(self) -> float:
         """From the fault to the last welcome; infinite if a device was left out."""
-        if not self.everybody:
+        if not self.all_back:
             return float("inf")
         return max(0.0, max(self.observed.admissions, default=0.0) - self.fault_at)
 
     @property
     def caught_up_s(self) -> float:
         """From the fault until every device was in and the outboxes were empty again."""
-        return self.back_at - self.fault_at if self.everybody else float("inf")
+        return self.back_at - self.fault_at if self.all_back else float("inf")
 
     @property
     def recovery_over_ideal(self) -> float:
@@ -130,7 +130,7 @@ class Judgement:
     @property
     def passed(self) -> bool:
         """Whether every device is back and no objective was missed."""
-        return self.outcome.everybody and all(verdict.word != "missed" for verdict in self.verdicts)
+        return self.outcome.all_back and all(verdict.word != "missed" for verdict in self.verdicts)
 
     def show(
         self, console: Console, outcomes: Sequence[Outcome], simulated: Sequence[StormResult | None]
@@ -166,7 +166,7 @@ def rows(
 ) -> list[tuple[str, ...]]:
     """The figures of each storm, beside those of the same storm in virtual time, if any."""
     names = (
-        "everybody back, s", "outboxes empty again, s", "over N/R", "knocks a device", "refused",
+        "all back, s", "outboxes empty again, s", "over N/R", "knocks a device", "refused",
         "tickets honoured",
         "tickets dishonoured", "wait p50 / p99, s", "ack p99 calm / storm, ms",
         "sessions lost beyond the fault", "acknowledged / stored", "lost / duplicated",

@@ -1,4 +1,4 @@
-"""One run of the lab: a fleet of vehicles, what is observed of it, and who observes. On gevent."""
+"""One run of the lab: a fleet of vehicles, and what is observed of it. On gevent."""
 
 import random
 import secrets

@@ -33,7 +33,7 @@ class Scene:
         Args:
             gateway: running.
             writers: that write to it.
-            rng: picks faults, and who is hurt.
+            rng: picks faults, and the connections that are cut.
         """
         self.gateway = gateway
         self.writers = writers

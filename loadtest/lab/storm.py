@@ -110,7 +110,7 @@ class _Fault:
     at: float
     back_at: float
     affected: int
-    everybody: bool
+    all_back: bool
     dishonoured_before: int
 
 
@@ -135,7 +135,7 @@ def storm(run: Run, console: Console) -> Outcome:
     return Outcome(
         scenario=scenario, policy=run.policy, observed=observed, calm=(calm_from, fault.at),
         fault_at=fault.at, back_at=fault.back_at, affected=fault.affected,
-        everybody=fault.everybody, honoured=len(observed.lateness),
+        all_back=fault.all_back, honoured=len(observed.lateness),
         dishonoured=observed.dishonoured - fault.dishonoured_before,
         acked=sum(acked.values()), stored=stored,
     )  # fmt: skip
@@ -176,9 +176,9 @@ def _break(run: Run, console: Console) -> _Fault:
                 and run.caught_up
             )
 
-        everybody = _wait(back, scenario.limit_s)
+        all_back = _wait(back, scenario.limit_s)
         back_at = observed.clock()
     with _phase(run, "afterwards", console):
         gevent.sleep(scenario.after_s)
     gevent.killall(forgers)
-    return _Fault(fault_at, back_at, affected, everybody, dishonoured)
+    return _Fault(fault_at, back_at, affected, all_back, dishonoured)

@@ -21,7 +21,7 @@ _STOP_TIMEOUT_S: Final = 60.0
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on at the moment."""
+    """A port on loopback that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

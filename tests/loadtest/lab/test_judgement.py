@@ -14,7 +14,7 @@ from loadtest.simulator import StormPlan, simulate
 FAULT_AT = 10.0
 
 
-def outcome(objectives, *, devices=100, last=12.0, everybody=True, **changes):
+def outcome(objectives, *, devices=100, last=12.0, all_back=True, **changes):
     """100 devices at 50/s, cut at 10 s, back evenly until `last`."""
     observed = Observations(lambda: 0.0)
     observed.admissions = [n / devices for n in range(devices)]
@@ -36,7 +36,7 @@ def outcome(objectives, *, devices=100, last=12.0, everybody=True, **changes):
     more = {"stored": found, "honoured": 90, "dishonoured": 0, "affected": devices, **changes}
     return Outcome(
         scenario=scenario, policy="ticket", observed=observed, calm=(7.0, FAULT_AT - 0.5),
-        fault_at=FAULT_AT, back_at=last, everybody=everybody, acked=480, **more,
+        fault_at=FAULT_AT, back_at=last, all_back=all_back, acked=480, **more,
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_what_could_not_be_measured_is_not_judged():
 
 
 def test_a_device_left_out_fails_the_storm_whatever_else_is_reached():
-    assert not judge(outcome({"dishonoured": 0}, everybody=False), None).passed
+    assert not judge(outcome({"dishonoured": 0}, all_back=False), None).passed
 
 
 def test_forgers_are_judged_against_the_storm_without_them():
