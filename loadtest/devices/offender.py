@@ -17,6 +17,7 @@ from typing import Final
 from loadtest.devices.credentials import Issuer
 from loadtest.devices.wire import CLOSE, TEXT, Answer, handshake_request, hello, masked_frame
 
+_SILENT_SHARE: Final = 0.1
 _PATIENCE_S: Final = 30.0
 _BEGIN_WITHIN_S: Final = 20.0
 _RETRY_MAX_S: Final = 5.0
@@ -117,7 +118,9 @@ class Offender:
         if not await self._knock(reader, writer, self._request):
             return False
         self._visits += 1
-        writer.write(hello(f"s{self._visits}"))
+        # A new outbox, which has sent nothing. One in ten does not say so and is looked up.
+        sent = None if self._rng.random() < _SILENT_SHARE else 0
+        writer.write(hello(f"s{self._visits}", sent=sent))
         await asyncio.wait_for(reader.readuntil(b"keepalive_ms"), _PATIENCE_S)
         return True
 
