@@ -57,6 +57,7 @@ class Gateway:
         devices = self.devices = build_devices(basis, storage, admission)
         operators = self.operators = build_operators(basis, storage, admission, devices)
         lag = LoopLag()
+        lag.register_gauges(basis.metrics)
         rate = RateLoop(
             admission.controller,
             signals=storage.publisher.signals,

@@ -58,6 +58,7 @@ class KeySource:
         self._clock = clock
         self._last: bytes | None = None
         self._looked_at = -math.inf
+        self._read_at = clock()
         self._wanted = asyncio.Event()
 
     async def load(self) -> KeySet:
@@ -72,7 +73,13 @@ class KeySource:
         document = await self._read()
         keys = KeySet.from_jwks(_parse(document), self._algorithms)
         self._last = document
+        self._read_at = self._clock()
         return keys
+
+    @property
+    def age_s(self) -> float:
+        """Since usable keys were last read, seconds. It grows while the issuer does not answer."""
+        return self._clock() - self._read_at
 
     def look_soon(self) -> None:
         """A credential names a key that is not there: it may have been added since the last look.

@@ -115,6 +115,11 @@ class Backbone:
             "1 if an acknowledgement is known to mean synced to disk.",
             lambda: int(self._facts.durability == "fsync"),
         )
+        basis.metrics.gauge(
+            "tidegate_durability_fsync_wanted",
+            "1 if the settings ask for acknowledgements that mean synced to disk.",
+            lambda: int(basis.settings.stream.durability == "fsync"),
+        )
 
     @property
     def _settings(self) -> Settings:

@@ -28,6 +28,7 @@ class CredentialKeys:
         *,
         data_dir: Path,
         wall: Callable[[], float],
+        clock: Callable[[], float],
         rng: random.Random,
     ) -> None:
         """
@@ -35,6 +36,7 @@ class CredentialKeys:
             credentials: the settings. Without a JWKS, the development key of `data_dir` is used.
             data_dir: of the gateway.
             wall: Unix time in seconds; credentials expire by it.
+            clock: local time in seconds; the age of the keys is measured by it.
             rng: source of jitter.
         """
         self._data_dir = data_dir
@@ -47,6 +49,7 @@ class CredentialKeys:
             algorithms=credentials.algorithms,
             refresh_s=credentials.jwks_refresh_ms / 1000,
             rng=rng,
+            clock=clock,
         )
         self.verifier = CredentialVerifier(
             KeySet(()),
@@ -79,3 +82,8 @@ class CredentialKeys:
     def refresh(self) -> Coroutine[Any, Any, None]:
         """Look for new keys now; if they cannot be used, the old ones stay in force."""
         return self._source.refresh(self.verifier.rotate)
+
+    @property
+    def age_s(self) -> float:
+        """Since usable keys were last read, seconds."""
+        return self._source.age_s

@@ -40,7 +40,11 @@ class Devices:
 def build_devices(basis: Basis, storage: Storage, admission: Admission) -> Devices:
     settings = basis.settings
     keys = CredentialKeys(
-        settings.credentials, data_dir=settings.nats.data_dir, wall=basis.wall, rng=basis.rng
+        settings.credentials,
+        data_dir=settings.nats.data_dir,
+        wall=basis.wall,
+        clock=basis.local,
+        rng=basis.rng,
     )
     schemas = schemas_of(settings.events.file, basis.observers.stream.off_schema)
     session = settings.session

@@ -16,6 +16,7 @@ from gateway.admission.desk import AdmissionDesk
 from gateway.edge.gate import DeviceGate, Pending
 from gateway.edge.hold import StreamHold
 from gateway.process import Work
+from gateway.telemetry.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
 
@@ -29,11 +30,20 @@ class LoopLag:
 
     def __init__(self) -> None:
         self._worst_s = 0.0
+        self.last_s = 0.0
+        """The worst lag of the last second that was looked at."""
+
+    def register_gauges(self, metrics: Metrics) -> None:
+        metrics.gauge(
+            "tidegate_loop_lag_seconds",
+            "How late the event loop was at worst, within a second.",
+            lambda: self.last_s,
+        )
 
     def take(self) -> float:
         """The worst lag since the last call, seconds."""
-        worst_s, self._worst_s = self._worst_s, 0.0
-        return worst_s
+        self.last_s, self._worst_s = self._worst_s, 0.0
+        return self.last_s
 
     def work(self) -> Iterable[Work]:
         yield "loop-lag", self._run()

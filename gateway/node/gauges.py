@@ -10,12 +10,12 @@ from importlib.metadata import version as package_version
 
 from gateway.admission.budget import VerificationBudget
 from gateway.admission.controller import CEILING, SIGNALS, RateController
-from gateway.admission.credential import CredentialVerifier
 from gateway.admission.desk import AdmissionDesk
 from gateway.edge.device import DeviceHandler
 from gateway.edge.fleet import Fleet
 from gateway.edge.gate import DeviceGate, Pending
 from gateway.edge.hold import StreamHold
+from gateway.node.credential_keys import CredentialKeys
 from gateway.node.membership import Membership
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
@@ -81,8 +81,14 @@ def register_publishing(
 
 
 def register_credentials(
-    metrics: Metrics, verifier: CredentialVerifier, budget: VerificationBudget
+    metrics: Metrics, keys: CredentialKeys, budget: VerificationBudget
 ) -> None:
+    verifier = keys.verifier
+    metrics.gauge(
+        "tidegate_credential_keys_age_seconds",
+        "Since the keys of credentials were last read.",
+        lambda: keys.age_s,
+    )
     metrics.counted(
         "tidegate_credential_verifications_total",
         "Signatures checked.",

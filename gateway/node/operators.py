@@ -71,7 +71,7 @@ def register_gauges(
     gauges.register_process(metrics, status.not_ready)
     gauges.register_sessions(metrics, fleet, gate, devices.fairness)
     gauges.register_publishing(metrics, storage.publisher, storage.hold, devices.pool, fleet)
-    gauges.register_credentials(metrics, devices.keys.verifier, admission.budget)
+    gauges.register_credentials(metrics, devices.keys, admission.budget)
     gauges.register_admission(
         metrics,
         membership=admission.membership,

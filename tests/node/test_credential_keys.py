@@ -11,9 +11,13 @@ from gateway.node.credential_keys import CredentialKeys
 from gateway.settings import Credentials
 
 
-def keys_of(directory, **credentials):
+def keys_of(directory, clock=lambda: 1.0, **credentials):
     return CredentialKeys(
-        Credentials(**credentials), data_dir=directory, wall=lambda: 1.0, rng=random.Random(1)
+        Credentials(**credentials),
+        data_dir=directory,
+        wall=lambda: 1.0,
+        clock=clock,
+        rng=random.Random(1),
     )
 
 
@@ -50,3 +54,17 @@ async def test_new_keys_come_into_force_when_they_are_looked_for(tmp_path):
     keys.verifier.verify(after)
     with pytest.raises(CredentialError):
         keys.verifier.verify(before)
+
+
+async def test_the_age_of_the_keys_grows_until_they_are_read_again(tmp_path):
+    now = [100.0]
+    keys = keys_of(tmp_path, clock=lambda: now[0])
+    await keys.start()
+    now[0] = 160.0
+    assert keys.age_s == 60.0
+    await keys.refresh()
+    assert keys.age_s == 0.0
+    now[0] = 170.0
+    development.key_file(tmp_path).write_text("{")
+    await keys.refresh()
+    assert keys.age_s == 10.0

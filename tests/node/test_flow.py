@@ -128,6 +128,7 @@ async def test_the_worst_lag_is_taken_once():
         await probing
     lag.take()
     assert lag.take() == 0.0
+    assert lag.last_s == 0.0
 
 
 def hold_loop():
