@@ -10,11 +10,11 @@ from gateway.data_directory import DataDirectoryLock
 from gateway.errors import DataDirectoryInUse
 from gateway.nats_access import nats_address
 from gateway.settings import Retention, Settings
+from gateway.stream.differences import Change
 from gateway.stream.encoding import DEADLETTERS, EVENTS
 from gateway.stream.nats_client import connect_once
 from gateway.stream.nats_server import EmbeddedServer
 from gateway.stream.provision import (
-    Change,
     StreamSettings,
     apply,
     plan,

@@ -11,11 +11,12 @@ from gateway.commands import following, foreground
 from gateway.commands.terminal import (
     Config,
     DataDir,
+    NatsUrl,
     configure_command_logs,
     fail,
     moment_of,
+    nats_settings_of,
     say,
-    settings_of,
 )
 from gateway.stream.errors import StreamError
 from gateway.stream.replay import ReplayFilter
@@ -36,7 +37,7 @@ def tail(
     dead_letters: Annotated[bool, typer.Option(help="The dead letters instead.")] = False,
     follow: Annotated[bool, typer.Option(help="Go on with what comes; else stop.")] = True,
     config: Config = None,
-    nats_url: Annotated[list[str] | None, typer.Option(help="NATS server of yours.")] = None,
+    nats_url: NatsUrl = None,
     data_dir: DataDir = None,
 ) -> None:
     """Follow what is stored, or replay it, one JSON line a message."""
@@ -54,8 +55,7 @@ def tail(
         new_only=since is None and follow,
         dead_letters=dead_letters,
     )
-    urls = tuple(nats_url) if nats_url else None
-    settings = settings_of(config, {"nats.urls": urls, "nats.data_dir": data_dir})
+    settings = nats_settings_of(config, nats_url, data_dir)
     configure_command_logs(settings, "warning")
     try:
         foreground.run(following.follow(settings, wanted, go_on=follow, say=say))

@@ -11,7 +11,14 @@ import nats.errors
 import typer
 
 from gateway.commands import foreground
-from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, moment_of, settings_of
+from gateway.commands.terminal import (
+    Config,
+    DataDir,
+    NatsUrl,
+    fail,
+    moment_of,
+    nats_settings_of,
+)
 from gateway.consumers.survey import survey
 from gateway.events.asyncapi import asyncapi
 from gateway.events.errors import SchemaError
@@ -78,10 +85,7 @@ def infer(
     if not is_message_type(type_):
         fail("--type is one to eight tokens [A-Za-z0-9_-]{1,64} joined by dots")
     moment = moment_of(since)
-    settings = settings_of(
-        config,
-        {"nats.urls": tuple(nats_url) if nats_url else None, "nats.data_dir": data_dir},
-    )
+    settings = nats_settings_of(config, nats_url, data_dir)
     try:
         proposal = foreground.run(_survey(settings, type_, moment, events_max))
     except (StreamError, nats.errors.Error, TimeoutError) as exc:

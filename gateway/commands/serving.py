@@ -13,7 +13,7 @@ import uvloop
 from gateway.admission.errors import AdmissionError
 from gateway.app import Gateway
 from gateway.cluster.errors import ClusterError
-from gateway.commands.terminal import Config, DataDir, fail, settings_of
+from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, nats_settings_of
 from gateway.edge.errors import EdgeError
 from gateway.errors import GatewayError
 from gateway.events.errors import EventsError
@@ -30,22 +30,12 @@ def serve(
     config: Config = None,
     port: Annotated[int | None, typer.Option(help="Devices' port; 0 for a free one.")] = None,
     ops_port: Annotated[int | None, typer.Option(help="Ops port; 0 for a free one.")] = None,
-    nats_url: Annotated[
-        list[str] | None, typer.Option(help="NATS server of yours; may be repeated.")
-    ] = None,
+    nats_url: NatsUrl = None,
     data_dir: DataDir = None,
     hint: Annotated[bool, typer.Option(help="Print how to connect a device.")] = False,
 ) -> None:
     """Run the gateway, with an embedded NATS server unless --nats-url is given."""
-    settings = settings_of(
-        config,
-        {
-            "server.port": port,
-            "ops.port": ops_port,
-            "nats.urls": tuple(nats_url) if nats_url else None,
-            "nats.data_dir": data_dir,
-        },
-    )
+    settings = nats_settings_of(config, nats_url, data_dir, server__port=port, ops__port=ops_port)
     configure_logs(settings.log.level, settings.log.format, secrets=secrets_of(settings))
 
     async def run() -> None:

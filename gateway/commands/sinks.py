@@ -8,7 +8,7 @@ import typer
 import uvloop
 
 from gateway.commands import foreground
-from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, settings_of
+from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, nats_settings_of
 from gateway.consumers.catalogue import BOOKKEEPING, table_ddl
 from gateway.consumers.errors import ConsumerError
 from gateway.consumers.rebuild import forget_position
@@ -62,10 +62,7 @@ def sink(
 
     Several processes may run with the same file: one writes a sink, the others stand by.
     """
-    settings = settings_of(
-        config,
-        {"nats.urls": tuple(nats_url) if nats_url else None, "nats.data_dir": data_dir},
-    )
+    settings = nats_settings_of(config, nats_url, data_dir)
     sinks = _chosen(_document(events), only)
     if create:
         typer.echo(_ddl(sinks), nl=False)

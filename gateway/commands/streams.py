@@ -6,7 +6,7 @@ import nats.errors
 import typer
 
 from gateway.commands import foreground
-from gateway.commands.terminal import Config, DataDir, fail, settings_of
+from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, nats_settings_of
 from gateway.errors import GatewayError
 from gateway.stream.errors import StreamError
 from gateway.streams import provision_streams
@@ -22,7 +22,7 @@ def provision(
         bool, typer.Option("--accept-loss", help="Also those that delete stored messages.")
     ] = False,
     config: Config = None,
-    nats_url: Annotated[list[str] | None, typer.Option(help="NATS server of yours.")] = None,
+    nats_url: NatsUrl = None,
     data_dir: DataDir = None,
 ) -> None:
     """Show how the streams differ from the settings, or make them as the settings want.
@@ -31,8 +31,7 @@ def provision(
     """
     if plan and apply:
         fail("give --plan or --apply")
-    urls = tuple(nats_url) if nats_url else None
-    settings = settings_of(config, {"nats.urls": urls, "nats.data_dir": data_dir})
+    settings = nats_settings_of(config, nats_url, data_dir)
     work = provision_streams(settings, make=apply, accept_loss=accept_loss, say=typer.echo)
     try:
         done = foreground.run(work)

@@ -29,6 +29,25 @@ def settings_of(config: Path | None, overrides: dict[str, Any]) -> Settings:
         fail(str(exc))
 
 
+def nats_settings_of(
+    config: Path | None, nats_url: list[str] | None, data_dir: Path | None, **overrides: Any
+) -> Settings:
+    """The settings of a command that signs in to NATS: `--config`, `--nats-url`, `--data-dir`.
+
+    Args:
+        config: TOML file.
+        nats_url: servers, instead of those of the file.
+        data_dir: of a gateway with the embedded server.
+        overrides: other settings; a name's `__` stands for a dot.
+
+    Raises:
+        typer.Exit: with status 1.
+    """
+    others = {name.replace("__", "."): value for name, value in overrides.items()}
+    urls = tuple(nats_url) if nats_url else None
+    return settings_of(config, {"nats.urls": urls, "nats.data_dir": data_dir, **others})
+
+
 def fail(message: str) -> NoReturn:
     """End the command with a line on standard error for each of the message.
 

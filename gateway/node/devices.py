@@ -95,6 +95,7 @@ def _device_context(
             publisher.standings,
             publisher.stored,
             credit_max=settings.session.credit_max,
+            rejecting=schemas.rejecting is not None,
             clock=time.perf_counter,
             on_lookup=basis.observers.stream.looked_up,
         ),

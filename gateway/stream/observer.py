@@ -1,17 +1,17 @@
-"""Hooks for whoever watches this room (metrics). The room calls them; it knows no library."""
+"""Hooks for metrics. The room calls them and knows no library of metrics."""
 
 
 class StreamObserver:
     """Does nothing: override what you count.
 
-    Called from the event loop, at most a few times a batch. Times in seconds.
+    Called from the event loop, at most a few times a batch.
     """
 
     def batch_settled(self, kind: str, messages: int, duplicates: int, seconds: float) -> None:
-        """A batch was answered: `kind` is one of lane.Kind."""
+        """A batch was answered after so many seconds: `kind` is one of batch.Kind, or "lookup"."""
 
     def batch_retried(self, reason: str, messages: int) -> None:
-        """A batch must be repeated; `reason` is one of lane.RETRY_REASONS."""
+        """A batch must be repeated; `reason` is one of batch.RETRY_REASONS."""
 
     def dead_lettered(self, error: str) -> None:
         """A message was stored in the dead letters."""

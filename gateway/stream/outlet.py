@@ -1,4 +1,4 @@
-"""One session's way into the stream: its headers, its lane, and what is known of its outbox."""
+"""The way of one session into the stream: headers, lane, and what is known of its outbox."""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -6,9 +6,11 @@ from time import perf_counter
 from msgspec import UNSET
 
 from gateway.session.machine import Storable
+from gateway.stream.batch import Owner, Pending
+from gateway.stream.dead_letters import write_letter
 from gateway.stream.encoding import SourceHeaders
-from gateway.stream.lane import Owner, Pending
 from gateway.stream.publisher import Publisher
+from gateway.stream.standing import NEVER
 from tidegate.wire.frames import Message, Unusable
 
 Sampler = Callable[[], bytes]
@@ -21,11 +23,12 @@ class SessionOutlet:
     """Turns a session's messages into envelopes and submits them in order."""
 
     __slots__ = (
+        "_clock",
         "_headers",
-        "_lane_index",
+        "_lane",
         "_mark",
         "_owner",
-        "_publisher",
+        "_pending",
         "_sample",
         "_standing",
     )
@@ -40,34 +43,48 @@ class SessionOutlet:
         device: str,
         outbox: str,
         owner: Owner,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
-        self._publisher = publisher
+        """
+        Args:
+            publisher: of the node.
+            sample: see `Sampler`.
+            mark: see `Mark`; None if no message is marked.
+            tenant: of the device.
+            device: its id.
+            outbox: the outbox it sends from.
+            owner: hears what is settled.
+            clock: monotonic seconds. Not `loop.time()`, which uvloop keeps in whole milliseconds.
+        """
+        self._clock = clock
+        self._pending = publisher.pending
         self._sample = sample
         self._mark = mark
-        self._standing = publisher.standings.of(tenant, device, outbox, perf_counter())
-        self._lane_index = publisher.lane_of(self._standing.device)
+        self._standing = publisher.standings.of(tenant, device, outbox, clock())
+        self._lane = publisher.lane_of(self._standing.device)
         self._headers = SourceHeaders(tenant, device, outbox)
         self._owner = owner
 
     def store(self, messages: list[Storable], received_at: str) -> None:
-        """Store events in EVENTS, and in their places in the order what cannot be one in
-        DEADLETTERS.
+        """Store events in EVENTS, and what is no event in DEADLETTERS, in their order.
 
         Args:
             messages: of one frame.
             received_at: RFC 3339; the time of those that bring none.
         """
-        headers, sample, mark = self._headers, self._sample, self._mark
+        headers, sample, mark, owner = self._headers, self._sample, self._mark, self._owner
         standing, first = self._standing, messages[0].seq
-        # Not loop.time(), which uvloop keeps in whole milliseconds.
-        absent_at = now = perf_counter()
+        absent_at = letter_absent_at = now = self._clock()
         if first > standing.doubt_seq:
             if now > standing.renew_at or standing.unsure:
                 standing.sent_first(first, now)
         else:
-            absent_at = standing.absent_at(first)
+            # These may be stored already, and duplicates show within one stream only. Under another
+            # schema a message may have gone to the other stream, so that one must be asked.
+            absent_at = NEVER if first <= standing.letter_seq else standing.absent_at(first)
+            letter_absent_at = NEVER
             if standing.unsure:
-                self._publisher.distrust(self._lane_index, standing)
+                self._lane.distrust(standing)
         items = []
         for message in messages:
             if type(message) is Message:
@@ -75,29 +92,26 @@ class SessionOutlet:
                 data = bytes(message.data)
                 more = sample() if mark is None else sample() + mark(message.type, data)
                 envelope = headers.event(message.seq, message.type, time, data, more)
-                reject = None
+                items.append(
+                    Pending(owner, standing, message.seq, envelope, envelope.size, absent_at)
+                )
             else:
                 assert isinstance(message, Unusable)
-                reject = message.error, message.detail
-                envelope = headers.dead_letter(
-                    message.seq, *reject, received_at, message.raw, message.original_bytes
+                seq, reject = message.seq, (message.error, message.detail)
+                standing.letter_seq = max(standing.letter_seq, seq)
+                envelope = write_letter(
+                    headers, seq, *reject, received_at, message.raw, message.original_bytes
                 )
-            items.append(
-                Pending(
-                    self._owner,
-                    standing,
-                    message.seq,
-                    envelope,
-                    envelope.size,
-                    absent_at,
-                    reject,
+                items.append(
+                    Pending(owner, standing, seq, envelope, envelope.size, letter_absent_at, reject)
                 )
-            )
-        self._publisher.submit(self._lane_index, items)
+        self._lane.submit(items)
 
     @property
     def full(self) -> bool:
-        return self._publisher.full
+        """Whether the node holds all it may."""
+        return self._pending.full
 
     def when_drained(self, callback: Callable[[], None]) -> None:
-        self._publisher.when_drained(callback)
+        """Call `callback` once there is room again."""
+        self._pending.when_drained(callback)

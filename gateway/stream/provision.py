@@ -6,19 +6,18 @@ stream to deletion; `tidegate provision` shows the changes and makes them.
 """
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
+from gateway.stream.batch import Strategy
+from gateway.stream.differences import Change, Difference, differences
 from gateway.stream.encoding import DEADLETTERS, EVENTS
 from gateway.stream.errors import IncompatibleServer, IncompatibleStream
-from gateway.stream.lane import Strategy
 
 _HEADERS_BYTES_MAX: Final = 4_096  # names are bounded, and so is the detail of a dead letter
 _ATOMIC_SINCE: Final = (2, 12, 1)  # first to check duplicates inside a batch
@@ -104,38 +103,6 @@ def check_payload(client: Client, message_bytes_max: int) -> None:
         )
 
 
-class Change(Enum):
-    """What making a difference go away would do."""
-
-    SAFE = "can be changed"
-    LOSES = "can be changed, and deletes stored messages"
-    IMPOSSIBLE = "JetStream cannot change it"
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One property of a stream that is not as the settings want it."""
-
-    stream: str
-    field: str
-    """Name in JetStream's configuration of a stream."""
-    setting: str
-    """Name in the settings; empty for what Tidegate always needs."""
-    found: str
-    wanted: str
-    change: Change
-    advice: str
-    """What to do where JetStream cannot change it; else empty."""
-
-    def __str__(self) -> str:
-        if self.setting:
-            return (
-                f"{self.stream}: {self.setting} is {self.wanted} in the settings and {self.found}"
-                " in the stream"
-            )
-        return f"{self.stream}: {self.field} must be {self.wanted} and is {self.found}"
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What the settings want that is not so."""
@@ -161,13 +128,13 @@ async def plan(client: Client, configs: list[StreamConfig]) -> Plan:
     """
     found = await _streams(client, configs)
     missing = tuple(name for name, config in found.items() if config is None)
-    differences = [
+    found_differences = [
         difference
         for wanted in configs
         if (there := found[_name(wanted)]) is not None
-        for difference in _differences(wanted, there)
+        for difference in differences(_name(wanted), wanted, there)
     ]
-    return Plan(missing, tuple(differences))
+    return Plan(missing, tuple(found_differences))
 
 
 async def provision(client: Client, configs: list[StreamConfig]) -> list[str]:
@@ -248,106 +215,3 @@ async def _streams(client: Client, configs: list[StreamConfig]) -> dict[str, Str
         except nats.js.errors.NotFoundError:
             found[_name(config)] = None
     return found
-
-
-def _differences(wanted: StreamConfig, found: StreamConfig) -> list[Difference]:
-    stream = _name(wanted)
-    return [
-        Difference(
-            stream,
-            field,
-            rule.setting.format(stream.lower()),
-            rule.show(getattr(found, field)),
-            rule.show(getattr(wanted, field)),
-            change := rule.change(getattr(found, field), getattr(wanted, field)),
-            rule.advice if change is Change.IMPOSSIBLE else "",
-        )
-        for field, rule in _RULES.items()
-        if _plain(getattr(found, field)) != _plain(getattr(wanted, field))
-    ]
-
-
-def _plain(value: Any) -> Any:
-    """Unset, empty and no limit are the same thing to the server."""
-    if value in (None, False, 0, -1, "", []):
-        return None
-    return getattr(value, "value", value)
-
-
-# What JetStream can change of an existing stream (nats-server 2.15, checked by tests).
-
-
-def _safe(_found: Any, _wanted: Any) -> Change:
-    return Change.SAFE
-
-
-def _impossible(_found: Any, _wanted: Any) -> Change:
-    return Change.IMPOSSIBLE
-
-
-def _limit(found: Any, wanted: Any) -> Change:
-    """A lower limit deletes what is over it."""
-    lower = _plain(wanted) is not None and (_plain(found) is None or wanted < found)
-    return Change.LOSES if lower else Change.SAFE
-
-
-def _only_on(_found: Any, wanted: Any) -> Change:
-    """A protection that JetStream never takes back."""
-    return Change.SAFE if wanted else Change.IMPOSSIBLE
-
-
-def _retention(found: Any, _wanted: Any) -> Change:
-    return Change.IMPOSSIBLE if _plain(found) == RetentionPolicy.WORK_QUEUE.value else Change.SAFE
-
-
-def _show_plain(value: Any) -> str:
-    plain = _plain(value)
-    if isinstance(plain, list):
-        return ", ".join(str(each) for each in plain)
-    return "unset" if plain is None else str(plain)
-
-
-def _show_number(value: Any) -> str:
-    return str(int(_plain(value) or 0))
-
-
-def _show_bool(value: Any) -> str:
-    return "true" if value else "false"
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    setting: str = ""
-    change: Callable[[Any, Any], Change] = _safe
-    show: Callable[[Any], str] = _show_plain
-    advice: str = (
-        "copy what it holds to another stream and delete it as an administrator of NATS, or set"
-        " another account (nats.user) or data directory (nats.data_dir)"
-    )
-
-
-_KEEP: Final = "keep it true in the settings: JetStream never takes this protection back"
-
-_RULES: Final = {
-    "subjects": _Rule(),
-    "retention": _Rule(change=_retention),
-    "storage": _Rule(change=_impossible),
-    "discard": _Rule(),
-    "num_replicas": _Rule("stream.replicas", show=_show_number),
-    "max_age": _Rule("stream.{}.max_age_s", _limit, _show_number),
-    "max_bytes": _Rule("stream.{}.max_bytes", _limit, _show_number),
-    "max_msgs": _Rule(),
-    "max_msgs_per_subject": _Rule(),
-    "max_msg_size": _Rule(),
-    "duplicate_window": _Rule("stream.duplicate_window_s", show=_show_number),
-    "deny_delete": _Rule("stream.deny_delete", _only_on, _show_bool, _KEEP),
-    "deny_purge": _Rule("stream.deny_purge", _only_on, _show_bool, _KEEP),
-    "sealed": _Rule(change=_impossible),
-    "no_ack": _Rule(),
-    "allow_atomic": _Rule(),
-    "allow_batched": _Rule(),
-    "persist_mode": _Rule(change=_impossible),
-    "mirror": _Rule(change=_impossible),
-    "sources": _Rule(),
-    "subject_transform": _Rule(),
-}

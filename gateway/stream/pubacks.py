@@ -1,8 +1,8 @@
 """What JetStream's answers mean. Pure: bytes of a reply in, a verdict out.
 
-Error codes are those of the server's `errors.json`. What is not known here is taken as "not now":
-repeating a message that can never be stored costs a hold that somebody sees; giving up one that
-could have been stored would lose it.
+Error codes are those of the server's `errors.json`. An unknown code is taken as "not now". To
+repeat a message that can never be stored costs a hold, which operators see; to give up a message
+that could have been stored would lose it.
 """
 
 import re
@@ -11,8 +11,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from gateway.stream.batch import Answer, Kind, Verdict
 from gateway.stream.encoding import TOO_LARGE
-from gateway.stream.lane import Answer, Kind, Verdict
 
 
 class _ApiError(Struct):
@@ -73,12 +73,12 @@ def read_answer(payload: bytes, *, kind: Kind, stream: str, messages: int) -> An
     if ack.error is not None:
         return _read_error(ack.error, messages)
     if ack.stream != stream:
-        # Somebody else's stream took it: not stored where we promised.
+        # Another stream captured it: it is not where the gateway promised.
         return Answer(Verdict.THROTTLED, "error")
     if kind is Kind.ATOMIC and ack.count not in (0, messages):
         return Answer(Verdict.AMBIGUOUS, "partial")
     if kind is Kind.FAST and (ack.duplicate or ack.count != messages):
-        # A duplicate in the first place ends a fast batch; a gap ends it where it was.
+        # A duplicate as the first message ends a fast batch; a gap ends it at the gap.
         stored = 0 if ack.duplicate else min(ack.count, messages)
         return Answer(Verdict.PARTIAL, "partial", stored)
     if ack.duplicate:

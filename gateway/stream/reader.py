@@ -1,15 +1,15 @@
 """Reads a stream in order, each message once, whatever happens to the connection.
 
-A pull consumer without acks on the server, which forgets it when nobody asks; the reader's own
-position is what counts. The consumer is made anew behind the last accepted message when
+The reader uses a pull consumer without acks, which the server deletes when nobody asks. Only the
+position of the reader counts. It makes a new consumer behind the last accepted message when
 
-- its sequence has a gap: a message was lost on its way,
-- it is silent: no message and no heartbeat for `SILENCE_S`,
-- it is gone: deleted, its server restarted, its leader changed,
+- the sequence of the consumer has a gap: a message was lost on its way,
+- the consumer is silent: no message and no heartbeat for `SILENCE_S`,
+- the consumer is gone: deleted, its server restarted, its leader changed,
 - the connection is another one.
 
-Not nats-py's ordered consumer (2.16): it replays the whole stream if it is reset before its first
-message, and moves its position before its queue has taken the message.
+The ordered consumer of nats-py 2.16 does not fit: it replays the whole stream if it is reset before
+its first message, and it moves its position before its queue has taken the message.
 
 The reader asks for no more than it has room for, so memory is bounded by `room_messages` and by
 `room_bytes` beyond one message.
@@ -17,10 +17,8 @@ The reader asks for no more than it has room for, so memory is bounded by `room_
 
 import asyncio
 import contextlib
-import json
 import random
 import secrets
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,24 +27,22 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import nats.errors
 import nats.js.errors
 import structlog
-from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from gateway.jitter import full_jitter_s
 from gateway.stream.errors import Unreachable
 from gateway.stream.nats_client import LinkClient, describe
+from gateway.stream.pull_consumer import PullConsumer
+from gateway.stream.read_buffer import ReadBuffer
 
 _log = structlog.get_logger(__name__)
 
 SILENCE_S: Final = 5.0
-"""Two heartbeats and more."""
-_HEARTBEAT_NS: Final = 2_000_000_000
-_EXPIRES_NS: Final = 20_000_000_000
+"""More than two heartbeats."""
 _INACTIVE_S: Final = 30.0
 _WATCH_S: Final = 0.5
 _RETRY_S: Final = 0.2
 _RETRY_MAX_S: Final = 5.0
-_STATUS_BYTES: Final = 12  # "NATS/1.0 409"
 _ACK_TOKENS: Final = 9
 
 T = TypeVar("T")
@@ -96,7 +92,7 @@ class OneConnection:
 
 
 class StreamReader(Generic[T]):
-    """One reader of one stream. Owner: `run` it as a task, `take` what has come."""
+    """One reader of one stream. Its owner runs `run` as a task and takes what has come."""
 
     def __init__(
         self,
@@ -128,65 +124,37 @@ class StreamReader(Generic[T]):
         self._subjects = list(subjects)
         self._start = start
         self._make = make
-        self._room_messages = room_messages
-        self._room_bytes = room_bytes
         self._rng = rng
-        self._items: deque[tuple[T, int]] = deque()
-        self._bytes = 0
-        self._asked = 0
-        self._since = 0.0
-        self._enough = 0
-        self._filled = asyncio.Event()
-        self._consumer: _Consumer | None = None
+        self._buffer: ReadBuffer[T] = ReadBuffer(room_messages=room_messages, room_bytes=room_bytes)
+        self._consumer: PullConsumer | None = None
         self.accepted = 0
         """The last stream sequence that was accepted."""
         self.pending = 0
         """Messages in the stream behind it that match, as the server last said."""
         self.begun = asyncio.Event()
         """Set once there has been a consumer: from then on `pending` means something."""
-        self.arrived = asyncio.Event()
-        """Set while there is something to take."""
         self.renewed = 0
         """How often the consumer was made anew."""
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._buffer)
+
+    @property
+    def arrived(self) -> asyncio.Event:
+        """Set while there is something to take."""
+        return self._buffer.arrived
 
     def take(self, messages_max: int, bytes_max: int) -> list[T]:
         """What has come, in order, at most so much; at least one message if there is any."""
-        taken: list[T] = []
-        size = 0
-        items = self._items
-        while items and len(taken) < messages_max:
-            item, item_bytes = items[0]
-            if taken and size + item_bytes > bytes_max:
-                break
-            items.popleft()
-            taken.append(item)
-            size += item_bytes
-        self._bytes -= size
-        self._since = asyncio.get_running_loop().time()
-        if not items:
-            self.arrived.clear()
+        taken = self._buffer.take(messages_max, bytes_max)
         self._ask()
         return taken
 
     async def gather(self, messages_max: int, bytes_max: int, linger_s: float) -> list[T]:
         """Wait for messages, and then for more of them, but for no longer than `linger_s` after
-        the first has come. What came while nobody waited has lingered already.
+        the first has come. Messages that came while nobody waited have lingered already.
         """
-        loop = asyncio.get_running_loop()
-        await self.arrived.wait()
-        deadline = self._since + linger_s
-        while len(self._items) < messages_max and self._bytes < bytes_max:
-            left_s = deadline - loop.time()
-            if left_s <= 0:
-                break
-            self._enough = messages_max
-            self._filled.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._filled.wait(), left_s)
-        self._enough = 0
+        await self._buffer.wait(messages_max, bytes_max, linger_s)
         return self.take(messages_max, bytes_max)
 
     async def run(self) -> None:
@@ -219,11 +187,11 @@ class StreamReader(Generic[T]):
     def _wait_s(self, failures: int) -> float:
         return full_jitter_s(self._rng, failures, first_s=_RETRY_S, max_s=_RETRY_MAX_S)
 
-    async def _open(self, client: LinkClient) -> "_Consumer":
+    async def _open(self, client: LinkClient) -> PullConsumer:
         start = await self._start(client, self.accepted)
         name = f"tidegate-{secrets.token_hex(8)}"
         inbox = client.new_inbox()
-        consumer = _Consumer(client, self._stream, name, inbox)
+        consumer = PullConsumer(client, self._stream, name, inbox)
         consumer.subscription = await client.subscribe_raw(
             inbox,
             lambda subject, reply, data, headers: self._on_message(
@@ -240,12 +208,11 @@ class StreamReader(Generic[T]):
         self.pending = info.num_pending or 0
         self.begun.set()
         self._consumer = consumer
-        self._asked = 0
         self._ask()
         return consumer
 
-    async def _watch(self, consumer: "_Consumer") -> str:
-        """Wait until the consumer is of no use any more; why."""
+    async def _watch(self, consumer: PullConsumer) -> str:
+        """Wait until the consumer is of no use any more. Returns why."""
         loop = asyncio.get_running_loop()
         heard_at = loop.time()
         while True:
@@ -255,7 +222,7 @@ class StreamReader(Generic[T]):
                 return consumer.reason
             if self._link.client is not consumer.client:
                 return "connection"
-            if consumer.heard or not self._asked:
+            if consumer.heard or not consumer.asked:
                 consumer.heard, heard_at = False, loop.time()
             elif loop.time() - heard_at > SILENCE_S:
                 return "silence"
@@ -264,20 +231,14 @@ class StreamReader(Generic[T]):
     def _ask(self) -> None:
         """Ask for what there is room for, in steps of a quarter of the room."""
         consumer = self._consumer
-        if consumer is None or consumer.ended.is_set():
-            return
-        room = self._room_messages - len(self._items) - self._asked
-        if room < max(1, self._room_messages // 4) or self._bytes >= self._room_bytes:
-            return
-        body = json.dumps(
-            {"batch": room, "expires": _EXPIRES_NS, "idle_heartbeat": _HEARTBEAT_NS}
-        ).encode()
-        if consumer.pull(body):
-            self._asked += room
+        if consumer is not None and not consumer.ended.is_set():
+            room = self._buffer.room(consumer.asked)
+            if room:
+                consumer.pull(room)
 
     def _on_message(
         self,
-        consumer: "_Consumer",
+        consumer: PullConsumer,
         subject: bytes,
         reply: bytes,
         data: bytes,
@@ -285,10 +246,13 @@ class StreamReader(Generic[T]):
     ) -> None:
         if consumer is not self._consumer or consumer.ended.is_set():
             return
-        consumer.heard = True  # the watch looks now and then; a clock read a message costs more
+        consumer.heard = (
+            True  # `_watch` reads this now and then; reading the clock for each message costs more
+        )
         tokens = reply.split(b".")
         if len(tokens) < _ACK_TOKENS:
-            self._on_status(consumer, headers or b"")
+            consumer.on_status(headers or b"")
+            self._ask()
             return
         # $JS.ACK.[domain.account.]stream.consumer.deliveries.stream seq.consumer seq.time.pending
         first = 4 if len(tokens) == _ACK_TOKENS else 6
@@ -297,7 +261,7 @@ class StreamReader(Generic[T]):
         if consumer_seq != consumer.delivered:
             consumer.end("gap")
             return
-        self._asked -= 1
+        consumer.asked -= 1
         self.pending = int(tokens[first + 4])
         if stream_seq <= self.accepted:
             return
@@ -306,79 +270,7 @@ class StreamReader(Generic[T]):
         item = self._make(
             subject.decode(), headers or b"", data, stream_seq, int(tokens[first + 3])
         )
-        if not self._items:
-            self._since = asyncio.get_running_loop().time()
-            self.arrived.set()
-        self._items.append((item, size))
-        self._bytes += size
-        if self._enough and (len(self._items) >= self._enough or self._bytes >= self._room_bytes):
-            self._filled.set()
-
-    def _on_status(self, consumer: "_Consumer", headers: bytes) -> None:
-        status = headers[_STATUS_BYTES - 3 : _STATUS_BYTES]
-        if status == b"100":
-            return  # a heartbeat
-        line = headers.partition(b"\r\n")[0].decode(errors="replace")
-        if status in (b"404", b"408"):
-            # This request is over; the server says how much of it was not used.
-            unused = _number_in(headers, b"Nats-Pending-Messages")
-            self._asked = max(0, self._asked - unused) if unused else 0
-            self._ask()
-        elif status == b"409" and b"exceeded" in headers.lower():
-            self._asked = 0
-            self._ask()
-        else:
-            consumer.end(line.removeprefix("NATS/1.0 ") or "no responders")
-
-
-class _Consumer:
-    """A consumer on the server, as long as it is of use."""
-
-    __slots__ = (
-        "_name",
-        "_stream",
-        "client",
-        "delivered",
-        "ended",
-        "heard",
-        "inbox",
-        "reason",
-        "subscription",
-    )
-
-    def __init__(self, client: LinkClient, stream: str, name: str, inbox: str) -> None:
-        self._stream = stream
-        self._name = name
-        self.client = client
-        self.inbox = inbox
-        self.delivered = 0
-        self.heard = False
-        self.ended = asyncio.Event()
-        self.reason = ""
-        self.subscription: Subscription | None = None
-
-    def pull(self, body: bytes) -> bool:
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
-        command = b"PUB %b %b %d\r\n%b\r\n" % (
-            subject.encode(),
-            self.inbox.encode(),
-            len(body),
-            body,
-        )
-        return self.client.write(command)
-
-    def end(self, reason: str) -> None:
-        self.reason = reason
-        self.ended.set()
-
-    async def close(self) -> None:
-        """Leave nothing on the server, if it can still be told."""
-        self.ended.set()
-        client = self.client
-        if self.subscription is not None and client.is_connected:
-            with contextlib.suppress(nats.errors.Error, TimeoutError):
-                await self.subscription.unsubscribe()
-                await client.jetstream(timeout=1.0).delete_consumer(self._stream, self._name)
+        self._buffer.add(item, size)
 
 
 def _config(name: str, subjects: list[str], start: StartAt) -> ConsumerConfig:
@@ -401,9 +293,3 @@ def _config(name: str, subjects: list[str], start: StartAt) -> ConsumerConfig:
         num_replicas=1,
         **policy,
     )
-
-
-def _number_in(headers: bytes, name: bytes) -> int:
-    _, found, rest = headers.partition(name + b":")
-    digits = rest.partition(b"\r\n")[0].strip()
-    return int(digits) if found and digits.isdigit() else 0

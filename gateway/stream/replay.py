@@ -1,4 +1,4 @@
-"""Reading back what is stored: the iterator behind `tidegate tail`."""
+"""Reads back what is stored: the iterator behind `tidegate tail`."""
 
 import asyncio
 import random
@@ -159,12 +159,12 @@ def _headers(block: bytes) -> dict[str, str]:
 
 
 def _number(text: str) -> int | None:
-    """Messages that others stored have no seq, or one of their own."""
+    """The seq, if it is one: messages that others stored have none, or one of their own."""
     return int(text) if text.isascii() and text.isdecimal() else None
 
 
 def _json(data: bytes) -> Any:
-    """The payload as it is, or as a string if somebody stored what is no JSON."""
+    """The payload as it is, or as a string if it is no JSON."""
     try:
         msgspec.json.decode(data, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError):

@@ -1,7 +1,7 @@
 """What each user of NATS may do: the gateway, operators, and consumers of the stream.
 
 The embedded server gives exactly these rights; `config/README.md` lists them for an operator's own
-NATS. Each user has a prefix of its own for inboxes, so that none hears what another was answered.
+NATS. Each user has a prefix of its own for inboxes, so no user hears the answers to another one.
 No user may delete or purge a stream.
 """
 
@@ -16,7 +16,7 @@ _STREAMS: Final = (EVENTS, DEADLETTERS)
 
 
 class Role(StrEnum):
-    """Who signs in."""
+    """The users that sign in."""
 
     GATEWAY = "gateway"
     OPERATORS = "operators"
@@ -73,7 +73,7 @@ def rights_of(role: Role, rule_subjects: Sequence[str] = ()) -> Rights:
                 *_api("STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.UPDATE.{}"),
                 *_READING,
             ),
-            # Any inbox, so that `nats` and other tools work as they come, but nobody else's.
+            # Any inbox but those of other users, so that `nats` and other tools work unchanged.
             subscribe=("_INBOX.>",),
             subscribe_not=tuple(
                 f"{other.inbox_prefix}.>" for other in (Role.GATEWAY, Role.CONSUMERS)

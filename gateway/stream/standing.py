@@ -1,4 +1,4 @@
-"""What this node knows of where outboxes stand in the stream. Pure; times are monotonic seconds.
+"""How far outboxes have come in the streams, as this node knows. Pure; monotonic seconds.
 
 JetStream remembers message ids for its duplicate window only. So one rule keeps storage exactly
 once, whatever devices' clocks say and however long anything takes:
@@ -6,10 +6,23 @@ once, whatever devices' clocks say and however long anything takes:
     A message is sent to JetStream only within half the window of a moment at which it was known not
     to be stored.
 
-If it is stored in between by somebody else (another node with an older batch in flight), that was
-after this moment, so JetStream still remembers it and answers "duplicate". The other half of the
-window is for the way there. What has no such moment is looked up in the stream first: at a device's
-`hello` (`stream/watermark.py`), or in its lane if it waited there for too long (`stream/lane.py`).
+If somebody else stores it in between (another node with an older batch in flight), that is after
+this moment, so JetStream still remembers it and answers "duplicate". The other half of the window
+is for the way there. A message without such a moment is looked up in the stream first: at a
+device's `hello` (`watermark.py`), or in its lane if it waited there for too long (`lane.py`).
+
+JetStream compares ids within one stream, and a message is stored in EVENTS or in DEADLETTERS. A
+schema may change between two sends of one message, and then the second one goes to the other
+stream. So the rule has a second part:
+
+    A message that its device may have sent before is sent as a dead letter, or as an event after
+    this node wrote a letter of it, only after a look-up in both streams. The look-up comes when the
+    outcome of every earlier publish of that device by this node is known.
+
+Another node's schema is not known here. So where schemas reject, a device that may have sent
+messages is looked up at each `hello`. One case is left: the device has a newer session, perhaps on
+another node, the schema has changed, and JetStream stores a publish of the older session only after
+the look-up of the newer one.
 
 What is known are facts of the form "at `since`, nothing of this outbox beyond `seq` was stored".
 They stay true for ever. They come from look-ups, and from messages that a device sends for the
@@ -21,19 +34,19 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 
 NEVER: Final = -math.inf
-"""The moment of what is not known to have been absent at any time."""
+"""The moment for a message that is not known to have been absent at any time."""
 
 DOUBT_SHARE: Final = 0.5
-"""Of the duplicate window: what is older is looked up before it is published. A message written
-until then is read by the server within the rest."""
+"""Share of the duplicate window. A message whose last known absence is older is looked up before it
+is published. The server reads a message within the rest of the window."""
 
 _RESUME_SHARE: Final = 0.4
-"""Of the duplicate window: a fact this old still lets a device resume without a look-up. Less than
-`DOUBT_SHARE`, so that what it sends again reaches its lane in time."""
+"""Share of the duplicate window. A fact this old still lets a device resume without a look-up.
+Less than `DOUBT_SHARE`, so that what the device sends again reaches its lane in time."""
 
 _RENEW_SHARE: Final = 0.125
-"""Of the duplicate window: how often a device that sends gives a new fact. What it sent since the
-fact before can be resumed without a look-up."""
+"""Share of the duplicate window. A device that sends gives a new fact this often. What it sent
+since the fact before can be resumed without a look-up."""
 
 STANDINGS_MAX: Final = 100_000
 
@@ -62,6 +75,11 @@ class Resume(NamedTuple):
     sent: int | None
     """The highest seq it may have sent on any earlier connection; None if it does not say."""
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the device may have sent messages that it has not heard the settlement of."""
+        return self.sent is None or self.sent >= self.oldest
+
 
 class Standing:
     """One outbox of one device, as far as this node knows."""
@@ -74,6 +92,7 @@ class Standing:
         "device",
         "doubt_seq",
         "key",
+        "letter_seq",
         "renew_at",
         "stored",
         "unsure",
@@ -87,11 +106,14 @@ class Standing:
         """
         self.key = key
         self.device = f"{key[0]}.{key[1]}"
-        """Whose messages are kept in order."""
+        """Tenant and device: their messages are kept in order."""
         self.stored = 0
         """The highest seq known to be settled."""
         self.doubt_seq = _EVERYTHING
         """Up to here the device may have sent messages before this session. All beyond are new."""
+        self.letter_seq = 0
+        """The highest seq of which this node wrote a dead letter. A schema may have changed since:
+        what is sent again up to here may belong to the other stream now."""
         self.unsure = False
         """Whether what comes next may be a repeat that nobody asked the stream about."""
         self.asked_at = NEVER
@@ -109,7 +131,7 @@ class Standing:
         if self._newest.seq < seq:
             self._older = self._newest
         elif self._older.seq >= seq:
-            self._older = _NOTHING  # the new fact says more, and is newer
+            self._older = _NOTHING  # the new fact is newer and says more
         self._newest = Fact(seq, since)
         self.renew_at = since + self._window_s * _RENEW_SHARE
 
@@ -141,7 +163,7 @@ class Standing:
             The last settled seq, at least `oldest - 1`; None if the stream must be asked.
         """
         base = hello.oldest - 1
-        if hello.sent is not None and hello.sent <= base:
+        if not hello.in_doubt:
             self.unsure = False
             self.learn(base, now)
             return base
@@ -175,7 +197,7 @@ class Standing:
             self.doubt_seq = resumed + credit_max
         else:
             self.doubt_seq = hello.sent
-            # More is stored than it ever sent: that was another copy of its outbox.
+            # If more is stored than the device ever sent, another copy of its outbox sent it.
             self.stored = min(self.stored, resumed)
 
 
@@ -186,7 +208,7 @@ class Standings:
         """
         Args:
             window_s: the duplicate window.
-            most: how many are kept. One that is forgotten costs a look-up.
+            most: how many are kept. A standing that is forgotten costs a look-up.
         """
         self._window_s = window_s
         self._most = most

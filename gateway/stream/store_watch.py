@@ -3,8 +3,8 @@
 A write that fails (disk full, I/O error) stops a stream of nats-server for good: until the server
 is started again it answers no publish, whatever room there is by then, but it answers look-ups.
 Seen with 2.15: "failed to store a msg" in its log, timeouts for publishers, and for each repeat a
-staged batch that stays on the disk. An operator's own cluster has operators; the embedded server
-has `StoreWatch`.
+staged batch that stays on the disk. Operators watch a cluster of their own; `StoreWatch` watches
+the embedded server.
 """
 
 from typing import Final
@@ -17,7 +17,7 @@ _SILENT: Final = ("stream_timeout", "stream_slow")
 
 
 class StreamTrouble:
-    """Keeps the trouble of a stream until something has been stored again. Pure.
+    """Remembers the trouble of a stream until something has been stored again. Pure.
 
     Between two attempts the publisher sees no trouble for a moment, and a look-up that is answered
     looks like progress. Neither is a reason to admit devices.
@@ -75,14 +75,15 @@ class StoreWatch:
 
         Returns:
             Whether to start the server again, and then call `restarted`: the disk was full and has
-            room, or the stream has been silent for two minutes; ever more seldom if that fails.
+            room, or the stream has been silent for two minutes. If that does not help, the wait
+            before the next restart doubles.
         """
         self.free_bytes = free_bytes
         if free_bytes < _FULL_BYTES:
             self.full = True
         if self.full:
             self._silent_since = None
-            # Also if nothing failed as far as the publisher knows: the server writes by itself too.
+            # Restart even if no publish failed: the server writes for itself too.
             return free_bytes >= _ROOM_BYTES
         if trouble not in _SILENT:
             self._silent_since = None

@@ -1,4 +1,4 @@
-"""How far an outbox has come in the stream, and what is stored at a place in it: asked of NATS.
+"""Asks NATS how far an outbox has come in the streams, and what is stored at a sequence.
 
 A device's messages of one outbox are stored in order, in EVENTS or in DEADLETTERS. So the last one
 of that outbox in either stream says where it stands, whichever outbox, stage or redrive wrote last:
@@ -7,15 +7,14 @@ of that outbox in either stream says where it stands, whichever outbox, stage or
    answer for that stream.
 2. Otherwise the device's messages are read up to that one, from where they were read last. What was
    found is remembered for each device, so only what came since is read. Any replica may answer
-   this, and it may be behind: it has answered once the leader's last message is reached.
+   this, and it may be behind: the answer is complete once the leader's last message is reached.
 """
 
 import asyncio
 import random
 import re
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 import nats.errors
@@ -25,11 +24,11 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from gateway.stream.encoding import DEADLETTERS, EVENTS, Envelope
+from gateway.stream.stored_reads import DeviceRead, DeviceReads, Place, Source, parse_id
 
 _log = structlog.get_logger(__name__)
 
 _RETRY_S: Final = 1.0
-_TIMEOUT_S: Final = 5.0
 _CHUNK_MESSAGES: Final = 250
 _CHUNK_BYTES: Final = 1_048_576
 _SCANS: Final = 2
@@ -37,12 +36,7 @@ _SCANS: Final = 2
 _BEHIND_S: Final = 0.05
 """A replica that is behind is asked again after this."""
 _BEHIND_MAX: Final = 40
-"""So often. Then the leader is asked again: its last message may have expired meanwhile."""
-_DEVICES_MAX: Final = 20_000
-_OUTBOXES_MAX: Final = 1_024
-"""Remembered for a device. To find one that is forgotten, all is read again."""
-_ALL_OUTBOXES_MAX: Final = 100_000
-"""Remembered for all devices, some 15 MB. Beyond it, those asked for longest ago are forgotten."""
+"""After so many attempts the leader is asked again: its message may have expired meanwhile."""
 _NO_MESSAGE: Final = 10037
 _MESSAGE_ID: Final = re.compile(rb"^Nats-Msg-Id: ?(.+?)\r$", re.MULTILINE)
 
@@ -77,81 +71,21 @@ _decode_whole = msgspec.json.Decoder(_Found[_WholeMessage]).decode
 
 
 class _NotAnsweredError(Exception):
-    """JetStream answered something that is no answer. Never leaves this module: asked again."""
+    """JetStream answered something unexpected; the question is asked again. Stays in this file."""
 
 
 _AGAIN: Final = (nats.errors.Error, _NotAnsweredError, TimeoutError)
 
 
-class _Source(NamedTuple):
-    """A device's messages in one stream."""
-
-    stream: str
-    tenant: str
-    device: str
-
-    @property
-    def subject(self) -> str:
-        if self.stream == EVENTS:
-            return f"events.{self.tenant}.{self.device}.>"
-        return f"deadletters.{self.tenant}.{self.device}"  # letters of consumers are deeper
-
-
-class _Place(NamedTuple):
-    """A message in a stream."""
-
-    sequence: int
-    message_id: str
-
-
-class _Read:
-    """A device's messages in one stream, as far as they were read."""
-
-    __slots__ = ("at", "complete", "counted", "outboxes")
-
-    def __init__(self) -> None:
-        self.at = _Place(0, "")
-        self.complete = True
-        """Whether every outbox up to `at` is in `outboxes`."""
-        self.outboxes: dict[str, int] = {}
-        self.counted = 0
-        """How many of them are in the count of all."""
-
-    def take(self, place: _Place, source: _Source, wanted: str) -> None:
-        """The next message of the device. `wanted` is an outbox not to be forgotten."""
-        if place.sequence <= self.at.sequence:
-            return  # two questions about one device read it at the same time
-        self.at = place
-        found = parse_id(place.message_id, source.tenant, source.device)
-        if found is None:
-            return
-        outbox, seq = found
-        self.outboxes.pop(outbox, None)  # the newest last
-        self.outboxes[outbox] = seq
-        if len(self.outboxes) > _OUTBOXES_MAX:
-            del self.outboxes[next(each for each in self.outboxes if each != wanted)]
-            self.complete = False
-
-
-def parse_id(message_id: str, tenant: str, device: str) -> tuple[str, int] | None:
-    """Outbox and seq of a `Nats-Msg-Id`; None if it is not of a message this device sent.
-
-    The letter of a reused seq has a fifth part, a digest.
-    """
-    parts = message_id.split(":")
-    if len(parts) not in (4, 5) or parts[:2] != [tenant, device] or not parts[3].isdecimal():
-        return None
-    return parts[2], int(parts[3])
-
-
 class StoredSeqs:
-    """Asks the streams. Each question waits until it is answered: to guess is to store twice."""
+    """Asks the streams. Each question waits for its answer: a guess could store a message twice."""
 
     def __init__(
         self,
         client: Callable[[], Client | None],
         *,
         concurrency: int,
+        timeout_s: float,
         rng: random.Random,
         clock: Callable[[], float],
     ) -> None:
@@ -159,17 +93,18 @@ class StoredSeqs:
         Args:
             client: the live connection, or None.
             concurrency: questions at once.
+            timeout_s: how long one attempt waits for its answer, in seconds.
             rng: source of jitter between attempts.
             clock: monotonic seconds, that of the lanes.
         """
         self._client = client
+        self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(concurrency)
         self._scans = asyncio.Semaphore(_SCANS)
         self._rng = rng
         self._clock = clock
-        self._reads: OrderedDict[_Source, _Read] = OrderedDict()
-        self._outboxes = 0
-        """Remembered in all of them."""
+        self.reads = DeviceReads()
+        """What was read of devices."""
         self.failing = False
         """Whether the last question found no answer. It is asked again."""
         self.scanned = 0
@@ -184,8 +119,8 @@ class StoredSeqs:
         """
         while True:
             try:
-                events, asked_at = await self._last_in(_Source(EVENTS, tenant, device), outbox)
-                letters, _ = await self._last_in(_Source(DEADLETTERS, tenant, device), outbox)
+                events, asked_at = await self._last_in(Source(EVENTS, tenant, device), outbox)
+                letters, _ = await self._last_in(Source(DEADLETTERS, tenant, device), outbox)
             except _AGAIN as exc:
                 await self._pause(exc)
             else:
@@ -194,14 +129,14 @@ class StoredSeqs:
     async def same(self, envelope: Envelope, sequence: int) -> bool:
         """Whether the message at `sequence` has the subject and payload of `envelope`.
 
-        True also if it is gone: then nobody can tell.
+        True also if that message is gone, because then there is nothing to compare.
         """
         stored, _ = await self._ask_leader(envelope.stream, {"seq": sequence}, _decode_whole)
         return stored is None or (
             stored.data == envelope.payload and stored.subject.encode() == envelope.subject
         )
 
-    async def _last_in(self, source: _Source, outbox: str) -> tuple[int, float]:
+    async def _last_in(self, source: Source, outbox: str) -> tuple[int, float]:
         wanted = {"last_by_subj": source.subject}
         message, asked_at = await self._ask_leader(source.stream, wanted, _decode)
         if message is None:
@@ -214,15 +149,15 @@ class StoredSeqs:
             read = await self._read_up_to(last, source, outbox)
         return read.outboxes.get(outbox, 0), asked_at
 
-    async def _read_up_to(self, last: _Place, source: _Source, outbox: str) -> _Read:
+    async def _read_up_to(self, last: Place, source: Source, outbox: str) -> DeviceRead:
         """The device's messages up to `last`, on from where they were read before if that message
         is there still.
         """
-        read = self._reads.get(source, _Read())
+        read = self.reads.of(source)
         if read.at.sequence >= last.sequence and read.at != last:
-            read = _Read()  # the stream was made anew, or went back
+            read = DeviceRead()  # the stream was made anew, or went back
         if not read.complete and outbox not in read.outboxes:
-            read = _Read()
+            read = DeviceRead()
         client = self._live()
         answers = await client.subscribe(client.new_inbox())
         behind = 0
@@ -231,13 +166,13 @@ class StoredSeqs:
                 start = read.at.sequence
                 chunk = await self._chunk(client, answers, source, max(1, start))
                 if start and chunk and chunk[0] != read.at:
-                    read = _Read()
+                    read = DeviceRead()
                     continue
                 fresh = chunk[1:] if start else chunk
                 for place in fresh:
                     read.take(place, source, outbox)
                 self.scanned += len(fresh)
-                self._keep(source, read)
+                self.reads.keep(source, read)
                 if not fresh:
                     behind += 1
                     if behind == _BEHIND_MAX:
@@ -247,23 +182,9 @@ class StoredSeqs:
             await answers.unsubscribe()
         return read
 
-    def _keep(self, source: _Source, read: _Read) -> None:
-        before = self._reads.get(source)
-        if before is not None:
-            self._outboxes -= before.counted
-        self._reads[source] = read
-        self._reads.move_to_end(source)
-        read.counted = len(read.outboxes)
-        self._outboxes += read.counted
-        while len(self._reads) > _DEVICES_MAX or (
-            self._outboxes > _ALL_OUTBOXES_MAX and len(self._reads) > 1
-        ):
-            _, forgotten = self._reads.popitem(last=False)
-            self._outboxes -= forgotten.counted
-
     async def _chunk(
-        self, client: Client, answers: Subscription, source: _Source, first: int
-    ) -> list[_Place]:
+        self, client: Client, answers: Subscription, source: Source, first: int
+    ) -> list[Place]:
         """The device's next messages, from sequence `first` on: so many, or all that are left."""
         wanted = {
             "next_by_subj": source.subject,
@@ -273,14 +194,14 @@ class StoredSeqs:
         }
         subject = f"$JS.API.DIRECT.GET.{source.stream}"
         await client.publish(subject, _encode(wanted), reply=answers.subject)
-        chunk: list[_Place] = []
+        chunk: list[Place] = []
         while True:
             try:
-                message = await answers.next_msg(timeout=_TIMEOUT_S)
+                message = await answers.next_msg(timeout=self._timeout_s)
             except nats.errors.TimeoutError:
                 if chunk:
                     raise
-                return await self._two_of_leader(source, first)  # we may lack that right
+                return await self._two_of_leader(source, first)  # the right may be missing
             headers: dict[Any, str] = message.headers or {}
             status = headers.get("Status")
             if status in ("204", "404"):  # the chunk has ended, or there is nothing
@@ -289,13 +210,13 @@ class StoredSeqs:
                 return await self._two_of_leader(source, first)
             if status is not None:
                 raise _NotAnsweredError(f"{source.stream}: direct get answered {status}")
-            chunk.append(_Place(int(headers["Nats-Sequence"]), headers.get("Nats-Msg-Id", "")))
+            chunk.append(Place(int(headers["Nats-Sequence"]), headers.get("Nats-Msg-Id", "")))
             if "Nats-Num-Pending" not in headers:
                 return chunk  # a server that knows no chunks sends one message
 
-    async def _two_of_leader(self, source: _Source, first: int) -> list[_Place]:
+    async def _two_of_leader(self, source: Source, first: int) -> list[Place]:
         """As `_chunk`, but no more than two: the one at `first`, which was read, and the next."""
-        found: list[_Place] = []
+        found: list[Place] = []
         for _ in range(2):
             wanted = {"next_by_subj": source.subject, "seq": first}
             message, _ = await self._ask_leader(source.stream, wanted, _decode)
@@ -311,8 +232,7 @@ class StoredSeqs:
     ) -> tuple[M | None, float]:
         """A message as the stream's leader has it, and when it was asked; None if there is none.
 
-        Asks until there is an answer, in one of the places for questions: while nothing answers,
-        only so many ask, and the others wait for a place.
+        Asks until there is an answer. Only so many questions are asked at once; others wait.
         """
         subject = f"$JS.API.STREAM.MSG.GET.{stream}"
         async with self._slots:
@@ -320,7 +240,7 @@ class StoredSeqs:
                 asked_at = self._clock()
                 try:
                     answer = await self._live().request(
-                        subject, _encode(wanted), timeout=_TIMEOUT_S
+                        subject, _encode(wanted), timeout=self._timeout_s
                     )
                     message = _message(answer.data, decode)
                 except _AGAIN as exc:
@@ -342,10 +262,10 @@ class StoredSeqs:
         return client
 
 
-def _place(message: _Message) -> _Place:
+def _place(message: _Message) -> Place:
     message_id = _MESSAGE_ID.search(message.hdrs)
     text = message_id[1].decode(errors="replace") if message_id is not None else ""
-    return _Place(message.seq, text)
+    return Place(message.seq, text)
 
 
 def _message(answer: bytes, decode: Callable[[bytes], _Found[M]]) -> M | None:

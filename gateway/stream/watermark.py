@@ -1,8 +1,8 @@
 """Where a device's outbox goes on: answered from memory if that is certain, else from the stream.
 
-`standing.py` has the rule and what is remembered; `stored.py` asks the stream. A stream that does
-not answer keeps no device waiting for its `welcome`, which tells it of the hold. Then its lane asks
-before it publishes anything of that outbox.
+`standing.py` has the rule and what is remembered; `stored.py` asks the stream. If the stream does
+not answer, the device gets its `welcome` nevertheless, which tells it of the hold. Then its lane
+asks before it publishes anything of that outbox.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ class ResumePoints:
         stored: StoredSeqs,
         *,
         credit_max: int,
+        rejecting: bool = False,
         clock: Callable[[], float],
         on_lookup: Callable[[], None],
     ) -> None:
@@ -35,12 +36,15 @@ class ResumePoints:
             standings: what this node knows.
             stored: asks the stream.
             credit_max: messages a device may have outstanding.
+            rejecting: whether schemas reject messages: a message that was sent before may be in
+                either stream then, so the stream is asked whenever there may be one.
             clock: monotonic seconds, that of the lanes.
             on_lookup: called for each answer that needs the stream.
         """
         self._standings = standings
         self._stored = stored
         self._credit_max = credit_max
+        self._rejecting = rejecting
         self._clock = clock
         self._on_lookup = on_lookup
 
@@ -49,6 +53,8 @@ class ResumePoints:
         now = self._clock()
         standing = self._standings.of(tenant, device, hello.outbox, now)
         told = _told(hello)
+        if self._rejecting and told.in_doubt:
+            return None
         seq = standing.resume(told, now)
         if seq is not None:
             standing.doubt(told, seq, self._credit_max)

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.stream import lane as lane_module
-from gateway.stream.encoding import SEQ_REUSED, Envelope
-from gateway.stream.lane import EAGER_MESSAGES, Answer, Kind, Lane, Pending, Strategy, Verdict
+from gateway.stream.batch import Answer, Kind, Pending, Strategy, Verdict
+from gateway.stream.encoding import SEQ_REUSED, Envelope, SourceHeaders
+from gateway.stream.lane import EAGER_MESSAGES, Lane
 from gateway.stream.standing import Standing
 
 STORED = Answer(Verdict.STORED)
@@ -19,6 +20,9 @@ DUPLICATE = Answer(Verdict.DUPLICATE, stored_at=7)
 TIMEOUT = Answer(Verdict.AMBIGUOUS, "timeout")
 
 WINDOW_S = 20.0
+
+
+SOURCE = SourceHeaders("t", "d", "o")
 
 
 class Owner:
@@ -35,12 +39,12 @@ class Owner:
 
 
 def pending(owner, seq, stream="EVENTS", size=10, absent_at=0.0):
-    envelope = Envelope(stream, b"s", b"h", b"%d" % seq)
+    envelope = Envelope(stream, b"s", b"h", b"%d" % seq, SOURCE, "a", "")
     return Pending(owner, owner.standing, seq, envelope, size, absent_at)
 
 
 def dispose(item, reason):
-    envelope = Envelope("DEADLETTERS", b"dead", b"h", item.envelope.payload)
+    envelope = Envelope("DEADLETTERS", b"dead", b"h", item.envelope.payload, SOURCE, "", "")
     absent_at = math.inf if reason == SEQ_REUSED else item.absent_at
     return Pending(
         item.owner, item.standing, item.seq, envelope, item.size, absent_at, (reason, "")
@@ -188,6 +192,15 @@ def test_a_message_that_can_never_be_stored_becomes_its_dead_letter():
     assert seqs(lane.resolve_one(0, STORED)) == [1]
 
 
+def test_a_single_message_that_can_never_be_stored_becomes_its_dead_letter():
+    lane = make()
+    lane.submit([pending(Owner(), 1)])
+    lane.next_batch(0)
+    assert lane.resolve(Answer(Verdict.REFUSED, "header_size")) == []
+    letter, _ = lane.next_batch(0)
+    assert [(item.seq, item.reject) for item in letter.items] == [(1, ("header_size", ""))]
+
+
 @pytest.mark.parametrize("strategy", Strategy)
 def test_what_a_newer_session_resends_is_dropped_from_the_queue(strategy):
     lane, old, other = make(strategy), Owner("a"), Owner("b")
@@ -201,6 +214,16 @@ def test_what_a_newer_session_resends_is_dropped_from_the_queue(strategy):
     batch, dropped = lane.next_batch(0)
     assert seqs(dropped) == [2, 3]
     assert named(batch.items) == [("b", 1)]
+
+
+def test_what_a_newer_session_resends_is_dropped_from_a_round_that_is_repeated():
+    lane, old, other = make(Strategy.PLAIN), Owner("a"), Owner("b")
+    lane.submit([pending(old, 1), pending(other, 1)])
+    lane.next_batch(0)
+    lane.finish_round(TIMEOUT)
+    old.superseded = True
+    batch, dropped = lane.next_batch(0)
+    assert (named(dropped), named(batch.items)) == ([("a", 1)], [("b", 1)])
 
 
 def busy(waiting, messages=1_000, size=10_000_000):
@@ -232,6 +255,13 @@ def test_what_waits_behind_a_batch_is_sent_ahead_but_for_its_commit():
     assert committed is staged
     assert (committed.kind, committed.started_at) == (Kind.ATOMIC, 1)
     assert seqs(committed.items) == list(range(5, 6 + 2 * EAGER_MESSAGES))
+
+
+def test_what_a_newer_session_resends_is_not_sent_ahead():
+    lane, owner = busy(EAGER_MESSAGES)
+    owner.superseded = True
+    batch, first, dropped = lane.stage(0)
+    assert (batch, first, len(dropped)) == (None, 0, EAGER_MESSAGES)
 
 
 def test_a_staged_batch_is_bounded_as_any():
@@ -432,6 +462,20 @@ def test_a_newer_session_frees_what_waits_aside():
     assert seqs(lane.found(question, 1, asked_at=10)) == [1]
     batch, dropped = lane.next_batch(10)
     assert (batch, seqs(dropped), len(lane)) == (None, [2], 0)
+
+
+def test_a_letter_that_a_look_up_finds_is_settled_without_a_word_unless_it_is_our_own():
+    """It may be in either stream: the message was sent before, perhaps under another schema."""
+    for ours in (False, True):
+        lane, owner = make(), Owner()
+        letter = pending(owner, 1, stream="DEADLETTERS")
+        letter.reject = ("schema", "")
+        letter.repeated = ours
+        lane.submit([letter])
+        lane.next_batch(10)
+        (question,) = lane.take_questions()
+        assert lane.found(question, 1, asked_at=10) == [letter]
+        assert letter.reject == (("schema", "") if ours else None)
 
 
 def test_failures_in_a_row_are_counted_and_end_with_a_success():

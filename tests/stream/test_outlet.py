@@ -7,24 +7,23 @@ from tidegate.wire.frames import Message, Unusable
 
 
 class Publisher:
-    """Takes what is submitted."""
+    """Takes what is submitted to its one lane."""
 
-    full = False
+    pending = None
 
     def __init__(self):
         self.standings = Standings(100.0)
         self.items = []
         self.distrusted = []
 
-    def lane_of(self, _device):
-        return 3
+    def lane_of(self, device):
+        assert device == "t.d"
+        return self
 
-    def submit(self, index, items):
-        assert index == 3
+    def submit(self, items):
         self.items += items
 
-    def distrust(self, index, standing):
-        assert index == 3
+    def distrust(self, standing):
         self.distrusted.append(standing)
 
 
@@ -38,9 +37,16 @@ def publisher():
 
 
 @pytest.fixture
-def outlet(publisher, monkeypatch):
-    monkeypatch.setattr("gateway.stream.outlet.perf_counter", lambda: 50.0)
-    return SessionOutlet(publisher, lambda: b"", tenant="t", device="d", outbox="o", owner=object())
+def outlet(publisher):
+    return SessionOutlet(
+        publisher,
+        lambda: b"",
+        tenant="t",
+        device="d",
+        outbox="o",
+        owner=object(),
+        clock=lambda: 50.0,
+    )
 
 
 def standing(publisher):
@@ -82,3 +88,21 @@ def test_a_lane_hears_of_messages_that_may_be_repeats(publisher, outlet):
     outlet.store([message(7)], "2026-11-23T10:00:00Z")
     assert publisher.distrusted == [known]
     assert not known.unsure
+
+
+def test_what_may_be_stored_in_the_other_stream_is_looked_up_first(publisher, outlet):
+    """A schema may have changed meanwhile, and duplicates show within one stream only."""
+    known = standing(publisher)
+    known.found(4, 40.0)
+    known.doubt(Resume(5, 0, 7), 4, 256)
+    outlet.store([message(5), Unusable(6, "schema", "", b"{}")], "2026-11-23T10:00:00Z")
+    outlet.store([message(6)], "2026-11-23T10:00:00Z")
+    outlet.store([message(7)], "2026-11-23T10:00:00Z")
+    assert [(item.seq, item.absent_at) for item in publisher.items] == [
+        (5, 40.0),
+        (6, NEVER),  # a letter: it may be an event already
+        (6, NEVER),  # an event: it may be a letter already
+        (7, 40.0),
+    ]
+    outlet.store([Unusable(8, "schema", "", b"{}")], "2026-11-23T10:00:00Z")
+    assert publisher.items[-1].absent_at == 50.0, "sent for the first time"

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
+from gateway.stream.batch import Strategy
+from gateway.stream.differences import Change
 from gateway.stream.errors import IncompatibleServer, IncompatibleStream
-from gateway.stream.lane import Strategy
 from gateway.stream.provision import (
-    Change,
     StreamSettings,
     apply,
     check_payload,

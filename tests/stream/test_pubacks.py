@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.stream.lane import RETRY_REASONS, Kind, Verdict
+from gateway.stream.batch import RETRY_REASONS, Kind, Verdict
 from gateway.stream.pubacks import read_answer
 
 

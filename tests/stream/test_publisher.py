@@ -6,13 +6,14 @@ from time import perf_counter
 
 import pytest
 
+from gateway.stream.batch import Pending, Strategy
 from gateway.stream.encoding import SourceHeaders
-from gateway.stream.lane import Pending, Strategy
+from gateway.stream.limits import PublishLimits
 from gateway.stream.nats_client import NatsAddress
 from gateway.stream.nats_link import NatsLink
 from gateway.stream.observer import StreamObserver
 from gateway.stream.provision import StreamSettings, provision, server_version, stream_configs
-from gateway.stream.publisher import Publisher, PublishLimits
+from gateway.stream.publisher import Publisher
 from support.servers import nats_server
 from support.stored import by_device, read_stream
 from support.waiting import eventually, within
@@ -65,22 +66,29 @@ class Rig:
         )
         self.publisher.strategy = strategy
         self.deaf = False
-        hear = self.publisher._on_reply
-        self.publisher._on_reply = lambda *reply: None if self.deaf else hear(*reply)
         self.streams = dict.fromkeys(
             ("EVENTS", "DEADLETTERS"), wanted(limits.get("duplicate_window_s", 120))
         )
-        self.failures = []
         self.link = NatsLink(
             NatsAddress((url,), reconnect_wait_s=0.01, reconnect_wait_max_s=0.1),
             name="test",
-            on_up=self.publisher.on_up,
+            on_up=self.on_up,
             on_ready=self.publisher.on_ready,
             on_down=self.publisher.on_down,
             on_failure=self.failures.append,
             rng=random.Random(2),
         )
         self.owners = {}
+
+    async def on_up(self, client):
+        """Answers are lost while the rig is deaf."""
+        hear = client.subscribe_direct
+
+        async def subscribe_direct(subject, handler):
+            await hear(subject, lambda *reply: None if self.deaf else handler(*reply))
+
+        client.subscribe_direct = subscribe_direct
+        await self.publisher.on_up(client)
 
     async def __aenter__(self):
         self.link.start()
@@ -101,11 +109,11 @@ class Rig:
         event = SourceHeaders("t", device, "box").event(seq, "a", "2026-11-23T10:00:00Z", data)
         standing = self.publisher.standings.of("t", device, "box", perf_counter())
         item = Pending(owner, standing, seq, event, event.size, perf_counter())
-        self.publisher.submit(self.publisher.lane_of(device), [item])
+        self.publisher.lane_of(device).submit([item])
 
     @property
     def asking(self):
-        return sum(lane.asking for lane in self.publisher._lanes)
+        return self.publisher.asking
 
     async def settled(self, device, seq):
         await eventually(lambda: self.owners[device].acked >= seq, f"{device} settled {seq}")
@@ -222,10 +230,10 @@ async def test_a_full_node_says_so_until_there_is_room(tmp_path):
             drained = asyncio.Event()
             for seq in range(1, 11):
                 rig.submit("a", seq)
-            assert rig.publisher.full
-            rig.publisher.when_drained(drained.set)
+            assert rig.publisher.pending.full
+            rig.publisher.pending.when_drained(drained.set)
             await within(drained.wait())
-            assert not rig.publisher.full
+            assert not rig.publisher.pending.full
 
 
 async def test_a_server_that_takes_small_batches_is_given_small_batches(tmp_path):
@@ -253,7 +261,7 @@ async def test_what_is_staged_when_the_connection_is_lost_is_stored_once(tmp_pat
         assert by_device(await read_stream(server.url)) == {("a", "box"): list(range(1, 4_001))}
 
 
-SHORT_WINDOW = {"duplicate_window_s": 1, "ack_timeout_s": 0.3}
+SHORT_WINDOW = {"duplicate_window_s": 0.6, "ack_timeout_s": 0.1, "question_timeout_s": 0.2}
 
 
 @pytest.mark.parametrize("strategy", Strategy)
@@ -261,14 +269,14 @@ async def test_what_was_stored_longer_ago_than_the_window_is_not_stored_again(tm
     with nats_server(tmp_path) as server:
         async with Rig(server.url, strategy, **SHORT_WINDOW) as rig:
             rig.deaf = True
-            for seq in range(1, 21):
+            for seq in range(1, 6):
                 rig.submit("a", seq)
                 rig.submit("b", seq)
-            await rig.settled("a", 20)
-            await rig.settled("b", 20)
+            await rig.settled("a", 5)
+            await rig.settled("b", 5)
             assert "lookup" in rig.observer.kinds
         stored = by_device(await read_stream(server.url))
-    assert stored == {(device, "box"): list(range(1, 21)) for device in "ab"}
+    assert stored == {(device, "box"): list(range(1, 6)) for device in "ab"}
 
 
 @pytest.mark.parametrize("strategy", Strategy)

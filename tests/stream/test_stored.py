@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gateway.stream.encoding import SourceHeaders
 from gateway.stream.provision import StreamSettings, provision, server_version, stream_configs
-from gateway.stream.stored import StoredSeqs, parse_id
+from gateway.stream.stored import StoredSeqs
+from gateway.stream.stored_reads import parse_id
 from support.servers import nats_server
 from support.waiting import eventually, within
 
@@ -26,7 +27,11 @@ class Rig:
         self.jetstream = client.jetstream()
         self.live = client
         self.stored = StoredSeqs(
-            lambda: self.live, concurrency=4, rng=random.Random(1), clock=perf_counter
+            lambda: self.live,
+            concurrency=4,
+            timeout_s=5.0,
+            rng=random.Random(1),
+            clock=perf_counter,
         )
 
     async def put(self, subject, message_id):
@@ -143,29 +148,29 @@ async def test_a_stream_without_direct_gets_is_asked_one_by_one(tmp_path):
 
 
 async def test_a_device_with_very_many_outboxes_is_answered_and_bounded(rig, monkeypatch):
-    monkeypatch.setattr("gateway.stream.stored._OUTBOXES_MAX", 3)
+    monkeypatch.setattr("gateway.stream.stored_reads._OUTBOXES_MAX", 3)
     for name in "ABCDEFGH":
         await rig.store(name, 1, 2)
     assert [await rig.last(name) for name in "AHCAX"] == [2, 2, 2, 2, 0]
-    assert all(len(read.outboxes) <= 3 for read in rig.stored._reads.values())
+    assert all(len(read.outboxes) <= 3 for read in rig.stored.reads.kept)
 
 
 async def test_a_bounded_number_of_devices_is_remembered(rig, monkeypatch):
-    monkeypatch.setattr("gateway.stream.stored._DEVICES_MAX", 2)
+    monkeypatch.setattr("gateway.stream.stored_reads._DEVICES_MAX", 2)
     for name in "uvw":
         await rig.store("A", 1, device=name)
         await rig.store("B", 1, device=name)
         assert await rig.last("A", device=name) == 1
-    assert len(rig.stored._reads) == 2
+    assert len(rig.stored.reads.kept) == 2
 
 
 async def test_the_outboxes_of_all_devices_together_are_bounded(rig, monkeypatch):
-    monkeypatch.setattr("gateway.stream.stored._ALL_OUTBOXES_MAX", 5)
+    monkeypatch.setattr("gateway.stream.stored_reads._ALL_OUTBOXES_MAX", 5)
     for device in "uvw":
         for name in "ABC":
             await rig.store(name, 1, device=device)
         assert await rig.last("A", device=device) == 1
-        remembered = [len(read.outboxes) for read in rig.stored._reads.values()]
+        remembered = [len(read.outboxes) for read in rig.stored.reads.kept]
         assert sum(remembered) <= 5
     assert [await rig.last("B", device=device) for device in "uvw"] == [1, 1, 1]
 

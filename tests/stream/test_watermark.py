@@ -21,11 +21,12 @@ class Stored:
         return self.seq, perf_counter()
 
 
-def points(stored=None, asked=None):
+def points(stored=None, asked=None, standings=None, *, rejecting=False):
     return ResumePoints(
-        Standings(100.0),
+        Standings(100.0) if standings is None else standings,
         Stored(stored),
         credit_max=256,
+        rejecting=rejecting,
         clock=perf_counter,
         on_lookup=lambda: asked.append(1) if asked is not None else None,
     )
@@ -56,11 +57,21 @@ async def test_what_was_looked_up_is_known_a_moment_later():
     assert resume.known("t", "d", Hello("o", 10, sent=12)) == 9
 
 
+async def test_where_schemas_reject_every_device_in_doubt_is_looked_up():
+    """Another node may have stored the message in the other stream."""
+    resume = points(9, rejecting=True)
+    await within(resume.look_up("t", "d", Hello("o", 5)))
+    assert resume.known("t", "d", Hello("o", 10, sent=12)) is None
+    assert resume.known("t", "d", Hello("o", 10)) is None
+    assert resume.known("t", "d", Hello("o", 10, sent=9)) == 9, "nothing is in doubt"
+
+
 async def test_a_stream_that_does_not_answer_keeps_no_device_waiting(monkeypatch):
     monkeypatch.setattr("gateway.stream.watermark._PATIENCE_S", 0.01)
-    resume = points()
+    standings = Standings(100.0)
+    resume = points(standings=standings)
     assert await within(resume.look_up("t", "d", Hello("o", 5))) == 4
-    standing = resume._standings.of("t", "d", "o", 0.0)
+    standing = standings.of("t", "d", "o", 0.0)
     assert standing.unsure
     assert standing.doubt_seq > 2**53, "its lane asks before it publishes anything"
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import msgspec
+
 from gateway.stream import encoding
-from gateway.stream.publisher import Publisher
+from gateway.stream.runner import LaneRunner
 from gateway.stream.standing import Standing
 
 
@@ -25,20 +27,20 @@ def without_id():
         envelope = honest(self, *arguments)
         lines = envelope.headers.split(b"\r\n")
         headers = b"\r\n".join(line for line in lines if not line.startswith(b"Nats-Msg-Id"))
-        return encoding.Envelope(envelope.stream, envelope.subject, headers, envelope.payload)
+        return msgspec.structs.replace(envelope, headers=headers)
 
     encoding.SourceHeaders.event = event
 
 
 def ack_early():
-    honest = Publisher.submit
+    honest = LaneRunner.submit
 
-    def submit(self, index, items):
-        honest(self, index, items)
+    def submit(self, items):
+        honest(self, items)
         for item in items:
             item.owner.stored(item.seq)
 
-    Publisher.submit = submit
+    LaneRunner.submit = submit
 
 
 def without_resume():

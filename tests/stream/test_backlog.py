@@ -1,0 +1,42 @@
+import asyncio
+from dataclasses import dataclass
+
+from gateway.stream.backlog import Backlog
+from support.waiting import within
+
+
+@dataclass
+class Item:
+    size: int
+
+
+async def test_a_node_is_full_in_messages_or_in_bytes():
+    backlog = Backlog(messages_max=4, bytes_max=100)
+    assert (backlog.full, backlog.share) == (False, 0.0)
+    backlog.add([Item(10)] * 4)
+    assert (backlog.full, backlog.share) == (True, 1.0)
+    backlog.release([Item(10)] * 3)
+    assert (backlog.full, backlog.share) == (False, 0.25)
+    backlog.grow(90)
+    assert backlog.full
+
+
+async def test_who_waits_for_room_is_called_once_when_a_quarter_is_free():
+    backlog = Backlog(messages_max=4, bytes_max=1_000)
+    backlog.add([Item(1)] * 5)
+    calls = []
+    backlog.when_drained(lambda: calls.append(backlog.messages))
+    for _ in range(4):
+        backlog.release([Item(1)])
+    assert calls == [3]
+
+
+async def test_empty_is_waited_for():
+    backlog = Backlog(messages_max=4, bytes_max=1_000)
+    await within(backlog.wait_empty())
+    backlog.add([Item(1)])
+    waiting = asyncio.create_task(backlog.wait_empty())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    backlog.release([Item(1)])
+    await within(waiting)
