@@ -117,15 +117,6 @@ _STILL_TOO_LARGE: Final = frozenset(
         "gateway/edge/device.py:DeviceContext",
         "gateway/edge/device.py:DeviceHandler",
         "gateway/edge/listener.py:Listener",
-        "gateway/stream/lane.py",
-        "gateway/stream/lane.py:Lane",
-        "gateway/stream/nats_server.py",
-        "gateway/stream/nats_server.py:EmbeddedServer",
-        "gateway/stream/provision.py",
-        "gateway/stream/publisher.py",
-        "gateway/stream/publisher.py:Publisher",
-        "gateway/stream/reader.py",
-        "gateway/stream/reader.py:StreamReader",
     }
 )
 
