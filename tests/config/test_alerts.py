@@ -1,0 +1,81 @@
+"""The alerts: promtool's own tests, metrics that exist, and a section of the runbook for each."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROMETHEUS = ROOT / "config" / "prometheus"
+ALERTS = (PROMETHEUS / "alerts.yml").read_text()
+NAMES = re.findall(r"- alert: (\w+)", ALERTS)
+
+
+@pytest.fixture(scope="module")
+def promtool():
+    found = shutil.which("promtool")
+    if found is None:
+        assert not os.environ.get("CI"), "promtool is missing: make debian"
+        pytest.skip("promtool is missing, alerts are not tested: make debian")
+    return found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["check", "config", "prometheus.yml"], ["check", "rules", "alerts.yml"]],
+)
+def test_promtool_accepts_the_files(promtool, arguments):
+    done = subprocess.run(
+        [promtool, *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def run_tests(promtool, directory):
+    command = [promtool, "test", "rules", "alerts_test.yml"]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+
+
+def test_each_alert_fires_for_a_bad_node_and_not_for_a_good_one(promtool):
+    done = run_tests(promtool, PROMETHEUS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tests = (PROMETHEUS / "alerts_test.yml").read_text()
+    assert re.findall(r"alertname: (\w+)", tests) == NAMES
+    assert tests.count("good") >= len(NAMES)
+
+
+def test_an_alert_that_fires_for_a_good_node_is_found_out(promtool, tmp_path):
+    (tmp_path / "alerts.yml").write_text(ALERTS.replace("> 0.2", "> 0.001"))
+    shutil.copy(PROMETHEUS / "alerts_test.yml", tmp_path)
+    done = run_tests(promtool, tmp_path)
+    assert done.returncode != 0
+    assert "TidegateLoopLag" in done.stdout + done.stderr
+
+
+def metrics_of_the_code():
+    """Every name that the code gives a metric, as Prometheus sees it."""
+    names = set()
+    for path in (ROOT / "gateway").rglob("*.py"):
+        for name in re.findall(r'"(tidegate_\w+)"', path.read_text()):
+            names |= {name, f"{name}_total", f"{name}_bucket"}
+    return names
+
+
+def test_every_metric_of_the_alerts_exists():
+    assert set(re.findall(r"\btidegate_\w+", ALERTS)) <= metrics_of_the_code()
+
+
+def test_every_alert_has_its_section_in_the_runbook():
+    runbook = (ROOT / "config" / "RUNBOOK.md").read_text()
+    assert re.findall(r"^## (\w+)$", runbook, re.MULTILINE) == NAMES
+    links = re.findall(r"runbook: config/RUNBOOK.md#(\w+)", ALERTS)
+    assert links == [name.lower() for name in NAMES]
+
+
+def test_recorded_series_are_used_by_their_own_names():
+    recorded = set(re.findall(r"record: (\S+)", ALERTS))
+    used = set(re.findall(r"\btidegate:\w+:\w+", ALERTS))
+    assert used <= recorded
