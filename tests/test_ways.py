@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import struct
 from collections import Counter
 
@@ -119,7 +120,7 @@ async def test_a_hold_answers_those_who_are_parked(tmp_path, way):
         async with raw_connection(gateway) as (reader, writer):
             writer.write(knock_bytes(gateway, "veh-1"))
             await eventually(lambda: gateway.status()["admission"]["parked"] == 1)
-            gateway.devices.gate.hold("stream")
+            gateway.devices.gate.hold()
             status, body = await answer(reader)
             assert (status, body["reason"]) == (503, "overload")
 
@@ -183,7 +184,9 @@ async def test_no_ticket_comes_back_as_it_was_sent(tmp_path, way, query, monkeyp
                     hint = json.loads(body)
                     assert hint.pop("error") == "admission"
                     assert hint.pop("reason") == "overload"
-                assert set(hint) == {"retry_ms"}
+                assert set(hint) == {"retry_ms", "ticket"}
+                assert re.fullmatch(r"[A-Za-z0-9_-]{42}", hint["ticket"])
+                assert hint["ticket"] != ticket
 
 
 TARGETS = ["//[", "http://[", "*", "/v1/device#x", "/%00", "http://", "://", "/v1/device/", "?"]

@@ -1,1 +1,1 @@
-"""Pure: who may connect. Credentials today; nothing here does I/O."""
+"""Pure: which devices may connect, and when. Nothing here does I/O."""

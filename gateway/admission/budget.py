@@ -1,8 +1,8 @@
-"""A bound on signature work for credentials nobody has verified yet.
+"""A bound on the CPU time for signatures of credentials that were not verified before.
 
-Forging a credential costs an attacker nothing and checking it costs us tens of microseconds, so the
-share of a core that may be spent on it is limited. A knock that shows a valid ticket for the device
-it claims has been here before; for those a part is kept free.
+Forging a credential costs an attacker nothing, and checking it costs the gateway about a hundred
+microseconds. So the share of a core that may be spent on it is limited. A part of it is reserved
+for knocks that show a valid ticket for the device that they claim to be: these have knocked before.
 """
 
 from gateway.admission.gcra import Gcra
@@ -11,13 +11,13 @@ _COST_GUESS_S = 0.0001
 
 
 class VerificationBudget:
-    """CPU seconds that may be spent on unverified credentials."""
+    """CPU seconds that may be spent on credentials that were not verified before."""
 
     def __init__(self, *, share: float, reserved: float = 0.25, now: float) -> None:
         """
         Args:
             share: of one core, 0 to 1.
-            reserved: part of it that only ticket holders may use.
+            reserved: the part of the share that only ticket holders may use.
             now: seconds of any one clock.
         """
         self._bucket = Gcra(rate_per_s=share, burst=share, now=now)
@@ -30,6 +30,6 @@ class VerificationBudget:
         return self._bucket.conforms(now, floor_s + _COST_GUESS_S)
 
     def spend(self, seconds: float, now: float) -> None:
-        """A signature was checked."""
+        """Count the CPU time of a signature that was checked."""
         self._bucket.take(now, seconds)
         self.spent_s += seconds

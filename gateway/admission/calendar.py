@@ -1,17 +1,20 @@
-"""The slot calendar: virtual scheduling that also looks ahead.
+"""The slot calendar: virtual scheduling that also promises slots in the future.
 
-A GCRA keeps one number, the time of the next free slot. Behind `now` it is credit; ahead of `now`
-it is a queue of promises, and its distance is how long the storm will take to drain.
+Like a GCRA it keeps one number, the time of the next free slot. If that time is in the past, there
+is credit. If it is in the future, all slots before it are promised, and its distance from now is
+the time until the storm is over.
 
             admitted at once            promised
      -----------|----------------------------------------|------------> time
          now - burst/R        now              next free slot      now + horizon
 
-Two of them run side by side. The main one gives every promise its place. The priority one paces
-those who go first (urgent devices, who came late, whose group has had little) at a share of the
-rate; each of its slots pushes the main one as well, so the sum of all promises is still R.
+There are two such times. The main one gives each promise its slot. The priority one spaces the
+slots of devices that go first (urgent devices, late ticket holders, groups that had few slots
+lately) at a share of R. A priority slot also moves the main time, so all promises together still
+make R.
 
-Promises are packed a little looser than R (`headroom`): priority and lateness live on that.
+Slots are a little further apart than R demands (`headroom`). This leaves room for priority slots
+and for devices that are late.
 """
 
 from dataclasses import dataclass
@@ -27,44 +30,44 @@ class CalendarSettings:
     headroom: float = 0.01
     priority_share: float = 0.2
     give_back: float = 0.5
-    """Credit beyond this share of the burst was promised and not claimed: it is given back."""
+    """Credit beyond this share of the burst means that promised slots were not used."""
 
 
 class Calendar(Protocol):
-    """Where slots come from: this node's own calendar, or its lease of the fleet's."""
+    """Where slots come from: a calendar of this node, or its lease of the fleet's calendar."""
 
     @property
     def rate_per_s(self) -> float:
         """R."""
 
     def ready(self, now: float) -> bool:
-        """Whether `reserve` can answer now; if not, ask again when the calendar says so."""
+        """Whether `reserve` can answer now. If not, the calendar fetches slots."""
 
     def reserve(self, now: float, cost: float, *, priority: bool) -> float | None:
-        """The next free slot, taken.
+        """Take the next free slot.
 
         Returns:
-            Its time, `now` or earlier if it is free at once; None past the horizon.
+            Its time, which is `now` or earlier if it is free at once; None past the horizon.
         """
 
     def take_vacated(self, now: float, cost: float, credit: float) -> bool:
-        """Take a slot that was promised and not claimed, if there is one.
+        """Take a slot that was promised and not used, if there is one.
 
         Args:
             now: the time.
             cost: of the admission.
-            credit: what the meter of this node has at hand.
+            credit: of this node's meter, in admissions.
         """
 
     def admitted(self, cost: float) -> None:
-        """Somebody was let in, other than into a vacated slot."""
+        """A device was admitted, in another way than in a vacated slot."""
 
     def lead_s(self, now: float) -> float:
-        """How far ahead the next free slot is: the predicted time to drain what waits."""
+        """How far ahead the next free slot is: the predicted time until the storm is over."""
 
 
 class SlotCalendar:
-    """The calendar of one node, or the shared one as Redis keeps it."""
+    """The calendar of one node. The script `lease.lua` does the same for a fleet."""
 
     __slots__ = ("_next", "_next_priority", "_rate_per_s", "_settings")
 
@@ -79,21 +82,21 @@ class SlotCalendar:
         return self._rate_per_s
 
     def set_rate(self, rate_per_s: float) -> None:
-        """Slots from here on are spaced by another rate. Promises stay where they are."""
+        """Space new slots by another rate. Promised slots stay."""
         self._rate_per_s = rate_per_s
 
     def ready(self, now: float) -> bool:
-        """Always: nobody else is to be asked."""
+        """Always: no other node must be asked."""
         del now
         return True
 
     @property
     def front(self) -> float:
-        """The time of the next free slot, as it stands."""
+        """The time of the next free slot."""
         return self._next
 
     def advance_to(self, front: float) -> None:
-        """Promise nothing before `front`: somebody else already has."""
+        """Promise nothing before `front`: other nodes have promised those slots."""
         self._next = max(self._next, front)
 
     def take_vacated(self, now: float, cost: float, credit: float) -> bool:
@@ -101,7 +104,7 @@ class SlotCalendar:
         return self._next > now and credit - settings.burst * settings.give_back >= cost
 
     def admitted(self, cost: float) -> None:
-        """Nothing to tell anybody."""
+        """Nothing: no other node must be told."""
 
     def lead_s(self, now: float) -> float:
         return max(0.0, self._next - now)
@@ -109,13 +112,13 @@ class SlotCalendar:
     def reserve(self, now: float, cost: float, *, priority: bool) -> float | None:
         settings = self._settings
         step = cost * (1 + settings.headroom) / self._rate_per_s
-        # Capacity older than the burst is gone: nobody was there to use it.
+        # Slots that are older than the burst allows are gone.
         slot = self._next = max(self._next, now - settings.burst / self._rate_per_s)
         if slot - now > settings.horizon_s and not priority:
             return None
         if priority and slot > now:
-            # Overlaps with what is promised already; the promised wait a little in the lot, and the
-            # main front, pushed by the same step, makes up for it.
+            # This slot overlaps with promised ones. Their devices wait a little in the lot, and the
+            # main time, which moves by the same step, makes up for it.
             earlier = max(self._next_priority, now)
             if earlier < slot:
                 self._next_priority = earlier + step / settings.priority_share

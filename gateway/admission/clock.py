@@ -1,16 +1,18 @@
-"""The two clocks of a node, and the way between them.
+"""The two clocks of a node, and the conversion between them.
 
 - *Local time* is the monotonic clock of this process. Everything that measures a rate or a wait
-  uses it: limiters, meter, lot, calendar. Nobody can set it.
-- *Fleet time* is what nodes promise each other: the slots in tickets and in the shared calendar,
-  and the fences of sessions. It is local time plus an offset. Only this offset is ever corrected,
-  so a correction moves no limiter.
+  uses it: limiters, meter, lot, calendar. It cannot be set.
+- *Fleet time* is for what nodes promise each other: the slots in tickets and in the shared
+  calendar, and the fences of sessions. It is local time plus an offset. Only the offset is ever
+  corrected, so a correction moves no limiter.
 
-A node of its own takes its wall clock, once. In a fleet, Redis says the time (`heartbeat.lua`).
-Small errors are corrected as they are found. An error of more than a second is a dispute: either
-the clock of Redis was set, in which case the nodes outvote it and nobody steps, or the clock of
-this node stood still (a suspended machine), in which case it steps once it has been outvoted for a
-while.
+A node without a fleet reads its wall clock once. In a fleet, Redis has the time (`heartbeat.lua`).
+Small errors are corrected at once. An error of more than a second is a dispute, with two possible
+causes. If the clock of Redis was set, the nodes outvote Redis and no node steps. If the clock of
+this node stood still (a suspended machine), this node steps after it was outvoted for a while.
+
+A ticket that a node issued with a wrong clock, before it first met its fleet, keeps that error: it
+is early or late by as much.
 """
 
 from collections.abc import Callable
@@ -19,17 +21,17 @@ from typing import Final
 TOLERANCE_S: Final = 1.0
 """Clocks that differ by no more than this agree."""
 _DEAD_BAND_S: Final = 0.02
-"""Errors below this are noise. A spent ticket is recognised by its slot, so the offset is kept
-still while it is good enough."""
+"""Errors below this are ignored. A used ticket is recognised by its slot, so the offset should
+change as seldom as possible."""
 
 
 class FleetClock:
-    """Call it for fleet time, Unix time in seconds."""
+    """Fleet time, Unix time in seconds: call the object."""
 
     def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
         """
         Args:
-            wall: Unix time as this machine has it, seconds.
+            wall: the wall clock of this machine, Unix time in seconds.
             monotonic: local time, seconds.
         """
         self._wall = wall
@@ -38,14 +40,14 @@ class FleetClock:
         self.offset_s = wall() - monotonic()
         """Fleet time less local time."""
         self.synced = False
-        """Whether the fleet has ever said the time."""
+        """Whether Redis has ever told the time."""
 
     def __call__(self) -> float:
         return self._monotonic() + self.offset_s
 
     @property
     def disputed(self) -> bool:
-        """Whether Redis names another time than this node, and neither has given way yet."""
+        """Whether Redis has another time than this node, and neither has been corrected yet."""
         return self._disputed_since is not None
 
     @property
@@ -54,12 +56,12 @@ class FleetClock:
         return self._wall() - self() if self.synced else 0.0
 
     def steer(self, reference: float, *, uncertainty_s: float, patience_s: float) -> float:
-        """Hear the time from Redis.
+        """Correct the offset by the time of Redis.
 
         Args:
             reference: fleet time now, as Redis has it.
-            uncertainty_s: how wrong it may be: half a round trip.
-            patience_s: how long a dispute lasts before this node gives way.
+            uncertainty_s: how wrong `reference` may be: half a round trip.
+            patience_s: how long a dispute lasts before this node takes over the time of Redis.
 
         Returns:
             The step taken, seconds; 0 for none or a small correction.

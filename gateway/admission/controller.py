@@ -1,8 +1,8 @@
-"""The rate controller: R follows the health of what is downstream (AIMD, as TCP does a network).
+"""The rate controller: R follows the health of what is downstream (AIMD, like TCP).
 
-Additive increase while every signal is below its low mark, multiplicative decrease when one is
-above its high mark, nothing in between (hysteresis) and nothing for a while after a decrease, so
-that its effect is seen before the next. R stays between a floor and a ceiling.
+R grows by a fixed step while every signal is below its low mark. It shrinks by a factor when a
+signal is above its high mark. Between the marks it stays (hysteresis). After a decrease it stays
+for a while, so that the effect shows before the next decrease. R is between a floor and a ceiling.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Final
 
 SIGNALS: Final = ("puback_p99", "publish_backlog", "loop_lag")
 CEILING: Final = "ceiling"
-"""What limits R when nothing downstream does."""
+"""What limits R when no signal does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class ControllerSettings:
 
 
 class RateController:
-    """R and what holds it down."""
+    """R, and the signal that limits it."""
 
     def __init__(self, settings: ControllerSettings) -> None:
         self._settings = settings
@@ -44,10 +44,10 @@ class RateController:
         self.limited_by = CEILING
 
     def observe(self, signals: Mapping[str, float], now: float) -> float:
-        """Take a reading.
+        """Adapt R to new readings.
 
         Args:
-            signals: present value of each signal; one that is missing is good.
+            signals: the value of each signal now. A missing signal counts as good.
             now: seconds of any one clock.
 
         Returns:

@@ -1,7 +1,7 @@
-"""Device credentials: JWTs (RFC 7519), verified against an allow-list after RFC 8725.
+"""Device credentials: JWTs (RFC 7519), verified against an allow-list as RFC 8725 recommends.
 
-Verifying a signature costs tens of microseconds and a storm presents each credential twice, so
-verified credentials are remembered, bounded in number and by their own expiry.
+Verifying a signature costs up to a hundred microseconds, and a storm shows each credential twice.
+So verified credentials are remembered until they expire, up to a number of entries.
 """
 
 import base64
@@ -26,24 +26,29 @@ TOKEN_BYTES_MAX: Final = 4_096
 KID_CHARS_MAX: Final = 256
 
 _PART: Final = (
-    # Base64url without padding, its spare bits zero (RFC 7515 section 2, RFC 4648 section 3.5): a
-    # credential has one text, and so one entry in the cache.
+    # Base64url without padding, with spare bits of zero (RFC 7515 section 2, RFC 4648 section 3.5).
+    # So a credential has only one text, and only one entry in the cache.
     r"(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?"
 )
 _canonical = re.compile(rf"{_PART}\.{_PART}\.{_PART}").fullmatch
 
 _FORGED: Final = frozenset({"malformed", "algorithm", "header", "key", "signature"})
-"""Reasons that no passing of time can change while the keys are what they are."""
+"""Reasons that stay true until the keys change."""
 _UNKNOWN_KEY: Final = "key"
+_REASONS: Final = (
+    (jwt.InvalidSignatureError, "signature"),
+    (jwt.InvalidAudienceError, "audience"),
+    (jwt.InvalidIssuerError, "issuer"),
+)
 
-# Headers by which a token would choose its own key or change what is signed. None is ever honoured;
-# refusing them loudly finds the misconfigured issuer before an attacker does.
+# With these headers a token would choose its own key, or change what is signed. They are refused
+# with a reason of their own, which shows a misconfigured issuer.
 _FORBIDDEN_HEADERS: Final = ("crit", "jku", "jwk", "x5u", "x5c", "b64", "zip", "enc")
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a verified credential speaks for. `expires_at` is Unix time in seconds."""
+    """The device that a verified credential names. `expires_at` is Unix time in seconds."""
 
     device: str
     tenant: str
@@ -52,12 +57,12 @@ class Identity:
     jti: str
     expires_at: float
     holder: bytes = b""
-    """Hash of tenant and device, as tickets have it: made once, with the signature's check."""
+    """Hash of tenant and device, as in tickets; computed once, with the signature."""
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialPolicy:
-    """What the operator accepts. `audience` and `issuer` None accept any or none."""
+    """What the operator accepts. None for `audience` or `issuer` accepts any, or none at all."""
 
     algorithms: tuple[str, ...]
     audience: str | None
@@ -84,8 +89,9 @@ class CredentialVerifier:
             policy: algorithms, audience, issuer, leeway.
             clock: Unix time in seconds.
             is_token: the grammar of device ids, tenants and groups.
-            cache_entries_max: verified credentials remembered, least recently used first out.
-            on_unknown_key: called at each token of a key that is not there; must return at once.
+            cache_entries_max: how many credentials are remembered; the least recently used is
+                forgotten first.
+            on_unknown_key: called for each token whose key is unknown; must return at once.
         """
         self._keys = keys
         self._policy = policy
@@ -99,7 +105,7 @@ class CredentialVerifier:
         self.cache_hits = 0
 
     def rotate(self, keys: KeySet) -> None:
-        """Replace the keys. Remembered credentials are forgotten: their key may be gone."""
+        """Replace the keys, and forget all credentials: their key may be gone."""
         self._keys = keys
         self._cache.clear()
         self._known_bad.clear()
@@ -108,18 +114,18 @@ class CredentialVerifier:
         return len(self._cache)
 
     def recall(self, token: str) -> Identity | None:
-        """The identity of a token that was verified before, at no cost to speak of.
+        """The identity of a token that was verified before; cheap.
 
         Returns:
-            None if it is not remembered and must be verified.
+            None if the token is not remembered and must be verified.
 
         Raises:
-            CredentialError: it is known to be worth nothing, or needs no look to tell.
+            CredentialError: it is known to be bad, or cannot be a credential.
         """
         return self._recall(token, _digest(token))
 
     def verify(self, token: str) -> Identity:
-        """The identity `token` proves.
+        """The identity that `token` proves.
 
         Raises:
             CredentialError: with a reason: missing, malformed, algorithm, header, key, signature,
@@ -161,10 +167,27 @@ class CredentialVerifier:
         self.cache_hits += 1
         return identity
 
-    def _claims(self, token: str) -> Mapping[str, Any]:  # noqa: C901  # over 10 until its room has landed (issue 14)
+    def _claims(self, token: str) -> Mapping[str, Any]:
+        """The claims of a token, once its signature, audience and issuer are right."""
         if not _canonical(token):
             raise CredentialError("malformed", "not three parts of unpadded base64url")
-        header = _unverified_header(token)
+        algorithm, key = self._key_of(_unverified_header(token))
+        policy = self._policy
+        try:
+            claims: Mapping[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                audience=policy.audience,
+                issuer=policy.issuer,
+                options=_options(policy),
+            )
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as exc:
+            raise _meaning_of(exc) from None
+        return claims
+
+    def _key_of(self, header: Mapping[str, Any]) -> tuple[str, jwt.PyJWK]:
+        """The algorithm and the key that must have signed a token with this header."""
         algorithm = header.get("alg")
         if algorithm not in self._policy.algorithms:
             raise CredentialError("algorithm", "not on the allow-list")
@@ -177,28 +200,7 @@ class CredentialVerifier:
         key = self._keys.find(kid, algorithm)
         if key is None:
             raise CredentialError(_UNKNOWN_KEY, "no such key for that algorithm")
-        policy = self._policy
-        try:
-            claims: Mapping[str, Any] = jwt.decode(
-                token,
-                key,
-                algorithms=[algorithm],
-                audience=policy.audience,
-                issuer=policy.issuer,
-                options=_options(policy),
-            )
-        except jwt.InvalidSignatureError:
-            raise CredentialError("signature") from None
-        except jwt.InvalidAudienceError:
-            raise CredentialError("audience") from None
-        except jwt.InvalidIssuerError:
-            raise CredentialError("issuer") from None
-        except jwt.MissingRequiredClaimError as exc:
-            claim = {"aud": "audience", "iss": "issuer"}.get(exc.claim, "claims")
-            raise CredentialError(claim, f"{exc.claim} is missing") from None
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
-            raise CredentialError("malformed") from None
-        return claims
+        return algorithm, key
 
     def _identity(self, claims: Mapping[str, Any], now: float) -> Identity:
         leeway_s = self._policy.leeway_s
@@ -232,8 +234,19 @@ class CredentialVerifier:
         return name
 
 
+def _meaning_of(exc: Exception) -> CredentialError:
+    """The error of this room for an error of PyJWT, whose message may quote the token."""
+    for kind, reason in _REASONS:
+        if isinstance(exc, kind):
+            return CredentialError(reason)
+    if isinstance(exc, jwt.MissingRequiredClaimError):
+        reason = {"aud": "audience", "iss": "issuer"}.get(exc.claim, "claims")
+        return CredentialError(reason, f"{exc.claim} is missing")
+    return CredentialError("malformed")
+
+
 def _digest(token: str) -> bytes:
-    """So that the cache costs the same for any token and holds no credential."""
+    """The key in the cache: of the same size for any token, and no secret."""
     return hashlib.blake2s(token.encode(errors="replace"), digest_size=16).digest()
 
 
@@ -244,10 +257,10 @@ def _remember(cache: OrderedDict[bytes, Any], digest: bytes, value: Any, entries
 
 
 def _unverified_header(token: str) -> dict[str, Any]:
-    """The header, to find the key by. PyJWT reads it again and must find the same algorithm.
+    """The header, which names the key. PyJWT reads it again and must find the same algorithm.
 
     Raises:
-        CredentialError: there is no JSON object in its place.
+        CredentialError: it is no JSON object.
     """
     try:
         part = token[: token.index(".")]
@@ -260,9 +273,9 @@ def _unverified_header(token: str) -> dict[str, Any]:
 
 
 def claimed_holder(token: str) -> bytes | None:
-    """The ticket holder a token claims to be, unverified; None if it claims nobody.
+    """The ticket holder that a token claims to be, unverified; None if it names no device.
 
-    Only to see whether a ticket fits before any signature is checked.
+    Only for checking whether a ticket fits, before any signature is checked.
     """
     try:
         payload = token.split(".", 2)[1]
@@ -276,7 +289,7 @@ def claimed_holder(token: str) -> bytes | None:
 
 def _options(policy: CredentialPolicy) -> Options:
     return {
-        # Times are checked here, against the injected clock.
+        # `_identity` checks times, with the injected clock.
         "verify_exp": False,
         "verify_nbf": False,
         "verify_iat": False,
@@ -285,12 +298,12 @@ def _options(policy: CredentialPolicy) -> Options:
     }
 
 
-_UNIX_TIME_MAX: Final = 253_402_300_799  # year 9999: keeps timers and arithmetic finite
+_UNIX_TIME_MAX: Final = 253_402_300_799  # the year 9999 keeps timers and arithmetic finite
 
 
 def _numeric_date(claims: Mapping[str, Any], claim: str) -> float:
     value = claims[claim]
-    # bool is an int to Python and no time to anybody else.
+    # In Python a bool is an int, but no time.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise CredentialError("claims", f"{claim} is no number")
     if not 0 <= value <= _UNIX_TIME_MAX:

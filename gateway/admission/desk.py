@@ -1,40 +1,40 @@
-"""The admission desk: who comes in now, who waits a moment, who is sent home with a slot.
+"""The admission desk: decides whether a device is admitted, waits a moment, or is refused.
 
-    knock --> ticket in its window ------> honoured: in at once, or first in the lot
-          --> ticket too early ----------> the same slot again (or the lot, if it is a moment away)
-          --> ticket late ---------------> walk-in with priority, once; worth nothing after `late_s`
-          --> no ticket, slot promised --> as with the ticket, if this node remembers
-          --> in the lot already --------> the newer connection takes the older one's place
-          --> walk-in --> slot free -----> in
-                      --> slot vacated --> in
-                      --> a moment away -> the lot
-                      --> later ---------> refused, with a ticket for that slot
-                      --> past horizon --> refused, with a jittered time
+    knock --> in a hold ----------------> refused, with a ticket for a free slot (`hold.py`)
+          --> ticket in its window -----> admitted, or first in the lot
+          --> ticket too early ---------> the same slot again (or the lot, if the slot is near)
+          --> ticket late --------------> walk-in with priority, once; worth nothing after `late_s`
+          --> no ticket, slot promised -> as with the ticket, if this node remembers
+          --> in the lot already -------> the newer connection takes the older one's place
+          --> walk-in --> slot free ----> admitted
+                      --> slot vacated -> admitted
+                      --> slot is near -> the lot
+                      --> slot later ---> refused, with a ticket for that slot
+                      --> past horizon -> refused, with a jittered time
 
-Two limits work together. The calendar says who is promised which moment; the meter counts who is
-really let in, so that admissions in any window of `w` seconds stay within R*w + burst whoever
-comes late. Credit on the meter that stays means that slots were not claimed: it goes to whoever
-knocks. A promise is kept even over the meter once its holder has waited
-`patience_s`. A device has one slot, whatever it shows (`promises.py`).
+Two limits work together. The calendar promises slots. The meter counts admissions, so that in any
+window of `w` seconds they stay within R*w + burst, however late devices use their slots. If the
+meter's credit stays high, promised slots were not used: the desk gives them to whoever knocks next.
+A promise is kept even beyond the meter once its holder has waited `patience_s`. A device has one
+slot, whatever it shows (`entitlement.py`).
 
-Pure: all times are seconds of one clock (the fleet's) and are passed in; randomness is injected.
-The gateway and the storm simulator run this very class.
+Pure: callers pass the time, in seconds of local time (`clock.py`); randomness is injected. The
+gateway and the storm simulator run this class.
 """
 
 import random
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
-
-from msgspec import Struct
+from typing import Generic, TypeVar
 
 from gateway.admission.calendar import Calendar
-from gateway.admission.errors import TicketError
+from gateway.admission.entitlement import Entitlements, Promise
 from gateway.admission.fairness import FairShares
 from gateway.admission.gcra import Gcra
+from gateway.admission.hold import Hold
 from gateway.admission.lot import Parked, ParkingLot, Rank
 from gateway.admission.observer import AdmissionObserver
-from gateway.admission.promises import Promises
+from gateway.admission.outcome import ADMIT, Claim, Outcome, Refuse
 from gateway.admission.ticket import TicketOffice
 
 W = TypeVar("W")
@@ -58,45 +58,8 @@ class DeskSettings:
     promises_max: int = 200_000
 
 
-class Claim(Struct, frozen=True, gc=False):
-    """Who knocks. `holder` is the hash of tenant and device; `known` was here a moment ago.
-
-    A msgspec Struct, as all that is made once a knock: a tenth of a dataclass's cost.
-    """
-
-    tenant: str
-    group: str
-    holder: bytes
-    urgent: bool = False
-    known: bool = False
-    ticket: str = ""
-
-
-class Admit(Struct, frozen=True, gc=False):
-    """Come in."""
-
-
-class Refuse(Struct, frozen=True, gc=False):
-    """Come back in `retry_s`, a floor. `reason` is rate or overload."""
-
-    reason: str
-    retry_s: float
-    ticket: str = ""
-
-
-Outcome = Admit | Refuse
-ADMIT: Final = Admit()
-
-
-class _Promise(Struct, frozen=True, gc=False):
-    """A slot somebody holds, and how it ranks."""
-
-    slot_at: float
-    rank: Rank
-
-
 class AdmissionDesk(Generic[W]):
-    """The desk of one node. A `W` waits for an outcome: a connection, a simulated device."""
+    """The desk of one node. A `W` waits for an outcome: a connection or a simulated device."""
 
     def __init__(
         self,
@@ -110,20 +73,21 @@ class AdmissionDesk(Generic[W]):
     ) -> None:
         self._settings = settings
         self._calendar = calendar
-        self._office = office
         self._observer = observer
         self._rng = rng
         self._meter = Gcra(rate_per_s=calendar.rate_per_s, burst=settings.burst, now=now)
         self._shares = FairShares()
         self._lot: ParkingLot[W] = ParkingLot(places=settings.lot_places)
-        self._promises = Promises(
-            entries_max=settings.promises_max, keep_s=settings.window_s + settings.late_s
+        self._entitlements = Entitlements(
+            office=office,
+            observer=observer,
+            window_s=settings.window_s,
+            late_s=settings.late_s,
+            entries_max=settings.promises_max,
         )
         self._undecided: OrderedDict[W, tuple[Claim, bool]] = OrderedDict()
-        self._places: dict[W, Parked[W]] = {}
-        self._place_of: dict[bytes, Parked[W]] = {}
         self._displaced: list[tuple[W, Outcome]] = []
-        self._held = ""
+        self._hold: Hold | None = None
 
     @property
     def parked(self) -> int:
@@ -135,7 +99,7 @@ class AdmissionDesk(Generic[W]):
         return len(self._undecided)
 
     def lead_s(self, now: float) -> float:
-        """Seconds until the next free slot: the predicted drain time."""
+        """Seconds until the next free slot: the predicted time until the storm is over."""
         return self._calendar.lead_s(now)
 
     def knock(self, claim: Claim, waiter: W, now: float) -> Outcome | None:
@@ -144,19 +108,19 @@ class AdmissionDesk(Generic[W]):
         Returns:
             The outcome, or None if `waiter` waits for one; `poll` brings it.
         """
-        if self._held:
-            return self._refuse_overload(self._ticket_kept(claim, now))
-        place = self._place_of.get(claim.holder)
+        if self._hold is not None:
+            return self._refuse_in_hold(self._hold, claim, now)
+        place = self._lot.place_of(claim.holder)
         if place is not None:
             self._take_over(place, waiter)
             return None
-        promise = self._promise_of(claim, now)
+        promise = self._entitlements.promise_of(claim.holder, claim.ticket, now)
         if promise is None:
             return self._walk_in(claim, waiter, now, late=False)
         return self._keep(claim, waiter, now, promise)
 
     def poll(self, now: float) -> list[tuple[W, Outcome]]:
-        """Whoever's waiting is over. Call it at `next_poll_at`, or more often."""
+        """The outcomes that are due. Call it at `next_poll_at`, or more often."""
         outcomes, self._displaced = self._displaced, []
         while self._undecided and self._calendar.ready(now):
             waiter, (claim, late) = self._undecided.popitem(last=False)
@@ -172,9 +136,9 @@ class AdmissionDesk(Generic[W]):
         return outcomes
 
     def next_poll_at(self) -> float | None:
-        """When somebody's waiting may be over; None if nobody is there.
+        """When the next outcome may be due; None if nobody waits.
 
-        Those who wait for the calendar do not count: whoever fills it polls.
+        Waiters for the calendar do not count: the code that fills the calendar polls.
         """
         if self._displaced:
             return 0.0
@@ -184,112 +148,99 @@ class AdmissionDesk(Generic[W]):
         return min(max(due, self._meter.ready_at()), self._lot.next_latest())
 
     def left(self, waiter: W, now: float) -> None:
-        """A waiter hung up. It gets no outcome from here on."""
+        """A waiter hung up. It gets no outcome; what it was promised stands."""
         if self._undecided.pop(waiter, None) is not None:
             return
-        place = self._places.pop(waiter, None)
+        place = self._lot.leave(waiter)
         if place is not None:
-            self._lot.leave(place)
-            del self._place_of[place.holder]
-            # It was cut off before it was let in: the promise stands.
-            self._promises.restore(place.holder, place.due, now)
+            self._entitlements.restore(place.holder, place.due, now)
 
     def set_rate(self, rate_per_s: float, now: float) -> None:
-        """R changed. Promises keep their slots; new ones follow it, and so does the meter."""
+        """R changed. Promised slots stay; new slots and the meter follow the new rate."""
         self._meter.set_rate(rate_per_s, now)
 
-    def hold(self, reason: str, now: float) -> list[tuple[W, Outcome]]:
+    def hold(self, now: float) -> list[tuple[W, Outcome]]:
         """Admit nobody until `release`: the stream cannot take more.
 
         Returns:
-            Everybody who waited, refused; who had a promise keeps it.
+            Refusals for all that waited, each with another slot.
         """
-        self._held = reason
+        hold = self._hold = Hold(
+            since=now, pause_s_max=self._settings.overload_retry_s, rng=self._rng
+        )
         outcomes, self._displaced = self._displaced, []
         for place in self._lot.clear():
-            self._promises.restore(place.holder, place.due, now)
-            ticket = self._office.issue(place.due, holder=place.holder, now=now)
-            outcomes.append((place.waiter, self._refuse_overload(ticket)))
-        self._places.clear()
-        self._place_of.clear()
-        undecided = list(self._undecided)
-        self._undecided.clear()
-        return outcomes + [(waiter, self._refuse_overload("")) for waiter in undecided]
+            priority = place.rank is Rank.PRIORITY
+            refusal = self._postpone(hold, place.holder, place.cost, now, priority=priority)
+            outcomes.append((place.waiter, refusal))
+        while self._undecided:
+            waiter, (claim, _late) = self._undecided.popitem(last=False)
+            outcomes.append((waiter, self._refuse_in_hold(hold, claim, now)))
+        return outcomes
 
     def release(self) -> None:
-        self._held = ""
+        """The hold is over."""
+        self._hold = None
 
     @property
     def held(self) -> bool:
-        return bool(self._held)
+        return self._hold is not None
+
+    # In a hold
+
+    def _refuse_in_hold(self, hold: Hold, claim: Claim, now: float) -> Refuse:
+        """Repeat a slot that is still to come; replace one that was due."""
+        holder, priority = claim.holder, claim.urgent
+        promise = self._entitlements.promise_of(holder, claim.ticket, now)
+        if promise is not None:
+            if promise.slot_at > now:
+                ticket = self._entitlements.repeat(holder, promise, now)
+                return Refuse("overload", promise.slot_at - now, ticket)
+            self._entitlements.spend(holder, promise, now)
+            priority = priority or promise.rank is Rank.PRIORITY
+        return self._postpone(hold, holder, self._cost(claim), now, priority=priority)
+
+    def _postpone(
+        self, hold: Hold, holder: bytes, cost: float, now: float, *, priority: bool
+    ) -> Refuse:
+        """The next free slot, after the pause of the hold."""
+        pause_s = hold.pause_s(now)
+        if not self._calendar.ready(now):
+            return Refuse("overload", pause_s)
+        slot_at = self._calendar.reserve(now, cost, priority=priority)
+        if slot_at is None:
+            return self._past_horizon("overload")
+        slot_at = max(slot_at, now + pause_s)
+        ticket = self._entitlements.promise(holder, slot_at, now, priority=priority)
+        return Refuse("overload", slot_at - now, ticket)
 
     # Promises
 
-    def _promise_of(self, claim: Claim, now: float) -> _Promise | None:
-        """The slot this device was promised, if it was: by its ticket, or as this node remembers.
-
-        A client that ignores tickets and comes back on time is not to starve; one that shows an
-        old ticket has the slot it was promised since.
-        """
-        remembered = self._promises.slot_of(claim.holder)
-        if claim.ticket:
-            shown = self._shown(claim, now)
-            window_ends = now - self._settings.window_s
-            if shown is not None and (shown.slot_at >= window_ends or remembered is None):
-                return shown
-        return None if remembered is None else _Promise(remembered, Rank.TICKET)
-
-    def _shown(self, claim: Claim, now: float) -> _Promise | None:
-        """What the ticket of a claim promises, unless it is worth nothing."""
-        try:
-            ticket = self._office.check(claim.ticket, holder=claim.holder, now=now)
-        except TicketError as exc:
-            self._observer.ticket_invalid(exc.reason)
-            return None
-        if self._promises.is_spent(claim.holder, ticket.slot_at):
-            self._observer.ticket_replayed()
-            return None
-        return _Promise(ticket.slot_at, Rank.PRIORITY if ticket.priority else Rank.TICKET)
-
-    def _ticket_kept(self, claim: Claim, now: float) -> str:
-        """A ticket for the slot a device holds, past its window too; empty if it has none.
-
-        Never the text that the device sent: a ticket counts only once it has been checked.
-        """
-        promise = self._promise_of(claim, now)
-        if promise is None or self._too_late(promise, now):
-            return ""
-        return self._ticket(claim, promise, now)
-
-    def _keep(self, claim: Claim, waiter: W, now: float, promise: _Promise) -> Outcome | None:
-        """Do what was promised, or what is left of it."""
+    def _keep(self, claim: Claim, waiter: W, now: float, promise: Promise) -> Outcome | None:
+        """Do what was promised, or what is left of the promise."""
         if now < promise.slot_at:
             return self._early(claim, waiter, now, promise)
-        if now <= promise.slot_at + self._settings.window_s:
+        if self._entitlements.in_window(promise, now):
             return self._honour(claim, waiter, now, promise)
         self._observer.ticket_late(now - promise.slot_at)
-        # Spent, so that it gives priority once; the slot it leads to is the device's own from now.
-        self._promises.spend(claim.holder, promise.slot_at, now)
-        return self._walk_in(claim, waiter, now, late=not self._too_late(promise, now))
+        # Spent, so that it gives priority once. The slot it leads to is the device's own from now.
+        self._entitlements.spend(claim.holder, promise, now)
+        late = self._entitlements.gives_priority(promise, now)
+        return self._walk_in(claim, waiter, now, late=late)
 
-    def _too_late(self, promise: _Promise, now: float) -> bool:
-        return now > promise.slot_at + self._settings.window_s + self._settings.late_s
-
-    def _early(self, claim: Claim, waiter: W, now: float, promise: _Promise) -> Outcome | None:
+    def _early(self, claim: Claim, waiter: W, now: float, promise: Promise) -> Outcome | None:
         slot_at = promise.slot_at
         wait_s = slot_at - now
         if wait_s <= self._settings.park_s and self._lot.room(promise.rank):
-            self._promises.spend(claim.holder, slot_at, now)
+            self._entitlements.spend(claim.holder, promise, now)
             self._park(claim, waiter, promise.rank, slot_at, now)
             return None
         self._observer.ticket_early(wait_s)
-        if self._promises.slot_of(claim.holder) != slot_at:
-            self._promises.hold(claim.holder, slot_at, now)
-        return Refuse("rate", wait_s, self._ticket(claim, promise, now))
+        return Refuse("rate", wait_s, self._entitlements.repeat(claim.holder, promise, now))
 
-    def _honour(self, claim: Claim, waiter: W, now: float, promise: _Promise) -> Outcome | None:
+    def _honour(self, claim: Claim, waiter: W, now: float, promise: Promise) -> Outcome | None:
         self._observer.ticket_honoured(now - promise.slot_at)
-        self._promises.spend(claim.holder, promise.slot_at, now)
+        self._entitlements.spend(claim.holder, promise, now)
         cost = self._cost(claim)
         if not self._meter.conforms(now, cost):
             if self._lot.room(promise.rank):
@@ -299,16 +250,9 @@ class AdmissionDesk(Generic[W]):
         self._count(now, cost)
         return ADMIT
 
-    def _ticket(self, claim: Claim, promise: _Promise, now: float) -> str:
-        priority = promise.rank is Rank.PRIORITY
-        return self._office.issue(promise.slot_at, holder=claim.holder, now=now, priority=priority)
-
     def _take_over(self, place: Parked[W], waiter: W) -> None:
-        """A device that is in the lot knocks again: its newer connection waits there now."""
-        older = place.waiter
-        del self._places[older]
-        place.waiter = waiter
-        self._places[waiter] = place
+        """A device in the lot knocks again: its newer connection takes the place."""
+        older = self._lot.replace(place, waiter)
         self._displaced.append((older, Refuse("rate", self._settings.patience_s)))
 
     # Walk-ins
@@ -327,14 +271,14 @@ class AdmissionDesk(Generic[W]):
         return self._place(claim, waiter, now, late=late)
 
     def _decide_at_last(self, claim: Claim, waiter: W, now: float, *, late: bool) -> Outcome | None:
-        """For who waited for the calendar: it may have a slot, from another connection, by now."""
-        place = self._place_of.get(claim.holder)
+        """After the wait for the calendar: another connection may have given the device a slot."""
+        place = self._lot.place_of(claim.holder)
         if place is not None:
             self._take_over(place, waiter)
             return None
-        slot_at = self._promises.slot_of(claim.holder)
-        if slot_at is not None:
-            return self._keep(claim, waiter, now, _Promise(slot_at, Rank.TICKET))
+        promise = self._entitlements.promise_of(claim.holder, "", now)
+        if promise is not None:
+            return self._keep(claim, waiter, now, promise)
         return self._place(claim, waiter, now, late=late)
 
     def _place(self, claim: Claim, waiter: W, now: float, *, late: bool) -> Outcome | None:
@@ -344,9 +288,7 @@ class AdmissionDesk(Generic[W]):
         priority = claim.urgent or late or self._shares.underserved(claim.tenant, claim.group, now)
         slot_at = self._calendar.reserve(now, cost, priority=priority)
         if slot_at is None:
-            self._observer.past_horizon()
-            retry_s = settings.horizon_s * self._rng.uniform(0.5, 1.0)
-            return Refuse("rate", retry_s)
+            return self._past_horizon("rate")
         self._shares.served(claim.tenant, claim.group, cost, now)
         rank = Rank.PRIORITY if priority else Rank.WALK_IN
         if slot_at <= now and meter.conforms(now, cost) and self._nobody_before(rank, now):
@@ -357,10 +299,13 @@ class AdmissionDesk(Generic[W]):
             self._park(claim, waiter, rank, slot_at, now)
             return None
         slot_at = max(slot_at, now)
-        self._promises.hold(claim.holder, slot_at, now)
-        self._observer.ticket_issued(slot_at - now)
-        ticket = self._office.issue(slot_at, holder=claim.holder, now=now, priority=priority)
+        ticket = self._entitlements.promise(claim.holder, slot_at, now, priority=priority)
         return Refuse("rate", slot_at - now, ticket)
+
+    def _past_horizon(self, reason: str) -> Refuse:
+        """The calendar is full: a time at random, and no slot."""
+        self._observer.past_horizon()
+        return Refuse(reason, self._settings.horizon_s * self._rng.uniform(0.5, 1.0))
 
     def _nobody_before(self, rank: Rank, now: float) -> bool:
         front = self._lot.front(now)
@@ -370,15 +315,11 @@ class AdmissionDesk(Generic[W]):
         latest = max(due, now) + self._settings.patience_s
         place = Parked(waiter, rank, due, latest, self._cost(claim), claim.holder)
         self._lot.park(place)
-        self._places[waiter] = self._place_of[claim.holder] = place
         self._observer.parked(rank.name.lower())
 
     def _let_in(self, place: Parked[W], now: float) -> W:
         self._count(now, place.cost)
-        waiter = self._lot.take(place)
-        del self._places[waiter]
-        del self._place_of[place.holder]
-        return waiter
+        return self._lot.take(place)
 
     def _count(self, now: float, cost: float) -> None:
         self._meter.take(now, cost)
@@ -386,8 +327,3 @@ class AdmissionDesk(Generic[W]):
 
     def _cost(self, claim: Claim) -> float:
         return self._settings.resume_cost if claim.known else self._settings.cold_cost
-
-    def _refuse_overload(self, ticket: str) -> Refuse:
-        # Its slot may pass meanwhile; a ticket still gives priority after its window.
-        retry_s = self._settings.overload_retry_s * self._rng.uniform(0.5, 1.5)
-        return Refuse("overload", retry_s, ticket)

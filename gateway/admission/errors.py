@@ -1,4 +1,4 @@
-"""Why a connection is not admitted, or a credential not believed.
+"""Why a connection is not admitted, or a credential is refused.
 
 AdmissionError
  +-- CredentialError   the JWT is missing, malformed, expired, wrongly signed or for somebody else

@@ -1,8 +1,8 @@
-"""Who has had little: shares of recent admissions by tenant, and by group within a tenant.
+"""Shares of recent slots by tenant, and by group within a tenant: who had few goes first.
 
-One depot's power return must not take every slot. Whoever belongs to a tenant (or a group) that has
-had less than half of an even share lately goes first. Counts fade exponentially, so "lately" is a
-time constant and nobody's past is held against them; the number of names is bounded.
+When the power returns in one depot, its devices must not take every slot. A device goes first if
+its tenant, or its group within the tenant, had less than half of an even share lately. Counts fade
+exponentially with a time constant. The number of names is bounded.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import Final
 
 _FAINT: Final = 0.01
-"""A count below this is as good as never."""
+"""A count below this counts as none."""
 
 
 class _Shares:
@@ -33,7 +33,7 @@ class _Shares:
             self._total -= count
 
     def little(self, name: str) -> bool:
-        """Whether `name` had less than half of an even share; never if it is alone."""
+        """Whether `name` had less than half of an even share. Never if it is the only name."""
         others = len(self._counts) - (name in self._counts)
         if not others:
             return False
@@ -54,13 +54,13 @@ class _Shares:
 
 
 class FairShares:
-    """Recent slots by tenant and group."""
+    """Recent slots by tenant and by group."""
 
     def __init__(self, *, fade_s: float = 10.0, names_max: int = 10_000) -> None:
         """
         Args:
             fade_s: time constant of fading.
-            names_max: tenants remembered, and groups remembered.
+            names_max: how many tenants are remembered, and how many groups of a tenant.
         """
         self._fade_s = fade_s
         self._names_max = names_max
@@ -76,9 +76,9 @@ class FairShares:
         return groups is not None and groups.little(group)
 
     def served(self, tenant: str, group: str, cost: float, now: float) -> None:
-        """A slot was given."""
+        """Count a slot of a device."""
         self._fade(now)
-        # Instead of fading every count all the time, each new one weighs more than the last.
+        # Instead of fading all counts all the time, let each new slot weigh more than the last.
         weight = cost * math.exp((now - self._epoch) / self._fade_s)
         self._tenants.add(tenant, weight)
         groups = self._groups.get(tenant)
@@ -90,7 +90,7 @@ class FairShares:
 
     def _fade(self, now: float) -> None:
         elapsed = (now - self._epoch) / self._fade_s
-        if elapsed < 20:  # noqa: PLR2004  # e^20: far from any loss of precision
+        if elapsed < 20:  # noqa: PLR2004  # e^20 is far below any loss of precision
             return
         factor = math.exp(-min(elapsed, 700.0))
         self._epoch = now

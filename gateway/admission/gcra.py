@@ -1,9 +1,8 @@
 """Virtual scheduling (GCRA, ITU-T I.371): one number per limit says when the next event conforms.
 
-A token bucket that refills on a timer admits its burst and then ticks; this one keeps the
-theoretical arrival time of the next event instead, so it is exact over any window: events in `w`
-seconds never exceed `rate * w + burst`. Nothing here spins, and an event that does not conform
-changes nothing, so a client cannot lengthen its own penalty by knocking.
+The number is the theoretical arrival time of the next event. No timer refills anything, so the
+limit is exact over any window: events in `w` seconds never exceed `rate * w + burst`. An event that
+does not conform changes nothing, so a client cannot lengthen its own penalty by knocking.
 """
 
 import math
@@ -12,7 +11,7 @@ from collections.abc import Hashable
 
 
 class Gcra:
-    """A rate with a burst. Times in seconds of a clock that nobody sets; costs in events."""
+    """A rate with a burst. Times in seconds of a clock that cannot be set; costs in events."""
 
     __slots__ = ("_arrival", "_burst", "_rate_per_s")
 
@@ -21,18 +20,14 @@ class Gcra:
         self._burst = burst
         self._arrival = now - burst / rate_per_s
 
-    @property
-    def rate_per_s(self) -> float:
-        return self._rate_per_s
-
     def set_rate(self, rate_per_s: float, now: float) -> None:
-        """Change the rate; the credit gathered so far (or the debt) is kept in events."""
+        """Change the rate. The credit so far, or the debt, is kept in events."""
         credit = self.credit(now)
         self._rate_per_s = rate_per_s
         self._arrival = now - credit / rate_per_s
 
     def credit(self, now: float) -> float:
-        """Events that conform right now, at most `burst`; negative in debt."""
+        """How many events conform now, at most `burst`; negative for a debt."""
         return min(self._burst, (now - self._arrival) * self._rate_per_s)
 
     def ready_at(self, cost: float = 1.0) -> float:
@@ -43,13 +38,13 @@ class Gcra:
         return self.ready_at(cost) <= now
 
     def take(self, now: float, cost: float = 1.0) -> None:
-        """Count an event, conforming or not (a promise kept over the limit puts it in debt)."""
+        """Count an event, also one that does not conform: this makes a debt."""
         earliest = now - self._burst / self._rate_per_s
         self._arrival = max(self._arrival, earliest) + cost / self._rate_per_s
 
 
 class KeyedLimiter:
-    """A GCRA for each key, bounded in keys: the one unseen for longest is forgotten."""
+    """A GCRA for each key. The number of keys is bounded: the least recently seen is forgotten."""
 
     __slots__ = ("_arrivals", "_burst_s", "_interval_s", "_keys_max")
 
@@ -57,11 +52,11 @@ class KeyedLimiter:
         """
         Args:
             rate_per_s: sustained events of one key.
-            burst: events it may have at once.
-            keys_max: keys remembered. Forgetting one gives it a fresh burst, no more.
+            burst: events of one key at once.
+            keys_max: keys that are remembered. A forgotten key has a full burst again.
 
-        `now` is local time (see `admission/clock.py`): a clock that is set back would refuse every
-        key for as long as it was set back by.
+        `now` is local time (see `admission/clock.py`). With a wall clock that is set back, every
+        key would be refused for as long as the step.
         """
         self._interval_s = 1 / rate_per_s
         self._burst_s = burst / rate_per_s
@@ -75,7 +70,8 @@ class KeyedLimiter:
         """Count an event of `key` if it conforms.
 
         Returns:
-            0 if it does, else the seconds until one will; asking again does not change that time.
+            0 if it conforms, else the seconds until one will. Asking again does not change that
+            time.
         """
         arrivals = self._arrivals
         arrival = arrivals.get(key, -math.inf)

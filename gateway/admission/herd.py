@@ -1,6 +1,6 @@
-"""The herd index: how badly arrivals bunch. Peak over mean of a minute, in tenths of a second.
+"""The herd index: the peak of arrivals over their mean, in tenths of a second of the last minute.
 
-Independent arrivals stay near 1 when they are many; a fleet that comes back in step shows hundreds.
+Many independent arrivals have an index near 1. A fleet that comes back all at once has hundreds.
 """
 
 from collections import deque
@@ -33,7 +33,7 @@ class HerdIndex:
         self._forget(here)
 
     def value(self, now: float) -> float:
-        """Peak over mean, 0 if nobody knocked."""
+        """Peak over mean; 0 if there was no arrival."""
         self._forget(int(now / _BIN_S))
         if not self._total:
             return 0.0

@@ -1,11 +1,11 @@
-"""Which ticket secrets a node accepts, and which it issues with. Pure.
+"""Which ticket secrets a node accepts, and which one it signs with. Pure.
 
-A ticket must be honoured by every node, so a node issues only with a secret that all living nodes
-accept. That makes rotation safe in any order: a new secret is accepted by one node after the other
-and used by nobody, until the last node accepts it; then all use it.
+Every node must honour a ticket, so a node signs only with a secret that all living nodes accept.
+That makes rotation safe in any order: one node after the other accepts a new secret, and no node
+signs with it until the last node accepts it. Then all nodes sign with it.
 
-Secrets come from the settings, or else from the fleet: nodes without a setting share theirs in
-Redis. A secret goes by its id, a hash that tells nothing of it.
+Secrets come from the settings, or else from the fleet: nodes without the setting share theirs in
+Redis. Nodes name a secret by its id, a hash that does not disclose it.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ def secret_id(secret: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What living nodes can agree on. Both false is well; either is a mistake in the settings."""
+    """Whether living nodes agree. Anything but the defaults is a mistake in the settings."""
 
     odd: bool = False
-    """Whether this node does not accept the secret that most nodes accept."""
+    """Whether this node lacks the secret that most nodes accept."""
     unheard: int = 0
-    """Nodes that do not accept the tickets of this one."""
+    """How many nodes do not accept the tickets of this node."""
 
 
 class Keyring:
@@ -38,11 +38,11 @@ class Keyring:
     def __init__(self, configured: Sequence[bytes], kept: Sequence[bytes]) -> None:
         """
         Args:
-            configured: of the settings, newest first; may be empty.
-            kept: of the data directory: this node's own first, then those its fleet used.
+            configured: secrets of the settings, newest first; may be empty.
+            kept: secrets of the data directory: this node's own first, then those of its fleet.
 
         Raises:
-            ValueError: there is none at all.
+            ValueError: there is no secret at all.
         """
         if not configured and not kept:
             raise ValueError("there is no ticket secret")
@@ -50,13 +50,13 @@ class Keyring:
         self._by_id = {secret_id(secret): secret for secret in (*configured, *kept)}
         self._preferred = [secret_id(secret) for secret in configured]
         self._own = secret_id(kept[0]) if kept else self._preferred[0]
-        # Alone, after a restart: what the fleet used last, if it is known.
+        # After a restart without Redis: the secret that the fleet used last, if it is known.
         self._issuing = self._preferred[0] if configured else secret_id(kept[-1])
         self.agreement = Agreement()
 
     @property
     def ids(self) -> list[str]:
-        """What this node accepts."""
+        """The ids of the secrets that this node accepts."""
         return list(self._by_id)
 
     @property
@@ -65,20 +65,20 @@ class Keyring:
 
     @property
     def own(self) -> bytes:
-        """What this node offers to a fleet that has no secret yet."""
+        """The secret that this node offers to a fleet that has none yet."""
         return self._by_id[self._own]
 
     @property
     def secrets(self) -> list[bytes]:
-        """All that are accepted; the first signs."""
+        """All accepted secrets; the first one signs."""
         others = [secret for name, secret in self._by_id.items() if name != self._issuing]
         return [self.issuing, *others]
 
     def learn(self, shared: Iterable[bytes]) -> bool:
-        """Accept what the fleet shares, unless the settings say what to accept.
+        """Accept the secrets that the fleet shares, unless the settings name the secrets.
 
         Returns:
-            Whether that is news.
+            Whether there was a new one.
         """
         if self.configured:
             return False
@@ -88,12 +88,12 @@ class Keyring:
         return len(self._by_id) > before
 
     def ask_nobody(self) -> None:
-        """The others cannot be asked: issue with the secret they have had for longest."""
+        """The other nodes cannot be asked: sign with the oldest secret, which all should have."""
         if self.configured:
             self._issuing = self._preferred[-1]
 
     def choose(self, others: Mapping[str, frozenset[str]]) -> bool:
-        """Choose what to issue with.
+        """Choose the secret to sign with.
 
         Args:
             others: the ids that each of the other living nodes accepts.
@@ -108,7 +108,8 @@ class Keyring:
         before = self._issuing
         most = max(accepted_by[name] for name in self._by_id)
         best = [name for name in self._by_id if accepted_by[name] == most]
-        # The settings' order, newest first; of shared secrets any, as long as all nodes take one.
+        # The order of the settings, newest first. Of shared secrets, all nodes must choose the
+        # same.
         self._issuing = min(best, key=self._rank)
         top = max(accepted_by.values())
         odd = min(name for name, count in accepted_by.items() if count == top)

@@ -1,7 +1,7 @@
 """Verification keys from a JWKS document (RFC 7517), each bound to the one algorithm it serves.
 
-The binding is what stops algorithm confusion: the key, not the token, decides how a signature is
-checked, so a public RSA key can never be taken for an HMAC secret (CVE-2022-29217 and its kin).
+This prevents algorithm confusion: the key, not the token, decides how a signature is checked, so a
+public RSA key is never used as an HMAC secret (CVE-2022-29217 and similar ones).
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ _RSA_BITS_MIN: Final = 2048  # RFC 7518 section 3.3
 
 
 class KeySet:
-    """Keys by (`kid`, algorithm). Immutable: rotation replaces the whole set."""
+    """Keys by `kid` and algorithm. Immutable: a rotation replaces the whole set."""
 
     __slots__ = ("_by_id", "_without_id")
 
@@ -32,10 +32,10 @@ class KeySet:
 
     @classmethod
     def from_jwks(cls, document: Any, algorithms: Iterable[str]) -> "KeySet":
-        """Read a JWKS document, keeping the keys that serve an allowed algorithm.
+        """Read a JWKS document and keep the keys of allowed algorithms.
 
         Raises:
-            KeySetError: not a JWKS, a weak key, or no usable key at all.
+            KeySetError: it is no JWKS, a key is weak, or no key is usable.
         """
         if not isinstance(document, Mapping) or not isinstance(document.get("keys"), list):
             raise KeySetError('a JWKS is a JSON object with a "keys" array')
@@ -56,7 +56,8 @@ class KeySet:
     def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
         """The key that must have signed a token with this header, or None.
 
-        Without a `kid` there must be exactly one key of that algorithm: we never try keys in turn.
+        Without a `kid` there must be exactly one key of that algorithm. Keys are never tried in
+        turn.
         """
         if kid is not None:
             return self._by_id.get((kid, algorithm))
@@ -84,7 +85,7 @@ def _load(number: int, entry: Mapping[str, Any], algorithm: str) -> jwt.PyJWK:
     try:
         key = jwt.PyJWK(dict(entry), algorithm=algorithm)
     except (jwt.PyJWTError, ValueError, TypeError, KeyError) as exc:
-        # The message of PyJWT may quote the key; the class name is enough to find the entry.
+        # The message of PyJWT may quote the key. The class name is enough to find the entry.
         raise KeySetError(f"key {number} ({algorithm}) is broken: {type(exc).__name__}") from None
     if algorithm == "HS256" and len(key.key) < _HMAC_SECRET_BYTES_MIN:
         raise KeySetError(f"key {number}: an HS256 secret needs {_HMAC_SECRET_BYTES_MIN} bytes")

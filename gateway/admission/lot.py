@@ -1,8 +1,8 @@
-"""The parking lot: connections that wait in the handshake for a slot a moment away.
+"""The parking lot: connections that wait in the handshake for a slot that is near.
 
-Bounded. Ordered by rank, then by the time each was promised. A waiter leaves the lot in one of
-three ways: it is taken, it says that it left, or the lot is cleared. The lot never asks a waiter
-whether it is still there, so nobody can be dropped from it unanswered.
+The lot is bounded. It is ordered by rank, then by slot. A waiter leaves it in one of three ways: it
+is taken, it reports that it left, or the lot is cleared. The lot never checks whether a waiter is
+still there, so it cannot drop one without an answer.
 """
 
 import enum
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 
 class Rank(enum.IntEnum):
-    """Who goes first."""
+    """The order in which waiters leave the lot."""
 
     PRIORITY = 0
     TICKET = 1
@@ -24,12 +24,12 @@ W = TypeVar("W")
 
 
 class Parked(Generic[W]):
-    """One place in the lot. From `due` it may go, at `latest` it does, come what may."""
+    """One place in the lot. Its waiter is admitted from `due` on, and at `latest` for sure."""
 
     __slots__ = ("cost", "due", "gone", "holder", "latest", "rank", "waiter")
 
     def __init__(
-        self, waiter: W, rank: Rank, due: float, latest: float, cost: float, holder: bytes = b""
+        self, waiter: W, rank: Rank, due: float, latest: float, cost: float, holder: bytes
     ) -> None:
         self.waiter = waiter
         self.rank = rank
@@ -37,40 +37,64 @@ class Parked(Generic[W]):
         self.latest = latest
         self.cost = cost
         self.holder = holder
-        """The device, as tickets name it."""
+        """The hash of tenant and device, as in tickets."""
         self.gone = False
-        """It was given up; its entry is swept when it comes to the front."""
+        """The waiter left. The entry is removed when it comes to the front of the heap."""
 
 
 class ParkingLot(Generic[W]):
-    """Who is parked. Times in seconds."""
+    """The places of all waiters. Times in seconds."""
 
     def __init__(self, *, places: int) -> None:
         self._places = places
         self._heaps: list[list[tuple[float, int, Parked[W]]]] = [[] for _ in Rank]
         self._order = itertools.count()
-        self._count = 0
+        self._by_waiter: dict[W, Parked[W]] = {}
+        self._by_holder: dict[bytes, Parked[W]] = {}
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._by_waiter)
 
     def room(self, rank: Rank) -> bool:
-        """Whether one more of `rank` may park: walk-ins have half the lot, promises all of it."""
-        return self._count < (self._places // 2 if rank is Rank.WALK_IN else self._places)
+        """Whether one more of `rank` may park. Walk-ins have half the lot, promises all of it."""
+        places = self._places // 2 if rank is Rank.WALK_IN else self._places
+        return len(self._by_waiter) < places
 
     def park(self, place: Parked[W]) -> None:
         heapq.heappush(self._heaps[place.rank], (place.due, next(self._order), place))
-        self._count += 1
+        self._by_waiter[place.waiter] = self._by_holder[place.holder] = place
 
-    def leave(self, place: Parked[W]) -> None:
-        """The waiter of `place` went away; its place is free, its entry is swept later."""
-        if not place.gone:
+    def place_of(self, holder: bytes) -> Parked[W] | None:
+        """The place of a device."""
+        return self._by_holder.get(holder)
+
+    def replace(self, place: Parked[W], waiter: W) -> W:
+        """`waiter` waits at `place` from now on.
+
+        Returns:
+            The waiter that it replaces.
+        """
+        older = place.waiter
+        del self._by_waiter[older]
+        place.waiter = waiter
+        self._by_waiter[waiter] = place
+        return older
+
+    def leave(self, waiter: W) -> Parked[W] | None:
+        """A waiter left. Its place is free; the entry in the heap is removed later.
+
+        Returns:
+            The place, or None if `waiter` has none.
+        """
+        place = self._by_waiter.pop(waiter, None)
+        if place is not None:
             place.gone = True
-            self._count -= 1
+            del self._by_holder[place.holder]
+        return place
 
     def front(self, now: float) -> Parked[W] | None:
-        """Who goes next of those whose time has come."""
-        if not self._count:
+        """The next place whose slot has come, or None."""
+        if not self._by_waiter:
             return None
         for heap in self._heaps:
             place = _first(heap)
@@ -79,7 +103,7 @@ class ParkingLot(Generic[W]):
         return None
 
     def overdue(self, now: float) -> Parked[W] | None:
-        """Who has waited as long as anybody may."""
+        """A place whose waiter has waited as long as it may, or None."""
         for heap in self._heaps:
             place = _first(heap)
             if place is not None and place.latest <= now:
@@ -87,27 +111,32 @@ class ParkingLot(Generic[W]):
         return None
 
     def next_due(self) -> float | None:
-        """When the next of them can go, as far as its slot is concerned."""
+        """The earliest slot of all places, or None."""
         dues = [place.due for heap in self._heaps if (place := _first(heap)) is not None]
         return min(dues, default=None)
 
     def next_latest(self) -> float:
-        """When somebody has waited as long as anybody may; infinity if nobody is there."""
+        """When the first waiter will have waited as long as it may; infinity without waiters."""
         firsts = [place.latest for heap in self._heaps if (place := _first(heap)) is not None]
         return min(firsts, default=math.inf)
 
     def take(self, place: Parked[W]) -> W:
-        """Remove the first of its rank, as `front` or `overdue` returned it."""
+        """Remove a place that `front` or `overdue` has just returned.
+
+        Returns:
+            Its waiter.
+        """
         _due, _order, first = heapq.heappop(self._heaps[place.rank])
         assert first is place
-        self._count -= 1
+        del self._by_waiter[place.waiter]
+        del self._by_holder[place.holder]
         return place.waiter
 
     def clear(self) -> list[Parked[W]]:
-        """Remove everybody.
+        """Remove all waiters.
 
         Returns:
-            Their places, by rank and time.
+            Their places, by rank and slot.
         """
         places = [
             place
@@ -117,7 +146,8 @@ class ParkingLot(Generic[W]):
         ]
         for heap in self._heaps:
             heap.clear()
-        self._count = 0
+        self._by_waiter.clear()
+        self._by_holder.clear()
         return places
 
 

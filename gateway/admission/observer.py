@@ -1,8 +1,8 @@
-"""Hooks for whoever watches admission (metrics). Times in seconds; labels from fixed sets."""
+"""Hooks for observers of admission, such as metrics. Times in seconds; labels from fixed sets."""
 
 
 class AdmissionObserver:
-    """Does nothing: override what you count. Called while a knock is decided; return at once."""
+    """Does nothing: override the hooks you need. A hook runs in a knock and returns at once."""
 
     def parked(self, rank: str) -> None:
         """A knock waits in the handshake: `rank` is priority, ticket or walk_in."""
@@ -14,22 +14,22 @@ class AdmissionObserver:
         """A ticket was shown in its window."""
 
     def ticket_early(self, early_s: float) -> None:
-        """It was shown too early: the same slot again."""
+        """A ticket was shown too early; the device got the same slot again."""
 
     def ticket_late(self, lateness_s: float) -> None:
-        """It was shown after its window."""
+        """A ticket was shown after its window."""
 
     def ticket_invalid(self, reason: str) -> None:
-        """It was malformed, of an unknown key, forged, or somebody else's."""
+        """A ticket was malformed, of an unknown key, forged, or of another device."""
 
     def ticket_replayed(self) -> None:
-        """It had been used."""
+        """A ticket was shown again after it was used."""
 
     def slot_given_back(self) -> None:
-        """A slot that nobody claimed went to a walk-in."""
+        """A promised slot was not used, and went to a walk-in."""
 
     def past_horizon(self) -> None:
-        """The calendar is full; a time was given, no slot."""
+        """The calendar is full: a device got a time, and no slot."""
 
     def over_meter(self) -> None:
         """A promise was kept although the meter had no credit."""

@@ -1,4 +1,4 @@
-"""The ticket office of a node: tickets bear fleet time, the desk reckons in local time."""
+"""The ticket office of a node: tickets carry fleet time, and the desk uses local time."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from gateway.admission.ticket import Ticket, TicketOffice
 
 
 class NodeTicketOffice(TicketOffice):
-    """A `TicketOffice` whose callers pass and get local time."""
+    """A `TicketOffice` that takes and returns local time."""
 
     def __init__(self, secrets: Sequence[bytes], *, clock: FleetClock, ahead_max_s: float) -> None:
         """
         Args:
             secrets: newest first, as of `TicketOffice`.
-            clock: the way from local time to fleet time.
-            ahead_max_s: no slot is promised further ahead. A ticket that says so was issued by a
-                node whose clock was wrong, and must not keep its holder out.
+            clock: converts local time to fleet time.
+            ahead_max_s: no slot is promised further ahead. A ticket with a later slot comes from a
+                node whose clock was wrong, and must not keep its holder away.
         """
         super().__init__(secrets)
         self._clock = clock

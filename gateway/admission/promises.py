@@ -1,11 +1,10 @@
-"""Which slot each device holds, and which it has spent: one slot a device, whatever it shows.
+"""Which slot each device was promised, and which slot it has used, as one node remembers.
 
-A ticket says which slot a device was promised, on any node. This is what one node remembers beside
-the tickets: a device that comes back without its ticket gets the slot it has, and a ticket counts
-once. Slots are compared by their time, so a spent slot also spends every earlier ticket of its
-device.
+This complements tickets, which any node can read. A device that comes back without its ticket gets
+the slot that it was promised, and a ticket counts once. Slots are compared by their time, so a used
+slot also invalidates every earlier ticket of its device.
 
-Bounded in number, and in time: what is older than any ticket that counts is forgotten.
+The memory is bounded in number and in time: what is older than any valid ticket is forgotten.
 """
 
 from collections import OrderedDict
@@ -16,12 +15,13 @@ _TICKET_PRECISION_S: Final = 0.001
 
 
 class Promises:
-    """Slots by holder. Times in seconds of the fleet's clock."""
+    """Slots by holder. Times in seconds of local time."""
 
     def __init__(self, *, entries_max: int, keep_s: float) -> None:
         """
         Args:
-            entries_max: slots held, and slots spent, that are remembered; the oldest are forgotten.
+            entries_max: how many promised slots are remembered, and how many used ones. The oldest
+                are forgotten.
             keep_s: how long after its slot a promise or a ticket can still count.
         """
         self._entries_max = entries_max
@@ -30,24 +30,24 @@ class Promises:
         self._spent: OrderedDict[bytes, float] = OrderedDict()
 
     def __len__(self) -> int:
-        """Entries remembered."""
+        """How many entries there are."""
         return len(self._held) + len(self._spent)
 
     def slot_of(self, holder: bytes) -> float | None:
-        """The slot a device holds, as far as this node knows."""
+        """The slot that a device was promised, as far as this node knows."""
         return self._held.get(holder)
 
     def hold(self, holder: bytes, slot_at: float, now: float) -> None:
-        """`holder` has the slot at `slot_at`, and no other."""
+        """Promise `holder` the slot at `slot_at`, and no other."""
         self._put(self._held, holder, slot_at, now)
 
     def spend(self, holder: bytes, slot_at: float, now: float) -> None:
-        """`holder` uses its slot: no ticket for this slot, or for an earlier one, counts again."""
+        """`holder` uses its slot: no ticket for this slot, or an earlier one, counts again."""
         self._held.pop(holder, None)
         self._put(self._spent, holder, slot_at, now)
 
     def restore(self, holder: bytes, slot_at: float, now: float) -> None:
-        """`holder` was cut off before it came in: it has its slot again."""
+        """`holder` was cut off before it was admitted: it has its slot again."""
         self._spent.pop(holder, None)
         self._put(self._held, holder, slot_at, now)
 
@@ -63,7 +63,7 @@ class Promises:
         entries.move_to_end(holder)
         if len(entries) > self._entries_max:
             entries.popitem(last=False)
-        # Two at most: more is removed than is added, and no knock pays for many.
+        # At most two: more are removed than are added, and no knock takes long.
         for _ in range(2):
             oldest = next(iter(entries))
             if entries[oldest] + self._keep_s >= now:

@@ -1,9 +1,9 @@
-"""Revocations: credentials (by `jti`) and devices that are not let in, until a time.
+"""Revocations: credentials (by `jti`) and devices that are refused, until a time. Pure.
 
 A revocation and its undoing are both facts about a subject, and each fact says when it was stated.
-The newest fact about a subject wins, so nodes may exchange facts in any order, as often as they
-like, and agree in the end. An undone revocation therefore stays in the list, as a fact, until
-nobody can hold the revocation that it undid. Pure.
+The newest fact about a subject wins. So nodes can exchange facts in any order, and as often as they
+like, and all have the same facts in the end. An undoing therefore stays in the list until no node
+can have the revocation that it undid.
 """
 
 import math
@@ -14,9 +14,9 @@ from typing import Final
 from gateway.admission.credential import Identity
 
 KEPT_S: Final = 86_400.0
-"""A fact is kept this long after its end, so that a clock that was wrong for a while loses none."""
+"""How long a fact is kept after its end: a clock that was wrong for a while loses none."""
 _LIFT_S: Final = 30 * 86_400.0
-"""How long an undoing is kept if this node does not know what it undoes."""
+"""How long an undoing is kept if this node does not know the revocation."""
 _TICK_S: Final = 0.001
 
 Subject = tuple[str, ...]
@@ -32,9 +32,9 @@ class Revocation:
     tenant: str = ""
     device: str = ""
     at: float = 0.0
-    """When it was stated. `RevocationList.state` sets it."""
+    """When the fact was stated. `RevocationList.state` sets it."""
     lifted: bool = False
-    """Whether the subject is let in again."""
+    """Whether this fact undoes a revocation."""
 
     def __post_init__(self) -> None:
         if bool(self.jti) == bool(self.device) or bool(self.device) != bool(self.tenant):
@@ -52,17 +52,17 @@ class Revocation:
         return (self.tenant, self.device) == (identity.tenant, identity.device)
 
     def replaces(self, other: "Revocation") -> bool:
-        """Whether this is the newer fact. Of two stated at once, the one that revokes wins."""
+        """Whether this fact is newer. Of two facts of one moment, the one that revokes wins."""
         return (self.at, not self.lifted) > (other.at, not other.lifted)
 
 
 class RevocationList:
-    """All facts that this node knows, one a subject."""
+    """All facts that this node knows, one for each subject."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """
         Args:
-            clock: Unix time in seconds. The earlier one, where two clocks disagree.
+            clock: Unix time in seconds. If two clocks disagree, give the earlier one.
         """
         self._clock = clock
         self._facts: dict[Subject, Revocation] = {}
@@ -74,7 +74,7 @@ class RevocationList:
         """Take over a fact.
 
         Returns:
-            Whether it is newer than what was known about its subject.
+            Whether it is newer than the known fact about its subject.
         """
         known = self._facts.get(fact.key)
         if known is not None and not fact.replaces(known):
@@ -83,9 +83,9 @@ class RevocationList:
         return True
 
     def state(self, fact: Revocation) -> Revocation:
-        """`fact`, stated now: newer than everything known about its subject, and added.
+        """State `fact` now: it is newer than the known fact about its subject, and replaces it.
 
-        An undoing lasts at least as long as what it undoes.
+        An undoing lasts at least as long as the revocation that it undoes.
         """
         known, now = self._facts.get(fact.key), self._clock()
         at, until = now, fact.until
@@ -106,11 +106,11 @@ class RevocationList:
         return False
 
     def in_force(self) -> list[Revocation]:
-        """Everything that is revoked now."""
+        """All revocations that hold now."""
         return [fact for fact in self._facts.values() if self._in_force(fact)]
 
     def facts(self) -> list[Revocation]:
-        """Everything worth keeping; what ended long ago is forgotten here."""
+        """All facts to keep. Facts that ended long ago are forgotten here."""
         oldest = self._clock() - KEPT_S
         self._facts = {key: fact for key, fact in self._facts.items() if fact.until > oldest}
         return list(self._facts.values())

@@ -1,13 +1,13 @@
-"""Tickets: a slot promised to one device, checked by any node without asking anybody.
+"""Tickets: a slot that is promised to one device. Any node checks it without asking another.
 
     version 1 | key id 1 | slot 6 | flags 1 | device 8 | MAC 14      31 bytes, base64url 42 chars
     ............................................................
                      authenticated (keyed BLAKE2s)
 
-`slot` is the fleet's clock in milliseconds of Unix time. `device` is a hash of tenant and device,
-so a ticket is of no use to anybody else; it carries no secret and no name. Keys are derived from a
-secret and the day (or whatever the rotation is), so they rotate on every node at once, and the
-neighbours in time are accepted: a slot lies at most a horizon ahead.
+`slot` is fleet time, Unix time in milliseconds. `device` is a hash of tenant and device, so no
+other device can use the ticket. A ticket holds no secret and no name. Keys are derived from a
+secret and the day (or another rotation period), so they change on all nodes at once. The keys of
+the period before and after are accepted too: a slot is at most a horizon ahead.
 """
 
 import binascii
@@ -34,7 +34,7 @@ _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class Ticket(Struct, frozen=True, gc=False):
-    """A slot. `slot_at` in seconds of the fleet's clock."""
+    """A slot. `slot_at` in seconds of fleet time."""
 
     slot_at: float
     priority: bool
@@ -42,19 +42,19 @@ class Ticket(Struct, frozen=True, gc=False):
 
 
 def device_hash(tenant: str, device: str) -> bytes:
-    """What binds a ticket to its device."""
+    """The hash that binds a ticket to its device."""
     name = f"{tenant}/{device}".encode()
     return hashlib.blake2s(name, digest_size=_DEVICE_BYTES, person=b"tg-devic").digest()
 
 
 class TicketOffice:
-    """Issues tickets and checks them. The newest secret signs, all verify."""
+    """Issues and checks tickets. The first secret signs, all secrets verify."""
 
     def __init__(self, secrets: Sequence[bytes], *, rotation_s: float = 86_400.0) -> None:
         """
         Args:
-            secrets: one or more, newest first. Replace with `rotate` to retire one.
-            rotation_s: how long a derived key signs; longer than the calendar's horizon.
+            secrets: one or more; the first signs. `rotate` replaces them.
+            rotation_s: how long a derived key signs. It must be longer than the calendar's horizon.
         """
         self._rotation_s = rotation_s
         self._secrets: tuple[bytes, ...] = ()
@@ -67,7 +67,7 @@ class TicketOffice:
         """Replace the secrets.
 
         Raises:
-            ValueError: there is none, or one is too short to be a secret.
+            ValueError: there is no secret, or one is too short.
         """
         if not secrets or any(len(secret) < SECRET_BYTES_MIN for secret in secrets):
             raise ValueError(f"a ticket secret has at least {SECRET_BYTES_MIN} bytes")
@@ -88,10 +88,10 @@ class TicketOffice:
         return text[:TICKET_CHARS].translate(_URL_SAFE).decode()
 
     def check(self, text: str, *, holder: bytes, now: float) -> Ticket:
-        """The ticket that `text` is, if this device holds it.
+        """Read a ticket, if it is of this device.
 
         Raises:
-            TicketError: malformed, of another key, forged, or somebody else's.
+            TicketError: it is malformed, of another key, forged, or of another device.
         """
         if len(text) != TICKET_CHARS:
             raise TicketError("malformed")
@@ -114,7 +114,7 @@ class TicketOffice:
         return Ticket(slot_at, bool(raw[8] & _PRIORITY), body[9:])
 
     def _turn_to(self, now: float) -> None:
-        """Derive the keys of this moment: of its epoch, and of both neighbours to verify."""
+        """Derive the keys of this period, and those of both neighbours to verify with."""
         epoch = int(now // self._rotation_s)
         if epoch == self._epoch:
             return
@@ -129,7 +129,7 @@ class TicketOffice:
 
 def _derive(secret: bytes, epoch: int) -> tuple[int, bytes]:
     material = hashlib.blake2s(b"%d" % epoch, key=_short(secret), person=b"tg-epoch").digest()
-    # The id is derived too: a hint for the verifier that tells nothing of the key.
+    # The id is derived too: it helps the verifier and does not disclose the key.
     key_id = hashlib.blake2s(material, digest_size=1, person=b"tg-keyid").digest()[0]
     return key_id, material
 

@@ -1,8 +1,8 @@
-"""Which node holds a device: so that the newest connection wins wherever it is.
+"""Which node holds a device, so that a device's newest connection wins, on whatever node it is.
 
-Each session has a fence, the fleet's clock at its hello in microseconds. Registering is done in
-batches and after the fact: a device is never kept waiting for Redis, and a lost message is made up
-for when the link comes back, by registering everybody anew.
+Each session has a fence: fleet time at its hello, in microseconds. Sessions are registered in
+batches, after they were welcomed, so no device waits for Redis. What was lost with the link is made
+up for when the link comes back: all sessions are registered again.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 _BATCH_MAX: Final = 500
 _FENCE_AHEAD: Final = 5_000_000
-"""A fence so many microseconds ahead of fleet time is of a clock that was wrong."""
+"""A fence that is more microseconds ahead of fleet time comes from a clock that was wrong."""
 _GATHER_S: Final = 0.02
 
 _FENCE: Final = re.compile(r"[0-9]{1,20}")
@@ -29,7 +29,7 @@ Fenced = tuple[DeviceKey, int]
 
 
 class DeviceRegistry:
-    """Tells Redis about this node's sessions, and this node about newer ones elsewhere."""
+    """Tells Redis about the sessions of this node, and this node about newer ones elsewhere."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class DeviceRegistry:
         Args:
             link: to Redis.
             node: name of this process.
-            alive_key: where Redis keeps who lives: a node that is gone holds no device.
+            alive_key: the key of the living nodes: a node that is gone holds no device.
             clock: fleet time, seconds.
             present: every session of this node with its fence.
             on_newer: called when a device has a connection with a higher fence elsewhere.
@@ -62,12 +62,12 @@ class DeviceRegistry:
 
     @property
     def key(self) -> str:
-        """Where Redis keeps which node holds a device."""
+        """The key of the table that says which node holds a device."""
         return self._keys[0]
 
     @property
     def channel(self) -> str:
-        """Where this node is told."""
+        """The channel on which this node learns of takeovers."""
         return self._link.key(f"node:{self._node}")
 
     def arrived(self, key: DeviceKey, fence: int) -> None:
@@ -84,7 +84,7 @@ class DeviceRegistry:
         self._changed.set()
 
     def on_message(self, text: str) -> None:
-        """`takeover <tenant>/<device> <fence>` from our channel."""
+        """A message on our channel: `takeover <tenant>/<device> <fence>`."""
         match text.split(" "):
             case ["takeover", name, fence] if "/" in name and _FENCE.fullmatch(fence):
                 tenant, _, device = name.partition("/")
@@ -93,7 +93,7 @@ class DeviceRegistry:
                 _log.error("cluster_message_malformed", channel=self.channel)
 
     async def run(self) -> None:
-        """Pass changes on for ever; while Redis is away nothing is kept but what is present."""
+        """Tell Redis of changes, for ever. Changes are dropped while Redis is away."""
         while True:
             await self._changed.wait()
             await asyncio.sleep(_GATHER_S)
@@ -105,7 +105,7 @@ class DeviceRegistry:
             try:
                 await self._flush()
             except RedisUnavailable:
-                continue  # everybody present is registered when it comes back
+                continue  # all sessions are registered when it comes back
 
     async def _flush(self) -> None:
         while self._arrived:
@@ -128,7 +128,7 @@ class DeviceRegistry:
             self._on_newer((tenant, device), int(fence))
 
     async def register_all(self) -> None:
-        """Register every session anew: what was said meanwhile was not heard.
+        """Register every session again, because Redis has missed changes.
 
         Raises:
             RedisUnavailable: Redis is down, or went down.

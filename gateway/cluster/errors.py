@@ -1,8 +1,8 @@
 """What can go wrong between nodes.
 
 ClusterError
- +-- RedisUnavailable   Redis does not do what it was asked; each node goes on alone until it does
-      +-- RedisRefused  it answers, and refuses: somebody must change a setting, here or there
+ +-- RedisUnavailable   Redis does not do what it was asked; the node works alone until it does
+      +-- RedisRefused  Redis answers and refuses: a setting must change, on the node or in Redis
 """
 
 import ssl
@@ -31,10 +31,10 @@ REASONS: Final = (
     "no_permission",
     "certificate",
 )
-"""Why Redis is of no use; the labels of a metric."""
+"""Why Redis cannot be used; the labels of a metric."""
 
 _MISTAKES: Final = {"wrong_password", "no_permission", "certificate"}
-"""Reasons that no waiting cures."""
+"""Reasons that waiting does not cure."""
 _DETAIL_CHARS_MAX: Final = 200
 
 _BY_CLASS: Final = (
@@ -66,7 +66,7 @@ class ClusterError(Exception):
 
 
 class RedisUnavailable(ClusterError):
-    """Redis is of no use now. The message says why, without its URL.
+    """Redis cannot be used now. The message says why, without the URL of Redis.
 
     `reason` is one of `REASONS`.
     """
@@ -82,7 +82,7 @@ class RedisRefused(RedisUnavailable):
 
 
 def unavailable(exc: RedisError | OSError) -> RedisUnavailable:
-    """What an error of the library means."""
+    """The error of this room for an error of the library."""
     reason = _reason_of(exc)
     cause = exc.__cause__ if isinstance(exc.__cause__, OSError) else exc
     detail = str(cause).splitlines()[0] if str(cause) else type(exc).__name__
@@ -91,7 +91,7 @@ def unavailable(exc: RedisError | OSError) -> RedisUnavailable:
 
 
 def refusal(errors: Sequence[str]) -> RedisUnavailable:
-    """What the trial of rights found: `command|error` for each that failed."""
+    """The error for what the trial of rights found: `command|error` for each failure."""
     found = [error.partition("|") for error in errors]
     reasons = [_reason_of(ResponseError(text)) for _command, _bar, text in found]
     if all(reason == "no_permission" for reason in reasons):

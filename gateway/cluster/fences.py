@@ -1,4 +1,4 @@
-"""Fences: which of a device's connections is the newest, on whatever node they are. Pure."""
+"""Fences order the connections of a device, on all nodes: the highest is the newest. Pure."""
 
 from collections.abc import Callable
 from typing import Final
@@ -7,7 +7,7 @@ _MICROSECONDS: Final = 1_000_000
 
 
 class Fences:
-    """Gives out fences: fleet time in microseconds, and never the same or a lower one twice."""
+    """Makes fences: fleet time in microseconds, each higher than the last."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """
@@ -23,9 +23,9 @@ class Fences:
         return self._last
 
     def moved(self, fence: int, step_s: float) -> int:
-        """What an earlier fence is after fleet time made a step of `step_s`."""
+        """The value of an earlier fence after fleet time has stepped by `step_s`."""
         return fence + round(step_s * _MICROSECONDS)
 
     def step(self, step_s: float) -> None:
-        """Fleet time made a step: fences go on from there."""
+        """Fleet time has stepped: the next fences continue from there."""
         self._last = self.moved(self._last, step_s)

@@ -1,15 +1,15 @@
-"""This node's part of the fleet's calendar. Pure; `shared_calendar.py` brings the leases.
+"""This node's part of the fleet's calendar. Pure; `shared_calendar.py` fetches the leases.
 
-All times are local (see `admission/clock.py`): a correction of the fleet's time moves nothing here.
+All times are local (see `admission/clock.py`): a correction of fleet time changes nothing here.
 
-The fleet has one calendar, in Redis. A node leases blocks of consecutive slots from it, sized by
-its recent demand, so Redis hears of blocks and not of knocks. Knocks that find no slot at hand wait
-for the next lease, a tenth of a second at most.
+The fleet has one calendar, in Redis. A node leases blocks of consecutive slots from it. Recent
+demand decides how many, so Redis is called once for a block and not for each knock. A knock that
+finds no slot at hand waits for the next lease, at most a tenth of a second.
 
             +---- leased(block) <---- Redis answers
             v
-        [ LEASED ] -- Redis lost --> [ ALONE ]  an own calendar at R / nodes, from where the
-            ^                            |      fleet's was
+        [ LEASED ] -- Redis lost --> [ ALONE ]  a calendar of its own at R / nodes, which begins
+            ^                            |      where the fleet's calendar was
             +----- the fleet is back ----+
 """
 
@@ -25,12 +25,12 @@ _DEMAND_FADE: Final = 0.5
 _DEMAND_MARGIN: Final = 1.25
 _CRUMB: Final = 1e-6
 _GRACE_S: Final = 0.5
-"""In a calm fleet a leased slot has almost expired when it arrives; allow for the transit."""
+"""In a calm fleet a leased slot has almost expired when it arrives; allow 0.5 s for the transit."""
 
 
 @dataclass(slots=True)
 class _Block:
-    """Consecutive slots. `units` may be fractional: a resume takes half a slot."""
+    """Consecutive slots. `units` may be fractional: a resume costs half a slot."""
 
     slot: float
     units: float
@@ -38,7 +38,7 @@ class _Block:
 
 
 class _Blocks:
-    """Leased slots in order of time."""
+    """Leased slots, ordered by time."""
 
     def __init__(self) -> None:
         self._blocks: deque[_Block] = deque()
@@ -53,7 +53,7 @@ class _Blocks:
         self.units += block.units
 
     def take(self, cost: float) -> float:
-        """The first slot; what it costs beyond its block comes from the next."""
+        """The first slot. If its block is too small for the cost, the next block pays the rest."""
         slot = self._blocks[0].slot
         self.units -= cost
         while cost > 0 and self._blocks:
@@ -67,7 +67,7 @@ class _Blocks:
         return slot
 
     def drop_before(self, earliest: float) -> None:
-        """Capacity older than the burst is gone."""
+        """Drop slots that are older than the burst allows."""
         while self._blocks and self._blocks[0].slot < earliest:
             block = self._blocks[0]
             stale = min(block.units, math.ceil((earliest - block.slot) / block.step))
@@ -84,7 +84,7 @@ class _Blocks:
 
 
 class _Ledger:
-    """What this node has promised: seconds of the fleet's calendar, by the second they are due."""
+    """What this node has promised, in seconds of the fleet's calendar, by the second it is due."""
 
     def __init__(self) -> None:
         self._due: dict[int, float] = {}
@@ -94,19 +94,65 @@ class _Ledger:
         self._due[second] = self._due.get(second, 0.0) + seconds
 
     def outstanding(self, now: float) -> float:
-        """Seconds promised and not due yet. What is due is forgotten."""
+        """Seconds that are promised and not due yet. What is due is forgotten."""
         self._due = {second: part for second, part in self._due.items() if second >= int(now)}
         return sum(self._due.values())
 
     @property
     def last(self) -> float:
-        """When the last of them is due."""
+        """When the last promise is due."""
         return max(self._due, default=0) + 1.0
+
+
+class _Demand:
+    """What knocks have asked for, in slots, by the kind of slot."""
+
+    def __init__(self) -> None:
+        self.asked = {"main": 0.0, "priority": 0.0, "vacated": 0.0}
+        """Since the last lease."""
+        self.lately = dict(self.asked)
+        """In a lease lately, fading."""
+        self.waiting = 0
+        """Knocks that found no slot at hand since the last lease."""
+
+    def end_turn(self) -> int:
+        """A lease is asked for.
+
+        Returns:
+            The knocks that wait for it.
+        """
+        for kind, asked in self.asked.items():
+            self.lately[kind] = max(asked, self.lately[kind] * _DEMAND_FADE)
+            self.asked[kind] = 0.0
+        waiting, self.waiting = self.waiting, 0
+        return waiting
+
+
+class _Usage:
+    """Admissions that the fleet's meter has not heard of, and vacated slots that it lent."""
+
+    def __init__(self) -> None:
+        self.admitted = 0.0
+        self.vacated = 0.0
+        """Vacated slots at hand. The meter counts them as used when it lends them."""
+
+    def take_vacated(self, cost: float) -> bool:
+        """Use a vacated slot, if there is one."""
+        if self.vacated < cost:
+            return False
+        self.vacated -= cost
+        return True
+
+    def report(self) -> float:
+        """What to tell the meter; counts as told from here on. Unused vacated slots go back."""
+        admitted = self.admitted - self.vacated
+        self.admitted = self.vacated = 0.0
+        return admitted
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the next lease should bring, in slots, and what there is to report."""
+    """What the next lease should bring, in slots, and what this node reports with it."""
 
     slots: int
     priority: int
@@ -116,12 +162,12 @@ class Wish:
     promised_s: float
     """Seconds of the fleet's calendar that this node has promised, or holds."""
     promised_until: float
-    """When the last of them is due."""
+    """When the last promise is due."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What it brought. Local times."""
+    """What a lease brought. Local times."""
 
     now: float
     first: float
@@ -133,7 +179,7 @@ class Lease:
 
 
 class LeasedCalendar:
-    """A `Calendar` that hands out what it has leased."""
+    """A `Calendar` that hands out leased slots."""
 
     def __init__(
         self,
@@ -158,13 +204,10 @@ class LeasedCalendar:
         self._main = _Blocks()
         self._priority = _Blocks()
         self._ledger = _Ledger()
-        self._waiting = 0
         self._front = now - settings.burst / rate_per_s
-        self._vacated = 0.0
-        self._admitted = 0.0
+        self._usage = _Usage()
         self._past_horizon = False
-        self._asked = {"main": 0.0, "priority": 0.0, "vacated": 0.0}
-        self._demand = {"main": 0.0, "priority": 0.0, "vacated": 0.0}
+        self._demand = _Demand()
 
     @property
     def rate_per_s(self) -> float:
@@ -185,14 +228,14 @@ class LeasedCalendar:
         self._main.drop_before(now - self._settings.burst / self._fleet_rate_per_s - _GRACE_S)
         if self._main.units >= 1 or self._past_horizon:
             return True
-        self._waiting += 1
+        self._demand.waiting += 1
         self._on_need()
         return False
 
     def reserve(self, now: float, cost: float, *, priority: bool) -> float | None:
         slot = self._reserve(now, cost, priority=priority)
         if slot is not None and slot > now:
-            # A priority slot is early; the calendar is longer by it at its far end.
+            # A priority slot is early, and moves the end of the calendar.
             due = max(slot, self._front) if priority and self._alone is None else slot
             self._ledger.add(due, cost * self._step_s)
         return slot
@@ -200,19 +243,19 @@ class LeasedCalendar:
     def _reserve(self, now: float, cost: float, *, priority: bool) -> float | None:
         if self._alone is not None:
             return self._alone.reserve(now, cost, priority=priority)
-        asked = self._asked
-        asked["main"] += cost
+        demand = self._demand
+        demand.asked["main"] += cost
         if priority and self._front > now:
-            asked["priority"] += cost
+            demand.asked["priority"] += cost
             first = self._priority
             first.drop_before(now - _GRACE_S)
             if first.units >= cost and first.next_slot < self._main.next_slot:
                 return first.take(cost)
         if self._main.units < cost:
-            self._on_need()  # past the horizon: it may have moved
+            self._on_need()  # past the horizon, which may have moved since
             return None
         slot = self._main.take(cost)
-        if self._main.units < self._demand["main"] / 2:
+        if self._main.units < demand.lately["main"] / 2:
             self._on_need()
         return slot
 
@@ -221,16 +264,13 @@ class LeasedCalendar:
             return self._alone.take_vacated(now, cost, credit)
         if self._front <= now:
             return False
-        self._asked["vacated"] += cost
-        if self._vacated >= cost:
-            self._vacated -= cost
-            return True
-        return False
+        self._demand.asked["vacated"] += cost
+        return self._usage.take_vacated(cost)
 
     def admitted(self, cost: float) -> None:
-        self._admitted += cost
+        self._usage.admitted += cost
         if self._alone is None:
-            self._on_need()  # the fleet's meter wants to know
+            self._on_need()  # the lease reports it to the fleet's meter
 
     def lead_s(self, now: float) -> float:
         if self._alone is not None:
@@ -240,20 +280,16 @@ class LeasedCalendar:
     # The shell's side
 
     def wish(self, now: float) -> Wish:
-        """What to ask for now. What has been admitted counts as reported from here on."""
-        for name, asked in self._asked.items():
-            self._demand[name] = max(asked, self._demand[name] * _DEMAND_FADE)
-            self._asked[name] = 0.0
-        wanted = self._demand["main"] * _DEMAND_MARGIN + self._waiting - self._main.units
-        self._waiting = 0
-        priority = self._demand["priority"] * _DEMAND_MARGIN - self._priority.units
-        admitted, self._admitted = self._admitted - self._vacated, 0.0
-        self._vacated = 0.0
+        """What to ask for now. Admissions so far count as reported from here on."""
+        demand = self._demand
+        waiting = demand.end_turn()
+        wanted = demand.lately["main"] * _DEMAND_MARGIN + waiting - self._main.units
+        priority = demand.lately["priority"] * _DEMAND_MARGIN - self._priority.units
         return Wish(
             slots=max(0, math.ceil(wanted)),
             priority=max(0, math.ceil(priority)),
-            vacated=math.ceil(self._demand["vacated"]),
-            admitted=admitted,
+            vacated=math.ceil(demand.lately["vacated"]),
+            admitted=self._usage.report(),
             hint=self._front,
             promised_s=self._ledger.outstanding(now)
             + (self._main.units + self._priority.units) * self._step_s,
@@ -261,30 +297,30 @@ class LeasedCalendar:
         )
 
     def leased(self, lease: Lease) -> None:
-        """A lease came."""
+        """A lease arrived."""
         if lease.slots:
             self._main.add(_Block(lease.first, float(lease.slots), self._step_s))
         if lease.priority:
             step_s = self._step_s / self._settings.priority_share
             self._priority.add(_Block(lease.first_priority, float(lease.priority), step_s))
-        self._vacated += lease.vacated
+        self._usage.vacated += lease.vacated
         self._front = lease.front
         horizon_s = self._settings.horizon_s
         self._past_horizon = not lease.slots and lease.front - lease.now > horizon_s
 
     def undo(self, wish: Wish) -> None:
         """The report of `wish` did not arrive."""
-        self._admitted += wish.admitted
+        self._usage.admitted += wish.admitted
 
     def set_fleet(self, rate_per_s: float, nodes: int) -> None:
-        """R of the fleet and how many nodes share it."""
+        """R of the fleet, and how many nodes share it."""
         self._fleet_rate_per_s = rate_per_s
         self._nodes = max(1, nodes)
         if self._alone is not None:
             self._alone.set_rate(rate_per_s / self._nodes)
 
     def go_alone(self, now: float) -> None:
-        """Redis is lost: go on with this node's share, behind what is promised already."""
+        """Redis is lost: use this node's share of R, after what is promised already."""
         if self._alone is not None:
             return
         self._alone = SlotCalendar(
@@ -299,4 +335,4 @@ class LeasedCalendar:
         if self._alone is not None:
             self._front = max(self._front, self._alone.front)
             self._alone = None
-            self._admitted = 0.0
+            self._usage.admitted = 0.0

@@ -1,4 +1,4 @@
-"""The connection to Redis: kept up with jittered reconnects; why it is of no use is said once."""
+"""The connection to Redis. It reconnects with jitter, and reports once why Redis cannot be used."""
 
 import asyncio
 import contextlib
@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from gateway.cluster.errors import RedisRefused, RedisUnavailable, refusal, unavailable
+from gateway.jitter import full_jitter_s
 
 _log = structlog.get_logger(__name__)
 
@@ -23,10 +24,10 @@ _TIMEOUT_S: Final = 1.0
 _WAIT_S: Final = 0.1
 _WAIT_MAX_S: Final = 2.0
 _REFUSED_WAIT_S: Final = 3.0
-"""A mistake is cured by somebody, not by asking often."""
+"""After a mistake in the settings: asking more often does not help."""
 _SAY_AGAIN_S: Final = 60.0
 _LISTEN_PING_S: Final = 1.5
-"""A subscription is asked so often whether it lives: a silent one looks like a quiet one."""
+"""A subscription is pinged so often: a broken one looks like one without messages."""
 _SCRIPTS: Final = (
     "heartbeat", "lease", "register", "revoke", "rights", "secrets", "unregister",
 )  # fmt: skip
@@ -49,8 +50,9 @@ class RedisLink:
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,
             decode_responses=True,
-            retry=Retry(NoBackoff(), 0),  # `run` repeats; a lease taken twice would be lost once
-            # Both would send CLIENT, which needs a right of its own.
+            # No retries: a repeated `lease` would take slots twice. `run` connects again.
+            retry=Retry(NoBackoff(), 0),
+            # Both would send the command CLIENT, which needs a right of its own.
             driver_info=None,
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
@@ -69,7 +71,7 @@ class RedisLink:
         }
         self.up = False
         self.on_up: list[Callable[[], Awaitable[None]]] = []
-        """Run in order once Redis answers, before the link counts as up."""
+        """Run in this order when Redis answers, before the link counts as up."""
         self.on_down: list[Callable[[], None]] = []
 
     def key(self, name: str) -> str:
@@ -77,12 +79,12 @@ class RedisLink:
 
     @property
     def trouble(self) -> RedisUnavailable | None:
-        """Why Redis is of no use now, or None."""
+        """Why Redis cannot be used now, or None."""
         found = [complaint.about for complaint in self._complaints.values() if complaint.about]
         return found[0] if found else None
 
     async def open(self) -> None:
-        """Connect, try every right this room needs, and tell everybody. `run` keeps it up then.
+        """Connect, try every right that this room needs, and run the hooks.
 
         Raises:
             RedisRefused: a password, a right or a certificate is wrong.
@@ -90,7 +92,7 @@ class RedisLink:
         """
         try:
             async with _translated():
-                # What is left of the connections before may be half open.
+                # Connections of before may be half open.
                 await self._redis.connection_pool.disconnect(inuse_connections=False)
                 await self._redis.ping()
                 await self._try_rights()
@@ -109,7 +111,7 @@ class RedisLink:
         self._ready.set()
 
     async def run(self) -> None:
-        """Keep it up, for ever."""
+        """Connect again whenever the connection is lost, for ever."""
         failures = 0
         while True:
             if not self._ready.is_set():
@@ -117,10 +119,11 @@ class RedisLink:
                     await self.open()
                 except RedisUnavailable as exc:
                     failures += 1
-                    ceiling = min(_WAIT_MAX_S, _WAIT_S * 2 ** min(failures, 10))
+                    first_s, max_s = _WAIT_S, _WAIT_MAX_S
                     if isinstance(exc, RedisRefused):
-                        ceiling = _REFUSED_WAIT_S
-                    await asyncio.sleep(self._rng.uniform(0, ceiling))
+                        first_s = max_s = _REFUSED_WAIT_S
+                    wait_s = full_jitter_s(self._rng, failures, first_s=first_s, max_s=max_s)
+                    await asyncio.sleep(wait_s)
                     continue
             failures = 0
             await self._lost.wait()
@@ -129,7 +132,7 @@ class RedisLink:
             self._tell_down()
 
     async def wait_up(self) -> None:
-        """Wait until Redis answers and everything has been told so."""
+        """Wait until Redis answers and all hooks have run."""
         await self._ready.wait()
 
     async def script(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
@@ -162,13 +165,13 @@ class RedisLink:
         on_message: Callable[[str, str], None],
         on_listening: Callable[[], None],
     ) -> None:
-        """Hear `channels` for ever, over every loss of the connection.
+        """Listen to `channels` for ever; subscribe again after each loss of the connection.
 
         Args:
             channels: their names.
             on_message: takes channel and text.
-            on_listening: called each time once all of them are heard: what was said before was
-                missed.
+            on_listening: called after each subscription to all of them. What was published before
+                was missed.
         """
         while True:
             pubsub: PubSub = self._redis.pubsub()
@@ -179,7 +182,7 @@ class RedisLink:
                 self._complaints["channels"].say(exc)
                 await asyncio.sleep(self._rng.uniform(0, _REFUSED_WAIT_S))
             except RedisUnavailable:
-                # Whether Redis is away the calls find out; what is missed here is caught up with.
+                # Calls notice that Redis is away. `on_listening` makes up for missed messages.
                 await asyncio.sleep(self._rng.uniform(0, _WAIT_MAX_S))
             finally:
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
@@ -243,7 +246,7 @@ class RedisLink:
 
 
 class _Complaint:
-    """Says why something does not work: at once, when the reason changes, and once a minute."""
+    """Logs why something does not work: at once, when the reason changes, and once a minute."""
 
     def __init__(self, event: str) -> None:
         self._event = event
@@ -265,7 +268,7 @@ class _Complaint:
 
 @contextlib.asynccontextmanager
 async def _translated() -> AsyncIterator[None]:
-    """Raise this room's errors for the library's."""
+    """Raise errors of this room instead of the library's."""
     try:
         yield
     except (RedisError, OSError) as exc:

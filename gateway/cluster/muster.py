@@ -1,32 +1,32 @@
-"""Whether the fleet is complete again after Redis was away. Pure.
+"""Whether all nodes of the fleet have come back after Redis was away. Pure.
 
-A Redis that lost its memory knows only the nodes that have found it again. If the first of them
-took the whole of R while the others go on with their shares, the fleet would admit too many; if
-Redis went away again at once, each would take itself for the only one. So everybody keeps to its
-share until as many are back as there were, or those still missing have been silent for long enough
-to be gone.
+A Redis that lost its memory knows only the nodes that have connected again. If the first of them
+used all of R while the others still use their shares, the fleet would admit too many devices. If
+Redis went away again at once, each node would take itself for the only one. So each node uses its
+share only, until as many nodes are back as there were before, or until the missing nodes have been
+silent for so long that they count as gone.
 """
 
 
 class Muster:
-    """Counts the nodes of a fleet, and does not forget those who may come back."""
+    """Counts the nodes of a fleet, including those that may still come back."""
 
-    __slots__ = ("_deadline", "_timeout_s", "complete", "nodes")
+    __slots__ = ("_deadline", "complete", "nodes", "timeout_s")
 
     def __init__(self, timeout_s: float, *, nodes: int = 1) -> None:
         """
         Args:
-            timeout_s: a node silent for this long is gone.
-            nodes: how many there are taken to be until Redis has been heard.
+            timeout_s: a node that is silent for this long is gone.
+            nodes: how many nodes to assume until Redis has answered.
         """
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._deadline: float | None = None
         self.complete = True
         self.nodes = nodes
-        """How many share R."""
+        """How many nodes share R."""
 
     def lost(self) -> None:
-        """Redis is away."""
+        """Redis does not answer."""
         self.complete = False
         self._deadline = None
 
@@ -34,7 +34,7 @@ class Muster:
         """Redis knows so many nodes, at `now` of any clock in seconds."""
         if not self.complete:
             if self._deadline is None:
-                self._deadline = now + self._timeout_s
+                self._deadline = now + self.timeout_s
             self.complete = nodes >= self.nodes or now >= self._deadline
         if self.complete:
             self.nodes = nodes

@@ -1,4 +1,4 @@
-"""The nodes of a fleet: who lives, how many share R, what R they agree on, and what time it is."""
+"""The nodes of a fleet: which of them are alive, the R that they share, and the time."""
 
 import asyncio
 import random
@@ -17,45 +17,45 @@ from gateway.cluster.muster import Muster
 _log = structlog.get_logger(__name__)
 
 _INCOMPLETE_BEAT: Final = 0.25
-"""Part of a heartbeat: a node that waits for the others asks that often."""
+"""Fraction of the heartbeat interval that is used while nodes are missing."""
 _PATIENCE_BEATS: Final = 2.5
-"""A dispute about the time lasts so many heartbeats: every other node has spoken by then."""
+"""A dispute about the time lasts so many heartbeats: all other nodes have sent one by then."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """What a beat told."""
+    """What a heartbeat brought."""
 
     rate_per_s: float
     nodes: int
     together: bool
-    """Whether this node may take part: all nodes are back, and agree with it on the time."""
+    """Whether this node may use the fleet's calendar: all nodes are back and agree on the time."""
     accepts: dict[str, frozenset[str]]
-    """The ids of ticket secrets that each other node accepts."""
+    """The ids of the ticket secrets that each other node accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeHooks:
-    """What the beat asks and tells. Called in the loop; must return at once."""
+    """Callbacks of the heartbeat. They run in the event loop and must return at once."""
 
     proposal: Callable[[], float]
-    """The R this node could live with."""
+    """The R that the health of this node allows."""
     accepted: Callable[[], Sequence[str]]
-    """Ids of the ticket secrets this node accepts."""
+    """The ids of the ticket secrets that this node accepts."""
     on_fleet: Callable[[FleetView], None]
     on_forgotten: Callable[[], None]
-    """Redis does not remember what this node told it."""
+    """Redis has lost its memory."""
     on_behind: Callable[[], None]
-    """Other nodes may have passed over what this one told."""
+    """Other nodes took this node for dead, and may have ignored what it said."""
     on_step: Callable[[float], None]
-    """Fleet time made a step of so many seconds."""
+    """Fleet time has stepped by so many seconds."""
 
 
 class NodeRegistry:
-    """Says that this node lives, and hears how many do.
+    """Tells Redis that this node is alive, and learns how many nodes are.
 
-    R of the fleet is the mean of what its nodes propose, so one sick node lowers it by its own
-    share and no more.
+    R of the fleet is the mean of what its nodes propose, so one sick node lowers R by no more than
+    its own share.
     """
 
     def __init__(
@@ -76,17 +76,16 @@ class NodeRegistry:
             link: to Redis.
             node: name of this process.
             heartbeat_s: seconds between beats (with jitter).
-            timeout_s: a node silent for this long is gone.
-            assumed_nodes: how many share R until Redis has said it.
-            marked_keys: hashes whose loss means that Redis lost its memory.
-            clock: the fleet's clock; steered by Redis' time.
-            hooks: what is asked and told.
+            timeout_s: a node that is silent for this long is gone.
+            assumed_nodes: how many nodes share R until Redis has answered.
+            marked_keys: hashes; if one is missing, Redis has lost its memory.
+            clock: fleet time; the time of Redis corrects it.
+            hooks: callbacks.
             rng: source of jitter.
         """
         self._link = link
         self._node = node
         self._heartbeat_s = heartbeat_s
-        self._timeout_s = timeout_s
         self._clock = clock
         self._hooks = hooks
         self._rng = rng
@@ -96,7 +95,7 @@ class NodeRegistry:
         self._beating = asyncio.Lock()
         self._soon = asyncio.Event()
         self.epoch = ""
-        """What names the memory of Redis."""
+        """The name of what Redis remembers: another epoch means that Redis forgot."""
         self.redis_offset_s = 0.0
         """How far fleet time is ahead of the clock of Redis."""
         link.on_up.append(self.beat)
@@ -104,25 +103,25 @@ class NodeRegistry:
 
     @property
     def nodes(self) -> int:
-        """How many share R."""
+        """How many nodes share R."""
         return self._muster.nodes
 
     @property
     def fleet_key(self) -> str:
-        """Where Redis keeps the epoch and the shift of its clock."""
+        """The key of the epoch and of the shift of Redis' clock."""
         return self._keys[2]
 
     @property
     def alive_key(self) -> str:
-        """Where Redis keeps who lives."""
+        """The key of the living nodes."""
         return self._keys[0]
 
     def beat_soon(self) -> None:
-        """Something is in doubt that a beat decides."""
+        """Send a heartbeat soon: something is in doubt, and a heartbeat decides it."""
         self._soon.set()
 
     async def run(self) -> None:
-        """Beat for ever; while Redis is away the link says so, and its return is a beat."""
+        """Send heartbeats for ever, while Redis is there. The link sends one when it comes back."""
         while True:
             settled = self._muster.complete and not self._clock.disputed
             beat_s = self._heartbeat_s * (1.0 if settled else _INCOMPLETE_BEAT)
@@ -130,7 +129,7 @@ class NodeRegistry:
                 await asyncio.wait_for(
                     self._soon.wait(), timeout=beat_s * self._rng.uniform(0.8, 1.0)
                 )
-                # Once for each doubt, and at most so often.
+                # One heartbeat for each doubt, with a bound on how often.
                 await asyncio.sleep(self._heartbeat_s * _INCOMPLETE_BEAT * self._rng.random())
             except TimeoutError:
                 pass
@@ -139,14 +138,14 @@ class NodeRegistry:
                 try:
                     await self.beat()
                 except RedisUnavailable:
-                    continue  # the link has told everybody
+                    continue  # the link has run its hooks
 
     async def beat(self) -> None:
         """
         Raises:
             RedisUnavailable: Redis is down, or went down.
         """
-        async with self._beating:  # the link's return is a beat as well
+        async with self._beating:  # the link's hook may send a heartbeat at the same time
             await self._beat()
 
     async def _beat(self) -> None:
@@ -157,7 +156,7 @@ class NodeRegistry:
             self._keys,
             [
                 self._node,
-                self._timeout_s,
+                self._muster.timeout_s,
                 hooks.proposal(),
                 f"{clock():.6f}" if clock.synced else "",
                 TOLERANCE_S,
@@ -166,7 +165,7 @@ class NodeRegistry:
             ],
         )
         half_trip_s = (loop.time() - began) / 2
-        if not self._link.up:  # this was its last word
+        if not self._link.up:  # it was lost while the answer was on its way
             raise RedisUnavailable("unreachable", "went away during a beat")
         self._hear_time(float(now) + half_trip_s, half_trip_s)
         self.redis_offset_s = float(shift)
@@ -210,11 +209,11 @@ class NodeRegistry:
             self._hooks.on_forgotten()
 
     def alone(self) -> None:
-        """Redis was not there at the start: this node keeps to its share until all have met."""
+        """Redis was away at the start: this node uses its share only, until all nodes are back."""
         self._muster.lost()
 
     async def leave(self) -> None:
-        """This node stops: its share is the others' at once.
+        """This node stops: the others get its share at once.
 
         Raises:
             RedisUnavailable: Redis is down, or went down.

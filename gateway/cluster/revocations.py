@@ -1,7 +1,8 @@
 """Revocations of the whole fleet: facts that every node keeps, exchanged over Redis.
 
-Redis is where nodes meet, not where facts live. A node that finds Redis gives back all the facts it
-knows and takes over those it does not know, so nothing is lost with a Redis that lost its memory.
+Nodes exchange facts over Redis, and each node keeps them. A node that connects to Redis gives it
+all the facts that it knows and takes over the others. So no fact is lost when Redis loses its
+memory.
 """
 
 import json
@@ -20,7 +21,7 @@ _BATCH: Final = 500
 
 
 class RevocationFeed:
-    """Gives facts to all nodes, and hears those of others."""
+    """Gives facts to all nodes, and takes over the facts of other nodes."""
 
     def __init__(
         self,
@@ -34,8 +35,8 @@ class RevocationFeed:
         Args:
             link: to Redis.
             known: all the facts of this node.
-            on_facts: called with facts of other nodes; it may know them already.
-            clock: the fleet's, Unix time in seconds.
+            on_facts: called with facts of other nodes, known ones included.
+            clock: fleet time, Unix time in seconds.
         """
         self._link = link
         self._known = known
@@ -45,19 +46,19 @@ class RevocationFeed:
 
     @property
     def key(self) -> str:
-        """Where Redis keeps them."""
+        """The key of the facts."""
         return self._key
 
     @property
     def channel(self) -> str:
-        """Where they are told."""
+        """The channel of new facts."""
         return self._link.key("revocations")
 
     async def share(self, facts: Sequence[Revocation]) -> None:
         """Give `facts` to all nodes; Redis keeps the newest about each subject.
 
         Raises:
-            RedisUnavailable: only this node knows of some of them for now.
+            RedisUnavailable: for now, only this node knows some of them.
         """
         for start in range(0, len(facts), _BATCH):
             batch = facts[start : start + _BATCH]
@@ -65,7 +66,7 @@ class RevocationFeed:
             await self._link.script("revoke", [self._key], [self.channel, *pairs])
 
     async def exchange(self) -> None:
-        """Give Redis all that this node knows, and hear all that Redis knows.
+        """Give Redis all facts of this node, and take over all facts of Redis.
 
         Raises:
             RedisUnavailable: Redis is down, or went down.
@@ -78,7 +79,7 @@ class RevocationFeed:
         for name, text in texts.items():
             fact = parse_fact(text)
             if fact is None:
-                continue  # not a fact, so not ours to delete
+                continue  # no fact, so it is not ours to delete
             if fact.until > oldest:
                 facts.append(fact)
             else:
@@ -88,7 +89,7 @@ class RevocationFeed:
             await self._link.call(lambda client: client.hdel(self._key, *ended))
 
     def on_message(self, text: str) -> None:
-        """A fact that another node stated."""
+        """A new fact of another node."""
         fact = parse_fact(text)
         if fact is None:
             _log.error("cluster_message_malformed", channel=self.channel)
@@ -97,7 +98,7 @@ class RevocationFeed:
 
 
 def _name(fact: Revocation) -> str:
-    """The field of a fact in Redis. A jti may be any text; a tenant cannot hold a colon."""
+    """The field of a fact in Redis. A jti may be any text; no tenant has a colon in it."""
     return f"jti:{fact.jti}" if fact.jti else f"{fact.tenant}/{fact.device}"
 
 
@@ -108,7 +109,7 @@ def render_fact(fact: Revocation) -> str:
 
 
 def parse_fact(text: str) -> Revocation | None:
-    """None if it is no fact: somebody else wrote to our keys, or to our file."""
+    """The fact, or None if it is none: somebody else may write to our keys, or to our file."""
     try:
         document = json.loads(text)
         return Revocation(

@@ -1,4 +1,4 @@
-"""The ticket secrets of a fleet: shared in Redis by nodes whose settings name none."""
+"""The ticket secrets of a fleet. Nodes whose settings name none share theirs in Redis."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ class SharedSecrets:
         Args:
             link: to Redis.
             keyring: the secrets of this node.
-            on_change: called when they, or what to issue with, have changed.
+            on_change: called when the secrets have changed, or which of them signs.
         """
         self._link = link
         self._keyring = keyring
@@ -31,7 +31,7 @@ class SharedSecrets:
         return self._link.key("ticket-secrets")
 
     async def exchange(self) -> None:
-        """Give the fleet what this node has issued with, and accept what the fleet shares.
+        """Give the fleet the secret that this node signs with, and accept what the fleet shares.
 
         Raises:
             RedisUnavailable: Redis is down, or went down.
@@ -39,7 +39,7 @@ class SharedSecrets:
         keyring = self._keyring
         if keyring.configured:
             return
-        # A Redis that lost its memory is given what tickets were signed with, not some node's own.
+        # A Redis that lost its memory gets the secret that signed tickets, not any node's own.
         used = [secret_id(keyring.issuing), keyring.issuing.decode()] if self._met else []
         reply: list[str] = await self._link.script(
             "secrets", [self.key], [secret_id(keyring.own), keyring.own.decode(), *used]
@@ -51,10 +51,10 @@ class SharedSecrets:
             self._on_change()
 
     def heard(self, others: dict[str, frozenset[str]]) -> bool:
-        """Other nodes accept these; called with every beat.
+        """Learn which secrets the other nodes accept. Called with every heartbeat.
 
         Returns:
-            Whether one of them accepts what this node has not heard of, so that it should ask.
+            Whether one of them accepts a secret that this node does not know, and should ask for.
         """
         keyring = self._keyring
         if keyring.choose(others):

@@ -1,4 +1,4 @@
-"""Fetches leases of the fleet's calendar: the shell of `leased_calendar`."""
+"""Fetches leases of the fleet's calendar: the I/O around `leased_calendar`."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from gateway.admission.calendar import CalendarSettings
 from gateway.admission.clock import TOLERANCE_S, FleetClock
 from gateway.cluster.errors import RedisUnavailable
 from gateway.cluster.leased_calendar import Lease, LeasedCalendar
-from gateway.cluster.link import RedisLink
+from gateway.cluster.link import Argument, RedisLink
 from gateway.cluster.nodes import NodeRegistry
 
 
 class SharedCalendar:
-    """Keeps a `LeasedCalendar` supplied: at most one call in flight, at most one each `lease_s`.
+    """Supplies a `LeasedCalendar`: one call in flight at most, and one in `lease_s` at most.
 
-    The calendar reckons in local time, Redis in fleet time; this is where they meet.
+    The calendar uses local time and Redis uses fleet time. This class converts.
     """
 
     def __init__(
@@ -35,10 +35,10 @@ class SharedCalendar:
             link: to Redis.
             settings: of the fleet's calendar.
             node: name of this process.
-            nodes: says what Redis remembers, and beats when a lease is refused.
+            nodes: knows the epoch of Redis, and sends a heartbeat when a lease is refused.
             rate_per_s: R until the fleet has agreed on one.
-            lease_s: least time between two leases, seconds.
-            clock: the fleet's clock.
+            lease_s: the least time between two leases, seconds.
+            clock: fleet time.
             local: local time, seconds.
             on_leased: called when there are new slots to hand out.
         """
@@ -61,7 +61,7 @@ class SharedCalendar:
         link.on_down.append(self.go_alone)
 
     async def run(self) -> None:
-        """Lease for ever."""
+        """Fetch leases for ever."""
         while True:
             await self._needed.wait()
             self._needed.clear()
@@ -72,35 +72,20 @@ class SharedCalendar:
     async def _lease(self) -> None:
         calendar, settings, clock = self.calendar, self._settings, self._clock
         wish = calendar.wish(self._local())
+        arguments: list[Argument] = [
+            calendar.rate_per_s, settings.burst, settings.headroom, settings.priority_share,
+            settings.give_back, settings.horizon_s, wish.slots, wish.priority, wish.vacated,
+            f"{wish.admitted:.3f}", f"{wish.hint + clock.offset_s:.6f}", self._node,
+            self._nodes.epoch, f"{clock():.6f}", TOLERANCE_S, f"{wish.promised_s:.6f}",
+            f"{wish.promised_until + clock.offset_s:.6f}",
+        ]  # fmt: skip
         try:
-            reply = await self._link.script(
-                "lease",
-                self._keys,
-                [
-                    calendar.rate_per_s,
-                    settings.burst,
-                    settings.headroom,
-                    settings.priority_share,
-                    settings.give_back,
-                    settings.horizon_s,
-                    wish.slots,
-                    wish.priority,
-                    wish.vacated,
-                    f"{wish.admitted:.3f}",
-                    f"{wish.hint + clock.offset_s:.6f}",
-                    self._node,
-                    self._nodes.epoch,
-                    f"{clock():.6f}",
-                    TOLERANCE_S,
-                    f"{wish.promised_s:.6f}",
-                    f"{wish.promised_until + clock.offset_s:.6f}",
-                ],
-            )
+            reply = await self._link.script("lease", self._keys, arguments)
         except RedisUnavailable:
             calendar.undo(wish)
             return
         if reply[0] != "leased":
-            # Redis forgot, or names another time: a beat clears it up.
+            # Redis forgot, or has another time. A heartbeat finds out.
             calendar.undo(wish)
             self.go_alone()
             self._nodes.beat_soon()
@@ -122,12 +107,12 @@ class SharedCalendar:
         self._on_leased()
 
     def rejoin(self) -> None:
-        """The fleet is complete: its calendar is this node's again."""
+        """The fleet is complete: use its calendar again."""
         if self.calendar.alone:
             self.calendar.rejoin()
             self._needed.set()
 
     def go_alone(self) -> None:
-        """This node cannot lease: it goes on with its share."""
+        """This node cannot lease: it uses its share of R."""
         self.calendar.go_alone(self._local())
         self._on_leased()

@@ -4,6 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
+from gateway.admission.first_knock import spread_ms
+
 _DEPARTED_MAX: Final = 100_000
 
 
@@ -48,7 +50,9 @@ class Fleet(Generic[M]):
     @property
     def first_retry_ms(self) -> int:
         """Over how long a storm of the whole fleet spreads its first knock."""
-        return max(self._first_retry_ms_min, len(self._members) * 1000 // self._refusals_per_s)
+        return spread_ms(
+            len(self._members), self._refusals_per_s, least_ms=self._first_retry_ms_min
+        )
 
     def add(self, member: M) -> M | None:
         """Let `member` speak for its device from now on.

@@ -18,10 +18,11 @@ from typing import Final, cast
 
 from gateway.admission.budget import VerificationBudget
 from gateway.admission.credential import Identity, claimed_holder
-from gateway.admission.desk import AdmissionDesk, Claim, Outcome, Refuse
+from gateway.admission.desk import AdmissionDesk
 from gateway.admission.errors import CredentialError, TicketError
 from gateway.admission.gcra import KeyedLimiter
 from gateway.admission.herd import HerdIndex
+from gateway.admission.outcome import Claim, Outcome, Refuse
 from gateway.admission.ticket import TicketOffice
 from gateway.edge.anteroom import Anteroom
 from gateway.edge.device import DeviceContext, DeviceHandler
@@ -194,9 +195,9 @@ class DeviceGate:
         self._deliver(self._context.desk.poll(now))
         self._arm(now)
 
-    def hold(self, reason: str) -> None:
+    def hold(self) -> None:
         """Admit nobody: refuse who waits."""
-        self._deliver(self._context.desk.hold(reason, self._context.clock()))
+        self._deliver(self._context.desk.hold(self._context.clock()))
 
     def _deliver(self, outcomes: list[tuple[Pending, Outcome]]) -> None:
         for pending, outcome in outcomes:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from gateway.admission.desk import Refuse
+from gateway.admission.outcome import Refuse
 from gateway.edge.errors import Refusal
 from gateway.edge.head import HeadScanner, Petition
 from gateway.edge.observer import EdgeObserver

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.admission.desk import Refuse
+from gateway.admission.outcome import Refuse
 from gateway.edge.errors import Refusal
 from gateway.session.errors import REASON_MAX_BYTES, close_reason
 from tidegate.wire.frames import (

@@ -163,7 +163,7 @@ class HoldLoop:
         """Admit nobody until the streams are there. Called before the first knock."""
         trouble = self._storage.trouble
         if trouble is not None:
-            self._gate.hold(trouble)
+            self._gate.hold()
 
     def work(self) -> Iterable[Work]:
         yield "stream-hold", self._run()
@@ -189,4 +189,4 @@ class HoldLoop:
         self._hold.engage("stream")
         if not self._desk.held:
             _log.warning("admission_held", reason=trouble)
-            self._gate.hold(trouble)
+            self._gate.hold()

@@ -7,6 +7,7 @@ from typing import Final
 
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
+from gateway.admission import first_knock
 from gateway.admission.calendar import CalendarSettings
 from gateway.admission.controller import ControllerSettings, Marks
 from gateway.admission.credential import CredentialPolicy
@@ -144,7 +145,8 @@ def address_limiter(settings: Settings) -> KeyedLimiter:
 
 def refusals_per_s(settings: Settings) -> int:
     """Knocks that the node can refuse a second, at least twice what it admits."""
-    return max(settings.session.refusals_per_s, int(2 * settings.admission.rate_per_s))
+    least_per_s, rate_per_s = settings.session.refusals_per_s, settings.admission.rate_per_s
+    return int(first_knock.refusals_per_s(least_per_s, rate_per_s))
 
 
 def credential_policy(credentials: Credentials) -> CredentialPolicy:

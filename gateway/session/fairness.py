@@ -7,6 +7,9 @@ messages: its share of each commit is then no larger than theirs (max-min fairne
 the resource). Where all send as much as they can, no device is greedy, and windows stay what the
 node's backlog allows.
 
+Where only a few devices send, a mean says little, and each is compared with the quietest of them. A
+device that is the only one to send may send what it can.
+
 What is sent is counted in units: a message is one, and one more for each `UNIT_BYTES` of it, since
 large messages cost in bytes. Counted in turns, which the node's clock ends; pure.
 """
@@ -17,12 +20,21 @@ from typing import Final
 UNIT_BYTES: Final = 2_048
 """Bytes that cost about what a message costs besides its bytes."""
 _SENDERS_MIN: Final = 8
+"""From so many senders on, their mean is what a device is compared with."""
+_FEW_FLOOR: Final = 200
+"""Units a turn that make no device greedy where only a few send: about 400 KB."""
+_FEW_TURNS: Final = 10
+"""A device that sends less often than every turn is still protected so many turns later."""
+_DIGITS_MAX: Final = 64
 
 
 class FairShare:
     """What the sessions of a node sent in the last turn, greedy ones left out."""
 
-    __slots__ = ("_digits", "_factor", "_floor", "_greedy", "_senders", "greedy", "limit", "turn")
+    __slots__ = (
+        "_factor", "_few_until", "_floor", "_greedy", "_senders_by_digits", "greedy", "limit",
+        "turn",
+    )  # fmt: skip
 
     def __init__(self, *, factor: float = 16.0, floor: int = 50) -> None:
         """
@@ -32,31 +44,50 @@ class FairShare:
         """
         self._factor = factor
         self._floor = floor
-        self._digits = 0
-        self._senders = 0
+        self._senders_by_digits = [0] * _DIGITS_MAX
         self._greedy = 0
+        self._few_until = 0
         self.turn = 0
         self.limit = math.inf
-        """Units a turn beyond which a session is greedy; unbounded while few send at all."""
+        """Units a turn beyond which a session is greedy; unbounded while only one sends."""
         self.greedy = 0
         """Sessions that were greedy in the last turn."""
 
     def end_turn(self) -> None:
         """A turn of the node's clock is over."""
-        self.limit = math.inf
-        if self._senders >= _SENDERS_MIN:
+        senders = sum(self._senders_by_digits)
+        if senders >= _SENDERS_MIN:
             # Averaging binary digits approximates the geometric mean: a few that send very much
             # hardly move it, and counting costs next to nothing.
-            self.limit = max(self._floor, self._factor * 2 ** (self._digits / self._senders - 1))
+            digits = sum(n * count for n, count in enumerate(self._senders_by_digits))
+            self.limit = max(self._floor, self._factor * 2 ** (digits / senders - 1))
+        elif senders and senders + self._greedy > 1:
+            quietest = next(n for n, count in enumerate(self._senders_by_digits) if count)
+            self.limit = max(_FEW_FLOOR, self._factor * 2 ** (quietest - 1))
+            self._few_until = self.turn + _FEW_TURNS
+        elif self.turn >= self._few_until:
+            self.limit = math.inf
         self.greedy = self._greedy
-        self._digits = self._senders = self._greedy = 0
+        self._senders_by_digits = [0] * _DIGITS_MAX
+        self._greedy = 0
         self.turn += 1
 
-    def add(self, digits: int, senders: int, greedy: int) -> None:
-        """Count a session, with the binary digits of what it sent; negative to take it back."""
-        self._digits += digits
-        self._senders += senders
-        self._greedy += greedy
+    def began(self, *, greedy: bool) -> None:
+        """A session sends for the first time in this turn."""
+        if greedy:
+            self._greedy += 1
+        else:
+            self._senders_by_digits[0] += 1
+
+    def grew(self, before: int, now: int) -> None:
+        """What a session has sent in this turn has more binary digits."""
+        self._senders_by_digits[before] -= 1
+        self._senders_by_digits[now] += 1
+
+    def turned_greedy(self, digits: int) -> None:
+        """A session with so many digits is left out from now on."""
+        self._senders_by_digits[digits] -= 1
+        self._greedy += 1
 
 
 class Share:
@@ -80,13 +111,13 @@ class Share:
             self.greedy = self.greedy and last > node.limit / 2
             self._turn = node.turn
             self._count = 0
-            node.add(0, int(not self.greedy), int(self.greedy))
+            node.began(greedy=self.greedy)
         before = self._count.bit_length()
         self._count += messages + size // UNIT_BYTES
         if self.greedy:
             return
         if self._count > node.limit:
             self.greedy = True
-            node.add(-before, -1, 1)
+            node.turned_greedy(before)
         elif (digits := self._count.bit_length()) != before:
-            node.add(digits - before, 0, 0)
+            node.grew(before, digits)

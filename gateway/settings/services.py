@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -18,6 +19,25 @@ class Ops(Section):
     host: str = "127.0.0.1"
     port: Port = 9090
     hosts: tuple[HostName, ...] = ()
+
+
+def _check_address(name: str, url: str) -> None:
+    """Refuse an address that can never be reached, instead of trying it for ever.
+
+    Raises:
+        ValueError: it has no host, or its port is none. The message does not repeat the URL, which
+            may hold a password.
+    """
+    wrong_port = f"{name}: the port must be a number from 1 to 65535"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(wrong_port) from None
+    if port == 0:
+        raise ValueError(wrong_port)
+    if not parts.hostname:
+        raise ValueError(f"{name}: a host is missing")
 
 
 class Cluster(Section):
@@ -37,6 +57,8 @@ class Cluster(Section):
         url = self.redis_url.get_secret_value() if self.redis_url is not None else "redis://"
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("redis_url must begin with redis://, rediss:// or unix://")
+        if self.redis_url is not None and not url.startswith("unix://"):
+            _check_address("redis_url", url)
         return self
 
 
@@ -79,6 +101,7 @@ class Nats(Section):
         for url in self.urls:
             if not url.startswith(("nats://", "tls://")):
                 raise ValueError("urls must begin with nats:// or tls://")
+            _check_address("urls", url)
         return self
 
     @model_validator(mode="after")

@@ -80,6 +80,25 @@ async def section_flood(bench: Bench) -> None:
     bench.report.at_most("worst ack p99 beside a flood, over alone", worst, 2)
 
 
+async def section_few(bench: Bench) -> None:
+    """Three quiet devices, with and without one that sends large messages, in turns.
+
+    With so few senders, a mean of what devices send would say little.
+    """
+    with bench.gateway() as gateway:
+        async with SteadyDevices(
+            gateway.port, bench.credentials(3, "quiet"), rate_per_s=60, connect_per_s=60
+        ) as steady:
+            alone, beside, sent = await _turns(bench, gateway, steady, "large messages")
+    bench.report.table(
+        "3 quiet devices beside one that sends large messages",
+        ("ack p99 alone, ms", "beside", "MB/s it could send"),
+        [(_figures(alone), _figures(beside), f"{sent / 1e6:.2f}")],
+    )
+    ratio = statistics.median(beside) / statistics.median(alone)
+    bench.report.at_most("ack p99 of a few beside large messages, over alone", ratio, 2)
+
+
 async def _turns(
     bench: Bench, gateway: GatewayServer, steady: SteadyDevices, kind: str
 ) -> tuple[list[float], list[float], float]:

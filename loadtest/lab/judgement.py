@@ -23,23 +23,29 @@ class Outcome:
     observed: Observations
     calm: tuple[float, float]
     fault_at: float
+    recovers_from: float
+    """When there was a gateway to recover to: the time of the fault, unless all were down."""
     back_at: float
     affected: int
     """Devices that lost their connection because of the fault."""
     all_back: bool
     """Whether every device was back in time."""
-    honoured: int
     dishonoured: int
     acked: int
     stored: dict[str, Any] | None
     """What the checker found; None if it could not read the stream."""
 
     @property
+    def honoured(self) -> int:
+        """Tickets that were honoured after the fault."""
+        return len(self.observed.lateness)
+
+    @property
     def recovery_s(self) -> float:
-        """From the fault to the last welcome; infinite if a device was left out."""
+        """From `recovers_from` to the last welcome; infinite if a device was left out."""
         if not self.all_back:
             return float("inf")
-        return max(0.0, max(self.observed.admissions, default=0.0) - self.fault_at)
+        return max(0.0, max(self.observed.admissions, default=0.0) - self.recovers_from)
 
     @property
     def caught_up_s(self) -> float:

@@ -51,7 +51,9 @@ def _crash(vehicles: Sequence[Vehicle], ground: Ground) -> int:
     for gateway in ground.gateways:
         gateway.kill()
     for gateway in ground.gateways:
-        gateway.start()
+        gateway.launch()
+    for gateway in ground.gateways:
+        gateway.wait_until_up()
     return len(vehicles)
 
 

@@ -43,7 +43,11 @@ class Machine:
             TargetError: the gateway does not start.
         """
         self._stack.enter_context(self._disk)
-        self.gateway.start()
+        try:
+            self.gateway.start()
+        except BaseException:  # an interrupt too: the disk must not stay mounted
+            self._stack.close()
+            raise
 
     def lose_power(self) -> None:
         """Every process dies, and the disk keeps only what was synced."""

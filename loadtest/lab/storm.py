@@ -108,6 +108,8 @@ class _Fault:
     """What the fault of a scenario did. Times in seconds of the observations' clock."""
 
     at: float
+    recovers_from: float
+    """When there was a gateway to recover to."""
     back_at: float
     affected: int
     all_back: bool
@@ -134,8 +136,9 @@ def storm(run: Run, console: Console) -> Outcome:
     stored = run.ground.check(acked)
     return Outcome(
         scenario=scenario, policy=run.policy, observed=observed, calm=(calm_from, fault.at),
-        fault_at=fault.at, back_at=fault.back_at, affected=fault.affected,
-        all_back=fault.all_back, honoured=len(observed.lateness),
+        fault_at=fault.at, recovers_from=fault.recovers_from, back_at=fault.back_at,
+        affected=fault.affected,
+        all_back=fault.all_back,
         dishonoured=observed.dishonoured - fault.dishonoured_before,
         acked=sum(acked.values()), stored=stored,
     )  # fmt: skip
@@ -168,6 +171,8 @@ def _break(run: Run, console: Console) -> _Fault:
     with _phase(run, scenario.fault, console):
         forgers = run.forgers() if scenario.forged_share else []
         affected = scenario_faults.break_it(scenario, run.vehicles, run.ground)
+        # After a crash there is nothing to recover to until a gateway admits again.
+        recovers_from = observed.clock() if scenario.fault == "crash" else fault_at
 
         def back() -> bool:
             return (
@@ -181,4 +186,4 @@ def _break(run: Run, console: Console) -> _Fault:
     with _phase(run, "afterwards", console):
         gevent.sleep(scenario.after_s)
     gevent.killall(forgers)
-    return _Fault(fault_at, back_at, affected, all_back, dishonoured)
+    return _Fault(fault_at, recovers_from, back_at, affected, all_back, dishonoured)

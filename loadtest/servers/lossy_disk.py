@@ -69,6 +69,11 @@ class Disk:
         self._nodes[new] = self.node(old)
         self._names_changed = True
 
+    def symlink(self, path: str, target: str) -> None:
+        """A name that leads to `target`: on the disk as soon as its name is."""
+        node = self.make(path, stat.S_IFLNK | 0o777)
+        node.data[:] = node.disk[:] = target.encode()
+
     def rename(self, old: str, new: str) -> None:
         moved = self.node(old)
         below = f"{old}/"
@@ -125,6 +130,9 @@ class Disk:
         """Begin with what another disk wrote to `directory`."""
         for source in sorted(directory.rglob("*")):
             path = "/" + source.relative_to(directory).as_posix()
+            if source.is_symlink():
+                self.symlink(path, str(source.readlink()))
+                continue
             content = b"" if source.is_dir() else source.read_bytes()
             mode = source.stat().st_mode
             self._nodes[path] = Node(mode, bytearray(content), bytearray(content))
@@ -136,6 +144,9 @@ class Disk:
             target = directory / path.lstrip("/")
             if node.is_directory:
                 target.mkdir(parents=True, exist_ok=True)
+            elif stat.S_ISLNK(node.mode):
+                target.symlink_to(node.disk.decode())
+                continue
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(node.disk)

@@ -130,6 +130,14 @@ class LossyOperations:
         self._disk.link(target, source)
         return 0
 
+    def symlink(self, target: str, source: str) -> int:
+        self._find("/")
+        self._disk.symlink(target, source)
+        return 0
+
+    def readlink(self, path: str) -> str:
+        return self._find(path).data.decode()
+
     def chmod(self, path: str, mode: int) -> int:
         node = self._find(path)
         node.mode = stat.S_IFMT(node.mode) | stat.S_IMODE(mode)

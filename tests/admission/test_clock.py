@@ -1,4 +1,4 @@
-"""Fleet time and local time: what corrects which, and what a step cannot touch."""
+"""Fleet time and local time: how fleet time is corrected, and what a step does not change."""
 
 import random
 
@@ -88,7 +88,7 @@ def test_who_is_outvoted_gives_way():
 @given(st.lists(st.floats(-7_200, 7_200), max_size=20), st.integers(0, 1_000))
 @settings(deadline=None)
 def test_limiters_do_not_notice_clocks_that_jump_by_hours(jumps, seed):
-    """What is measured in local time is the same, whatever wall and fleet clocks do."""
+    """Measurements in local time do not depend on wall clocks and fleet time."""
     rng, world, still = random.Random(seed), World(), World()
     address = KeyedLimiter(rate_per_s=5, burst=10, keys_max=10)
     control = KeyedLimiter(rate_per_s=5, burst=10, keys_max=10)
@@ -116,7 +116,7 @@ def office(world, ahead_max_s=900.0):
 
 @given(st.floats(0, 900), st.floats(-86_400, 86_400))
 def test_a_ticket_means_the_same_moment_on_nodes_whose_clocks_differ(wait_s, wall_ahead):
-    """Nodes booted at different times, with wall clocks that differ, in one fleet."""
+    """One fleet of nodes that booted at different times and have different wall clocks."""
     here, there = World(local=5.0), World(wall=1_000_000.0 + wall_ahead, local=90_000.0)
     for world in (here, there):
         world.steer(1_000_000.0)

@@ -45,7 +45,7 @@ def test_it_never_leaves_its_bounds(values):
 
 
 def test_in_a_closed_loop_it_settles_instead_of_oscillating():
-    """Latency grows with the rate, noisily, as a saturating downstream's does."""
+    """Latency grows with the rate, with noise, like that of a downstream that saturates."""
     rng, controller, rates = random.Random(1), RateController(SETTINGS), []
     for now in range(600):
         load = controller.rate_per_s / 600  # sustainable: 600/s

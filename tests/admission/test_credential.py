@@ -1,4 +1,4 @@
-"""Credentials: what is believed, and a matrix of forgeries of which none is (RFC 8725)."""
+"""Credentials: which are accepted, and a matrix of forgeries, of which none is (RFC 8725)."""
 
 import base64
 import hashlib
@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from gateway.admission.credential import CredentialPolicy, CredentialVerifier
+from gateway.admission.credential import CredentialPolicy, CredentialVerifier, claimed_holder
 from gateway.admission.errors import CredentialError
 from gateway.admission.keys import SUPPORTED_ALGORITHMS, KeySet
+from gateway.admission.ticket import device_hash
 from tidegate.wire.grammar import is_token
 
 NOW = 1_800_000_000
@@ -340,7 +341,7 @@ PADDED = ["{}=", "{}==", "{}====", "={}", "{} ", "{}\n", "{}.", "{}+", "{}/"]
 
 @pytest.mark.parametrize("form", PADDED)
 def test_a_credential_has_one_text(form):
-    """With `=` behind it a credential was believed, and remembered a second time."""
+    """A credential with `=` appended was accepted, and remembered a second time."""
     verifier = make()
     good = signed()
     verifier.verify(good)
@@ -396,3 +397,22 @@ def test_a_jti_is_a_short_string(chars, believed):
         with pytest.raises(CredentialError) as caught:
             make().verify(token)
         assert caught.value.reason == "claims"
+
+
+def claim(claims):
+    """A token whose claims were never signed."""
+    part = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+    return f"e30.{part}.AAAA"
+
+
+def test_the_holder_that_a_token_claims_is_read_without_its_signature():
+    assert claimed_holder(claim({"sub": "veh-1"})) == device_hash("default", "veh-1")
+    assert claimed_holder(claim({"sub": "a", "tenant": "t"})) == device_hash("t", "a")
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", "a", "a.b", "a.!!.c", claim([]), claim({}), claim({"tenant": "t"}), "a." + "W1tb" * 4_000],
+)
+def test_a_token_that_claims_no_device_has_no_holder(token):
+    assert claimed_holder(token) is None

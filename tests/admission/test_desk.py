@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.admission.calendar import CalendarSettings, SlotCalendar
-from gateway.admission.desk import Claim
+from gateway.admission.outcome import Claim
 from support.storm import Device, Town, fleet, worst_excess
 
 FLEETS = st.integers(1, 400)
@@ -59,7 +59,7 @@ def test_every_ticket_is_honoured(count, rate, spread, lateness, seed):
 @settings(deadline=None, max_examples=30)
 @given(st.integers(50, 400), st.floats(20, 500), st.integers(0, 99))
 def test_nobody_starves_who_only_honours_the_time(count, rate, seed):
-    """Retry-After in whole seconds, no ticket shown: as curl or a browser's fetch would."""
+    """Devices that obey Retry-After in whole seconds and show no ticket, like curl."""
     town = Town(rate=rate, burst=10, seed=seed)
     plain = fleet(count, 1.0, seed, tickets=False, lateness=1.0)
     town.add(plain)
@@ -179,23 +179,23 @@ def test_a_late_ticket_shown_again_and_again_takes_one_slot(late_by):
 
 
 def test_a_device_with_tickets_of_two_nodes_has_no_third_slot():
-    """Another node promised it an earlier slot, which has passed its window since."""
+    """Another node promised an earlier slot, whose window has passed since."""
     town = Town(rate=10, burst=1, park_s=0.0, window_s=1.0)
     device = Device("veh", 0.001, tickets=False, returns=False)
     town.add([*fleet(50, 0.0), device])
     town.run(until=0.01)
     town.now = 3.0
     front = town.calendar.front
-    older = town.desk._office.issue(1.0, holder=device.claim().holder, now=0.0)
+    older = town.office.issue(1.0, holder=device.claim().holder, now=0.0)
     again = knocks_again(town, "veh", 3, ticket=older)
     assert again.slots == pytest.approx([device.slots[0]] * 3, abs=0.002)
     assert town.calendar.front == front
 
 
 def test_a_ticket_that_was_shown_is_remembered_without_it():
-    """It was issued by another node: from now on this one knows the slot as well."""
+    """Another node issued the ticket: from now on this node remembers its slot as well."""
     town = Town(rate=10, burst=1, park_s=0.0)
-    ticket = town.desk._office.issue(9.0, holder=Device("veh", 0).claim().holder, now=0.0)
+    ticket = town.office.issue(9.0, holder=Device("veh", 0).claim().holder, now=0.0)
     town.add(fleet(20, 0.0))
     town.run(until=0.01)
     shown = knocks_again(town, "veh", 1, ticket=ticket)
@@ -205,7 +205,7 @@ def test_a_ticket_that_was_shown_is_remembered_without_it():
 
 
 def test_every_ticket_that_is_told_is_issued_anew_and_is_of_its_slot():
-    """Nothing that a device sent comes back as it was sent."""
+    """The text that a device sent as its ticket is never sent back."""
     town = Town(rate=10, burst=1, park_s=0.0)
     device = Device("veh", 0.001, returns=False)
     town.add([*fleet(50, 0.0), device])
@@ -216,7 +216,7 @@ def test_every_ticket_that_is_told_is_issued_anew_and_is_of_its_slot():
     other = told[:-1] + chr(ord(told[-1]) + 1)
     for held in (False, True):
         if held:
-            town.desk.hold("stream", town.now)
+            town.desk.hold(town.now)
         outcome = town.desk.knock(
             Claim("default", "default", holder, ticket=other), device, town.now
         )
@@ -224,7 +224,8 @@ def test_every_ticket_that_is_told_is_issued_anew_and_is_of_its_slot():
     outcome = town.desk.knock(
         Claim("default", "default", b"somebody", ticket='a"b\r\nX: y'), device, town.now
     )
-    assert (outcome.reason, outcome.ticket) == ("overload", "")
+    assert outcome.reason == "overload"
+    assert town.office.check(outcome.ticket, holder=b"somebody", now=town.now).slot_at > town.now
 
 
 def test_a_parked_device_that_knocks_again_waits_on_its_newer_connection():
@@ -344,7 +345,7 @@ def test_a_priority_ticket_waits_at_the_head_of_the_lot():
     town = Town(rate=10, burst=1)
     devices = [Device("plain", 0.0), Device("first", 0.0)]
     for device in devices:
-        device.ticket = town.desk._office.issue(
+        device.ticket = town.office.issue(
             0.5, holder=device.claim().holder, now=0.0, priority=device.name == "first"
         )
     town.add(devices)
@@ -438,7 +439,7 @@ def test_in_a_hold_nobody_comes_in_and_everybody_keeps_what_was_promised():
     before = len(town.admissions)
     parked = town.desk.parked
     assert parked
-    town.settle(town.desk.hold("stream", town.now))
+    town.settle(town.desk.hold(town.now))
     assert town.desk.parked == 0
     town.run(until=3.0)
     assert len(town.admissions) == before
@@ -465,7 +466,7 @@ class CalendarOfTheFleet(SlotCalendar):
 
 @pytest.mark.parametrize("park_s", [0.0, 5.0])
 def test_the_calendar_is_told_of_everybody_who_is_let_in(park_s):
-    """By ticket, from the lot, at once: a fleet's calendar counts what is really used."""
+    """By ticket, from the lot, or at once: the calendar of a fleet counts all admissions."""
     calendar = CalendarOfTheFleet(burst=5.0)
     town = Town(rate=10, burst=5, calendar=calendar, park_s=park_s)
     town.add(fleet(30, 0.0))
@@ -483,7 +484,7 @@ def test_who_waits_for_the_calendar_is_told_of_a_hold_and_not_again():
     town.add(devices)
     town.run(until=0.0)
     assert town.desk.undecided == 3
-    town.settle(town.desk.hold("stream", town.now))
+    town.settle(town.desk.hold(town.now))
     assert [device.reasons for device in devices] == [["overload"]] * 3
     assert town.desk.undecided == 0
     calendar.has_slots = True
@@ -561,3 +562,35 @@ def test_one_seed_is_one_fate():
         return town.run().admissions
 
     assert run() == run()
+
+
+def test_after_the_wait_for_the_calendar_a_later_slot_is_a_refusal_with_a_ticket():
+    calendar = CalendarOfTheFleet()
+    calendar.has_slots = False
+    town = Town(rate=10, burst=1, calendar=calendar, park_s=0.0)
+    twins = [Device("veh", 0.0, returns=False) for _ in range(2)]
+    town.add(twins)
+    town.run(until=0.0)
+    calendar.advance_to(7.0)
+    calendar.has_slots = True
+    town.settle(town.desk.poll(town.now))
+    assert [device.reasons for device in twins] == [["rate"], ["rate"]]
+    assert [round(device.slots[0], 3) for device in twins] == [7.0, 7.0], "one slot, told twice"
+    assert town.desk.lead_s(town.now) == pytest.approx(7.1, abs=0.01)
+
+
+def test_a_waiter_that_the_desk_does_not_know_can_hang_up():
+    town = Town()
+    town.desk.left(Device("nobody", 0.0), town.now)
+    assert town.desk.poll(town.now) == []
+
+
+def test_a_ticket_in_its_window_is_honoured_over_the_meter_when_the_lot_is_full():
+    town = Town(rate=10, burst=1, lot_places=0)
+    devices = [Device(f"veh-{n}", 0.0) for n in range(3)]
+    for device in devices:
+        device.ticket = town.office.issue(0.0, holder=device.claim().holder, now=0.0)
+    town.add(devices)
+    town.run(until=0.0)
+    assert [device.admitted_at for device in devices] == [0.0, 0.0, 0.0]
+    assert town.observer.counts["over_meter"] == 2

@@ -52,7 +52,7 @@ def test_a_penalty_never_grows_by_knocking():
 @pytest.mark.parametrize(("rate", "burst"), [(0.25, 2), (4.0, 10), (1_024.0, 20)])
 @pytest.mark.parametrize("begins", [0.0, 3.0, 1e9])
 def test_a_key_has_its_burst_and_then_its_rate_from_any_time_on(rate, burst, begins):
-    """A machine that has just booted begins near zero."""
+    """The monotonic clock of a machine that has just booted is near zero."""
     limiter = KeyedLimiter(rate_per_s=rate, burst=burst, keys_max=10)
     assert [limiter.wait_s("veh", begins) for _ in range(burst)] == [0.0] * burst
     assert limiter.wait_s("veh", begins) == pytest.approx(1 / rate, rel=1e-6)

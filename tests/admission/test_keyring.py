@@ -1,4 +1,4 @@
-"""Secrets rotate without a dishonoured ticket, whatever order nodes are restarted in."""
+"""Secrets rotate without a dishonoured ticket, in whatever order nodes are restarted."""
 
 import itertools
 import random
@@ -13,7 +13,7 @@ OLD, NEW, OWN, LATER = (letter * 32 for letter in (b"o", b"n", b"s", b"l"))
 
 
 def meet(*rings):
-    """Each hears what the others accept."""
+    """Each node learns which secrets the others accept."""
     accepts = {index: frozenset(ring.ids) for index, ring in enumerate(rings)}
     for index, ring in enumerate(rings):
         ring.choose({str(n): ids for n, ids in accepts.items() if n != index})
@@ -38,7 +38,7 @@ def test_there_must_be_one():
 
 @given(st.permutations(range(4)), st.integers(0, 99))
 def test_a_rotation_node_by_node_dishonours_nothing(order, seed):
-    """New on top, one by one; beats come at any time; then the old one goes, one by one."""
+    """Node by node gets the new secret, then loses the old one; heartbeats come at any time."""
     rng = random.Random(seed)
     rings = [Keyring([OLD], []) for _ in order]
 

@@ -82,3 +82,13 @@ def test_keys_for_other_purposes_are_passed_over(document, more):
     odd = {"kty": "oct", "kid": "x", "k": SECRET, **more}
     keys = KeySet.from_jwks({"keys": [*document["keys"], odd]}, SUPPORTED_ALGORITHMS)
     assert len(keys) == 4
+
+
+def test_a_key_without_an_id_is_found_by_its_algorithm_only_if_it_is_the_only_one():
+    one = {"kty": "oct", "k": SECRET}
+    keys = KeySet.from_jwks({"keys": [one]}, ["HS256"])
+    assert keys.find(None, "HS256") is not None
+    assert keys.find("h", "HS256") is None
+    two = KeySet.from_jwks({"keys": [one, {**one, "kid": "h"}]}, ["HS256"])
+    assert two.find(None, "HS256") is None
+    assert two.find("h", "HS256") is not None

@@ -1,4 +1,4 @@
-"""One slot a device, remembered within bounds."""
+"""One node remembers one slot for each device, within bounds."""
 
 from gateway.admission.promises import Promises
 

@@ -1,4 +1,4 @@
-"""Revocations are facts: nodes that exchange them in any order agree."""
+"""Revocations are facts: nodes that exchange them in any order end with the same facts."""
 
 import random
 from dataclasses import replace
@@ -136,3 +136,9 @@ def test_a_revocation_concerns_its_subject():
 def test_a_revocation_names_one_thing(wrong):
     with pytest.raises(ValueError, match="revocation"):
         Revocation(1.0, **wrong)
+
+
+@pytest.mark.parametrize("times", [{"until": float("inf")}, {"until": 1.0, "at": float("nan")}])
+def test_the_times_of_a_fact_are_finite(times):
+    with pytest.raises(ValueError, match="finite"):
+        Revocation(jti="a", **times)

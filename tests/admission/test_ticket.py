@@ -88,3 +88,10 @@ def test_two_secrets_whose_key_ids_collide_both_verify():
 def test_a_short_secret_is_an_error(secrets):
     with pytest.raises(ValueError, match="32 bytes"):
         TicketOffice(secrets)
+
+
+@pytest.mark.parametrize("text", ["\u00e9" * 42, "!" * 41 + "A", "A" * 42, "A" * 41, ""])
+def test_what_is_no_ticket_is_malformed(text):
+    with pytest.raises(TicketError) as caught:
+        TicketOffice([bytes(32)]).check(text, holder=bytes(8), now=0.0)
+    assert caught.value.reason == "malformed"

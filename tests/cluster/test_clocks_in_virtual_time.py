@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from gateway.admission.calendar import CalendarSettings
 from gateway.admission.clock import TOLERANCE_S, FleetClock
-from gateway.admission.desk import AdmissionDesk, Admit, Claim, DeskSettings
+from gateway.admission.desk import AdmissionDesk, DeskSettings
 from gateway.admission.office import NodeTicketOffice
+from gateway.admission.outcome import Admit, Claim
 from gateway.cluster.leased_calendar import Lease, LeasedCalendar
 from support.storm import Counting
 

@@ -1,4 +1,4 @@
-"""What other nodes say about devices."""
+"""Messages of other nodes about devices."""
 
 import pytest
 

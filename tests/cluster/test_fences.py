@@ -1,4 +1,4 @@
-"""The newest connection has the highest fence, whatever happens to the time."""
+"""The newest connection has the highest fence, also if fleet time steps."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Several gateways over a real redis-server and nats-server: one calendar, one session a device."""
+"""Several gateways over a real redis-server and nats-server share one calendar and one registry."""
 
 import asyncio
 import contextlib
@@ -153,7 +153,7 @@ async def test_tickets_outlive_a_redis_that_lost_its_memory(tmp_path, servers):
 
 
 async def test_a_drained_node_hands_its_devices_over_make_before_break(tmp_path, servers):
-    """Every device has its new connection before the old one ends; nothing is lost or doubled."""
+    """Each device has its new connection before the old one ends; no message is lost or doubled."""
     count, each = 20, 40
     async with nodes(tmp_path, servers, drain__rate_per_s=100.0, drain__linger_ms=5_000) as (
         one,

@@ -1,4 +1,4 @@
-"""What a fleet knows survives whatever dies: Redis, its memory, nodes, and any of them together."""
+"""What a fleet knows survives the loss of Redis, of its memory, of nodes, or of several."""
 
 import contextlib
 import time
@@ -65,7 +65,7 @@ async def test_a_shared_revocation_outlives_redis_and_the_node_that_made_it(tmp_
 
 
 async def test_what_was_undone_stays_undone_whoever_comes_back(tmp_path, servers):
-    """The node that holds the old revocation was away while it was undone."""
+    """A node that has the old revocation was away while it was undone."""
     token = minted(tmp_path, "veh-1")
     settings = node_settings(tmp_path, servers)
     async with running_gateway(tmp_path / "one", **settings) as one:
@@ -111,7 +111,7 @@ async def test_a_redis_that_forgot_is_given_everything_back(tmp_path, servers, l
 
 
 async def test_a_newcomer_that_finds_an_empty_redis_first_dishonours_no_ticket(tmp_path, servers):
-    """Its own secret is there before that of the fleet; all accept both, and settle on one."""
+    """Redis gets its secret before that of the fleet. All nodes accept both, and sign with one."""
     settings = node_settings(tmp_path, servers)
     async with nodes(tmp_path, servers) as (one, two):
         agreed = {node.admission.keyring.issuing for node in (one, two)}

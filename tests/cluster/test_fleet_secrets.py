@@ -66,7 +66,7 @@ class Fleet:
 
 
 async def storm(fleet, tmp_path, name):
-    """A device that comes and goes, each time to another node, with the ticket it was given."""
+    """A device that connects to another node each time, and shows the ticket that it got."""
     ticket, number, token = "", 0, minted(tmp_path, name)
     while True:
         number += 1

@@ -1,4 +1,4 @@
-"""A fleet whose clocks are wrong, or are set while devices wait: nobody is kept out."""
+"""A fleet whose clocks are wrong, or are set while devices wait: every device is admitted."""
 
 import asyncio
 import time
@@ -23,11 +23,11 @@ SLOW = {
     "admission__loop_lag_ms": {"low": 20_000, "high": 30_000},
 }
 LEAD_MS = 8_000
-"""More than the lead of all who wait below (10 devices, 4 a second), far less than any step."""
+"""More than the lead of all devices that wait below (10, at 4 a second), less than any step."""
 
 
 class Crowd:
-    """Devices that knock, each until it is in."""
+    """Devices that knock, each until it is admitted."""
 
     def __init__(self, tmp_path, fleet):
         self.tmp_path = tmp_path
@@ -118,7 +118,7 @@ async def test_a_node_whose_clock_is_wrong_gives_a_new_redis_no_nonsense(
 async def test_a_node_that_started_without_redis_takes_its_time_and_its_sessions_stay(
     tmp_path, servers, ahead_s
 ):
-    """Its fences were of a clock that was wrong; the newest connection still wins afterwards."""
+    """Its clock was wrong when it made its fences; the newest connection still wins afterwards."""
     token = minted(tmp_path, "veh-1")
     servers[1].kill()
     settings = node_settings(tmp_path, servers)

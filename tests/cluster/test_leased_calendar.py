@@ -1,4 +1,4 @@
-"""A node's part of the fleet's calendar: the same promises, whatever leases bring."""
+"""A node's part of the fleet's calendar keeps its promises, whatever leases bring."""
 
 import random
 
@@ -14,7 +14,7 @@ SETTINGS = CalendarSettings(burst=20, horizon_s=900)
 
 
 class FakeRedis:
-    """What lease.lua does, in a few lines of Python: one fleet calendar."""
+    """The fleet's calendar: what lease.lua does, in a few lines of Python."""
 
     def __init__(self, rate):
         self.rate = rate
@@ -144,7 +144,7 @@ def test_a_priority_slot_is_promised_at_the_far_end_of_the_calendar():
 
 
 def test_what_it_promised_alone_counts_at_the_rate_of_the_fleet():
-    """Its slots are further apart then, but they take no more of the fleet's calendar."""
+    """Its slots are further apart, but they use no more of the fleet's calendar."""
     calendar = LeasedCalendar(SETTINGS, rate_per_s=100, now=0.0, on_need=lambda: None)
     calendar.set_fleet(100, nodes=4)
     calendar.go_alone(0.0)

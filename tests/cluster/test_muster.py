@@ -1,4 +1,4 @@
-"""Who shares R while Redis comes back."""
+"""How many nodes share R while Redis comes back."""
 
 import pytest
 

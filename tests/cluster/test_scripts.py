@@ -1,6 +1,6 @@
-"""The Lua scripts on a real Redis: one time, one memory, one calendar, whatever clocks do.
+"""The Lua scripts on a real Redis: one time, one memory, one calendar, also if clocks are set.
 
-A clock of Redis that was set is played by changing what Redis has noted about its own clock: to
+Setting the clock of Redis is simulated by changing what Redis has stored about its own clock. For
 the nodes that is the same.
 """
 
@@ -34,7 +34,7 @@ def client(server):
 
 
 class Node:
-    """What a node says to the scripts."""
+    """A node, as far as the scripts know it."""
 
     def __init__(self, client, name, *, synced=True, ahead_s=0.0):
         self.client = client

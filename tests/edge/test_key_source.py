@@ -36,12 +36,28 @@ async def test_a_file_is_read_again_and_a_broken_one_changes_nothing(tmp_path):
     path.write_text(jwks("two"))
     await keys.refresh(changes.append)
     assert changes[0].find("two", "HS256")
-    for broken in ("{", "{}", jwks("x").replace(K, "c2hvcnQ")):
-        path.write_text(broken)
+    short = jwks("x").replace(K, "c2hvcnQ").encode()
+    for broken in (b"{", b"{}", short, *NO_JSON):
+        path.write_bytes(broken)
         await keys.refresh(changes.append)
     path.unlink()
     await keys.refresh(changes.append)
     assert len(changes) == 1
+
+
+NO_JSON = (
+    b'{"keys":[{"kty":"oct","kid":"\xff","k":"' + K.encode() + b'"}]}',
+    b"\xff\xfe{",
+    b'{"keys":' + b"[" * 100_000,
+)
+"""Not UTF-8, UTF-16, and nested too deep to parse."""
+
+
+@pytest.mark.parametrize("document", NO_JSON)
+async def test_a_document_that_no_parser_takes_is_an_error_of_the_key_set(tmp_path, document):
+    (tmp_path / "jwks.json").write_bytes(document)
+    with pytest.raises(KeySetError, match="not JSON"):
+        await source(file=tmp_path / "jwks.json").load()
 
 
 async def test_a_missing_or_broken_file_at_start_is_named(tmp_path):

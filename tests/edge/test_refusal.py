@@ -6,7 +6,7 @@ from http import HTTPStatus
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission.desk import Refuse
+from gateway.admission.outcome import Refuse
 from gateway.edge.errors import Refusal
 from gateway.edge.refusal import come_back, render_come_back, render_refusal
 

@@ -70,6 +70,26 @@ def test_a_restart_of_all_nodes_costs_the_time_they_were_down(down_s):
     assert result.peak_knocks_per_s <= 1.5 * calm.peak_knocks_per_s
 
 
+@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("held_s", [0.3, 1.0, 3.0, 10.0, 40.0])
+def test_a_start_that_admits_nobody_at_first_costs_no_more_than_its_hold(nodes, held_s):
+    plan = dataclasses.replace(STORM, nodes=nodes, down_s=2.0, held_s=held_s)
+    result = simulate(plan)
+    assert result.admitted == 4_000
+    assert result.recovery_over_ideal <= 1.15
+    assert result.dishonoured == 0
+    # Each device asks about once in N/R while the hold lasts.
+    assert result.knocks_a_device <= 4 + held_s / result.ideal_s
+    assert result.peak_knocks_per_s <= 1.5 * simulate(STORM).peak_knocks_per_s
+
+
+def test_a_few_devices_ask_a_long_hold_ever_more_seldom():
+    result = simulate(StormPlan(devices=20, rate_per_s=400, held_s=60.0))
+    assert result.admitted == 20
+    assert result.most_knocks <= 25
+    assert result.recovery_s <= 60.0 + 10.0 + 1.0
+
+
 def test_one_seed_is_one_run():
     first, second = simulate(STORM), simulate(STORM)
     assert first.waits == second.waits

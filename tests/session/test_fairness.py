@@ -1,5 +1,7 @@
 import random
 
+import pytest
+
 from gateway.session.fairness import FairShare, Share
 
 
@@ -48,10 +50,46 @@ def test_a_fleet_that_wakes_together_is_cut_down_for_a_turn_at_most():
     assert found(shares) == []
 
 
-def test_who_is_nearly_alone_may_send_what_it_can():
+def test_a_device_that_sends_alone_may_send_what_it_can():
     node, shares = fleet(5)
-    take_turns(node, shares, [1, 1, 1, 1, 5_000], 5)
+    take_turns(node, shares, [0, 0, 0, 0, 5_000], 5)
     assert found(shares) == []
+
+
+@pytest.mark.parametrize("quiet", range(1, 7))
+def test_a_few_devices_are_protected_from_one_that_sends_large_messages(quiet):
+    node, shares = fleet(quiet + 1)
+    for _ in range(4):
+        for share in shares[:quiet]:
+            for _ in range(20):
+                share.sent(1, 100)
+        for _ in range(70):
+            shares[quiet].sent(1, 65_536)
+        node.end_turn()
+    assert found(shares) == [quiet]
+    assert node.greedy == 1
+
+
+def test_a_few_that_send_much_do_not_hide_each_other_from_the_quietest():
+    node, shares = fleet(4)
+    take_turns(node, shares, [1, 900, 900, 900], 4)
+    assert found(shares) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("rates", [[199, 1], [5_000, 5_000, 5_000], [4_000, 400]])
+def test_a_few_that_send_alike_or_little_are_not_cut_down(rates):
+    node, shares = fleet(len(rates))
+    take_turns(node, shares, rates, 4)
+    assert found(shares) == []
+
+
+def test_a_device_that_sends_now_and_then_is_protected_for_some_turns_more():
+    node, shares = fleet(2)
+    take_turns(node, shares, [1, 900], 2)
+    take_turns(node, shares, [0, 900], 10)
+    assert found(shares) == [1]
+    take_turns(node, shares, [0, 900], 2)
+    assert found(shares) == [], "nobody else has sent for long"
 
 
 def test_a_burst_below_the_floor_is_nobodys_offence():

@@ -6,8 +6,9 @@ import random
 from dataclasses import dataclass, field
 
 from gateway.admission.calendar import CalendarSettings, SlotCalendar
-from gateway.admission.desk import AdmissionDesk, Admit, Claim, DeskSettings, Refuse
+from gateway.admission.desk import AdmissionDesk, DeskSettings
 from gateway.admission.observer import AdmissionObserver
+from gateway.admission.outcome import Admit, Claim, Refuse
 from gateway.admission.ticket import TicketOffice, device_hash
 
 SECRET = b"s" * 32
@@ -65,10 +66,11 @@ class Town:
             rate_per_s=rate,
             now=0.0,
         )
+        self.office = TicketOffice([SECRET])
         self.desk = AdmissionDesk(
             DeskSettings(burst=burst, **settings),
             calendar=self.calendar,
-            office=TicketOffice([SECRET]),
+            office=self.office,
             observer=self.observer,
             rng=self.rng,
             now=0.0,

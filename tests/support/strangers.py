@@ -22,6 +22,7 @@ from gateway.edge.errors import Refusal
 from gateway.edge.handshake import negotiate, read_request
 from gateway.edge.head import HeadScanner
 from gateway.ops.errors import BadOrder
+from gateway.ops.listener import BODY_BYTES_MAX
 from gateway.ops.orders import parse_drain, parse_revoke
 from gateway.session.errors import SessionError
 from gateway.session.machine import Session, SessionLimits
@@ -112,6 +113,8 @@ BODIES: dict[str, Make] = {
     "one number": lambda size: b"1" * size,
     "brackets in strings": _list_of(b'"["'),
     "strings in brackets": _list_of(b'["["]'),
+    "strings in a comb": _list_of(b'["[",' * 30 + b'["["' + b"]" * 31),
+    "level at 31": lambda size: b"[" * 31 + b"[]," * (size // 3 - 40) + b"1" + b"]" * 31,
     "escaped quotes": lambda size: b"[" * 20 + b'"' + rb"\"" * (size // 2) + b'"' + b"]" * 20,
     "escaped backslashes": lambda size: b"[" * 20 + b'"' + b"\\\\" * (size // 2) + b'"' + b"]" * 20,
     "escapes": lambda size: b'"' + rb"\u00e9" * (size // 6) + b'"',
@@ -430,7 +433,7 @@ PARSERS = (
     Parser(
         "order of an operator",
         lambda: _order,
-        65_000,
+        BODY_BYTES_MAX,  # the listener refuses a longer body before it is parsed
         lambda size: b'{"until":1,"device":"' + b"a" * size + b'"}',
         {
             "members": lambda size: b"{" + b",".join([b'"jti":"a"'] * (size // 10)) + b"}",

@@ -14,7 +14,9 @@ from loadtest.simulator import StormPlan, simulate
 FAULT_AT = 10.0
 
 
-def outcome(objectives, *, devices=100, last=12.0, all_back=True, **changes):
+def outcome(
+    objectives, *, devices=100, last=12.0, all_back=True, recovers_from=FAULT_AT, **changes
+):
     """100 devices at 50/s, cut at 10 s, back evenly until `last`."""
     observed = Observations(lambda: 0.0)
     observed.admissions = [n / devices for n in range(devices)]
@@ -26,6 +28,7 @@ def outcome(objectives, *, devices=100, last=12.0, all_back=True, **changes):
         observed.admissions.append(at)
         observed.waits.append(at - FAULT_AT)
         observed.cuts.append(FAULT_AT)
+    observed.lateness = [0.0] * 90
     observed.acks = {8: [0.01] * 100, 9: [0.01] * 100, 11: [0.03] * 100}
     observed.samples = [Sample(at, 50.0, "ceiling", 3, 100 << 20, at / 2) for at in range(16)]
     scenario = Scenario(
@@ -33,10 +36,11 @@ def outcome(objectives, *, devices=100, last=12.0, all_back=True, **changes):
         objectives=Objectives(**objectives),
     )  # fmt: skip
     found = {"stored": 500, **{kind: {"count": 0} for kind in ("lost", "duplicated")}}
-    more = {"stored": found, "honoured": 90, "dishonoured": 0, "affected": devices, **changes}
+    more = {"stored": found, "dishonoured": 0, "affected": devices, **changes}
     return Outcome(
         scenario=scenario, policy="ticket", observed=observed, calm=(7.0, FAULT_AT - 0.5),
-        fault_at=FAULT_AT, back_at=last, all_back=all_back, acked=480, **more,
+        fault_at=FAULT_AT, recovers_from=recovers_from, back_at=last,
+        all_back=all_back, acked=480, **more,
     )  # fmt: skip
 
 
@@ -122,3 +126,11 @@ def test_a_busy_machine_is_named_in_table_and_report():
         assert "other processes took 1.5 of 2 cores" in said
         assert "all 2 cores were busy for 100% of the storm" in said
     assert not judge(busy, None, cores=8).doubts[1:]
+
+
+def test_recovery_counts_from_when_there_was_a_gateway_again():
+    at_fault = outcome({"recovery_over_ideal": 1.0}, last=13.0)
+    at_start = outcome({"recovery_over_ideal": 1.0}, last=13.0, recovers_from=FAULT_AT + 1.0)
+    assert not judge(at_fault, None).passed
+    assert judge(at_start, None).passed
+    assert (at_fault.recovery_s, at_start.recovery_s) == (3.0, 2.0)

@@ -80,3 +80,17 @@ def test_folders_links_and_errors(tmp_path):
     again = Disk()
     again.load(tmp_path)
     assert sorted(again.children("/e")) == ["a", "b"]
+
+
+def test_a_symbolic_link_is_on_the_disk_with_its_name_and_leads_on_after_a_power_loss(tmp_path):
+    disk = Disk()
+    file = disk.make("/file", FILE)
+    disk.write(file, b"text", 0)
+    disk.symlink("/kept", "file")
+    disk.sync(file)
+    disk.symlink("/lost", "file")
+    assert after_power_loss(disk, tmp_path) == {"file": b"text", "kept": b"text"}
+    again = Disk()
+    again.load(tmp_path)
+    assert again.node("/kept").data == b"file"
+    assert stat.S_ISLNK(again.node("/kept").mode)

@@ -1,22 +1,26 @@
 """How deep JSON nests, at the speed of whole-string operations.
 
-A loop over brackets would cost a hostile device's message a hundred times what a plain one of its
-size costs. Here no step visits single brackets: strings are cut out by splitting at quotes, and the
-remaining brackets become bits (1 opens, 0 closes), eight of them a byte. Tables say of each byte
-how many it opens and how far the depth rises within it. The depth before each byte is a running
-sum, taken on many bytes at once as lanes of one large integer: shifted by one lane and added, then
-by two, four, eight... (Hillis and Steele, 1986).
+A loop over brackets would make a hostile device's message cost a hundred times what a plain message
+of its size costs. Here no step visits single brackets. Brackets are packed into chunks of one byte:
+eight brackets, or, where strings must be cut out, four places that hold a bracket or nothing.
+Tables say how far the depth rises over a chunk and how high it gets within it. The depth before
+each chunk is a running sum, which is taken on many chunks at once as lanes of one large integer:
+shifted by one lane and added, then by two, four, eight... (Hillis and Steele, 1986). Whether a
+place is inside a string is the parity of the quotes before it, found in the same way with
+exclusive or.
 """
 
 from binascii import a2b_hex
 from typing import Final
 
 _OPENING: Final = b"[{"
-_NOT_BRACKETS_OR_QUOTES: Final = bytes(set(range(256)) - set(b'[]{}"'))
 _QUOTE: Final = ord('"')
-_AS_BITS: Final = bytes(
-    byte if byte == _QUOTE else ord("1") if byte in _OPENING else ord("0") for byte in range(256)
+_NOT_BRACKETS_OR_QUOTES: Final = bytes(set(range(256)) - set(b'[]{}"'))
+_AS_MARKS: Final = bytes(
+    ord("2") if byte == _QUOTE else ord("1") if byte in _OPENING else ord("0")
+    for byte in range(256)
 )
+"""An opening bracket is 1, a closing one 0, a quote 2."""
 _PAIRS: Final = bytes.maketrans(b"\x00\x01\x10\x11", b"0123")
 _FOURS: Final = bytes.maketrans(
     bytes(high << 4 | low for high in range(4) for low in range(4)), b"0123456789abcdef"
@@ -26,26 +30,53 @@ _LANE_BITS: Final = _LANE_BYTES * 8
 _TOP: Final = 1 << _LANE_BITS - 1
 _FLAG: Final = b"\x80"
 _ONE: Final = (1).to_bytes(_LANE_BYTES, "big")
+_CHUNK: Final = 8
+"""Brackets in a chunk, at most."""
 _FEW: Final = 256
-"""Bytes of bits up to which each has a lane of its own; of more, eight in a row share one."""
+"""Chunks up to which each has a lane of its own; of more, eight in a row share one."""
+_STEP_BYTES: Final = 16_384
 
 
-def _peak(byte: int) -> int:
-    """How far above its start the depth rises within these eight brackets, at least 0."""
+def _shape(steps: list[int]) -> tuple[int, int]:
+    """How far the depth rises over these brackets, and how far at most within them."""
     depth = peak = 0
-    for bit in range(7, -1, -1):
-        depth += 1 if byte >> bit & 1 else -1
+    for step in steps:
+        depth += step
         peak = max(peak, depth)
-    return peak
+    return depth, peak
 
 
-_OPENED: Final = bytes(byte.bit_count() for byte in range(256))
-_PEAK: Final = bytes(_peak(byte) for byte in range(256))
+_EIGHT_SHAPES: Final = [
+    _shape([1 if byte >> bit & 1 else -1 for bit in range(7, -1, -1)]) for byte in range(256)
+]
+_FOUR_STEPS: Final = (-1, 1, 0, 0)
+"""What a place of two bits stands for: a closing bracket, an opening one, and twice nothing."""
+_FOUR_SHAPES: Final = [
+    _shape([_FOUR_STEPS[byte >> bit & 3] for bit in (6, 4, 2, 0)]) for byte in range(256)
+]
+_SHAPES: Final = sorted({*_EIGHT_SHAPES, *_FOUR_SHAPES})
+_EIGHTS_TO_SHAPES: Final = bytes(map(_SHAPES.index, _EIGHT_SHAPES))
+_FOURS_TO_SHAPES: Final = bytes(map(_SHAPES.index, _FOUR_SHAPES))
+_RISE: Final = bytes(rise + _CHUNK for rise, _peak in _SHAPES).ljust(256, b"\0")
+_PEAK: Final = bytes(peak for _rise, peak in _SHAPES).ljust(256, b"\0")
+_LEVEL: Final = bytes(place for place, (rise, _peak) in enumerate(_SHAPES) if not rise)
+"""Chunks that end where they began."""
+_LEVEL_PEAK: Final = max(_SHAPES[place][1] for place in _LEVEL)
+_NOTHING: Final = bytes([_SHAPES.index((0, 0))])
 
 
 def may_exceed(text: bytes, depth_max: int) -> bool:
     """Whether JSON `text` has enough brackets to nest deeper than `depth_max`: few messages do."""
-    return text.count(b"{") + text.count(b"[") > depth_max
+    if len(text) <= _STEP_BYTES:
+        return text.count(b"{") + text.count(b"[") > depth_max
+    # Counting what is frequent is slow, and a few are enough.
+    found = 0
+    for start in range(0, len(text), _STEP_BYTES):
+        end = start + _STEP_BYTES
+        found += text.count(b"{", start, end) + text.count(b"[", start, end)
+        if found > depth_max:
+            return True
+    return False
 
 
 def json_depth_exceeds(text: bytes, depth_max: int) -> bool:
@@ -60,57 +91,84 @@ def too_deep(texts: list[bytes], depth_max: int) -> list[int]:
         texts: JSON that is known to be valid, of less than 128 MiB together.
         depth_max: levels of arrays and objects.
     """
-    eights = [_eights(_bits(text)) for text in texts]
-    # Each begins and ends on the ground, so they can be looked at as one.
-    flags = _flags(b"".join(eights), depth_max)
+    chunks = [_chunks(text) for text in texts]
+    # Each text begins and ends at depth 0, so they can be looked at as one.
+    together = b"".join(chunks)
+    if depth_max > _LEVEL_PEAK:
+        # Chunks that end at the depth where they began rise above it by a few levels at most. What
+        # is wide and not deep consists of little else.
+        rest = together.translate(None, _LEVEL)
+        worth_it = len(rest) * 2 <= len(together)
+        if worth_it and _FLAG not in _flags(rest, depth_max - _LEVEL_PEAK):
+            return []
+    flags = _flags(together, depth_max)
     if _FLAG not in flags:
         return []
     found, start = [], 0
-    for place, bits in enumerate(eights):
-        end = start + len(bits)
+    for place, part in enumerate(chunks):
+        end = start + len(part)
         if flags.find(_FLAG, start, end) >= 0:
             found.append(place)
         start = end
     return found
 
 
-def _bits(text: bytes) -> bytes:
-    """The brackets of `text`, without those in strings, as digits: 1 opens, 0 closes."""
+def _chunks(text: bytes) -> bytes:
+    """The shapes of the brackets of `text`, without those in strings."""
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    marks = text.translate(_AS_BITS, _NOT_BRACKETS_OR_QUOTES)
-    if b'"' not in marks:
-        return marks
-    # Two quotes in a row, an empty string or two strings with nothing but a comma between them,
-    # change nothing about what is outside of strings.
-    return b"".join(marks.replace(b'""', b"").split(b'"')[::2])
+    marks = text.translate(_AS_MARKS, _NOT_BRACKETS_OR_QUOTES)
+    if b"2" in marks:
+        # Two quotes in a row, an empty string or two strings with nothing but a comma between
+        # them, change nothing about what is outside of strings.
+        marks = marks.replace(b"22", b"")
+        if b"2" in marks:
+            return _outside_strings(marks)
+    pairs = a2b_hex(marks + b"10" * (-len(marks) % 8 // 2)).translate(_PAIRS)
+    return a2b_hex(a2b_hex(pairs).translate(_FOURS)).translate(_EIGHTS_TO_SHAPES)
 
 
-def _flags(eights: bytes, depth_max: int) -> bytearray:
-    """A byte for each of `eights`: `_FLAG` where the depth is over `depth_max` within it."""
-    step = 8 if len(eights) > _FEW else 1
-    count = -(-len(eights) // step)
-    # Brackets that rise no higher than 1 above the ground fill up the last lane.
-    eights += b"\xaa" * (count * step - len(eights))
-    opened = [_lanes(eights[place::step].translate(_OPENED)) for place in range(step)]
+_MARK_PAIRS: Final = bytes.maketrans(
+    bytes(high << 4 | low for high in range(3) for low in range(3)),
+    bytes(b"0123456789abcdef"[high << 2 | low] for high in range(3) for low in range(3)),
+)
+
+
+def _outside_strings(marks: bytes) -> bytes:
+    """The shapes of marks with quotes among them, four marks a chunk."""
+    # Quotes fill up the last chunk: after the last string they stand for nothing.
+    marks += b"2" * (-len(marks) % 4)
+    packed = a2b_hex(a2b_hex(marks).translate(_MARK_PAIRS))
+    places = int.from_bytes(packed, "big")
+    quotes = places & int.from_bytes(b"\xaa" * len(packed), "big")
+    inside = quotes
+    shift = 2
+    while shift < 8 * len(packed):
+        inside ^= inside >> shift
+        shift *= 2
+    # A place that is inside of a string, or a quote, has its upper bit set: it is nothing.
+    return (places | inside).to_bytes(len(packed), "big").translate(_FOURS_TO_SHAPES)
+
+
+def _flags(chunks: bytes, depth_max: int) -> bytearray:
+    """A byte for each of `chunks`: `_FLAG` where the depth is over `depth_max` within it."""
+    step = 8 if len(chunks) > _FEW else 1
+    count = -(-len(chunks) // step)
+    chunks += _NOTHING * (count * step - len(chunks))
+    flags = bytearray(len(chunks))
+    rises = [_lanes(chunks[place::step].translate(_RISE)) for place in range(step)]
     ones = int.from_bytes(_ONE * count, "big")
-    depth = _before(sum(opened), count) * 2 - _before(ones * (8 * step), count)
+    level = ones * _CHUNK
+    depth = _before(sum(rises), count) - _before(level * step, count)
     over = ones * (_TOP - 1 - depth_max)
     tops = ones * _TOP
-    flags = bytearray(len(eights))
     for place in range(step):
-        deep = (depth + _lanes(eights[place::step].translate(_PEAK)) + over) & tops
+        deep = (depth + _lanes(chunks[place::step].translate(_PEAK)) + over) & tops
         if deep:
             flags[place::step] = deep.to_bytes(_LANE_BYTES * count, "big")[::_LANE_BYTES]
-        depth += opened[place] * 2
-        depth -= ones * 8
+        depth += rises[place]
+        depth -= level
     return flags
-
-
-def _eights(bits: bytes) -> bytes:
-    """Eight digits a byte. Hexadecimal ones are the fastest way to pack them."""
-    pairs = a2b_hex(bits + b"10" * (-len(bits) % 8 // 2)).translate(_PAIRS)
-    return a2b_hex(a2b_hex(pairs).translate(_FOURS))
 
 
 def _lanes(values: bytes) -> int:

@@ -72,3 +72,20 @@ def test_among_many_large_ones_the_deep_are_found():
     assert too_deep(texts, 3) == [0, 7, 8, 99]
     assert too_deep(texts, 4) == []
     assert too_deep([], 1) == []
+
+
+@given(
+    st.lists(
+        st.sampled_from(["[],", '["["],', '"]",', '"\\"[",', "[[],[]],", '{"{":[1]},', "1,"]),
+        max_size=40,
+    ),
+    st.integers(0, 40),
+    st.integers(1, 60),
+)
+def test_what_is_wide_and_level_is_counted_at_any_depth(parts, below, repeats):
+    """Chunks that end where they began are left out at first, and count near the limit."""
+    wide = "".join(parts) * repeats
+    text = "[" * below + "[" + wide + "0]" + "]" * below
+    depth = _depth(json.loads(text))
+    for limit in {max(1, depth - 1), depth, depth + 1, 32}:
+        assert json_depth_exceeds(text.encode(), limit) == (depth > limit)

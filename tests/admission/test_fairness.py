@@ -1,13 +1,10 @@
-"""Fair shares, the verification budget, the herd index."""
+"""Shares of recent slots: who had few goes first, and the memory is bounded."""
 
 import math
-import random
 
 import pytest
 
-from gateway.admission.budget import VerificationBudget
 from gateway.admission.fairness import FairShares
-from gateway.admission.herd import HerdIndex
 
 
 def test_who_had_little_is_underserved_and_who_is_alone_never():
@@ -85,31 +82,3 @@ def test_after_a_long_time_counts_are_scaled_together_and_faint_ones_forgotten()
     assert set(counts) == {"strong"}
     assert counts["strong"] == pytest.approx(1.0 + math.exp(-2.0))
     assert total_is_right(shares)
-
-
-def test_the_budget_bounds_signature_work_and_keeps_a_part_for_ticket_holders():
-    budget = VerificationBudget(share=0.2, now=0.0)
-    spent = 0
-    while budget.allows(0.0, has_ticket=False):
-        budget.spend(0.0001, 0.0)
-        spent += 1
-    assert spent == pytest.approx(1_500, abs=5)
-    assert budget.allows(0.0, has_ticket=True)
-    total = spent
-    for step in range(1, 10_001):
-        while budget.allows(step / 1000, has_ticket=True):
-            budget.spend(0.0001, step / 1000)
-            total += 1
-    assert total * 0.0001 / 10 <= 0.2 * 1.11
-    assert budget.spent_s == pytest.approx(total * 0.0001)
-
-
-def test_the_herd_index_tells_a_herd_from_a_crowd():
-    rng, crowd, herd = random.Random(1), HerdIndex(), HerdIndex()
-    for moment in sorted(rng.uniform(0, 60) for _ in range(60_000)):
-        crowd.arrived(moment)
-    for n in range(1_000):
-        herd.arrived(30.0 + n / 100_000)
-    assert 1 < crowd.value(60.0) < 2
-    assert herd.value(60.0) > 500
-    assert herd.value(200.0) == 0

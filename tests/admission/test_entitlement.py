@@ -1,0 +1,93 @@
+"""Which slot a device is entitled to: its ticket and the memory of the node, reconciled."""
+
+import pytest
+
+from gateway.admission.entitlement import Entitlements, Promise
+from gateway.admission.lot import Rank
+from gateway.admission.ticket import TicketOffice
+from support.storm import SECRET, Counting
+
+A, B = b"holder-a", b"holder-b"
+
+
+class Book:
+    """Entitlements of one node, and the tickets of another with the same secret."""
+
+    def __init__(self):
+        self.observer = Counting()
+        self.elsewhere = TicketOffice([SECRET])
+        self.entitlements = Entitlements(
+            office=TicketOffice([SECRET]),
+            observer=self.observer,
+            window_s=10.0,
+            late_s=30.0,
+            entries_max=100,
+        )
+
+    def slot(self, holder, ticket="", now=0.0):
+        promise = self.entitlements.promise_of(holder, ticket, now)
+        return None if promise is None else round(promise.slot_at, 3)
+
+
+@pytest.fixture
+def book():
+    return Book()
+
+
+def test_a_stranger_is_entitled_to_nothing(book):
+    assert book.slot(A) is None
+
+
+def test_a_promise_is_remembered_without_its_ticket_and_is_nobody_elses(book):
+    ticket = book.entitlements.promise(A, 5.0, 0.0, priority=False)
+    assert book.slot(A) == book.slot(A, ticket) == 5.0
+    assert book.slot(B) is None
+    assert book.slot(B, ticket) is None
+    assert book.observer.counts == {"ticket_issued": 1, "ticket_invalid": 1}
+
+
+@pytest.mark.parametrize("priority", [False, True])
+def test_the_rank_is_in_the_ticket(book, priority):
+    ticket = book.entitlements.promise(A, 5.0, 0.0, priority=priority)
+    rank = Rank.PRIORITY if priority else Rank.TICKET
+    promise = book.entitlements.promise_of(A, ticket, 0.0)
+    assert promise.rank is rank
+    again = book.entitlements.repeat(A, promise, 1.0)
+    assert book.entitlements.promise_of(A, again, 1.0).rank is rank
+
+
+def test_a_ticket_of_another_node_counts_and_is_remembered_once_repeated(book):
+    ticket = book.elsewhere.issue(7.0, holder=A, now=0.0)
+    assert book.slot(A, ticket) == 7.0
+    assert book.slot(A) is None
+    promise = book.entitlements.promise_of(A, ticket, 0.0)
+    book.entitlements.repeat(A, promise, 0.0)
+    assert book.slot(A) == 7.0
+
+
+def test_an_old_ticket_does_not_replace_a_newer_promise(book):
+    old = book.elsewhere.issue(1.0, holder=A, now=0.0)
+    book.entitlements.promise(A, 50.0, 20.0, priority=False)
+    assert book.slot(A, old, now=20.0) == 50.0
+    current = book.elsewhere.issue(15.0, holder=A, now=0.0)
+    assert book.slot(A, current, now=20.0) == 15.0, "in its window it counts"
+
+
+def test_a_used_slot_counts_once_until_it_is_given_back(book):
+    ticket = book.entitlements.promise(A, 5.0, 0.0, priority=False)
+    book.entitlements.spend(A, Promise(5.0, Rank.TICKET), 5.0)
+    assert book.slot(A, ticket, now=5.0) is None
+    assert book.observer.counts["ticket_replayed"] == 1
+    book.entitlements.restore(A, 5.0, 5.0)
+    assert book.slot(A, ticket, now=5.0) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("now", "in_window", "gives_priority"),
+    [(4.9, False, True), (5.0, True, True), (15.0, True, True), (15.1, False, True),
+     (45.0, False, True), (45.1, False, False)],
+)  # fmt: skip
+def test_a_promise_has_a_window_and_then_priority_for_a_while(book, now, in_window, gives_priority):
+    promise = Promise(5.0, Rank.TICKET)
+    assert book.entitlements.in_window(promise, now) is in_window
+    assert book.entitlements.gives_priority(promise, now) is gives_priority
