@@ -14,7 +14,7 @@
 
 Two limits work together. The calendar promises slots. The meter counts admissions, so that in any
 window of `w` seconds they stay within R*w + burst, however late devices use their slots. If the
-meter's credit stays high, promised slots were not used: the desk gives them to whoever knocks next.
+meter's credit stays high, promised slots were not used: the desk gives them to the next knocks.
 A promise is kept even beyond the meter once its holder has waited `patience_s`. A device has one
 slot, whatever it shows (`entitlement.py`).
 
@@ -136,7 +136,7 @@ class AdmissionDesk(Generic[W]):
         return outcomes
 
     def next_poll_at(self) -> float | None:
-        """When the next outcome may be due; None if nobody waits.
+        """When the next outcome may be due; None without waiters.
 
         Waiters for the calendar do not count: the code that fills the calendar polls.
         """
@@ -160,7 +160,7 @@ class AdmissionDesk(Generic[W]):
         self._meter.set_rate(rate_per_s, now)
 
     def hold(self, now: float) -> list[tuple[W, Outcome]]:
-        """Admit nobody until `release`: the stream cannot take more.
+        """Admit no device until `release`: the stream cannot take more.
 
         Returns:
             Refusals for all that waited, each with another slot.

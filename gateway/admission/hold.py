@@ -1,10 +1,11 @@
-"""A hold: a time in which nobody is admitted, because the stream stores nothing.
+"""A hold: no device is admitted, because the stream stores nothing.
 
-Nobody knows how long a hold lasts. A device that is refused in a hold therefore gets the next free
-slot of the calendar, like in any storm: devices come back at R, and as soon as the hold is over
-they are admitted at R. A device whose slot comes while the hold still lasts gets another slot.
-Where few devices wait, the next free slot is near. The pause of this module keeps them from asking
-all the time: it is short when a hold begins (a node that starts), and grows with the hold.
+The gateway cannot know how long a hold lasts. So a device that is refused in a hold gets the next
+free slot of the calendar, as in any storm: devices come back at R, and are admitted at R as soon as
+the hold is over. A device whose slot comes while the hold still lasts gets another slot.
+
+If few devices wait, the next free slot is near. The pause of this module keeps them from asking all
+the time. It is short when a hold begins (a node that starts) and grows with the hold.
 """
 
 import random

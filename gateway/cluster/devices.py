@@ -133,9 +133,9 @@ class DeviceRegistry:
         Raises:
             RedisUnavailable: Redis is down, or went down.
         """
-        everybody = dict(self._present())
-        while everybody:
-            await self._register(_take(everybody))
+        present = dict(self._present())
+        while present:
+            await self._register(_take(present))
 
 
 def _take(pending: dict[DeviceKey, int]) -> list[Fenced]:

@@ -1,12 +1,12 @@
--- A node says that it lives, and hears of the fleet: its time, its nodes, its R, its memory, and
--- whether it was taken for dead.
+-- A node says that it is alive, and learns of the fleet: its time, its nodes, its R, its epoch, and
+-- whether the others took this node for dead.
 --
 -- Fleet time is Redis' TIME plus a shift. The shift changes only if more than half of the nodes that
--- vote find the same error: then the clock of Redis was set, and fleet time goes on as if it had not
--- been. A node that is in dispute, or has not heard the time yet, ends nobody's membership.
+-- vote find the same error. Then the clock of Redis was set, and the new shift makes up for it. A node
+-- that is in dispute, or has not learnt the time yet, does not remove other nodes.
 --
--- `epoch` names what this Redis remembers. A marker of it is in every key whose loss must be noticed;
--- if one is missing, the epoch is a new one, and all nodes give back what they know.
+-- `epoch` names what this Redis remembers. Every key whose loss must be noticed holds a marker of the
+-- epoch. If a marker is missing, the epoch changes, and all nodes give back what they know.
 local alive, rates, fleet, views, accepts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local node, timeout, rate = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local mine, tolerance = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -53,7 +53,7 @@ redis.call('HSET', rates, node, rate)
 redis.call('HSET', accepts, node, accepted)
 if agreed then
   local gone = redis.call('ZRANGEBYSCORE', alive, '-inf', now)
-  -- Of a Redis whose clock was ahead while nobody was there to notice.
+  -- The clock of Redis was ahead while no node was there to notice.
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', alive, now + 2 * timeout, '+inf')) do
     gone[#gone + 1] = name
   end

@@ -1,12 +1,12 @@
 -- The fleet's slot calendar: gives one node a block of slots, and takes its report.
 --
--- Nothing is given to a node that speaks of another memory (`epoch`) or another time than this Redis:
--- it beats first, and comes again (see heartbeat.lua).
+-- A node with another epoch or another time than this Redis gets nothing: it must send a heartbeat
+-- first (see heartbeat.lua).
 --   next      the next free slot
---   priority  the next slot of those who go first (see gateway/admission/calendar.py)
---   meter     theoretical arrival time of the fleet's admissions: a GCRA over what was let in
--- Beside it, for each node, what it has promised or holds: `seconds of the calendar` `last slot`
--- `time of the report`. A calendar that is further ahead than all of them explain is wrong, and is
+--   priority  the next priority slot (see gateway/admission/calendar.py)
+--   meter     theoretical arrival time of the fleet's admissions: a GCRA over all admissions
+-- For each node there is what it has promised or holds: `seconds of the calendar` `last slot`
+-- `time of the report`. A calendar that is further ahead than these reports explain is wrong, and is
 -- set back to where they explain it.
 local key, fleet, promises = KEYS[1], KEYS[2], KEYS[3]
 local rate, burst, headroom = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -27,7 +27,7 @@ local function text(number) return string.format('%.6f', number) end
 local earliest = now - burst / rate
 local step = (1 + headroom) / rate
 local state = redis.call('HMGET', key, 'next', 'priority', 'meter')
--- `hint` is what the node knows was promised: a Redis that lost its memory is told by its nodes.
+-- `hint` is how far the node knows that slots are promised: Redis may have lost its memory.
 local next_free = math.max(tonumber(state[1] or '0') or 0, earliest, hint)
 local next_priority = math.max(tonumber(state[2] or '0') or 0, now)
 local meter = math.max(tonumber(state[3] or '0') or 0, earliest) + admitted / rate
@@ -42,7 +42,7 @@ if next_free - now > SLACK then
       if last <= now then
         redis.call('HDEL', promises, all[index])
       else
-        -- Since its report, as much of it has passed as of its time.
+        -- The time since its report has used up the same share of its promises.
         explained = explained + seconds * math.min(1, (last - now) / math.max(last - at, 0.001))
       end
     end
@@ -50,7 +50,7 @@ if next_free - now > SLACK then
   next_free = math.min(next_free, now + explained * (1 + SLACK_SHARE) + SLACK)
 end
 next_priority = math.min(next_priority, math.max(next_free, now))
--- A promise kept over the meter puts it in debt, but never in so much.
+-- A promise kept beyond the meter makes a debt, which is bounded.
 meter = math.min(meter, now + burst / rate)
 
 local first_priority, got_priority = 0, 0

@@ -1,6 +1,6 @@
--- Devices of a node, each with its fence: the newest connection of a device wins, on any node.
--- Older connections elsewhere are told on their node's channel; ours that are older are returned.
--- A node that is gone holds no device, nor does a fence from the future (a clock that was wrong).
+-- Registers devices of a node, each with its fence: the newest connection of a device wins.
+-- Nodes with older connections are told on their channels; older ones of this node are returned.
+-- A node that is gone holds no device. A fence from the future (a wrong clock) does not count.
 local devices, alive, prefix, node = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local fence_max = tonumber(ARGV[3])
 local stale = {}

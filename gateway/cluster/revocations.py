@@ -109,7 +109,7 @@ def render_fact(fact: Revocation) -> str:
 
 
 def parse_fact(text: str) -> Revocation | None:
-    """The fact, or None if it is none: somebody else may write to our keys, or to our file."""
+    """The fact, or None if it is none: other programs may write to our keys, or to our file."""
     try:
         document = json.loads(text)
         return Revocation(

@@ -1,5 +1,5 @@
--- Facts about revocations: of each subject the newest is kept, and told to every node.
--- Of two facts stated at once, the one that revokes wins. Returns how many were news.
+-- Facts about revocations: the newest fact about each subject is kept, and published to all nodes.
+-- Of two facts of the same moment, the one that revokes wins. Returns how many were new.
 local revoked, channel = KEYS[1], ARGV[1]
 local news = 0
 for index = 2, #ARGV, 2 do

@@ -1,6 +1,6 @@
--- Every command that the scripts use, tried on keys and a channel of their own, so that a missing
--- right is found when a node starts and not in a storm. Leaves nothing behind.
--- Returns `command|error` for each that is refused.
+-- Tries every command that the scripts use, on keys and a channel of their own. So a missing right is
+-- found when a node starts, and not in a storm. Leaves nothing behind.
+-- Returns `command|error` for each refused command.
 local facts, members, channel = KEYS[1], KEYS[2], ARGV[1]
 local refused = {}
 local function try(command, ...)

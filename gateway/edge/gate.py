@@ -196,7 +196,7 @@ class DeviceGate:
         self._arm(now)
 
     def hold(self) -> None:
-        """Admit nobody: refuse who waits."""
+        """Admit no device, and refuse those that wait."""
         self._deliver(self._context.desk.hold(self._context.clock()))
 
     def _deliver(self, outcomes: list[tuple[Pending, Outcome]]) -> None:
