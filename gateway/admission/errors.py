@@ -1,9 +1,9 @@
 """Why a connection is not admitted, or a credential is refused.
 
 AdmissionError
- +-- CredentialError   the JWT is missing, malformed, expired, wrongly signed or for another
- audience +-- KeySetError       the operator's JWKS cannot be used +-- TicketError       the ticket
- is malformed, forged or of another device
+ +-- CredentialError   the JWT is missing, malformed, expired, wrongly signed or not for us
+ +-- KeySetError       the operator's JWKS cannot be used
+ +-- TicketError       the ticket is malformed, forged or of another device
 """
 
 
