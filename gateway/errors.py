@@ -2,6 +2,7 @@
 
 GatewayError
  +-- SettingsError            the settings cannot be used (`settings/errors.py`)
+ +-- KeyFetchError            the JWKS can be neither read nor fetched
  +-- DataDirectoryError       the data directory cannot be used
       +-- DataDirectoryInUse  another process holds it
 """
@@ -9,6 +10,10 @@ GatewayError
 
 class GatewayError(Exception):
     """Base of the composition's errors."""
+
+
+class KeyFetchError(GatewayError):
+    """The JWKS can be neither read nor fetched."""
 
 
 class DataDirectoryError(GatewayError):

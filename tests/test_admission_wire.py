@@ -26,7 +26,7 @@ SLOW = {
 
 
 async def refusal(gateway, device, **options):
-    """Status, headers and body of the refusal that must come."""
+    """Expect a refusal; its status, headers and body."""
     with pytest.raises(InvalidStatus) as caught:
         async with raw_device(gateway, device, **options):
             pass
@@ -44,7 +44,7 @@ async def fill(gateway, count):
             continue
 
 
-async def test_a_refused_device_leaves_with_a_slot_and_comes_in_at_it(tmp_path, way):
+async def test_a_refused_device_gets_a_slot_and_is_admitted_in_it(tmp_path, way):
     async with running_gateway(tmp_path, way=way, **SLOW) as gateway:
         await fill(gateway, 2)
         status, headers, body = await refusal(gateway, "veh-1")
@@ -75,7 +75,7 @@ async def _enters(gateway, name, ticket):
         return False
 
 
-async def test_a_short_wait_is_waited_in_the_handshake(tmp_path, way):
+async def test_a_short_wait_is_parked_in_the_handshake(tmp_path, way):
     settings = {**SLOW, "admission__park_ms": 2_000, "admission__rate_per_s": 5.0}
     async with running_gateway(tmp_path, way=way, **settings) as gateway:
         async with asyncio.TaskGroup() as group:
@@ -90,7 +90,7 @@ async def _talk(gateway, name):
         await device.hear_ack(1)
 
 
-async def test_who_hangs_up_in_the_lot_leaves_no_trace(tmp_path, way):
+async def test_a_knock_that_hangs_up_in_the_lot_leaves_no_trace(tmp_path, way):
     settings = {**SLOW, "admission__park_ms": 5_000, "admission__rate_per_s": 2.0}
     async with running_gateway(tmp_path, way=way, **settings) as gateway:
         await fill(gateway, 1)
@@ -103,7 +103,7 @@ async def test_who_hangs_up_in_the_lot_leaves_no_trace(tmp_path, way):
 
 @pytest.mark.parametrize("query", ["?refusal=close", "?a=b&refusal=close"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-async def test_a_browser_is_told_by_a_close(tmp_path, query, tls):
+async def test_a_browser_is_refused_by_a_close_frame(tmp_path, query, tls):
     async with running_gateway(tmp_path, way=Way(tls), **SLOW) as gateway:
         await fill(gateway, 3)
         async with connect(
@@ -148,7 +148,7 @@ def _browse(gateway, name, *more):
 
 
 async def _refused_browser(gateway, name, *more):
-    """The ticket of the refusal that must come."""
+    """Expect a refusal; its ticket."""
     async with _browse(gateway, name, *more) as browser:
         assert browser.subprotocol == "tidegate.v1"
         with pytest.raises(ConnectionClosed) as caught:
@@ -165,7 +165,7 @@ async def _browser_enters(gateway, name, *more):
             return False
 
 
-async def test_who_knocks_too_often_waits_and_the_wait_does_not_grow(tmp_path, way):
+async def test_a_device_that_knocks_too_often_waits_and_the_wait_does_not_grow(tmp_path, way):
     settings = {"admission__device_knocks_per_s": 0.5, "admission__device_knock_burst": 2}
     async with running_gateway(tmp_path, way=way, **settings) as gateway:
         for _ in range(2):
@@ -178,10 +178,10 @@ async def test_who_knocks_too_often_waits_and_the_wait_does_not_grow(tmp_path, w
             ends.append(time.monotonic() + int(headers["Tidegate-Retry-After-Ms"]) / 1000)
         assert max(ends) - min(ends) < 0.2
         async with raw_device(gateway, "other"):
-            pass  # nobody else is touched
+            pass  # no other device is affected
 
 
-async def test_an_address_that_floods_is_told_so(tmp_path, way):
+async def test_an_address_that_knocks_too_often_is_refused(tmp_path, way):
     settings = {"admission__address_knocks_per_s": 0.5, "admission__address_knock_burst": 3}
     async with running_gateway(tmp_path, way=way, **settings) as gateway:
         for number in range(3):
@@ -192,7 +192,7 @@ async def test_an_address_that_floods_is_told_so(tmp_path, way):
 
 
 async def test_forged_credentials_cost_no_more_than_their_share(tmp_path, way):
-    """Unverified signatures are bounded; a verified device comes in all the same."""
+    """Checks of unknown signatures are bounded; a device that was verified before is admitted."""
     settings = {"admission__verification_share": 0.02}
     async with running_gateway(tmp_path, way=way, **settings) as gateway:
         good = token_for(gateway, "veh-1")
@@ -206,7 +206,7 @@ async def test_forged_credentials_cost_no_more_than_their_share(tmp_path, way):
             answers.add((status, body.get("reason")))
         assert answers == {(401, "signature"), (503, "overload")}
         spent = gateway.admission.budget.spent_s
-        # The share of the time that has passed, the burst of a second, and the check under way.
+        # The share of the time that has passed, the burst of one second, and the check in progress.
         assert spent < 0.02 * (time.monotonic() - began + 1) + 0.1
         async with raw_device(gateway, token=good) as device:
             await device.say(message(1))
@@ -256,7 +256,7 @@ async def test_a_stream_that_is_gone_stops_admission_and_its_return_resumes_it(t
                 status, _, body = await refusal(gateway, "veh-2")
                 assert (status, body["reason"]) == (503, "overload")
                 assert b"tidegate_admission_held 1.0" in gateway.metrics.exposition()[0]
-                await device.say(message(1))  # who is connected stays so
+                await device.say(message(1))  # a connected device stays connected
                 nats.start()
                 await device.hear_ack(1)
                 await eventually(lambda: not held())

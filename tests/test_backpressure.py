@@ -1,4 +1,4 @@
-"""Demand flows upstream: holds, credit that comes back, resuming after a long absence."""
+"""Demand flows upstream: holds, credit after a hold, and resuming after a long absence."""
 
 import asyncio
 import contextlib
@@ -83,7 +83,7 @@ async def test_a_held_reference_client_stops_sending_and_loses_nothing(tmp_path)
         assert list(stored.values()) == [list(range(1, 301))]
 
 
-async def test_who_connects_in_a_hold_is_told(tmp_path):
+async def test_a_device_that_connects_in_a_hold_is_told(tmp_path):
     async with over_own_nats(tmp_path) as (nats, gateway):
         async with raw_device(gateway) as device:
             nats.pause()
@@ -122,7 +122,7 @@ def device_credit(device, seq):
 
 
 async def test_a_device_back_after_the_duplicate_window_stores_nothing_twice(tmp_path):
-    """Its acks were lost with the connection; JetStream has forgotten the ids."""
+    """The acks were lost with the connection, and JetStream has forgotten the ids."""
     async with running_gateway(tmp_path, stream__duplicate_window_s=1) as gateway:
         async with raw_device(gateway) as device:
             await device.say([message(seq) for seq in range(1, 6)])
@@ -173,7 +173,7 @@ async def test_a_device_that_says_it_sent_nothing_is_not_looked_up(tmp_path):
 
 
 async def test_two_outboxes_of_a_device_are_not_taken_for_each_other(tmp_path):
-    """Both are back after the duplicate window, the acks lost, one clock in 1970."""
+    """Both come back after the duplicate window without their acks; one clock says 1970."""
     async with running_gateway(tmp_path, stream__duplicate_window_s=1) as gateway:
         for outbox, last in (("A", 3), ("B", 2)):
             async with raw_device(gateway, greet=False) as device:
@@ -194,7 +194,7 @@ async def test_two_outboxes_of_a_device_are_not_taken_for_each_other(tmp_path):
 
 
 async def eventually_forgotten(gateway):
-    """Until the duplicate window of a second is over: the server's clock, not a guess of ours."""
+    """Wait until the duplicate window of one second is over by the server's clock."""
     began = asyncio.get_running_loop().time()
     await eventually(lambda: asyncio.get_running_loop().time() > began + 1.2)
 
@@ -204,7 +204,7 @@ async def eventually_forgotten(gateway):
 async def test_a_seq_given_twice_is_a_dead_letter_and_not_acknowledged_as_known(
     tmp_path, durability, batch
 ):
-    """An older copy of the outbox is back: other messages under the same id and seqs."""
+    """An older copy of the outbox sends other messages under the same id and seqs."""
     async with running_gateway(tmp_path, stream__durability=durability) as gateway:
         for value in ("first", "second"):
             async with raw_device(gateway) as device:

@@ -100,7 +100,7 @@ async def test_it_stops_while_a_tls_handshake_is_not_finished(tmp_path):
     async with running_gateway(tmp_path / "data", **options) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(b"\x16\x03\x01")  # the beginning of a ClientHello
-        await eventually(lambda: gateway.devices.port.listener._opening)
+        await eventually(lambda: gateway.devices.port.listener.opening)
         await within(gateway.stop())
         assert await within(reader.read()) == b""
         writer.close()

@@ -1,7 +1,7 @@
-"""No connection leaves a cycle behind, whichever way it comes and however it ends.
+"""No connection leaves a reference cycle, whatever its way in and its end.
 
-What is left in cycles is found by the collector only, in passes over everything that a node with a
-fleet cannot afford. So whatever belongs to a connection must go when its last reference does.
+Only the cyclic collector finds what is left in cycles, and its passes over all objects cost too
+much on a node with a fleet. So everything of a connection must be freed with its last reference.
 """
 
 import asyncio
@@ -333,7 +333,7 @@ async def test_tls_that_comes_to_nothing_leaves_no_cycle(tmp_path, quiet_collect
                 reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
                 await act(reader, writer)
                 writer.transport.abort()
-                await eventually(lambda: not gateway.devices.port.listener._opening)
+                await eventually(lambda: not gateway.devices.port.listener.opening)
                 if number == 0:
                     in_cycles()
             assert in_cycles() == []

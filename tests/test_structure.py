@@ -106,12 +106,6 @@ _STILL_TOO_LARGE: Final = frozenset(
         "gateway/consumers/postgres.py",
         "gateway/consumers/sink.py",
         "gateway/consumers/sink.py:SinkRunner",
-        "gateway/edge/connection.py",
-        "gateway/edge/connection.py:WebSocketConnection",
-        "gateway/edge/device.py",
-        "gateway/edge/device.py:DeviceContext",
-        "gateway/edge/device.py:DeviceHandler",
-        "gateway/edge/listener.py:Listener",
     }
 )
 

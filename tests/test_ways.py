@@ -1,4 +1,4 @@
-"""Knocks in every way there is: plain TCP or TLS, credential in a header or in a subprotocol."""
+"""Knocks over plain TCP and TLS, with the credential in a header or in a subprotocol."""
 
 import asyncio
 import contextlib
@@ -42,12 +42,12 @@ async def fill(gateway):
             continue
 
 
-async def test_everybody_who_knocks_at_once_is_answered(tmp_path, way):
-    """Cases F1 and F2: those which were parked hung where the full parser decides."""
+async def test_each_of_many_knocks_at_once_is_answered(tmp_path, way):
+    """Cases F1 and F2: parked knocks that the full parser decides on were never answered."""
     settings = {"admission__burst": 1, "admission__park_ms": 9_000}
     async with running_gateway(tmp_path, way=way, **settings) as gateway:
         outcomes = Counter()
-        # The next free slot is some seconds ahead: whoever knocks until then is parked.
+        # The next free slot is some seconds ahead: knocks until then are parked.
         fill_calendar(gateway, 5.0)
 
         async def knock(name):
@@ -102,7 +102,7 @@ async def test_a_newer_knock_of_a_parked_device_takes_its_place(tmp_path, way):
                 assert (await answer(new))[0] == 101
 
 
-async def test_a_stop_answers_those_who_are_parked(tmp_path, way):
+async def test_a_stop_answers_parked_knocks(tmp_path, way):
     async with running_gateway(tmp_path, way=way, admission__park_ms=9_000, **SLOW) as gateway:
         await fill(gateway)
         async with raw_connection(gateway) as (reader, writer):
@@ -114,7 +114,7 @@ async def test_a_stop_answers_those_who_are_parked(tmp_path, way):
             await within(stopping)
 
 
-async def test_a_hold_answers_those_who_are_parked(tmp_path, way):
+async def test_a_hold_answers_parked_knocks(tmp_path, way):
     async with running_gateway(tmp_path, way=way, admission__park_ms=9_000, **SLOW) as gateway:
         await fill(gateway)
         async with raw_connection(gateway) as (reader, writer):
@@ -126,8 +126,8 @@ async def test_a_hold_answers_those_who_are_parked(tmp_path, way):
 
 
 @pytest.mark.parametrize("silent", [True, False])
-async def test_those_who_do_not_say_who_they_are_take_no_room_of_devices(tmp_path, way, silent):
-    """Case D2: silent sockets filled `connections_max`. The oldest of them goes, never a device."""
+async def test_anonymous_connections_take_no_room_of_devices(tmp_path, way, silent):
+    """Case D2: silent sockets filled `connections_max`. Now the oldest silent one is dropped."""
     begun = b"\x16\x03\x01\x02\x00\x01" if way.tls else b"GET /v1/device HTT"
     settings = {"server__connections_max": 2, "server__anonymous_max": 5}
     async with running_gateway(tmp_path, way=way, **settings) as gateway:
@@ -160,8 +160,8 @@ TICKETS = ['a","retry_ms":1,"x":"b', "A" * 42, "\xff\xfe", "A" * 6_000, "%s%s", 
 
 @pytest.mark.parametrize("query", ["", "?refusal=close"])
 async def test_no_ticket_comes_back_as_it_was_sent(tmp_path, way, query, monkeypatch):
-    """Case A1: in a hold, what the device sent as its ticket was its ticket."""
-    # The node itself holds admission: what the test would set, its watch would release.
+    """Case A1: in a hold, the refusal carried whatever the device had sent as its ticket."""
+    # The node itself must hold admission: it would release a hold that the test sets.
     monkeypatch.setattr(Backbone, "trouble", property(lambda _self: "stream"))
     async with listening_gateway(tmp_path, way=way, **SLOW) as gateway:
         await eventually(lambda: gateway.status()["admission"]["held"])
@@ -193,8 +193,8 @@ TARGETS = ["//[", "http://[", "*", "/v1/device#x", "/%00", "http://", "://", "/v
 
 
 @pytest.mark.parametrize("target", TARGETS)
-async def test_no_target_is_more_than_not_found(ways_gateway, target, capfd):
-    """Case A2: a target that `urlsplit` refuses was a traceback, and no answer."""
+async def test_a_target_that_cannot_be_parsed_is_not_found(ways_gateway, target, capfd):
+    """Case A2: a target that `urlsplit` refuses caused a traceback, and got no answer."""
     async with raw_connection(ways_gateway) as (reader, writer):
         writer.write(knock_bytes(ways_gateway, "veh-1", path=target))
         assert (await answer(reader))[0] == 404

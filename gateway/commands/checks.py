@@ -21,11 +21,11 @@ from gateway.admission.errors import KeySetError
 from gateway.admission.keys import KeySet
 from gateway.cluster.errors import RedisUnavailable
 from gateway.cluster.link import RedisLink
-from gateway.edge.errors import KeyFetchError
-from gateway.edge.key_source import KeySource
+from gateway.errors import KeyFetchError
 from gateway.events.document import read_events_file
 from gateway.events.errors import EventsError
 from gateway.nats_access import in_time, nats_address
+from gateway.node.key_source import KeySource
 from gateway.node.schemas_in_force import read_folder
 from gateway.settings import Settings
 from gateway.stream.checkup import Denials, missing_rights

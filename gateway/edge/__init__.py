@@ -1,1 +1,1 @@
-"""I/O: sockets of devices and of operators."""
+"""Sockets of devices: listener, knocks, gate, WebSocket connection, shell of the session."""

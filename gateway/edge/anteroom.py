@@ -1,42 +1,34 @@
-"""Room for connections of which nothing is known yet: silent ones, half heads, TLS handshakes.
+"""Room for anonymous connections: silent ones, half heads, TLS handshakes.
 
-They cost a descriptor each and prove nothing, so they are counted apart from devices, and their
-number is bounded. When there is no room, the one that came first goes: a client that means it says
-who it is within a round trip or two.
+Each costs a descriptor and proves nothing, so they are counted apart from devices, and their number
+is bounded. When there is no room, the one that came first goes: a client that means it shows its
+credential within a round trip or two.
 """
 
-from typing import Protocol
-
 from gateway.edge.observer import EdgeObserver
-
-
-class Guest(Protocol):
-    """A connection without an identity."""
-
-    def abort(self, cause: str) -> None:
-        """Drop the connection at once."""
+from gateway.edge.ports import Counted
 
 
 class Anteroom:
-    """Guests in the order in which they came."""
+    """Anonymous connections in the order in which they came."""
 
     def __init__(self, *, places: int, observer: EdgeObserver) -> None:
         self._places = places
         self._observer = observer
-        self._guests: dict[Guest, None] = {}
+        self._inside: dict[Counted, None] = {}
 
     def __len__(self) -> int:
-        return len(self._guests)
+        return len(self._inside)
 
-    def enter(self, guest: Guest) -> None:
-        """Take a place; the first guest loses its own if there is none."""
-        self._guests[guest] = None
-        if len(self._guests) > self._places:
-            first = next(iter(self._guests))
-            del self._guests[first]
+    def enter(self, connection: Counted) -> None:
+        """Take a place; if there is none, the connection that came first loses its own."""
+        self._inside[connection] = None
+        if len(self._inside) > self._places:
+            first = next(iter(self._inside))
+            del self._inside[first]
             self._observer.refused("anonymous", "crowded")
             first.abort("crowded")
 
-    def leave(self, guest: Guest) -> None:
-        """Its identity is known, or it has gone; nothing if it has no place."""
-        self._guests.pop(guest, None)
+    def leave(self, connection: Counted) -> None:
+        """The connection is identified, or it has gone; nothing if it has no place."""
+        self._inside.pop(connection, None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
 from gateway.edge.observer import EdgeObserver
+from gateway.edge.ports import Gate, MakeHandler
 from gateway.edge.side_traffic import SideBudget
 from gateway.edge.sliced import Sliced
 from gateway.edge.wheel import TimingWheel
@@ -15,7 +16,10 @@ from gateway.edge.wheel import TimingWheel
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Bounds of one connection. Sizes in bytes, times in seconds."""
+    """Bounds of one connection. Sizes in bytes, times in seconds.
+
+    The defaults are those of `config/gateway.toml`.
+    """
 
     head_bytes_max: int = 8_192
     head_timeout_s: float = 5.0
@@ -25,7 +29,7 @@ class ConnectionLimits:
     slow_reader_timeout_s: float = 10.0
     close_timeout_s: float = 5.0
     tls_linger_s: float = 1.0
-    """How long a TLS connection whose peer may still be sending is read after our last word."""
+    """How long a TLS connection is read after our last word if its peer may still be sending."""
     keepalive_interval_s: float = 30.0
     keepalive_timeout_s: float = 20.0
     side: SideBudget = field(default_factory=SideBudget)
@@ -35,19 +39,21 @@ class ConnectionLimits:
 class ConnectionContext:
     """What all connections of a listener share."""
 
+    gate: Gate
+    make_handler: MakeHandler
     limits: ConnectionLimits
     wheel: TimingWheel
     observer: EdgeObserver
     rng: random.Random
     loop: asyncio.AbstractEventLoop
     partings: Sliced[asyncio.Transport]
-    """Closes what the peers have closed."""
+    """Closes the transports whose peers have closed."""
     path: str | None = None
-    """The only path there is; None for any."""
+    """The only path that is served; None for any."""
     subprotocols: Sequence[str] | None = None
     extensions: Sequence[ServerPerMessageDeflateFactory] | None = None
 
 
 def partings(loop: asyncio.AbstractEventLoop, slice_s: float) -> Sliced[asyncio.Transport]:
-    """Where connections wait to be closed that their peers have closed; some a turn."""
+    """Make the queue in which transports that their peers have closed wait for their turn."""
     return Sliced(loop, slice_s, lambda transport: transport.close())

@@ -1,4 +1,4 @@
-"""The `websockets` Sans-I/O core as a connection uses it, and what its failures are called."""
+"""The `websockets` Sans-I/O core as a connection uses it, and the names of its failures."""
 
 import logging
 from collections.abc import Sequence
@@ -11,40 +11,43 @@ from websockets.server import ServerProtocol
 
 from gateway.edge.context import ConnectionContext
 from gateway.session.errors import close_reason
+from tidegate.wire import frames
 
-# One logger for all connections, quiet: the library logs two lines a connection at INFO, which in a
-# storm is a storm of its own.
+# One quiet logger for all connections: the library logs two lines a connection at INFO, which are
+# too many in a storm.
 _websockets_log = logging.getLogger("tidegate.websockets")
 _websockets_log.setLevel(logging.CRITICAL)
 
+LOST: Final = 1006
+"""RFC 6455 section 7.1.5: the connection ended without a close frame."""
 FRAMING_CAUSES: Final = {
-    1006: "lost",
-    1002: "framing",
-    1007: "utf8",
-    1009: "size",
-    1011: "internal",
+    LOST: "lost",
+    frames.CLOSE_PROTOCOL_ERROR: "framing",
+    frames.CLOSE_INVALID_DATA: "utf8",
+    frames.CLOSE_TOO_LARGE: "size",
+    frames.CLOSE_INTERNAL: "internal",
 }
-"""Close codes of the core, as metric labels."""
+"""Close codes of the core as metric labels."""
 
 
 class Core(ServerProtocol):
-    """The library's core, but for two things the contract and the conformance suite ask for."""
+    """The library's core with two changes that the contract and the conformance suite need."""
 
     def recv_frame(self, frame: Frame) -> None:
-        """Take a close between fragments as the close it is (RFC 6455 section 5.5.1)."""
+        """Let a close come between the fragments of a message (RFC 6455 section 5.5.1)."""
         if frame.opcode is Opcode.CLOSE:
             self.current_size = None
         super().recv_frame(frame)
 
     def fail(self, code: int, reason: str = "") -> None:
-        """Say why in the contract's JSON."""
+        """Give the reason in the contract's JSON."""
         if not reason.startswith("{"):
             reason = close_reason(FRAMING_CAUSES.get(code, "framing"), reason)
         super().fail(code, reason)
 
 
 def make_core(context: ConnectionContext, extensions: Sequence[Extension]) -> Core:
-    """A fresh core for a connection whose handshake is done, bounded as the context says."""
+    """Make the core of a connection whose handshake is done, with the limits of the context."""
     core = Core(
         state=OPEN,
         max_size=context.limits.frame_bytes_max,
@@ -55,10 +58,10 @@ def make_core(context: ConnectionContext, extensions: Sequence[Extension]) -> Co
 
 
 def release_core(core: Core) -> None:
-    """End a core that is not used again, so that it goes when its last reference does.
+    """End a core that is not used again, so that its last reference frees it.
 
-    Its parser is a generator which refers to the core, and the error that stopped the parser refers
-    to the parser's frame: two cycles, which only the collector would find.
+    Its parser is a generator that refers to the core, and the error that stopped the parser refers
+    to the parser's frame. Only the cyclic collector would find these two cycles.
     """
     core.parser.close()
     core.parser_exc = None

@@ -1,6 +1,6 @@
-"""File descriptors: how many a node needs, may have, and gives to whom.
+"""File descriptors: how many a node needs, how many it may have, and what they are for.
 
-A node whose devices take every descriptor cannot reconnect to NATS, write a file or answer its
+A node whose devices hold every descriptor cannot reconnect to NATS, write a file or answer its
 operator. So connections get what is left after a reserve, whatever the settings ask for.
 """
 
@@ -11,24 +11,24 @@ from typing import Final
 RESERVED: Final = 256
 """For NATS, Redis, files, the ops listener, and what libraries open."""
 _ANONYMOUS_SHARE: Final = 4
-"""Anonymous connections get a quarter of what is there if it is too little for all."""
+"""If there are too few for all, anonymous connections get a quarter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many connections a node may hold."""
+    """The number of connections that a node may hold."""
 
     devices: int
     anonymous: int
 
 
 def needed(devices: int, anonymous: int) -> int:
-    """Descriptors of a node that is set to hold so many connections."""
+    """The descriptors that a node needs to hold so many connections."""
     return devices + anonymous + RESERVED
 
 
 def room_within(limit: int, devices: int, anonymous: int) -> Room:
-    """What can be held of `devices` and `anonymous` connections with `limit` descriptors."""
+    """How many `devices` and `anonymous` connections `limit` descriptors are enough for."""
     left = max(2, limit - RESERVED)
     if devices + anonymous <= left:
         return Room(devices, anonymous)
@@ -37,10 +37,10 @@ def room_within(limit: int, devices: int, anonymous: int) -> Room:
 
 
 def raise_limit(count: int) -> int:
-    """Have at least `count` descriptors if the system lets us.
+    """Raise the limit to at least `count` descriptors if the system allows it.
 
     Returns:
-        How many this process may have.
+        The number that this process may have.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= count:

@@ -1,9 +1,8 @@
-"""Why the edge turns something away, or cannot serve.
+"""Why the edge refuses a handshake, or cannot serve.
 
 EdgeError
  +-- Refusal       a handshake is answered with an HTTP error instead of an upgrade
  +-- TlsError      certificate or key cannot be used
- +-- KeyFetchError the JWKS could not be read or fetched
  +-- ListenError   an address cannot be bound
 """
 
@@ -50,10 +49,6 @@ class Refusal(EdgeError):
 
 class TlsError(EdgeError):
     """Certificate or key cannot be used."""
-
-
-class KeyFetchError(EdgeError):
-    """The JWKS could not be read or fetched."""
 
 
 class ListenError(EdgeError):

@@ -2,27 +2,50 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Protocol
 
+from gateway.admission.credential import Identity
 from gateway.admission.first_knock import spread_ms
+from gateway.session.errors import SessionError
+from tidegate.wire import frames
 
 _DEPARTED_MAX: Final = 100_000
 
 
 class Member(Protocol):
+    """The session of a device, of whatever protocol, as the node sees it."""
+
+    fence: int
+    """Order among the sessions of this device, on all nodes; 0 before it is known."""
+
     @property
     def key(self) -> tuple[str, str]:
         """Tenant and device."""
 
     @property
-    def is_open(self) -> bool:
-        """Whether it has a live connection."""
+    def identity(self) -> Identity:
+        """From the credential in force."""
+
+    def end(self, offence: SessionError) -> None:
+        """Close with the offence's code and reason."""
+
+    def supersede(self) -> None:
+        """A newer session of this device has taken over."""
+
+    def command(self, command: frames.Command) -> bool:
+        """Send a command; False if the device cannot take it now."""
+
+    def leave(self, reason: str, retry_ms: int, ticket: str, linger_s: float) -> None:
+        """Send the device to another node: `DeviceHandler.leave` describes the arguments."""
+
+    def hold(self, reason: str) -> None:
+        """Credit is zero until `release`."""
+
+    def release(self) -> None:
+        """Credit comes back."""
 
 
-M = TypeVar("M", bound=Member)
-
-
-class Fleet(Generic[M]):
+class Fleet:
     """Sessions by device, and what their number means for the next storm."""
 
     def __init__(
@@ -30,12 +53,12 @@ class Fleet(Generic[M]):
     ) -> None:
         """
         Args:
-            first_retry_ms_min: the least a device waits, at random, before its first reconnect.
-            refusals_per_s: knocks this node can refuse: a storm's first knock is spread so that
-                they can all be answered.
+            first_retry_ms_min: the shortest such time.
+            refusals_per_s: knocks that this node can refuse. The first knocks of a storm are spread
+                so that each gets its answer.
             clock: monotonic seconds.
         """
-        self._members: dict[tuple[str, str], M] = {}
+        self._members: dict[tuple[str, str], Member] = {}
         self._first_retry_ms_min = first_retry_ms_min
         self._refusals_per_s = refusals_per_s
         self._clock = clock
@@ -44,32 +67,32 @@ class Fleet(Generic[M]):
     def __len__(self) -> int:
         return len(self._members)
 
-    def __iter__(self) -> Iterator[M]:
+    def __iter__(self) -> Iterator[Member]:
         return iter(list(self._members.values()))
 
     @property
     def first_retry_ms(self) -> int:
-        """Over how long a storm of the whole fleet spreads its first knock."""
+        """The time over which a storm of the whole fleet spreads its first knocks."""
         return spread_ms(
             len(self._members), self._refusals_per_s, least_ms=self._first_retry_ms_min
         )
 
-    def add(self, member: M) -> M | None:
+    def add(self, member: Member) -> Member | None:
         """Let `member` speak for its device from now on.
 
         Returns:
-            Who spoke for it until now, if anybody.
+            The session that spoke for it until now, if there was one.
         """
         older = self._members.get(member.key)
         self._members[member.key] = member
         return older
 
-    def find(self, tenant: str, device: str) -> M | None:
-        """Who speaks for a device on this node."""
+    def find(self, tenant: str, device: str) -> Member | None:
+        """The session that speaks for a device on this node."""
         return self._members.get((tenant, device))
 
-    def remove(self, member: M) -> None:
-        """`member` speaks no more; nothing if somebody newer has taken its place."""
+    def remove(self, member: Member) -> None:
+        """`member` no longer speaks for its device; nothing if a newer session has its place."""
         if self._members.get(member.key) is member:
             del self._members[member.key]
             departed = self._departed
@@ -79,7 +102,7 @@ class Fleet(Generic[M]):
                 departed.popitem(last=False)
 
     def known(self, key: tuple[str, str], within_s: float) -> bool:
-        """Whether a device is here, or was a moment ago: what it resumes costs downstream less."""
+        """Whether a device is here or left within `within_s`. Its resume costs the stream less."""
         if key in self._members:
             return True
         left_at = self._departed.get(key)

@@ -1,8 +1,8 @@
-"""Where WebSocket frames begin and end (RFC 6455 section 5.2), and the commonest one read at once.
+"""Where WebSocket frames begin and end (RFC 6455 section 5.2), and a fast path for text frames.
 
-Nearly all that devices send are small text frames, one or a few a packet. The Sans-I/O core reads
-any frame through generators and objects; this reads that one kind straight from the packet and
-knows, while the core reads the others, where the next frame begins. Pure.
+Nearly all frames of devices are small text frames, one or a few a packet. The Sans-I/O core reads
+any frame through generators and objects. This module reads text frames straight from the packet,
+and keeps track of where the next frame begins while the core reads the others. Pure.
 """
 
 from typing import Final
@@ -21,7 +21,7 @@ _HEAD_MAX: Final = 10
 
 
 def text_at(data: bytes, start: int, size_max: int) -> tuple[bytes, int] | None:
-    """The masked text frame at `start`, if it is whole in every sense.
+    """Read the masked text frame at `start`, if the whole of it is there.
 
     Args:
         data: what was read.
@@ -29,8 +29,8 @@ def text_at(data: bytes, start: int, size_max: int) -> tuple[bytes, int] | None:
         size_max: bytes of the largest payload.
 
     Returns:
-        Its payload and where it ends. None for anything else, however lawful: a fragment, another
-        kind, an offence, a frame whose end is not there yet. Those are the core's to judge.
+        Its payload and where it ends. None for anything else (a fragment, another kind, an
+        offence, a frame whose end is not there yet), which the core must judge.
     """
     total = len(data)
     begin = start + _HEAD
@@ -50,7 +50,7 @@ def text_at(data: bytes, start: int, size_max: int) -> tuple[bytes, int] | None:
 
 
 class Edges:
-    """Where frames begin in a stream that comes in pieces."""
+    """Finds where frames begin in a stream that comes in pieces."""
 
     __slots__ = ("_head", "_owed", "at_edge")
 
@@ -61,10 +61,10 @@ class Edges:
         """Whether the next byte begins a frame."""
 
     def advance(self, data: bytes, start: int) -> int:
-        """Go on through `data` from `start` to the end of the frame that is there.
+        """Go through `data` from `start` to the end of the frame there.
 
         Returns:
-            Where that is; the end of `data` if the frame ends beyond it.
+            The position of that end; the end of `data` if the frame is longer.
         """
         end = len(data)
         if not self._owed:
@@ -96,7 +96,7 @@ def _frame_bytes(head: bytes) -> int | None:
 
 
 def text_frame(text: bytes) -> bytes:
-    """What the core would write for an unmasked, unfragmented text message."""
+    """Make an unmasked, unfragmented text frame: the same bytes as the core's."""
     size = len(text)
     if size < 126:  # noqa: PLR2004  # RFC 6455 section 5.2
         return b"\x81%c%b" % (size, text)
@@ -106,6 +106,6 @@ def text_frame(text: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """An unmasked close frame; `reason` of at most 123 bytes (RFC 6455 section 5.5.1)."""
+    """Make an unmasked close frame; `reason` of at most 123 bytes (RFC 6455 section 5.5.1)."""
     payload = code.to_bytes(2, "big") + reason.encode()
     return b"\x88%c%b" % (len(payload), payload)

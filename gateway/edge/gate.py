@@ -3,9 +3,8 @@
     address limit -> draining, full -> known credential, else verify within the budget -> revoked
     -> device limit -> the admission desk
 
-Both ways in end here: the raw scan of `knock.py` with a petition it read itself, and the full
-parser of `connection.py`, which is the judge. A connection that was let in on the scan's word is
-let in for good only if the full parser reads the same petition.
+The gate decides on petitions and knows no protocol of devices: it admits an identity, and the
+connection makes the handler.
 """
 
 import asyncio
@@ -14,30 +13,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from time import perf_counter
-from typing import Final, cast
 
 from gateway.admission.budget import VerificationBudget
-from gateway.admission.credential import Identity, claimed_holder
+from gateway.admission.credential import CredentialVerifier, Identity, claimed_holder
 from gateway.admission.desk import AdmissionDesk
 from gateway.admission.errors import CredentialError, TicketError
 from gateway.admission.gcra import KeyedLimiter
 from gateway.admission.herd import HerdIndex
 from gateway.admission.outcome import Claim, Outcome, Refuse
+from gateway.admission.revocation import RevocationList
 from gateway.admission.ticket import TicketOffice
 from gateway.edge.anteroom import Anteroom
-from gateway.edge.device import DeviceContext, DeviceHandler
 from gateway.edge.errors import Refusal
-from gateway.edge.handshake import Request
-from gateway.edge.head import Petition
-from gateway.edge.knock import Granted, Visitor
+from gateway.edge.fleet import Fleet
+from gateway.edge.petition import Petition, credential_refused
+from gateway.edge.ports import Counted, Visitor
 from gateway.edge.refusal import come_back, hint_ms
-from tidegate.wire import frames
-
-_BEARER: Final = "bearer "
 
 
-class Pending:
-    """A visitor whose outcome the desk still owes: it is told, or it says `hung_up`."""
+class Waiting:
+    """A visitor that the desk has not answered yet. It is answered, or it says `hung_up`."""
 
     __slots__ = ("identity", "visitor")
 
@@ -46,18 +41,20 @@ class Pending:
         self.identity = identity
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class GateContext:
-    """The gate's collaborators. `clock` is the fleet's, in seconds."""
+    """The gate's collaborators. `clock` is this node's own, in seconds."""
 
-    device: DeviceContext
-    desk: AdmissionDesk[Pending]
+    verifier: CredentialVerifier
+    revocations: RevocationList
+    fleet: Fleet
+    desk: AdmissionDesk[Waiting]
     office: TicketOffice
     budget: VerificationBudget
     device_knocks: KeyedLimiter
     address_knocks: KeyedLimiter
     connections_max: int
-    """Devices, and those that wait for a slot; the anonymous have their own room."""
+    """Devices, and those that wait for a slot; anonymous connections have room of their own."""
     anteroom: Anteroom
     known_within_s: float
     clock: Callable[[], float]
@@ -70,87 +67,57 @@ class DeviceGate:
 
     def __init__(self, context: GateContext) -> None:
         self._context = context
-        self._visitors: set[Visitor] = set()
-        self._strangers: set[Visitor] = set()
-        """Visitors that have not said who they are."""
-        self._pending: dict[Visitor, Pending] = {}
+        self._connections: set[Counted] = set()
+        self._anonymous: set[Counted] = set()
+        """Those that have shown no credential yet."""
+        self._waiting: dict[Visitor, Waiting] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self.draining = False
         self.herd = HerdIndex()
         self.empty = asyncio.Event()
-        """Set while there is no connection."""
+        """Set while there is no visitor and no open connection."""
         self.empty.set()
 
     def __len__(self) -> int:
-        """Connections, admitted or on their way."""
-        return len(self._visitors)
+        """Connections, open or on their way."""
+        return len(self._connections)
 
-    @property
-    def desk(self) -> AdmissionDesk[Pending]:
-        return self._context.desk
-
-    def arrived(self, visitor: Visitor, *, anonymous: bool) -> None:
-        self._visitors.add(visitor)
+    def arrived(self, connection: Counted, *, anonymous: bool) -> None:
+        self._connections.add(connection)
         self.empty.clear()
         if anonymous:
-            self._strangers.add(visitor)
-            self._context.anteroom.enter(visitor)
+            self._anonymous.add(connection)
+            self._context.anteroom.enter(connection)
 
-    def left(self, visitor: Visitor) -> None:
-        self._known(visitor)
-        self._visitors.discard(visitor)
-        if not self._visitors:
+    def left(self, connection: Counted) -> None:
+        self._identified(connection)
+        self._connections.discard(connection)
+        if not self._connections:
             self.empty.set()
 
-    def _known(self, visitor: Visitor) -> None:
-        if visitor in self._strangers:
-            self._strangers.remove(visitor)
-            self._context.anteroom.leave(visitor)
+    def _identified(self, connection: Counted) -> None:
+        if connection in self._anonymous:
+            self._anonymous.remove(connection)
+            self._context.anteroom.leave(connection)
 
     def abort_all(self) -> None:
         """Drop every connection at once."""
-        for visitor in list(self._visitors):
-            visitor.abort("stopped")
+        for connection in list(self._connections):
+            connection.abort("stopped")
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def hung_up(self, visitor: Visitor) -> None:
-        pending = self._pending.pop(visitor, None)
-        if pending is not None:
-            self._context.desk.left(pending, self._context.clock())
-
-    def admit(
-        self, request: Request, address: str, visitor: Visitor, granted: Granted | None
-    ) -> DeviceHandler | None:
-        """Read a petition from a parsed request and decide on it.
-
-        Raises:
-            Refusal: with the status and error of the contract.
-        """
-        petition = petition_of(request)
-        if granted is None:
-            outcome = self.decide(petition, address, visitor)
-            if isinstance(outcome, Refuse):
-                raise come_back(outcome)
-            return outcome
-        if granted.petition != petition:
-            detail = "the request can be read in two ways"
-            raise Refusal(HTTPStatus.BAD_REQUEST, "bad_request", reason="ambiguous", detail=detail)
-        return cast("DeviceHandler", granted.handler)
+        waiting = self._waiting.pop(visitor, None)
+        if waiting is not None:
+            self._context.desk.left(waiting, self._context.clock())
 
     def decide(
         self, petition: Petition, address: str, visitor: Visitor
-    ) -> DeviceHandler | Refuse | None:
-        """The handler of who is let in at once; None if `visitor` waits for an answer.
-
-        Returns:
-            `Refuse` for who is to come back in its slot.
-
-        Raises:
-            Refusal: it is not let in for another reason; with the contract's status and error.
-        """
+    ) -> Identity | Refuse | None:
+        """Decide on a petition: see `ports.Gate`."""
         context = self._context
         now = context.clock()
         self.herd.arrived(now)
@@ -159,10 +126,10 @@ class DeviceGate:
             raise _too_many("address_rate", wait_s)
         if self.draining:
             raise self._come_back("draining")
-        if len(self._visitors) - len(self._strangers) >= context.connections_max:
+        if len(self._connections) - len(self._anonymous) >= context.connections_max:
             raise self._come_back("capacity")
         identity = self._identify(petition, now)
-        revocations = context.device.revocations
+        revocations = context.revocations
         if revocations and revocations.revoked(identity):
             raise Refusal(HTTPStatus.FORBIDDEN, "revoked")
         wait_s = context.device_knocks.wait_s(identity.holder, now)
@@ -173,24 +140,22 @@ class DeviceGate:
             group=identity.group,
             holder=identity.holder,
             urgent=identity.urgent,
-            known=context.device.fleet.known(
-                (identity.tenant, identity.device), context.known_within_s
-            ),
+            known=context.fleet.known((identity.tenant, identity.device), context.known_within_s),
             ticket=petition.ticket,
         )
-        pending = Pending(visitor, identity)
-        outcome = context.desk.knock(claim, pending, now)
-        self._known(visitor)
+        waiting = Waiting(visitor, identity)
+        outcome = context.desk.knock(claim, waiting, now)
+        self._identified(visitor)
         if outcome is None:
-            self._pending[visitor] = pending
+            self._waiting[visitor] = waiting
             self._arm(now)
             return None
         if type(outcome) is Refuse:
             return outcome
-        return DeviceHandler(context.device, identity)
+        return identity
 
     def pump(self) -> None:
-        """Let in whoever's turn it is. Called by our timer, and when the calendar has new slots."""
+        """Answer each visitor whose turn has come: on our timer, or when there are new slots."""
         now = self._context.clock()
         self._deliver(self._context.desk.poll(now))
         self._arm(now)
@@ -199,20 +164,20 @@ class DeviceGate:
         """Admit no device, and refuse those that wait."""
         self._deliver(self._context.desk.hold(self._context.clock()))
 
-    def _deliver(self, outcomes: list[tuple[Pending, Outcome]]) -> None:
-        for pending, outcome in outcomes:
-            visitor = pending.visitor
-            if self._pending.pop(visitor, None) is None:
-                continue  # it hung up while the others were told
+    def _deliver(self, outcomes: list[tuple[Waiting, Outcome]]) -> None:
+        for waiting, outcome in outcomes:
+            visitor = waiting.visitor
+            if self._waiting.pop(visitor, None) is None:
+                continue  # it hung up while the others were answered
             if isinstance(outcome, Refuse):
                 visitor.refused(come_back(outcome))
             elif self.draining:
                 visitor.refused(self._come_back("draining"))
             else:
-                visitor.admitted(DeviceHandler(self._context.device, pending.identity))
+                visitor.admitted(waiting.identity)
 
     def _arm(self, now: float) -> None:
-        """Have the timer run when the next in the lot may go."""
+        """Set the timer to the moment at which the next visitor in the lot may be answered."""
         due = self._context.desk.next_poll_at()
         if due is None or (self._timer is not None and self._timer_at <= due):
             return
@@ -227,7 +192,7 @@ class DeviceGate:
 
     def _identify(self, petition: Petition, now: float) -> Identity:
         context = self._context
-        verifier = context.device.verifier
+        verifier = context.verifier
         try:
             identity = verifier.recall(petition.token)
             if identity is not None:
@@ -240,9 +205,7 @@ class DeviceGate:
             finally:
                 context.budget.spend(perf_counter() - began, now)
         except CredentialError as exc:
-            raise Refusal(
-                HTTPStatus.UNAUTHORIZED, "credential", reason=exc.reason, detail=str(exc)
-            ) from None
+            raise credential_refused(exc) from None
 
     def _may_verify(self, petition: Petition, now: float) -> bool:
         budget = self._context.budget
@@ -258,8 +221,8 @@ class DeviceGate:
         return True
 
     def _come_back(self, reason: str) -> Refusal:
-        """At random over the time in which all of the fleet can be answered."""
-        spread_ms = self._context.device.fleet.first_retry_ms
+        """A 503 with a random time, over which the whole fleet can be answered."""
+        spread_ms = self._context.fleet.first_retry_ms
         retry_ms = 1_000 + self._context.rng.randrange(spread_ms + 1)
         return Refusal(
             HTTPStatus.SERVICE_UNAVAILABLE, "admission", reason=reason, retry_ms=retry_ms
@@ -268,52 +231,3 @@ class DeviceGate:
 
 def _too_many(error: str, wait_s: float) -> Refusal:
     return Refusal(HTTPStatus.TOO_MANY_REQUESTS, error, retry_ms=hint_ms(wait_s))
-
-
-def petition_of(request: Request) -> Petition:
-    """What a handshake asks for.
-
-    Raises:
-        Refusal: its credential cannot be read.
-    """
-    try:
-        return Petition(_token(request), _ticket(request))
-    except CredentialError as exc:
-        raise Refusal(
-            HTTPStatus.UNAUTHORIZED, "credential", reason=exc.reason, detail=str(exc)
-        ) from None
-
-
-def _token(request: Request) -> str:
-    """The credential: of the Authorization header, else of the `bearer.` subprotocol.
-
-    Raises:
-        CredentialError: there are several, or it is of another scheme.
-    """
-    shown = request.values("authorization")
-    if len(shown) > 1:
-        raise CredentialError("malformed", "several Authorization headers")
-    if shown:
-        if not shown[0][: len(_BEARER)].lower() == _BEARER:
-            raise CredentialError("malformed", "Authorization is not Bearer")
-        return shown[0][len(_BEARER) :].strip()
-    tokens = _offered_after(frames.BEARER_SUBPROTOCOL_PREFIX, request)
-    if len(tokens) > 1:
-        raise CredentialError("malformed", "several bearer subprotocols")
-    return tokens[0] if tokens else ""
-
-
-def _ticket(request: Request) -> str:
-    """The ticket: of the Tidegate-Ticket header, else of the `ticket.` subprotocol (browsers).
-
-    Several tickets are as good as none.
-    """
-    shown = request.values(frames.TICKET_HEADER.lower())
-    if not shown:
-        shown = _offered_after(frames.TICKET_SUBPROTOCOL_PREFIX, request)
-    return shown[0] if len(shown) == 1 else ""
-
-
-def _offered_after(prefix: str, request: Request) -> list[str]:
-    offered = request.elements("sec-websocket-protocol")
-    return [name[len(prefix) :] for name in offered if name.startswith(prefix)]

@@ -1,8 +1,9 @@
-"""The opening handshake (RFC 6455 section 4.2), read in full: the judge of every connection.
+"""The full parser of the opening handshake (RFC 6455 section 4.2), which judges every connection.
 
-`read_request` reads a head as HTTP/1.1, `negotiate` decides whether it is a WebSocket handshake for
-us. Both cost time linear in the head and raise nothing but `Refusal`, whose text names the offence
-and never repeats what the client sent. What `head.scan_head` accepts, both accept. Pure.
+`read_request` reads a head as HTTP/1.1, and `negotiate` decides whether it is a WebSocket handshake
+for this gateway. Both cost time linear in the head and raise nothing but `Refusal`, whose text
+names the offence and never repeats what the client sent. Both accept what `head.scan_head` accepts.
+Pure.
 """
 
 import binascii
@@ -23,9 +24,9 @@ from gateway.edge.refusal import bad_request
 
 HEADERS_MAX: Final = 128
 ELEMENTS_MAX: Final = 64
-"""Of a header that is a list. A browser offers three."""
+"""In a header that is a list. A browser sends three."""
 EXTENSIONS_CHARS_MAX: Final = 256
-"""Of offers of extensions; a browser's have 42. The library reads them in quadratic time."""
+"""In an offer of extensions; a browser sends 42. The library reads offers in quadratic time."""
 
 _LINE_END: Final = b"\r\n"
 _WHITESPACE: Final = b" \t"
@@ -67,7 +68,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """A handshake that can be accepted: with this answer, and these extensions."""
+    """The answer that accepts a handshake, and the extensions it agrees on."""
 
     response: bytes
     extensions: list[Extension]
@@ -100,7 +101,7 @@ def read_request(head: bytes) -> Request:
 
 
 def _path_and_query(target: str) -> tuple[str, str]:
-    """Of a target in origin form, or in absolute form (RFC 9112 section 3.2)."""
+    """Split a target in origin form, or in absolute form (RFC 9112 section 3.2)."""
     if not target.startswith("/"):
         _scheme, separator, rest = target.partition("://")
         slash = rest.find("/")
@@ -120,9 +121,9 @@ def negotiate(
 
     Args:
         request: of a client.
-        path: the only one there is, or None for any.
-        subprotocols: those we speak, the best first; None for none.
-        extensions: those we can use; None for none.
+        path: the only one that is served, or None for any.
+        subprotocols: those that we speak, the best first; None for none.
+        extensions: those that we can use; None for none.
 
     Raises:
         Refusal: 404, 426 or 400.
@@ -168,7 +169,7 @@ def _choose_subprotocol(request: Request, subprotocols: Sequence[str] | None) ->
 def _negotiate_extensions(
     request: Request, extensions: Sequence[ServerExtensionFactory] | None
 ) -> tuple[list[Extension], str]:
-    """What is offered and can be used; the rest is declined, which is no error."""
+    """Accept the offers that we can use. Declining the others is no error."""
     agreed: list[Extension] = []
     answer: list[ExtensionHeader] = []
     headers = request.values("sec-websocket-extensions")

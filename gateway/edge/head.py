@@ -1,21 +1,20 @@
-"""The request head read as raw bytes: enough to refuse a knock for microseconds.
+"""The raw scan of a request head: enough to refuse a knock within microseconds.
 
-Only a head of the plainest form is read here; whatever is in any way unusual (a repeated header, a
-folded line, a query, a lower-case method) is left to the full parser (`handshake.py`), the judge of
-every connection that is let in as well. So this scan can save work, and never decide what it
-misreads. What it accepts, the full parser accepts with the same petition: `make fuzz-heads` looks
-for an exception.
+The scan reads only heads of the plainest form. Anything unusual (a repeated header, a folded line,
+a query, a lower-case method) is left to the full parser (`handshake.py`), which also judges every
+connection that is admitted. So the scan can save work, and cannot admit a head that it misreads.
+The full parser accepts what the scan accepts, with the same petition; `make fuzz-heads` looks for a
+counter-example.
 
-A storm is a few client programs a thousand times over: but for key, credential and ticket their
-heads are the same bytes. `HeadScanner` remembers what is left when those three are cut out, and
-reads the next head of that form by cutting alone.
+In a storm, a few client programs knock thousands of times. Their heads are the same bytes except
+for key, credential and ticket. `HeadScanner` remembers what is left when these three are cut out,
+and reads the next head of that form by cutting alone.
 """
 
 import re
 from typing import Final
 
-from msgspec import Struct
-
+from gateway.edge.petition import Petition
 from tidegate.wire import frames
 
 _shape = re.compile(
@@ -25,7 +24,7 @@ _shape = re.compile(
 ).fullmatch
 _SCHEME: Final = b" bearer "
 _TOKEN_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
-"""Of a JWT in compact form (RFC 7515 section 3.1)."""
+"""The bytes of a JWT in compact form (RFC 7515 section 3.1)."""
 
 _ONCE: Final = (
     b"\r\nupgrade: websocket\r\n",
@@ -40,25 +39,18 @@ _NAMES: Final = (*(line[: line.index(b":") + 1] for line in _ONCE), _KEY)
 _BODY: Final = (b"\r\ncontent-length:", b"\r\ntransfer-encoding:")
 _SUBPROTOCOL: Final = b"\r\nsec-websocket-protocol:"
 _OURS: Final = b" %b" % frames.SUBPROTOCOL.encode()
-"""Of the values above the only one in which case matters."""
+"""The only one of these values in which case matters."""
 _CREDENTIAL: Final = b"\r\nauthorization:"
 _TICKET: Final = b"\r\n%b:" % frames.TICKET_HEADER.lower().encode()
 
 
-# As the well-known clients write them; who writes them otherwise is scanned each time.
+# As the well-known clients write them. A head that writes them otherwise is scanned each time.
 _KEY_LINE: Final = b"\r\nSec-WebSocket-Key: "
 _CREDENTIAL_LINE: Final = b"\r\nAuthorization: Bearer "
 _TICKET_LINE: Final = b"\r\n%b: " % frames.TICKET_HEADER.encode()
 _LINE_END: Final = b"\r\n"
 _KEY_BYTES: Final = 24
 _FORMS_MAX: Final = 64
-
-
-class Petition(Struct, frozen=True, gc=False):
-    """What a knock asks for: to be let in with this credential, perhaps in the slot of a ticket."""
-
-    token: str
-    ticket: str
 
 
 def scan_head(head: bytes) -> Petition | None:
@@ -90,7 +82,7 @@ def scan_head(head: bytes) -> Petition | None:
 
 
 class HeadScanner:
-    """`scan_head` with a memory for forms it has found plain."""
+    """`scan_head` with a memory of the forms that it has found plain."""
 
     def __init__(self) -> None:
         self._forms: set[tuple[bytes, ...]] = set()
@@ -100,9 +92,9 @@ class HeadScanner:
         return len(self._forms)
 
     def scan(self, head: bytes) -> Petition | None:
-        """As `scan_head`."""
-        # What is cut out can hold no line end, so a head of a known form is as long as it should
-        # be and has each of the three where that form had it.
+        """Read a complete head, as `scan_head` does."""
+        # None of the three parts can hold a line end. So a head of a known form has the right
+        # length, and has each part in the place where that form has it.
         before, _, rest = head.partition(_CREDENTIAL_LINE)
         line_end = rest.find(_LINE_END)
         token, after = rest[:line_end], rest[line_end:]

@@ -1,8 +1,9 @@
 """The hold: while the stream stores nothing, devices stay connected and send nothing.
 
-Disconnecting them because the stream is slow would make the next storm. So credit goes to zero,
-pings go on, and each keeps its outbox. When the stream is back, credit comes back device by device,
-from a small window on: the backlog of a whole fleet at once would be a second storm.
+Disconnecting devices because the stream is slow would cause the next storm. So their credit goes to
+zero, pings go on, and each keeps its outbox. When the stream is back, devices get credit again one
+after the other, from a small window on: the backlog of a whole fleet at once would be a second
+storm.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ class Holdable(Protocol):
 
 
 class StreamHold:
-    """Whether the sessions of a node are held."""
+    """Holds and releases the sessions of a node."""
 
     def __init__(
         self,
@@ -39,17 +40,17 @@ class StreamHold:
         Args:
             sessions: those of the node; read at each hold and release.
             release_per_s: sessions given credit again a second.
-            rng: source of their order.
+            rng: source of the order in which they are released.
         """
         self._sessions = sessions
         self._release_per_s = release_per_s
         self._rng = rng
         self._releasing: asyncio.Task[None] | None = None
         self.reason = ""
-        """Why, as devices are told; empty while nobody is held."""
+        """Why, as devices are told; empty while no session is held."""
 
     def engage(self, reason: str) -> None:
-        """Hold everybody."""
+        """Hold every session."""
         if self._releasing is not None:
             self._releasing.cancel()
             self._releasing = None
@@ -64,8 +65,8 @@ class StreamHold:
         """Give credit back, spread over time.
 
         Raises:
-            Exception: whatever ended the last release before its end. It must not pass unseen:
-                sessions would be left without credit for ever.
+            Exception: the error that cut the last release short. It must be seen, because the
+                sessions that it left out would have no credit for ever.
         """
         if self._releasing is not None and self._releasing.done():
             releasing, self._releasing = self._releasing, None
@@ -79,7 +80,7 @@ class StreamHold:
             await asyncio.gather(self._releasing, return_exceptions=True)
 
     async def _release(self) -> None:
-        self.reason = ""  # who connects from here on is not held
+        self.reason = ""  # a session that begins from here on is not held
         sessions = list(self._sessions)
         self._rng.shuffle(sessions)
         _log.info("released", devices=len(sessions))

@@ -1,106 +1,59 @@
-"""A connection before it is let in: a bare socket, a head, and an answer of one write.
+"""A knock: a connection on a bare socket, with a head and an answer of one write.
 
-A refused knock of a storm never becomes a transport, a protocol or a parser; it costs an accept, a
-read, a decision, a write and a close. Who is let in, and whatever the raw scan is unsure of, goes
-on to `WebSocketConnection` with its head. With TLS there is no bare socket: it all starts there.
+A refused knock of a storm never becomes a transport, a protocol or a parser. It costs an accept, a
+read, a decision, a write and a close. A knock that is admitted, or whose head the raw scan is not
+sure of, goes on to `Opening` with its head. With TLS there is no bare socket: every connection
+starts as an `Opening`.
 """
 
 import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
+from gateway.admission.credential import Identity
 from gateway.admission.outcome import Refuse
 from gateway.edge.errors import Refusal
-from gateway.edge.head import HeadScanner, Petition
+from gateway.edge.head import HeadScanner
 from gateway.edge.observer import EdgeObserver
+from gateway.edge.petition import Petition
+from gateway.edge.ports import Gate, Granted
 from gateway.edge.refusal import bad_request, render_come_back, render_refusal
 from gateway.edge.wheel import TimingWheel
 
 HEAD_END: Final = b"\r\n\r\n"
 _READ_BYTES: Final = 16_384
 _DONTWAIT: Final = socket.MSG_DONTWAIT
-"""Per call, so that a refused socket is never worth the call that makes it non-blocking."""
+"""A flag of each call: a refused socket is not worth a call that makes it non-blocking."""
 _WITH_FIN: Final = _DONTWAIT | getattr(socket, "MSG_MORE", 0)
-"""More is to come, says this to Linux: the FIN. So answer and FIN go out as one packet, not two."""
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """A knock that was let in, and on what."""
-
-    petition: Petition
-    handler: object
-
-
-class Door(Protocol):
-    """Who decides on knocks."""
-
-    def arrived(self, visitor: "Visitor", *, anonymous: bool) -> None:
-        """Somebody is at the door, and was not answered at once.
-
-        Args:
-            visitor: who.
-            anonymous: whether nothing is known of it yet.
-        """
-
-    def left(self, visitor: "Visitor") -> None:
-        """And has gone, or gone on."""
-
-    def decide(
-        self, petition: Petition, address: str, visitor: "Visitor"
-    ) -> object | Refuse | None:
-        """The handler of whoever is let in at once; None if `visitor` waits for an answer.
-
-        Returns:
-            `Refuse` for who is to come back in its slot: what a storm is made of is a value, not
-            an exception.
-
-        Raises:
-            Refusal: it is not let in, for any other reason.
-        """
-
-    def hung_up(self, visitor: "Visitor") -> None:
-        """A visitor left while it waited for an answer."""
-
-
-class Visitor(Protocol):
-    """Who is at the door. It can be answered from the moment it has asked until it says it left."""
-
-    def admitted(self, handler: object) -> None:
-        """Come in."""
-
-    def refused(self, refusal: Refusal) -> None:
-        """Go home."""
-
-    def abort(self, cause: str) -> None:
-        """Drop the connection at once."""
+"""MSG_MORE announces the FIN, so the answer and the FIN share one packet."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnockContext:
     """What all knocks of a listener share. Sizes in bytes, times in seconds."""
 
-    door: Door
+    gate: Gate
     wheel: TimingWheel
     observer: EdgeObserver
     loop: asyncio.AbstractEventLoop
     head_bytes_max: int
     head_timeout_s: float
-    upgrade: Callable[[socket.SocketType, bytes, Granted | None], None]
-    """Goes on with a socket, the bytes read from it, and the grant if there is one."""
+    connect: Callable[[socket.SocketType, bytes, Granted | None], None]
+    """Takes a socket, the bytes read from it, and what it was admitted on (`Connector.connect`)."""
     scanner: HeadScanner = field(default_factory=HeadScanner)
 
     def knock(self, accepted: socket.SocketType, address: str) -> None:
-        """Somebody knocked."""
+        """Answer an accepted socket, or begin to wait for its head."""
         Knock(self, accepted, address).read()
 
 
 class Knock:
-    """One bare socket. Tries to read at once: in a storm the head is there before we are.
+    """One bare socket: a visitor of the gate.
 
-    The door hears of it only if it must wait; most are answered before anybody could ask.
+    It reads at once, because in a storm the head is there before the accept. The gate counts it
+    only if it must wait: most knocks are answered at once.
     """
 
     __slots__ = (
@@ -110,7 +63,7 @@ class Knock:
         "_petition",
         "_reading",
         "_socket",
-        "_undecided",
+        "_waiting",
         "due_tick",
     )
 
@@ -121,19 +74,19 @@ class Knock:
         self._head = b""
         self._reading = False
         self._petition: Petition | None = None
-        self._undecided = False
+        self._waiting = False
         self.due_tick = -1
 
     def abort(self, _cause: str) -> None:
-        """Drop it; whoever does so counts it."""
+        """Drop the socket; the caller counts it."""
         self._let_go()
 
     # Visitor
 
-    def admitted(self, handler: object) -> None:
+    def admitted(self, identity: Identity) -> None:
         assert self._petition is not None
-        self._undecided = False
-        self._go_on(Granted(self._petition, handler))
+        self._waiting = False
+        self._go_on(Granted(self._petition, identity))
 
     def refused(self, refusal: Refusal) -> None:
         self._answer(refusal.error, refusal.reason, render_refusal(refusal))
@@ -146,8 +99,8 @@ class Knock:
 
     # Reading
 
-    def read(self) -> None:  # noqa: C901  # over 10 until its room has landed (issue 14)
-        """Read what is there and answer if it is enough. Called once; then by the loop."""
+    def read(self) -> None:
+        """Read what is there, and answer if it is enough. Called once, and then by the loop."""
         accepted, context = self._socket, self._context
         if accepted is None:
             return
@@ -162,8 +115,9 @@ class Knock:
             self._gone()
             return
         if self._petition is not None:
-            # Talking before the answer: nothing we know does, and nothing is kept for it.
-            self._hang_up(bad_request("early", "bytes before the handshake was answered"))
+            # The peer sent bytes before it was answered. No known client does; nothing is kept.
+            self.refused(bad_request("early", "bytes before the handshake was answered"))
+            context.gate.hung_up(self)
             return
         head = self._head = self._head + data
         size_max = context.head_bytes_max + len(HEAD_END)
@@ -174,21 +128,24 @@ class Knock:
             self._look_closer(head)
             return
         self._petition = petition
+        self._ask(petition)
+
+    def _ask(self, petition: Petition) -> None:
         try:
-            outcome = context.door.decide(petition, self._address, self)
+            outcome = self._context.gate.decide(petition, self._address, self)
         except Refusal as refusal:
             self.refused(refusal)
             return
-        if type(outcome) is Refuse:
+        if isinstance(outcome, Refuse):
             self._answer("admission", outcome.reason, render_come_back(outcome))
         elif outcome is not None:
             self._go_on(Granted(petition, outcome))
         else:
-            self._undecided = True
+            self._waiting = True
             self._wait()  # to see it hang up
 
     def _look_closer(self, head: bytes) -> None:
-        """The scan made nothing of it: it is not complete, too long, or for the full parser."""
+        """The scan could not read the head: it is incomplete, too long, or for the full parser."""
         end, limit = head.find(HEAD_END), self._context.head_bytes_max
         if end < 0 and len(head) <= limit:
             self._wait()
@@ -203,7 +160,7 @@ class Knock:
         context, accepted = self._context, self._socket
         assert accepted is not None
         self._reading = True
-        context.door.arrived(self, anonymous=self._petition is None)
+        context.gate.arrived(self, anonymous=self._petition is None)
         context.loop.add_reader(accepted, self.read)
         context.wheel.schedule(self, context.loop.time() + context.head_timeout_s)
 
@@ -214,7 +171,7 @@ class Knock:
         if accepted is None:
             return
         observer.refused(error, reason)
-        self._undecided = False
+        self._waiting = False
         try:
             accepted.send(response, _WITH_FIN)
         except OSError:
@@ -227,27 +184,22 @@ class Knock:
         self._let_go()
 
     def _let_go(self) -> None:
-        undecided, self._undecided = self._undecided, False
+        waiting, self._waiting = self._waiting, False
         accepted = self._detach()
         if accepted is not None:
             accepted.close()
-        if undecided:
-            self._context.door.hung_up(self)
-
-    def _hang_up(self, refusal: Refusal) -> None:
-        """An offence while it waits: its place in the queue is given up."""
-        self.refused(refusal)
-        self._context.door.hung_up(self)
+        if waiting:
+            self._context.gate.hung_up(self)
 
     def _go_on(self, granted: Granted | None) -> None:
         accepted = self._detach()
         if accepted is not None:
-            self._context.upgrade(accepted, self._head, granted)
+            self._context.connect(accepted, self._head, granted)
 
     def _detach(self) -> socket.SocketType | None:
         accepted, self._socket = self._socket, None
         if self._reading and accepted is not None:
             self._context.loop.remove_reader(accepted)
             self._context.wheel.cancel(self)
-            self._context.door.left(self)
+            self._context.gate.left(self)
         return accepted

@@ -1,4 +1,4 @@
-"""Hooks for whoever watches the edge (metrics). Labels are from fixed sets, never from devices."""
+"""Hooks of the edge for metrics. Labels are from fixed sets, never from devices."""
 
 
 class EdgeObserver:
@@ -32,4 +32,6 @@ class EdgeObserver:
         """The system refused to accept (out of descriptors); accepting pauses."""
 
     def commanded(self, outcome: str) -> None:
-        """A command was sent, or answered: sent, ok, failed, unknown."""
+        """A command was sent, or answered: sent, ok, failed, unknown,
+        congested.
+        """

@@ -1,26 +1,14 @@
-"""What the edge needs of whoever stores messages.
+"""What the edge needs of the part that stores messages.
 
-The stream room provides it; neither imports the other, the composition root connects them.
+The stream room provides it; neither imports the other, and the composition connects them.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.session.machine import Storable
+from gateway.session.intake import Storable
+from gateway.session.owner import MessageOwner
 from tidegate.wire.frames import Hello
-
-
-class OutletOwner(Protocol):
-    """Who is told what became of its messages."""
-
-    superseded: bool
-    """A newer session of the device resends what is unacknowledged."""
-
-    def stored(self, seq: int) -> None:
-        """Every message up to and including `seq` is settled."""
-
-    def rejected(self, seq: int, error: str, detail: str) -> None:
-        """The message `seq` is in the dead letters."""
 
 
 class Outlet(Protocol):
@@ -42,7 +30,7 @@ class Outlet(Protocol):
         """Call `callback` once there is room."""
 
 
-OpenOutlet = Callable[[str, str, str, OutletOwner], Outlet]
+OpenOutlet = Callable[[str, str, str, MessageOwner], Outlet]
 """Opens the outlet of (tenant, device, outbox, owner)."""
 
 

@@ -35,7 +35,7 @@ def bad_request(reason: str, detail: str) -> Refusal:
 
 
 def come_back(outcome: Refuse) -> Refusal:
-    """The 503 for who is told a time."""
+    """The 503 for a device that must come back in its slot."""
     return Refusal(
         http.HTTPStatus.SERVICE_UNAVAILABLE,
         "admission",
@@ -46,12 +46,14 @@ def come_back(outcome: Refuse) -> Refusal:
 
 
 def hint_ms(seconds: float) -> int:
-    """Whole milliseconds, rounded up: a hint is a floor."""
+    """Whole milliseconds, rounded up: a device must not come back earlier."""
     return max(1, math.ceil(seconds * 1000))
 
 
 def render_come_back(outcome: Refuse) -> bytes:
-    """`render_refusal(come_back(outcome))`, without the objects between: a storm is made of it."""
+    """As `render_refusal(come_back(outcome))`, without the objects in between. A storm consists of
+    these refusals.
+    """
     retry_ms = hint_ms(outcome.retry_s)
     ticket = outcome.ticket
     if ticket:
@@ -74,7 +76,7 @@ def render_refusal(refusal: Refusal) -> bytes:
     if refusal.detail:
         body["detail"] = refusal.detail
     if refusal.retry_ms is not None:
-        # Whole seconds, rounded up: a hint is a floor (RFC 9110 section 10.2.3).
+        # Whole seconds, rounded up: not earlier than the slot (RFC 9110 section 10.2.3).
         headers = (
             f"Retry-After: {-(-refusal.retry_ms // 1000)}\r\n"
             f"{RETRY_AFTER_MS_HEADER}: {refusal.retry_ms}\r\n"
@@ -98,7 +100,7 @@ def render_refusal(refusal: Refusal) -> bytes:
 
 
 def close_of(refusal: Refusal) -> tuple[int, str]:
-    """The same as a close code and reason, for who cannot read an HTTP answer (browsers)."""
+    """The close code and reason for a client that cannot read an HTTP answer (browsers)."""
     if refusal.retry_ms is not None:
         hint: dict[str, str | int] = {"retry_ms": refusal.retry_ms}
         if refusal.ticket:

@@ -1,13 +1,14 @@
 """What a connection may send beside its messages.
 
-Messages are bounded by credit. Nothing else a device sends is: pings and pongs, tiny fragments,
+Credit bounds messages, and nothing else that a device sends: pings and pongs, tiny fragments,
 results, credentials, further hellos. Each costs the loop some microseconds, and one read from the
-socket holds forty thousand pings, so that one device could stall all others. Here each costs a
-share of two rates, frames and bytes a second; a connection beyond them is read more slowly, and one
+socket can hold forty thousand pings, so one device could stall all others. Here each of them spends
+two rates, frames and bytes a second. A connection beyond its rates is read more slowly, and one
 that stays beyond them is closed.
 
-Virtual scheduling (GCRA, as `admission.gcra`), but of what was received already: spending always
-succeeds, and a debt is slept off. Pure; the connection brings the time and does the sleeping.
+This is virtual scheduling (GCRA, as `admission.gcra`) of what was already received: spending always
+succeeds, and the connection pauses until the debt is paid. Pure: the connection passes the time and
+does the pausing.
 """
 
 import math
@@ -15,16 +16,19 @@ from dataclasses import dataclass
 from typing import Final
 
 SMALL_FRAGMENT_BYTES: Final = 1_024
-"""A fragment this large is worth its frame: no device fragments that finely to do harm."""
+"""A fragment of this size or more is not counted: too few of them fit a packet to do harm."""
 HELLO_FRAMES: Final = 5
-"""A further hello costs as many plain frames: it opens an outlet and may look up."""
+"""A further hello costs as much as this many plain frames: it may cause a look-up."""
 CREDENTIAL_FRAMES: Final = 20
-"""So does a credential: its signature is checked."""
+"""A credential costs as much as this many plain frames: its signature is checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class SideBudget:
-    """Rates of a connection, shared by all of a node. Bursts are what may come at once."""
+    """Rates of one connection, the same for all of a node. A burst may come at once.
+
+    The defaults are those of `config/gateway.toml`.
+    """
 
     frames_per_s: float = 200.0
     frames_burst: int = 200
@@ -38,26 +42,28 @@ class SideBudget:
 
 
 class SideTraffic:
-    """What one connection has spent."""
+    """What one connection has spent of its rates."""
 
-    __slots__ = ("_beyond_since", "_budget", "_bytes_paid_at", "_frames_paid_at")
+    __slots__ = ("_beyond_since", "_budget", "_bytes_paid_at", "_frames_paid_at", "read_at")
 
     def __init__(self, budget: SideBudget) -> None:
         self._budget = budget
         self._frames_paid_at = -math.inf
         self._bytes_paid_at = -math.inf
         self._beyond_since = math.inf
+        self.read_at = math.inf
+        """When the connection reads its peer again; infinity if it reads now."""
 
     def spend(self, frames: int, size: int, now: float) -> float:
-        """Something came beside messages.
+        """Count what came beside messages.
 
         Args:
-            frames: how many, as a plain one costs.
+            frames: how many, in the cost of plain ones.
             size: their bytes together.
             now: seconds, monotonic.
 
         Returns:
-            Seconds for which to read nothing: 0 for most, infinity if the connection must go.
+            Seconds for which to read nothing: usually 0, infinity if the connection must close.
         """
         budget = self._budget
         if self._frames_paid_at <= now and self._bytes_paid_at <= now:
@@ -74,5 +80,5 @@ class SideTraffic:
         self._beyond_since = min(self._beyond_since, now)
         if now - self._beyond_since > budget.patience_s:
             return math.inf
-        # Half the burst has to be there again, or the next frame would be one too many.
+        # Wait until half the burst is there again, or the next frame would already be too much.
         return max(frames_s - frames_burst_s / 2, bytes_s - bytes_burst_s / 2)

@@ -1,8 +1,8 @@
-"""Work that can wait: a slice of each turn of the loop, so that what cannot wait gets the rest.
+"""Work that can wait: it gets a slice of each turn of the loop, so that other work gets the rest.
 
-A busy loop feeds itself: the longer a turn, the more has come by its end. Thousands of connections
-that come, or go, at once are dealt with some hundred microseconds at a time; between two slices the
-loop polls, and the messages of everybody else pass.
+The longer a turn of the loop takes, the more work has arrived by its end. So thousands of
+connections that come or go at once are dealt with for some hundred microseconds at a time. Between
+two slices the loop polls, and the messages of other devices pass.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Sliced(Generic[T]):
-    """Items in order of arrival, each dealt with once, some a turn."""
+    """Items in order of arrival. Each is dealt with once, and some are each turn."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, slice_s: float, deal_with: Callable[[T], None]
@@ -23,7 +23,7 @@ class Sliced(Generic[T]):
         """
         Args:
             loop: whose turns are sliced.
-            slice_s: how long a turn goes on; what has been begun is finished.
+            slice_s: how long a turn goes on. An item that was begun is finished.
             deal_with: called with each item.
         """
         self._loop = loop
@@ -41,10 +41,10 @@ class Sliced(Generic[T]):
             self._turn = self._loop.call_soon(self._take_turn)
 
     def clear(self) -> list[T]:
-        """Deal with none of them.
+        """Take out every item without dealing with it.
 
         Returns:
-            Those that were left.
+            The items.
         """
         if self._turn is not None:
             self._turn.cancel()

@@ -1,4 +1,4 @@
-"""The certificate in force, reloaded on demand without touching live connections."""
+"""The certificate in force. Reloading it does not touch live connections."""
 
 import datetime as dt
 import ssl
@@ -29,7 +29,7 @@ class Certificate:
             wall_clock: Unix time in seconds.
 
         Raises:
-            TlsError: they cannot be used. A certificate out of its time can be: see `trouble`.
+            TlsError: they cannot be used. An expired certificate can be: see `trouble`.
         """
         self._cert_file = cert_file
         self._key_file = key_file
@@ -47,15 +47,15 @@ class Certificate:
 
     @property
     def trouble(self) -> str:
-        """Why clients refuse the certificate in force by its time; empty if they do not."""
+        """Why clients refuse the certificate in force for its dates; empty if they do not."""
         return self._trouble_of(self._loaded)
 
     def reload(self) -> None:
         """Read the files again.
 
         Raises:
-            TlsError: they cannot be used, or it is not the certificate's time; the old one stays
-                in force.
+            TlsError: they cannot be used, or the certificate is expired or not valid yet; the
+                old one stays in force.
         """
         loaded = self._load()
         trouble = self._trouble_of(loaded)
@@ -87,7 +87,7 @@ class Certificate:
 
     def _no_passphrase(self) -> str:
         raise TlsError(
-            f"key {self._key_file} has a passphrase, which nobody can type into a gateway; "
+            f"key {self._key_file} has a passphrase, which a gateway cannot ask for; "
             "remove it (openssl pkey -in KEY -out NEWKEY) and let the file's mode protect it"
         )
 

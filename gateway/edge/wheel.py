@@ -1,7 +1,7 @@
 """A hashed timing wheel (Varghese and Lauck, 1987): one loop timer for all connections' deadlines.
 
-A timer handle per connection would cost more memory than the rest of an idle keepalive. Deadlines
-here are coarse (a tick) and late rather than early.
+A timer handle a connection would cost more memory than the rest of its keepalive. Deadlines here
+have the precision of a tick, and fire late rather than early.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ _NEVER: Final = -1
 
 
 class Deadline(Protocol):
-    """Something with one deadline at a time."""
+    """An object with one deadline at a time."""
 
     due_tick: int
-    """Owned by the wheel: the tick it will fire at, -1 for none."""
+    """The tick at which it fires, -1 for none. Only the wheel writes it."""
 
     def on_due(self, now: float) -> None:
         """The deadline passed. `now` is loop time in seconds."""
@@ -31,7 +31,7 @@ class TimingWheel:
         self._last_tick = int(loop.time() / tick_s)
 
     def schedule(self, deadline: Deadline, due_at: float) -> None:
-        """Have `deadline` fire at `due_at`, instead of when it would have."""
+        """Let `deadline` fire at `due_at`, and no longer at the moment set before."""
         tick = max(int(due_at / self._tick_s) + 1, self._last_tick + 1)
         if tick == deadline.due_tick:
             return
@@ -41,7 +41,7 @@ class TimingWheel:
             self._timer = self._loop.call_later(self._tick_s, self._turn)
 
     def cancel(self, deadline: Deadline) -> None:
-        """Have it not fire. Its place in the bucket is swept when the bucket's time comes."""
+        """Do not let `deadline` fire. Its bucket lets go of it when the bucket's time comes."""
         deadline.due_tick = _NEVER
 
     def close(self) -> None:

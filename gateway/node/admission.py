@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from gateway.admission.budget import VerificationBudget
 from gateway.admission.clock import FleetClock
 from gateway.admission.controller import RateController
+from gateway.admission.credential import CredentialVerifier
 from gateway.admission.desk import AdmissionDesk
 from gateway.admission.keyring import Keyring
 from gateway.admission.office import NodeTicketOffice
 from gateway.admission.revocation import RevocationList
 from gateway.cluster.fences import Fences
 from gateway.edge.anteroom import Anteroom
-from gateway.edge.device import DeviceContext
-from gateway.edge.gate import DeviceGate, GateContext, Pending
+from gateway.edge.gate import DeviceGate, GateContext, Waiting
 from gateway.node import limits
 from gateway.node.basis import Basis
 from gateway.node.fleet_node import FleetNode, Member
@@ -40,7 +40,7 @@ class Admission:
     """R has changed, or there are new slots."""
     records: SessionRecords
     controller: RateController
-    desk: AdmissionDesk[Pending]
+    desk: AdmissionDesk[Waiting]
     budget: VerificationBudget
 
 
@@ -77,7 +77,7 @@ def build_admission(basis: Basis) -> Admission:
         rng=basis.rng,
     )
     membership = build_membership(basis, member)
-    desk: AdmissionDesk[Pending] = AdmissionDesk(
+    desk: AdmissionDesk[Waiting] = AdmissionDesk(
         limits.desk_settings(settings),
         calendar=membership.calendar,
         office=office,
@@ -110,7 +110,7 @@ def build_membership(basis: Basis, member: Member) -> Membership:
 def build_gate(
     basis: Basis,
     admission: Admission,
-    devices: DeviceContext,
+    verifier: CredentialVerifier,
     *,
     anteroom: Anteroom,
     connections_max: int,
@@ -119,14 +119,16 @@ def build_gate(
     Args:
         basis: as everywhere.
         admission: what decides.
-        devices: what all devices share.
+        verifier: of credentials.
         anteroom: holds connections that have not said which device they are.
         connections_max: devices this node has descriptors for.
     """
     settings = basis.settings
     return DeviceGate(
         GateContext(
-            device=devices,
+            verifier=verifier,
+            revocations=admission.revocations.facts,
+            fleet=basis.fleet,
             desk=admission.desk,
             office=admission.office,
             budget=admission.budget,

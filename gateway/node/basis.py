@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.edge.device import DeviceHandler
 from gateway.edge.fleet import Fleet
 from gateway.node.observers import Observers
 from gateway.process import Ending
@@ -19,7 +18,7 @@ class Basis:
     settings: Settings
     node: str
     """Name of this process."""
-    fleet: Fleet[DeviceHandler]
+    fleet: Fleet
     """The sessions of this node."""
     metrics: Metrics
     observers: Observers

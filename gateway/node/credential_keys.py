@@ -10,7 +10,7 @@ import structlog
 from gateway import development
 from gateway.admission.credential import CredentialVerifier
 from gateway.admission.keys import KeySet
-from gateway.edge.key_source import KeySource
+from gateway.node.key_source import KeySource
 from gateway.node.limits import credential_policy
 from gateway.process import Work
 from gateway.settings import Credentials

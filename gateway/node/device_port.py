@@ -1,14 +1,16 @@
 """The port of the devices: listener, knocks and connections around one gate."""
 
 import asyncio
-import socket
+from functools import partial
 
 from gateway.edge.anteroom import Anteroom
-from gateway.edge.connection import WebSocketConnection
+from gateway.edge.connector import Connector
 from gateway.edge.context import ConnectionContext, partings
 from gateway.edge.gate import DeviceGate
-from gateway.edge.knock import Granted, KnockContext
+from gateway.edge.knock import KnockContext
 from gateway.edge.listener import Listener
+from gateway.edge.opening import Opening
+from gateway.edge.ports import MakeHandler
 from gateway.edge.wheel import TimingWheel
 from gateway.node import limits
 from gateway.node.basis import Basis
@@ -24,6 +26,7 @@ class DevicePort:
         basis: Basis,
         *,
         gate: DeviceGate,
+        make_handler: MakeHandler,
         anteroom: Anteroom,
         transport: Transport,
     ) -> None:
@@ -31,46 +34,43 @@ class DevicePort:
         Args:
             basis: as everywhere.
             gate: decides on knocks.
+            make_handler: makes the handler of an admitted device.
             anteroom: for connections that have not said which device they are.
             transport: plain TCP, or TLS with the certificate in force.
         """
         server, loop = basis.settings.server, asyncio.get_running_loop()
+        observer, slice_s = basis.observers.edge, server.accept_slice_us / 1e6
         self._server = server
         self._gate = gate
         self._wheel = TimingWheel(loop)
-        self._connections = _connection_context(basis, self._wheel, loop)
-        bounds = self._connections.limits
-        knocks = KnockContext(
-            door=gate,
-            wheel=self._wheel,
-            observer=basis.observers.edge,
-            loop=loop,
-            head_bytes_max=bounds.head_bytes_max,
-            head_timeout_s=bounds.head_timeout_s,
-            upgrade=self._upgrade,
-        )
-        self.listener = Listener(
-            self._connection,
-            accept_budget=server.accept_budget,
-            accept_slice_s=server.accept_slice_us / 1e6,
-            backlog=server.backlog,
+        connections = _connection_context(basis, gate, make_handler, self._wheel, loop)
+        connector = Connector(
+            partial(Opening, connections),
+            slice_s=slice_s,
             tls=transport.context,
             tls_handshake_timeout_s=basis.settings.tls.handshake_timeout_ms / 1000,
             anteroom=anteroom,
-            observer=basis.observers.edge,
+            observer=observer,
+        )
+        knocks = KnockContext(
+            gate=gate,
+            wheel=self._wheel,
+            observer=observer,
+            loop=loop,
+            head_bytes_max=connections.limits.head_bytes_max,
+            head_timeout_s=connections.limits.head_timeout_s,
+            connect=connector.connect,
+        )
+        self.listener = Listener(
+            connector,
+            accept_budget=server.accept_budget,
+            accept_slice_s=slice_s,
+            backlog=server.backlog,
+            observer=observer,
             knock=knocks.knock,
         )
         self.port = server.port
         """Where devices connect, once it has started."""
-
-    def _connection(self) -> WebSocketConnection:
-        return WebSocketConnection(self._connections, self._gate)
-
-    def _upgrade(self, accepted: socket.SocketType, head: bytes, granted: Granted | None) -> None:
-        """A knock becomes a connection: it was let in, or the raw scan is unsure of it."""
-        self.listener.connect(
-            accepted, lambda: WebSocketConnection(self._connections, self._gate, head, granted)
-        )
 
     async def start(self) -> None:
         """Listen.
@@ -88,10 +88,16 @@ class DevicePort:
 
 
 def _connection_context(
-    basis: Basis, wheel: TimingWheel, loop: asyncio.AbstractEventLoop
+    basis: Basis,
+    gate: DeviceGate,
+    make_handler: MakeHandler,
+    wheel: TimingWheel,
+    loop: asyncio.AbstractEventLoop,
 ) -> ConnectionContext:
     settings = basis.settings
     return ConnectionContext(
+        gate=gate,
+        make_handler=make_handler,
         limits=limits.connection_limits(settings),
         wheel=wheel,
         observer=basis.observers.edge,

@@ -3,9 +3,11 @@
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.edge.anteroom import Anteroom
-from gateway.edge.device import DeviceContext
+from gateway.edge.device import DeviceHandler
+from gateway.edge.device_context import DeviceContext
 from gateway.edge.gate import DeviceGate
 from gateway.node import limits
 from gateway.node.admission import Admission, build_gate
@@ -53,9 +55,17 @@ def build_devices(basis: Basis, storage: Storage, admission: Admission) -> Devic
     room = find_room(settings.server)
     anteroom = Anteroom(places=room.anonymous, observer=basis.observers.edge)
     context = _device_context(basis, storage, admission, keys, schemas, pool, fairness)
-    gate = build_gate(basis, admission, context, anteroom=anteroom, connections_max=room.devices)
+    gate = build_gate(
+        basis, admission, keys.verifier, anteroom=anteroom, connections_max=room.devices
+    )
     transport = transport_of(settings.tls)
-    port = DevicePort(basis, gate=gate, anteroom=anteroom, transport=transport)
+    port = DevicePort(
+        basis,
+        gate=gate,
+        make_handler=partial(DeviceHandler, context),
+        anteroom=anteroom,
+        transport=transport,
+    )
     return Devices(keys, schemas, pool, fairness, transport, gate, room.devices, port)
 
 

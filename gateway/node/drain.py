@@ -10,8 +10,7 @@ import structlog
 
 from gateway.admission.office import NodeTicketOffice
 from gateway.admission.ticket import device_hash
-from gateway.edge.device import DeviceHandler
-from gateway.edge.fleet import Fleet
+from gateway.edge.fleet import Fleet, Member
 from gateway.edge.gate import DeviceGate
 from gateway.node.membership import Membership
 from gateway.settings import Settings
@@ -25,11 +24,11 @@ _CLOSING_S: Final = 1.0
 """How long the closing handshakes of the last devices may take."""
 _RESERVE_TRIES: Final = 100
 
-SlotElsewhere = Callable[[DeviceHandler], Awaitable[tuple[int, str]]]
+SlotElsewhere = Callable[[Member], Awaitable[tuple[int, str]]]
 
 
 async def send_away(
-    sessions: Sequence[DeviceHandler],
+    sessions: Sequence[Member],
     slot_elsewhere: SlotElsewhere,
     *,
     rate_per_s: float,
@@ -77,7 +76,7 @@ class SlotsElsewhere:
         membership: Membership,
         office: NodeTicketOffice,
         *,
-        fleet: Fleet[DeviceHandler],
+        fleet: Fleet,
         clock: Callable[[], float],
         rng: random.Random,
     ) -> None:
@@ -98,7 +97,7 @@ class SlotsElsewhere:
         self._clock = clock
         self._rng = rng
 
-    async def reserve(self, session: DeviceHandler) -> tuple[int, str]:
+    async def reserve(self, session: Member) -> tuple[int, str]:
         """A slot for a device: milliseconds from now, and its ticket; without one, just a time."""
         calendar = self._membership.calendar
         for _ in range(_RESERVE_TRIES):
@@ -123,7 +122,7 @@ class NodeDrain:
         settings: Settings,
         slots: SlotsElsewhere,
         *,
-        fleet: Fleet[DeviceHandler],
+        fleet: Fleet,
         membership: Membership,
         gate: DeviceGate,
         publisher: Publisher,

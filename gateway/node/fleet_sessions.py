@@ -2,15 +2,13 @@
 
 from gateway.cluster.devices import DeviceKey
 from gateway.cluster.fences import Fences
-from gateway.edge.device import DeviceHandler
 from gateway.edge.fleet import Fleet
-from gateway.session.errors import TakenOver
 
 
 class FleetSessions:
     """Answers and obeys the device registry of the fleet."""
 
-    def __init__(self, fleet: Fleet[DeviceHandler], fences: Fences) -> None:
+    def __init__(self, fleet: Fleet, fences: Fences) -> None:
         """
         Args:
             fleet: the sessions of this node.
@@ -27,8 +25,7 @@ class FleetSessions:
         """The device has a newer connection on another node: end the one that is here."""
         session = self._fleet.find(*key)
         if session is not None and session.fence < fence:
-            session.superseded = True
-            session.end(TakenOver())
+            session.supersede()
 
     def time_stepped(self, step_s: float) -> None:
         """Fleet time made a step: fences are fleet time, so those of live sessions move with it."""

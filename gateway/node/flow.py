@@ -13,7 +13,7 @@ import structlog
 from gateway.admission.calendar import Calendar
 from gateway.admission.controller import RateController
 from gateway.admission.desk import AdmissionDesk
-from gateway.edge.gate import DeviceGate, Pending
+from gateway.edge.gate import DeviceGate, Waiting
 from gateway.edge.hold import StreamHold
 from gateway.process import Work
 from gateway.telemetry.metrics import Metrics
@@ -77,7 +77,7 @@ class RateLoop:
         signals: Callable[[], dict[str, float]],
         lag: LoopLag,
         membership: Proposals,
-        desk: AdmissionDesk[Pending],
+        desk: AdmissionDesk[Waiting],
         gate: DeviceGate,
         clock: Callable[[], float],
     ) -> None:
@@ -144,7 +144,7 @@ class HoldLoop:
         storage: Storage,
         *,
         hold: StreamHold,
-        desk: AdmissionDesk[Pending],
+        desk: AdmissionDesk[Waiting],
         gate: DeviceGate,
     ) -> None:
         """

@@ -11,9 +11,8 @@ from importlib.metadata import version as package_version
 from gateway.admission.budget import VerificationBudget
 from gateway.admission.controller import CEILING, SIGNALS, RateController
 from gateway.admission.desk import AdmissionDesk
-from gateway.edge.device import DeviceHandler
 from gateway.edge.fleet import Fleet
-from gateway.edge.gate import DeviceGate, Pending
+from gateway.edge.gate import DeviceGate, Waiting
 from gateway.edge.hold import StreamHold
 from gateway.node.credential_keys import CredentialKeys
 from gateway.node.membership import Membership
@@ -37,7 +36,7 @@ def register_process(metrics: Metrics, not_ready: Callable[[], str | None]) -> N
 
 
 def register_sessions(
-    metrics: Metrics, fleet: Fleet[DeviceHandler], gate: DeviceGate, fairness: FairShare
+    metrics: Metrics, fleet: Fleet, gate: DeviceGate, fairness: FairShare
 ) -> None:
     gauge = metrics.gauge
     gauge("tidegate_devices", "Devices with a session.", fleet.__len__)
@@ -59,7 +58,7 @@ def register_publishing(
     publisher: Publisher,
     hold: StreamHold,
     pool: CreditPool,
-    fleet: Fleet[DeviceHandler],
+    fleet: Fleet,
 ) -> None:
     gauge = metrics.gauge
     gauge(
@@ -111,7 +110,7 @@ def register_admission(
     *,
     membership: Membership,
     controller: RateController,
-    desk: AdmissionDesk[Pending],
+    desk: AdmissionDesk[Waiting],
     gate: DeviceGate,
     clock: Callable[[], float],
 ) -> None:

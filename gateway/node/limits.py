@@ -15,7 +15,7 @@ from gateway.admission.desk import DeskSettings
 from gateway.admission.gcra import KeyedLimiter
 from gateway.edge.context import ConnectionLimits
 from gateway.edge.side_traffic import SideBudget
-from gateway.session.machine import SessionLimits
+from gateway.session.limits import SessionLimits
 from gateway.settings import Compression, Credentials, Mark, Settings
 from gateway.stream.limits import PublishLimits
 

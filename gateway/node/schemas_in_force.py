@@ -14,7 +14,7 @@ import structlog
 from gateway.events.document import Schemas, read_events_file
 from gateway.events.errors import SchemaError
 from gateway.events.schemas import SchemaSet, compile_schemas
-from gateway.session.machine import SchemaProblem
+from gateway.session.intake import SchemaProblem
 from gateway.stream.outlet import Mark
 
 _log = structlog.get_logger(__name__)

@@ -6,12 +6,12 @@ from typing import Final
 
 from gateway.cluster.devices import DeviceKey
 from gateway.cluster.fences import Fences
-from gateway.edge.device import DeviceHandler
 from gateway.edge.fleet import Fleet
-from gateway.edge.outlet import Outlet, OutletOwner
+from gateway.edge.outlet import Outlet
 from gateway.node.membership import Membership
 from gateway.process import Work
 from gateway.session.fairness import FairShare
+from gateway.session.owner import MessageOwner
 from gateway.stream.outlet import Mark, Sampler, SessionOutlet
 from gateway.stream.publisher import Publisher
 from tidegate.wire import frames
@@ -33,7 +33,7 @@ class SessionOutlets:
         self._sample = sample
         self._mark = mark
 
-    def open(self, tenant: str, device: str, outbox: str, owner: OutletOwner) -> Outlet:
+    def open(self, tenant: str, device: str, outbox: str, owner: MessageOwner) -> Outlet:
         return SessionOutlet(
             self._publisher,
             self._sample,
@@ -48,7 +48,7 @@ class SessionOutlets:
 class SessionCommands:
     """Hands commands to the sessions of a node."""
 
-    def __init__(self, fleet: Fleet[DeviceHandler]) -> None:
+    def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
 
     def deliver(self, tenant: str, device: str, command: frames.Command) -> bool:

@@ -6,9 +6,8 @@ from typing import Any
 
 from gateway.admission.controller import RateController
 from gateway.admission.desk import AdmissionDesk
-from gateway.edge.device import DeviceHandler
 from gateway.edge.fleet import Fleet
-from gateway.edge.gate import DeviceGate, Pending
+from gateway.edge.gate import DeviceGate, Waiting
 from gateway.node.backbone import Backbone
 from gateway.node.credential_keys import CredentialKeys
 from gateway.node.lifecycle import NodeState
@@ -25,7 +24,7 @@ class AdmissionStatus:
         *,
         membership: Membership,
         controller: RateController,
-        desk: AdmissionDesk[Pending],
+        desk: AdmissionDesk[Waiting],
         revocations: Revocations,
         clock: Callable[[], float],
     ) -> None:
@@ -65,7 +64,7 @@ class NodeStatus:
         *,
         node: str,
         state: NodeState,
-        fleet: Fleet[DeviceHandler],
+        fleet: Fleet,
         gate: DeviceGate,
         connections_max: int,
         admission: AdmissionStatus,

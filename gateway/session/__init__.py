@@ -1,1 +1,1 @@
-"""Pure: the device protocol. Frames, the session state machine, credit. Kept free of imports."""
+"""Pure: the state machine of a device's session, credit and fair shares. Kept free of imports."""

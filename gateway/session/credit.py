@@ -2,14 +2,14 @@
 
 Demand flows upstream (MQTT 5 calls it Receive Maximum, Reactive Streams `request(n)`): the device
 may send up to the acknowledged `seq` plus its credit. After each connect the window is small and
-doubles with every window of acks (slow start, RFC 5681 section 3.1), so that ten thousand devices
-that come back with full outboxes do not all empty them at once.
+doubles with every window of acks (slow start, RFC 5681 section 3.1). So ten thousand devices that
+come back with full outboxes do not all empty them at once.
 
-The window follows a ceiling that all sessions of a node share (`CreditPool`): it sinks with the
-node's publish backlog, so a chatty device is cut down to what everybody may have while a quiet one
-never notices (max-min fairness). In a hold it is zero.
+The window has a ceiling that all sessions of a node share (`CreditPool`). The ceiling sinks with
+the node's publish backlog and cuts down a device that sends much, while a device that sends little
+never reaches it (max-min fairness). In a hold the credit is zero.
 
-A limit once told to a device is never taken back: it may have sent already.
+A limit that a device was told is never taken back, because the device may have used it already.
 """
 
 from typing import Final
@@ -19,7 +19,7 @@ _SIZE_GUESS_BYTES: Final = 512.0
 
 
 class CreditPool:
-    """What one session of a node may have outstanding, in messages."""
+    """Computes what one session of a node may have outstanding, in messages."""
 
     __slots__ = ("_budget_bytes", "_high", "_low", "_maximum", "_message_bytes")
 
@@ -28,10 +28,10 @@ class CreditPool:
     ) -> None:
         """
         Args:
-            maximum: of one session, when all is well.
-            budget_bytes: of all sessions together, reckoned with the mean size of late messages.
-            low: share of the publish bounds in use below which nobody is cut down.
-            high: share from which a session has one message at a time.
+            maximum: of one session, while the backlog is small.
+            budget_bytes: of all sessions together, computed with the mean size of recent messages.
+            low: share of the publish bounds in use up to which no session is cut down.
+            high: share from which a session may have one message outstanding.
         """
         self._maximum = maximum
         self._budget_bytes = budget_bytes
@@ -41,11 +41,11 @@ class CreditPool:
 
     @property
     def message_bytes(self) -> float:
-        """Mean size of late messages."""
+        """Mean size of recent messages."""
         return self._message_bytes
 
     def received(self, messages: int, size: int) -> None:
-        """So many messages of `size` bytes together came in."""
+        """Count `messages` messages, `size` bytes together."""
         mean = size / messages
         self._message_bytes += (mean - self._message_bytes) * min(1.0, _SIZE_FADE * messages)
 
@@ -53,7 +53,7 @@ class CreditPool:
         """The largest window of one session, at least 1.
 
         Args:
-            sessions: that share the budget.
+            sessions: number of sessions that share the budget.
             backlog: share of the publish bounds in use.
         """
         share = self._budget_bytes / (max(1, sessions) * self._message_bytes)
@@ -65,7 +65,7 @@ class CreditPool:
 
 
 class CreditWindow:
-    """Credit of one session, in messages."""
+    """The credit of one session, in messages."""
 
     __slots__ = ("_acked", "_held", "_initial", "_limit", "_maximum", "_window")
 
@@ -80,14 +80,20 @@ class CreditWindow:
         self._limit = initial
 
     def start(self, acked: int, ceiling: int) -> None:
-        """Begin at `acked`, the last seq that is settled, and in no hold."""
+        """Begin at `acked`, the last settled seq, without a hold."""
         self._held = False
         self._acked = acked
         self._window = min(self._initial, ceiling)
         self._limit = acked + self._window
 
     @property
+    def held(self) -> bool:
+        """Whether no credit is given until `release`."""
+        return self._held
+
+    @property
     def acked(self) -> int:
+        """The last settled seq."""
         return self._acked
 
     @property
@@ -97,11 +103,11 @@ class CreditWindow:
 
     @property
     def credit(self) -> int:
-        """What the device may send beyond what is acknowledged."""
+        """Messages that the device may send beyond the acknowledged seq."""
         return self._limit - self._acked
 
     def acknowledge(self, seq: int, ceiling: int) -> None:
-        """Everything up to and including `seq` is settled; the window grows by what that was."""
+        """Everything up to and including `seq` is settled; the window grows by that number."""
         self._window = min(self._maximum, ceiling, self._window + seq - self._acked)
         self._acked = seq
         if not self._held:
@@ -112,7 +118,7 @@ class CreditWindow:
         self._held = True
 
     def release(self, ceiling: int) -> None:
-        """Begin again, small: what waits in ten thousand outboxes must not come at once."""
+        """Begin again with a small window: full outboxes must not all be emptied at once."""
         self._held = False
         self._window = min(self._initial, ceiling)
         self._limit = max(self._limit, self._acked + self._window)

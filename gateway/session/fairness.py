@@ -1,35 +1,35 @@
-"""Which devices send far more than the others, and must have a small window for the others' sake.
+"""Finds greedy devices, which send far more than the others and so get a small window.
 
-Credit bounds what a device has outstanding, not how fast that turns over. One device with a full
-window keeps a batch of its own in every commit, and a device that sends one message now and then
-waits behind it. So a device that sends many times what the others do gets a window of a few
-messages: its share of each commit is then no larger than theirs (max-min fairness, with latency as
-the resource). Where all send as much as they can, no device is greedy, and windows stay what the
-node's backlog allows.
+Credit bounds what a device has outstanding, not how fast that turns over. A device with a full
+window has many messages in every commit, and a device that sends a message now and then waits
+behind them. So a device that sends many times what the others do gets a window of a few messages:
+then its share of each commit is no larger than theirs (max-min fairness, with latency as the
+resource). Where all devices send as much as they can, none is greedy, and windows are as large as
+the node's backlog allows.
 
-Where only a few devices send, a mean says little, and each is compared with the quietest of them. A
-device that is the only one to send may send what it can.
+Where only a few devices send, a mean says little, so each is compared with the quietest of them. A
+device that sends alone may send as much as it can.
 
-What is sent is counted in units: a message is one, and one more for each `UNIT_BYTES` of it, since
-large messages cost in bytes. Counted in turns, which the node's clock ends; pure.
+Messages are counted in units: one a message, and one more for each `UNIT_BYTES` of it, because the
+cost of large messages is in their bytes. The node's clock divides the count into turns. Pure.
 """
 
 import math
 from typing import Final
 
 UNIT_BYTES: Final = 2_048
-"""Bytes that cost about what a message costs besides its bytes."""
+"""This many bytes cost about as much as a message without its bytes."""
 _SENDERS_MIN: Final = 8
-"""From so many senders on, their mean is what a device is compared with."""
+"""With this many senders or more, a device is compared with their mean."""
 _FEW_FLOOR: Final = 200
-"""Units a turn that make no device greedy where only a few send: about 400 KB."""
+"""Units a turn up to which no device is greedy where only a few send: about 400 KB."""
 _FEW_TURNS: Final = 10
-"""A device that sends less often than every turn is still protected so many turns later."""
+"""Turns for which a device that does not send in every turn stays protected."""
 _DIGITS_MAX: Final = 64
 
 
 class FairShare:
-    """What the sessions of a node sent in the last turn, greedy ones left out."""
+    """What the sessions of a node sent in the last turn, without the greedy ones."""
 
     __slots__ = (
         "_factor", "_few_until", "_floor", "_greedy", "_senders_by_digits", "greedy", "limit",
@@ -39,8 +39,8 @@ class FairShare:
     def __init__(self, *, factor: float = 16.0, floor: int = 50) -> None:
         """
         Args:
-            factor: a device is greedy if it sends more than so many times the mean of the others.
-            floor: units a turn that make no device greedy.
+            factor: a device is greedy if it sends more than this many times the mean of the others.
+            floor: units a turn up to which no device is greedy.
         """
         self._factor = factor
         self._floor = floor
@@ -49,7 +49,7 @@ class FairShare:
         self._few_until = 0
         self.turn = 0
         self.limit = math.inf
-        """Units a turn beyond which a session is greedy; unbounded while only one sends."""
+        """Units a turn beyond which a session is greedy; infinity while only one session sends."""
         self.greedy = 0
         """Sessions that were greedy in the last turn."""
 
@@ -57,8 +57,8 @@ class FairShare:
         """A turn of the node's clock is over."""
         senders = sum(self._senders_by_digits)
         if senders >= _SENDERS_MIN:
-            # Averaging binary digits approximates the geometric mean: a few that send very much
-            # hardly move it, and counting costs next to nothing.
+            # Averaging bit lengths approximates the geometric mean: a few heavy senders hardly
+            # move it, and counting costs next to nothing.
             digits = sum(n * count for n, count in enumerate(self._senders_by_digits))
             self.limit = max(self._floor, self._factor * 2 ** (digits / senders - 1))
         elif senders and senders + self._greedy > 1:
@@ -91,7 +91,7 @@ class FairShare:
 
 
 class Share:
-    """What one session sends."""
+    """What one session sends, and whether it is greedy."""
 
     __slots__ = ("_count", "_node", "_turn", "greedy")
 
@@ -100,13 +100,13 @@ class Share:
         self._turn = -1
         self._count = 0
         self.greedy = False
-        """Whether it sends far more than the others."""
+        """Whether the device sends far more than the others."""
 
     def sent(self, messages: int, size: int) -> None:
         """The device sent so many messages of `size` bytes together."""
         node = self._node
         if self._turn != node.turn:
-            # Half the limit, so that who is near it does not change sides every turn.
+            # Half the limit, so that a device near the limit does not change sides every turn.
             last = self._count if self._turn == node.turn - 1 else 0
             self.greedy = self.greedy and last > node.limit / 2
             self._turn = node.turn

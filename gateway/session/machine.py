@@ -1,46 +1,75 @@
-"""The device session's state machine: every transition of a session is in this module.
+"""The device session's state machine. Every transition of a session is in this module.
 
-             hello              welcome                  close, offence, expiry, takeover
-  GREETING ---------> RESUMING ---------> ESTABLISHED ------------------------------------> ENDED
-     |                   |                 |       ^                                          ^
-     |                   |   further hello |       | resume                                   |
-     |                   |                 v       |                                          |
-     |                   |                 CHANGING                                           |
-     |                   |                     |                                              |
-     +-------------------+---------------------+----------------------------------------------+
+A session has four regions. Each moves on its own.
+
+Conversation (`State`): what the device may send.
+
+             hello            begin                 hello
+  GREETING --------> RESUMING -------> ESTABLISHED --------> CHANGING
+                                            ^                    |
+                                            +--------------------+
+                                                    begin
+  every state -- closed --> ENDED
+
+Departure (`Departure`): how the gateway sends the device to another node.
+
+            leave            deadline passed         the last message is settled
+  STAYING ---------> LEAVING ----------------> PARTING ------------------------> GONE
+     |                                           ^
+     +-------------------------------------------+
+               leave, without lingering
+
+Credit: GIVEN <-> HELD, by `hold`, and by `release` or `begin` (kept in `CreditWindow`).
+Acks: PROMPT <-> RESTING, by `settle` of a greedy device, and by `take_ack`.
 
 Rules:
 - The first frame is `hello`; it says where the device's outbox stands. The device waits for
   `welcome`, which says where the stream stands, and sends nothing before it.
-- Once every message is settled and the device has been told so, it may send a further `hello`, for
-  another outbox. It sends no message and no hello until the answer, `resume`; what belongs to no
-  outbox (results, credentials) may go on. `ack`s count in the outbox of the last answer.
-- `seq` rises by one from what the stream has. A gap or a repeat is an offence: the transport is
-  ordered, so either is a broken client, and storing on would break the order we promise.
-- A message beyond the credit is an offence.
-- A message that has its place in the order but cannot be stored (its type, time, depth, size, or
-  what its schema says) is not an offence: it is settled into the dead letters, or its device would
-  resend it for ever.
+- When every message is settled and acknowledged, the device may send a further `hello`, for another
+  outbox. It sends no message and no hello until the answer, `resume`. Results and credentials
+  belong to no outbox and may go on. An `ack` counts in the outbox of the last answer.
+- Messages must come in order and within the credit (`intake.py`).
 - Settling is in order: `settle(seq)` covers everything up to and including `seq`.
+- In LEAVING, the device has its `goaway` and works on. In PARTING, nothing more is read; what was
+  read is settled and acknowledged, and then the session closes.
+- A session that has ENDED lives on until its last message is settled: a session of the same device
+  which comes before that must find it, to mark its messages as superseded.
 
-No I/O, no clock of its own: the shell feeds frames and settlements and carries out what comes back.
+No I/O and no clock: the shell (`edge/device.py`) calls the inputs (the public methods) and carries
+out the outputs (`outputs.py`). Messages and acks are frequent, so `receive` and `settle` return
+plain values; every other input returns a tuple of outputs.
 """
 
 import enum
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-from msgspec import UNSET
-
-from gateway.session import salvage
 from gateway.session.credit import CreditWindow
-from gateway.session.errors import DataError, PolicyViolation
+from gateway.session.errors import (
+    CredentialExpired,
+    DataError,
+    PolicyViolation,
+    SessionError,
+    TakenOver,
+)
+from gateway.session.intake import Intake, SchemaProblem, Storable
+from gateway.session.limits import SessionLimits
+from gateway.session.outputs import (
+    Close,
+    Fail,
+    Forget,
+    Outputs,
+    Send,
+    StopReading,
+    Wake,
+    WatchExpiry,
+)
 from tidegate.wire import frames
-from tidegate.wire.depth import may_exceed, too_deep
-from tidegate.wire.grammar import is_message_type, is_timestamp, is_token
+from tidegate.wire.grammar import is_token
 
 RESULT_ID_MAX_CHARS: Final = 64
+
+Received = list[Storable] | frames.Hello | frames.Result | str
+"""What one text message of a device is; a string is a fresh credential."""
 
 
 class State(enum.Enum):
@@ -51,40 +80,44 @@ class State(enum.Enum):
     ENDED = "ended"
 
 
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """Bounds of one session. Sizes in bytes, credit in messages.
-
-    `frame_bytes_max` is told to devices here and held by the connection.
-    """
-
-    message_bytes_max: int = 65_536
-    frame_bytes_max: int = 262_144
-    json_depth_max: int = 32
-    messages_per_frame_max: int = 1_000
-    credit_initial: int = 32
-    credit_max: int = 256
+class Departure(enum.Enum):
+    STAYING = "staying"
+    LEAVING = "leaving"
+    PARTING = "parting"
+    GONE = "gone"
 
 
-SchemaProblem = Callable[[str, bytes], str | None]
-"""What is wrong with the `data` of a message of that type, None if nothing is."""
+class Settled(enum.Enum):
+    """What the shell does after `settle`."""
 
-Storable = frames.Message | frames.Unusable
-Received = list[Storable] | frames.Hello | frames.Result | str
+    NOTHING = "nothing"
+    ACKNOWLEDGE = "acknowledge"
+    """Send the ack (`take_ack`) now."""
+    REST = "rest"
+    """Send the ack later: the device is greedy, and the lanes' time belongs to the others."""
+    FORGET = "forget"
+    """The session has ended and its last message is settled."""
+
+
+# Looking a member up in its enum costs more than a global, and these are needed for each message.
+ESTABLISHED: Final = State.ESTABLISHED
+ENDED: Final = State.ENDED
+PARTING: Final = Departure.PARTING
+ACKNOWLEDGE: Final = Settled.ACKNOWLEDGE
 
 
 class Session:
-    """One device's session on one connection, from its opening handshake to its end."""
+    """One device's session on one connection, from its first frame to its last settled message."""
 
     __slots__ = (
         "_credit",
-        "_known_types",
-        "_limits",
-        "_next_seq",
-        "_schema_problem",
+        "_goaway",
+        "_intake",
+        "_resting",
         "_unreported",
-        "outbox",
+        "departure",
         "state",
+        "superseded",
     )
 
     def __init__(
@@ -97,17 +130,18 @@ class Session:
         Args:
             limits: bounds, shared by all sessions of a node.
             known_types: types already found well-formed, shared by all sessions of a node: a fleet
-                has few types and many messages. Bounded by `KNOWN_TYPES_MAX`.
-            schema_problem: judges each message; without, every message fits.
+                has few types and many messages. Bounded by `intake.KNOWN_TYPES_MAX`.
+            schema_problem: judges each message. Without it, no message has a schema.
         """
-        self._limits = limits
-        self._known_types = known_types if known_types is not None else set()
+        self._intake = Intake(limits, known_types, schema_problem)
         self._credit = CreditWindow(initial=limits.credit_initial, maximum=limits.credit_max)
-        self._schema_problem = schema_problem
-        self._next_seq = 0
+        self._goaway: frames.Goaway | None = None
+        self._resting = False
         self._unreported = False
-        self.outbox = ""
         self.state = State.GREETING
+        self.departure = Departure.STAYING
+        self.superseded = False
+        """Whether a newer session of the device sends again what is unacknowledged here."""
 
     @property
     def acked(self) -> int:
@@ -122,219 +156,193 @@ class Session:
     @property
     def unsettled(self) -> int:
         """Messages received and not yet settled."""
-        if self.state in (State.GREETING, State.RESUMING, State.CHANGING):
-            return 0
-        return self._next_seq - 1 - self._credit.acked
+        return self._intake.next_seq - 1 - self._credit.acked
+
+    # Inputs from the device
 
     def receive(self, text: bytes) -> Received:
         """Take one text message of the device.
 
         Returns:
-            Messages to store in this order, or a hello, result or credential to act on.
+            Messages to store in this order, or a hello, result or credential to act on. A hello
+            must be answered by `begin`.
 
         Raises:
             SessionError: the session must end with its close code and reason.
         """
         try:
             received = frames.decode_device_frame(text)
-            if type(received) is frames.Damaged:
-                received = self._salvage(received, text)
         except frames.FrameError as exc:
-            offence = DataError if exc.error in ("utf8", "json") else PolicyViolation
-            raise offence(exc.error, exc.detail) from None
-        if type(received) is list and self.state is State.ESTABLISHED:
-            return self._admit(received, text)
-        if self.state is State.GREETING:
-            return self._greet(received)
-        if self.state is State.RESUMING:
-            raise PolicyViolation("hello", "a frame before welcome")
-        if type(received) is list:
-            raise PolicyViolation("hello", "a message before the further hello is answered")
+            raise _offence(exc.error, exc.detail) from None
+        if self.state is ESTABLISHED:
+            if type(received) is frames.Damaged:
+                received = self._intake.salvage(text, self._credit.limit) or received
+            if type(received) is list:
+                return self._intake.admit(received, text, self._credit.limit)
+        if isinstance(received, frames.Damaged):
+            raise _offence(received.error, received.detail)
         if isinstance(received, frames.Hello):
-            return self._change(received)
-        assert not isinstance(received, frames.Damaged), "salvaged, or an offence"
-        if isinstance(received, frames.Result) and len(received.id) > RESULT_ID_MAX_CHARS:
-            raise PolicyViolation("result", f"id is longer than {RESULT_ID_MAX_CHARS} characters")
-        return received
+            return self._greet(received)
+        return self._check_turn(received)
 
-    def settle(self, seq: int, ceiling: int) -> None:
-        """Every message up to and including `seq` is in the stream or in the dead letters.
+    def closed(self) -> Outputs:
+        """The connection is gone."""
+        self.state = State.ENDED
+        return () if self.unsettled else (Forget(),)
 
-        Args:
-            seq: the last of them.
-            ceiling: what a session of this node may have outstanding now.
-        """
-        if seq > self._credit.acked:
-            assert seq < self._next_seq, "settled what was never received"
-            self._credit.acknowledge(seq, ceiling)
-            self._unreported = True
-
-    def take_ack(self) -> bytes | None:
-        """The `ack` frame that is due, if any was settled since the last."""
-        if not self._unreported:
-            return None
-        self._unreported = False
-        return frames.encode_ack(self._credit.acked, self._credit.credit)
+    # Inputs from the stream
 
     def begin(self, settled: int, ceiling: int) -> None:
-        """The last hello is answered: everything up to `settled` is in the stream.
+        """The last hello can be answered: everything up to `settled` is in the stream.
 
         Args:
             settled: at least `hello.oldest - 1`; more if the stream has more than the device knows.
             ceiling: what a session of this node may have outstanding now.
         """
         assert self.state in (State.RESUMING, State.CHANGING)
-        self._next_seq = settled + 1
+        self._intake.next_seq = settled + 1
         self._credit.start(settled, ceiling)
         self.state = State.ESTABLISHED
 
-    def hold(self) -> None:
-        """Give no more credit: the stream stores nothing."""
-        self._credit.hold()
+    def settle(self, seq: int, ceiling: int, *, greedy: bool = False) -> Settled:
+        """Every message up to and including `seq` is in the stream or in the dead letters.
 
-    def release(self, ceiling: int) -> bytes:
-        """Give credit again, from a small window on; the `ack` frame that says so."""
-        self._credit.release(ceiling)
+        Args:
+            seq: the last of them.
+            ceiling: what a session of this node may have outstanding now.
+            greedy: whether the device sends far more than the others do.
+        """
+        credit = self._credit
+        if seq > credit.acked:
+            assert seq < self._intake.next_seq, "a message was settled that was never received"
+            credit.acknowledge(seq, ceiling)
+            self._unreported = True
+        if self.state is ENDED:
+            return Settled.NOTHING if self.unsettled else Settled.FORGET
+        if not greedy or self.departure is PARTING:
+            return ACKNOWLEDGE
+        if self._resting:
+            return Settled.NOTHING
+        self._resting = True
+        return Settled.REST
+
+    def take_ack(self) -> bytes | None:
+        """The `ack` frame that is due, or None if nothing was settled since the last one."""
+        self._resting = False
+        if not self._unreported:
+            return None
         self._unreported = False
         return frames.encode_ack(self._credit.acked, self._credit.credit)
 
-    def end(self) -> None:
-        self.state = State.ENDED
+    def hold(self, reason: str) -> Outputs:
+        """The stream stores nothing: give no more credit."""
+        self._credit.hold()
+        if self.state is not State.ESTABLISHED:
+            return ()
+        return (Send(frames.encode_named("hold", frames.Hold(reason))),)
 
-    def _greet(self, received: frames.Decoded) -> frames.Hello:
-        if not isinstance(received, frames.Hello):
+    def release(self, ceiling: int) -> Outputs:
+        """The stream stores again: give credit, from a small window on."""
+        if not self._credit.held:
+            return ()
+        self._credit.release(ceiling)
+        if self.state is not State.ESTABLISHED:
+            return ()
+        self._unreported = False
+        return (Send(frames.encode_ack(self._credit.acked, self._credit.credit)),)
+
+    # Inputs from the node
+
+    def leave(self, goaway: frames.Goaway, linger_s: float) -> Outputs:
+        """Send the device to another node.
+
+        Args:
+            goaway: why, when to connect there, and the ticket for that moment.
+            linger_s: how long the session lives on after that moment, so that the device can make
+                its new connection before this one breaks; negative to part at once.
+        """
+        if self.state is State.ENDED or self.departure is not Departure.STAYING:
+            return ()
+        self._goaway = goaway
+        if linger_s < 0:
+            return self._part()
+        self.departure = Departure.LEAVING
+        return (
+            Send(frames.encode_named("goaway", goaway)),
+            Wake(goaway.retry_ms / 1000 + linger_s),
+        )
+
+    def parted(self) -> Outputs:
+        """Whether a session that is PARTING can close now. Called after each ack."""
+        if self.departure is not Departure.PARTING or self.unsettled:
+            return ()
+        return self._go()
+
+    def supersede(self) -> Outputs:
+        """A newer session of the device has taken over."""
+        self.superseded = True
+        return (Fail(TakenOver()),)
+
+    def deadline_passed(self, *, expired: bool) -> Outputs:
+        """The moment set by the shell or by `Wake` has come.
+
+        Args:
+            expired: whether the credential has expired.
+        """
+        if self.departure is Departure.LEAVING:
+            return self._part()
+        if self.departure is not Departure.STAYING:
+            return ()
+        if self.state is State.GREETING:
+            return (Fail(PolicyViolation("hello", "no hello in time")),)
+        if expired:
+            return (Fail(CredentialExpired("expired")),)
+        return (WatchExpiry(),)
+
+    # Transitions
+
+    def _check_turn(self, received: list[Storable] | frames.Result | str) -> frames.Result | str:
+        if self.state is State.GREETING:
             raise PolicyViolation("hello", "the first frame must be hello")
-        return self._take_up(received, State.RESUMING)
+        if self.state is State.RESUMING:
+            raise PolicyViolation("hello", "a frame before welcome")
+        if isinstance(received, list):
+            raise PolicyViolation("hello", "a message before the further hello is answered")
+        if isinstance(received, frames.Result) and len(received.id) > RESULT_ID_MAX_CHARS:
+            raise PolicyViolation("result", f"id is longer than {RESULT_ID_MAX_CHARS} characters")
+        return received
 
-    def _change(self, hello: frames.Hello) -> frames.Hello:
+    def _greet(self, hello: frames.Hello) -> frames.Hello:
+        if self.state is State.RESUMING:
+            raise PolicyViolation("hello", "a frame before welcome")
         if self.state is State.CHANGING:
             raise PolicyViolation("hello", "a hello before the one before it is answered")
         if self.unsettled or self._unreported:
             raise PolicyViolation("hello", "a further hello while messages are not acknowledged")
-        return self._take_up(hello, State.CHANGING)
-
-    def _take_up(self, hello: frames.Hello, state: State) -> frames.Hello:
         if not is_token(hello.outbox):
             raise PolicyViolation("hello", "outbox must match [A-Za-z0-9_-]{1,64}")
-        self.outbox = hello.outbox
-        self.state = state
+        self.state = State.RESUMING if self.state is State.GREETING else State.CHANGING
         return hello
 
-    def _salvage(self, damaged: frames.Damaged, text: bytes) -> list[Storable]:
-        """The messages of a frame that does not decode as a whole.
+    def _part(self) -> Outputs:
+        assert self._goaway is not None
+        self.departure = Departure.PARTING
+        if not self.unsettled:
+            return self._go()
+        return (
+            Send(frames.encode_named("hold", frames.Hold(self._goaway.reason))),
+            StopReading(),
+        )
 
-        Raises:
-            FrameError: it is not made of messages.
-            SessionError: they break a rule, before any work is done on their bodies.
-        """
-        if self.state is not State.ESTABLISHED:
-            raise frames.FrameError(damaged.error, damaged.detail)
-        readable = salvage.readable(text)
-        try:
-            seqs = salvage.seqs_of(readable)
-        except salvage.Unreadable:
-            raise frames.FrameError(damaged.error, damaged.detail) from None
-        self._check_count(len(seqs))
-        for expected, seq in enumerate(seqs, self._next_seq):
-            if seq != expected:
-                raise _gap(expected, seq)
-        return list(map(salvage.read, seqs, salvage.split(text, readable)))
-
-    def _admit(self, messages: list[Storable], text: bytes) -> list[Storable]:  # noqa: C901  # over 10 until its room has landed (issue 14)
-        self._check_count(len(messages))
-        problems: list[tuple[int, str, str]] = []
-        suspects: list[int] = []
-        bodies: list[bytes] = []
-        depth_max = self._limits.json_depth_max
-        expected = self._next_seq
-        for index, message in enumerate(messages):
-            if message.seq != expected:
-                raise _gap(expected, message.seq)
-            expected += 1
-            if type(message) is not frames.Message:
-                assert type(message) is frames.Unusable
-                messages[index] = self._unusable(
-                    message.seq, message.error, message.detail, message.raw
-                )
-                continue
-            data = bytes(message.data)
-            problem = self._problem(message, data)
-            if problem is not None:
-                problems.append((index, *problem))
-            elif may_exceed(data, depth_max):
-                suspects.append(index)
-                bodies.append(data)
-            elif self._schema_problem is not None:
-                said = self._schema_problem(message.type, data)
-                if said is not None:
-                    problems.append((index, "schema", said))
-        if suspects:
-            problems += self._problems_of(suspects, bodies, messages)
-        if problems:
-            raws = salvage.split(text, salvage.readable(text))
-            for index, error, detail in problems:
-                messages[index] = self._unusable(messages[index].seq, error, detail, raws[index])
-        self._next_seq = expected
-        return messages
-
-    def _problems_of(
-        self, suspects: list[int], bodies: list[bytes], messages: list[Storable]
-    ) -> list[tuple[int, str, str]]:
-        """Of those with many brackets: their depth, all at once since that is cheaper by far, and
-        the schema of those that are not too deep.
-        """
-        limit = self._limits.json_depth_max
-        deep = set(too_deep(bodies, limit))
-        problems = []
-        for place, index in enumerate(suspects):
-            if place in deep:
-                problems.append((index, "depth", f"nested deeper than {limit}"))
-            elif self._schema_problem is not None:
-                said = self._schema_problem(messages[index].type, bodies[place])  # type: ignore[union-attr]  # suspects are messages
-                if said is not None:
-                    problems.append((index, "schema", said))
-        return problems
-
-    def _check_count(self, count: int) -> None:
-        """Before any work on bodies: a device cannot make us work beyond its credit."""
-        limit = self._limits.messages_per_frame_max
-        if not 1 <= count <= limit:
-            raise PolicyViolation("frame", f"{count} messages, not 1 to {limit}")
-        last = self._next_seq + count - 1
-        if last > self._credit.limit:
-            raise PolicyViolation(
-                "credit", f"seq {last} is beyond the credit, {self._credit.limit}"
-            )
-
-    def _problem(self, message: frames.Message, data: bytes) -> tuple[str, str] | None:
-        """Why `message` cannot be stored, its depth and schema aside: `error`, `detail`."""
-        limits = self._limits
-        if len(data) > limits.message_bytes_max:
-            detail = f"data has {len(data)} bytes, over {limits.message_bytes_max}"
-            return TOO_LARGE, detail
-        if message.type not in self._known_types:
-            if not is_message_type(message.type):
-                return "type", "not one to eight tokens [A-Za-z0-9_-]{1,64} joined by dots"
-            if len(self._known_types) < KNOWN_TYPES_MAX:
-                self._known_types.add(message.type)
-        if message.time is not UNSET and not is_timestamp(message.time):
-            return "time", "not an RFC 3339 date-time with offset"
-        return None
-
-    def _unusable(self, seq: int, error: str, detail: str, raw: bytes) -> frames.Unusable:
-        """A dead letter: the message whole if it is about as large as one may be."""
-        size = len(raw)
-        if error != TOO_LARGE and size <= self._limits.message_bytes_max + MEMBERS_BYTES_MAX:
-            return frames.Unusable(seq, error, detail, raw)
-        return frames.Unusable(seq, error, detail, raw[: salvage.LETTER_BYTES_MAX], size)
+    def _go(self) -> Outputs:
+        assert self._goaway is not None
+        self.departure = Departure.GONE
+        ack = self.take_ack()  # due if the session was RESTING
+        goaway = Send(frames.encode_named("goaway", self._goaway))
+        close = Close(self._goaway.reason)
+        return (goaway, close) if ack is None else (Send(ack), goaway, close)
 
 
-def _gap(expected: int, seq: int) -> PolicyViolation:
-    return PolicyViolation("gap", f"expected seq {expected}, got {seq}")
-
-
-TOO_LARGE: Final = "too_large"
-MEMBERS_BYTES_MAX: Final = 1_024
-"""More than what a well-formed message has beside its data: names, seq, type, time."""
-KNOWN_TYPES_MAX: Final = 4_096
-"""Well-formed types remembered by a node. A device that invents types can fill it, no more."""
+def _offence(error: str, detail: str) -> SessionError:
+    """The offence of a frame that cannot be read."""
+    return (DataError if error in ("utf8", "json") else PolicyViolation)(error, detail)

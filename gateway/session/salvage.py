@@ -1,10 +1,10 @@
-"""What is kept of a frame that does not decode as a whole: its messages, one by one.
+"""Reads the messages of a frame that does not decode as a whole, one by one.
 
-A device must resend what is not acknowledged. Closing for one message that cannot be used would
-make it loop for ever on that message, so each message that can be told from the others and has its
-`seq` keeps its place in the order, and goes to the dead letters if it is damaged.
+A device must send again what is not acknowledged. If the gateway closed the connection for one
+damaged message, the device would send it again for ever. So each message that can be told from the
+others and has its `seq` keeps its place in the order. A damaged one goes to the dead letters.
 
-Cost is linear in the frame's bytes, whatever is wrong with it.
+The cost is linear in the frame's bytes, whatever is wrong with the frame.
 """
 
 from typing import Final
@@ -15,11 +15,7 @@ from msgspec import Raw, Struct
 from tidegate.wire.frames import Message, Seq, Unusable
 
 LETTER_BYTES_MAX: Final = 4_096
-"""Bytes kept of a message that is too large to be kept whole."""
-
-
-class Unreadable(Exception):
-    """These bytes are not messages with a `seq` each."""
+"""Bytes that a dead letter keeps of a message that is too large to be kept whole."""
 
 
 class _SeqOnly(Struct):
@@ -33,33 +29,33 @@ _decode_seqs = msgspec.json.Decoder(list[_SeqOnly]).decode
 
 
 def readable(text: bytes) -> bytes:
-    """JSON of the same structure and length without surrogates; `text` itself if it has none.
+    """Make JSON of the same structure and length without surrogates; `text` itself if it has none.
 
     A string may escape half of a surrogate pair (RFC 8259, section 8.2), but no Unicode text can
-    hold it, so that parsers and databases refuse it. The strings change, so what comes back is for
-    reading the structure only.
+    hold one, so parsers and databases refuse it. The strings of the result differ from those of
+    `text`: use it only to read the structure.
     """
     if b"\\ud" in text or b"\\uD" in text:
         return text.replace(b"\\ud", b"\\u0").replace(b"\\uD", b"\\u0")
     return text
 
 
-def seqs_of(readable: bytes) -> list[int]:
-    """The `seq` of each message of a frame, in their order. The bodies are passed over.
+def seqs_of(readable: bytes) -> list[int] | None:
+    """Read the `seq` of each message of a frame, in order, without reading the bodies.
 
-    Raises:
-        Unreadable: they cannot be told from each other, or one has none.
+    Returns:
+        None if the messages cannot be told from each other, or if one has no `seq`.
     """
     try:
         if _is_array(readable):
             return [message.seq for message in _decode_seqs(readable)]
         return [_decode_seq(readable).seq]
-    except (msgspec.DecodeError, RecursionError) as exc:
-        raise Unreadable from exc
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def split(text: bytes, readable: bytes) -> list[bytes]:
-    """The messages of a frame that has a `seq` in each, as their bytes stand in `text`."""
+    """Split a frame whose messages all have a `seq` into the bytes of each message."""
     if not _is_array(text):
         return [text]
     raws = _decode_raws(readable)
@@ -74,7 +70,7 @@ def split(text: bytes, readable: bytes) -> list[bytes]:
 
 
 def read(seq: int, raw: bytes) -> Message | Unusable:
-    """A message whose `seq` was read: as it is if it can be used."""
+    """Decode one message whose `seq` was read; if it is damaged, make it a dead letter."""
     try:
         return _decode_message(raw)
     except msgspec.ValidationError as exc:

@@ -3,31 +3,18 @@
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from msgspec import Struct
 
+from gateway.session.owner import MessageOwner
 from gateway.stream.encoding import SEQ_REUSED, Envelope
 from gateway.stream.standing import Standing
-
-
-class Owner(Protocol):
-    """Whose message it is: a device's session, as far as a lane is concerned."""
-
-    superseded: bool
-    """A newer session of the device took over and resends what is unacked: skip what is queued."""
-
-    def stored(self, seq: int) -> None:
-        """Every message up to and including `seq` is settled. Called once a batch."""
-
-    def rejected(self, seq: int, error: str, detail: str) -> None:
-        """The message `seq` is in the dead letters."""
 
 
 class Pending(Struct, eq=False):
     """A message on its way into a stream."""
 
-    owner: Owner
+    owner: MessageOwner
     standing: Standing
     seq: int
     envelope: Envelope

@@ -5,8 +5,9 @@ from time import perf_counter
 
 from msgspec import UNSET
 
-from gateway.session.machine import Storable
-from gateway.stream.batch import Owner, Pending
+from gateway.session.intake import Storable
+from gateway.session.owner import MessageOwner
+from gateway.stream.batch import Pending
 from gateway.stream.dead_letters import write_letter
 from gateway.stream.encoding import SourceHeaders
 from gateway.stream.publisher import Publisher
@@ -42,7 +43,7 @@ class SessionOutlet:
         tenant: str,
         device: str,
         outbox: str,
-        owner: Owner,
+        owner: MessageOwner,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         """

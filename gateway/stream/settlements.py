@@ -2,8 +2,9 @@
 
 import math
 
+from gateway.session.owner import MessageOwner
 from gateway.stream.backlog import Backlog
-from gateway.stream.batch import Answer, Batch, Owner, Pending, Verdict
+from gateway.stream.batch import Answer, Batch, Pending, Verdict
 from gateway.stream.dead_letters import letter_of
 from gateway.stream.encoding import SEQ_REUSED
 from gateway.stream.observer import StreamObserver
@@ -72,7 +73,7 @@ class Settlements:
 
     def tell(self, settled: list[Pending]) -> None:
         """Tell each session once, and give the room back."""
-        highest: dict[Owner, Pending] = {}
+        highest: dict[MessageOwner, Pending] = {}
         for item in settled:
             if item.reject is not None:
                 self._observer.dead_lettered(item.reject[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.session import errors
-from gateway.session.machine import SessionLimits
+from gateway.session.limits import SessionLimits
 from gateway.stream.encoding import SEQ_REUSED
 from tidegate.wire import frames
 
@@ -57,15 +57,19 @@ def words_in(pattern, *files):
 def test_every_offence_of_a_policy_violation():
     offences = words_in(
         r'PolicyViolation\(\s*"(\w+)"',
-        *("gateway/session/machine.py", "gateway/edge/device.py", "gateway/edge/connection.py"),
-    ) | words_in(r'close_reason\("(\w+)"', "gateway/edge/connection.py")
+        "gateway/session/machine.py",
+        "gateway/session/intake.py",
+        "gateway/edge/credentials.py",
+        "gateway/edge/connection.py",
+        "gateway/edge/reader.py",
+    )
     assert {"hello", "gap", "credit", "frame", "flood", "fragments"} <= offences
     for offence in offences:
         assert f"`{offence}`" in PAGE, offence
 
 
 def test_every_reason_of_a_reject():
-    reasons = words_in(r'return "(\w+)", ', "gateway/session/machine.py")
+    reasons = words_in(r'return "(\w+)", ', "gateway/session/intake.py")
     reasons |= words_in(r'Unusable\(seq, "(\w+)"', "gateway/session/salvage.py")
     assert {"type", "time"} <= reasons
     for reason in reasons | {"depth", "too_large", SEQ_REUSED}:

@@ -11,17 +11,22 @@ import math
 import random
 import signal
 import sys
+from functools import partial
 
 import uvloop
 from websockets.frames import Frame, Opcode
 
+from gateway.admission.credential import Identity
 from gateway.edge.anteroom import Anteroom
-from gateway.edge.connection import WebSocketConnection
+from gateway.edge.connector import Connector
 from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
 from gateway.edge.listener import Listener
 from gateway.edge.observer import EdgeObserver
+from gateway.edge.opening import Opening
 from gateway.edge.side_traffic import SideBudget
 from gateway.edge.wheel import TimingWheel
+from gateway.session.errors import close_reason
+from tidegate.wire.frames import CLOSE_INVALID_DATA, FrameError, check_utf8
 
 MIB = 2**20
 
@@ -37,6 +42,11 @@ class Echo:
         self.connection = connection
 
     def received_text(self, text):
+        try:
+            check_utf8(text)
+        except FrameError as exc:
+            self.connection.fail(CLOSE_INVALID_DATA, close_reason(exc.error, exc.detail), exc.error)
+            return
         self.connection.send_text(text)
 
     def received_binary(self, data):
@@ -55,14 +65,20 @@ class Echo:
         pass
 
 
+IDENTITY = Identity("anybody", "default", "", urgent=False, jti="", expires_at=math.inf)
+
+
 class OpenGate:
-    """Lets everybody in."""
+    """Admits every connection."""
 
     def arrived(self, connection, *, anonymous):
         pass
 
-    def admit(self, request, address, visitor, granted):
-        return Echo()
+    def decide(self, petition, address, visitor):
+        return IDENTITY
+
+    def hung_up(self, visitor):
+        pass
 
     def left(self, connection):
         pass
@@ -71,6 +87,8 @@ class OpenGate:
 async def serve(port):
     loop = asyncio.get_running_loop()
     context = ConnectionContext(
+        gate=OpenGate(),
+        make_handler=lambda _identity: Echo(),
         limits=ConnectionLimits(
             frame_bytes_max=32 * MIB,
             fragments_max=MIB,
@@ -84,15 +102,19 @@ async def serve(port):
         loop=loop,
         partings=partings(loop, 0.001),
     )
-    gate = OpenGate()
-    listener = Listener(
-        lambda: WebSocketConnection(context, gate),
-        accept_budget=64,
-        accept_slice_s=0.001,
-        backlog=128,
+    connector = Connector(
+        partial(Opening, context),
+        slice_s=0.001,
         tls=lambda: None,
         tls_handshake_timeout_s=5,
         anteroom=Anteroom(places=1_000, observer=context.observer),
+        observer=context.observer,
+    )
+    listener = Listener(
+        connector,
+        accept_budget=64,
+        accept_slice_s=0.001,
+        backlog=128,
         observer=context.observer,
     )
     print(await listener.start("127.0.0.1", port), flush=True)

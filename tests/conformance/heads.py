@@ -12,9 +12,9 @@ import sys
 import time
 
 from gateway.edge.errors import Refusal
-from gateway.edge.gate import petition_of
 from gateway.edge.handshake import negotiate, read_request
 from gateway.edge.head import HeadScanner
+from gateway.edge.petition import petition_of
 from gateway.edge.refusal import render_refusal
 
 HEADERS = [

@@ -1,10 +1,10 @@
-"""Room for those who have not said who they are."""
+"""Room for anonymous connections."""
 
 from gateway.edge.anteroom import Anteroom
 from gateway.edge.observer import EdgeObserver
 
 
-class Guest:
+class Connection:
     def __init__(self):
         self.cause = ""
 
@@ -20,10 +20,10 @@ class Recording(EdgeObserver):
         self.refusals.append((error, reason))
 
 
-def test_the_first_goes_when_there_is_no_room():
+def test_the_connection_that_came_first_is_dropped_when_there_is_no_room():
     observer = Recording()
     room = Anteroom(places=2, observer=observer)
-    guests = [Guest() for _ in range(4)]
+    guests = [Connection() for _ in range(4)]
     for guest in guests:
         room.enter(guest)
     assert [guest.cause for guest in guests] == ["crowded", "crowded", "", ""]
@@ -31,9 +31,9 @@ def test_the_first_goes_when_there_is_no_room():
     assert observer.refusals == [("anonymous", "crowded")] * 2
 
 
-def test_whoever_left_is_not_dropped():
+def test_a_connection_that_left_is_not_dropped():
     room = Anteroom(places=2, observer=EdgeObserver())
-    first, second, third = (Guest() for _ in range(3))
+    first, second, third = (Connection() for _ in range(3))
     room.enter(first)
     room.enter(second)
     room.leave(first)

@@ -5,6 +5,7 @@ import contextlib
 import math
 import random
 import struct
+from functools import partial
 from http import HTTPStatus
 
 import pytest
@@ -13,13 +14,16 @@ from websockets.exceptions import ConnectionClosed
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
 from gateway.edge.anteroom import Anteroom
-from gateway.edge.connection import WebSocketConnection
+from gateway.edge.connector import Connector
 from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
 from gateway.edge.errors import Refusal
 from gateway.edge.listener import Listener
 from gateway.edge.observer import EdgeObserver
+from gateway.edge.opening import Opening
 from gateway.edge.wheel import TimingWheel
+from support.in_memory import IDENTITY
 from support.waiting import eventually, within
+from tidegate.wire import frames
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -38,7 +42,12 @@ class Echo:
         self.rig.opened.append(self)
 
     def received_text(self, text):
-        self.connection.send_text(text)
+        try:
+            frames.check_utf8(text)
+        except frames.FrameError as exc:
+            self.connection.fail(frames.CLOSE_INVALID_DATA, "{}", exc.error)
+        else:
+            self.connection.send_text(text)
 
     def received_binary(self, data):
         self.rig.binary.append(data)
@@ -75,10 +84,13 @@ class Rig:
     def left(self, connection):
         self.connections.discard(connection)
 
-    def admit(self, request, address, visitor, granted):
+    def decide(self, petition, address, visitor):
         if self.refuse is not None:
             raise self.refuse
-        return Echo(self)
+        return IDENTITY
+
+    def hung_up(self, visitor):
+        pass
 
 
 @pytest.fixture
@@ -92,6 +104,8 @@ async def serve():
             loop = asyncio.get_running_loop()
             wheel = TimingWheel(loop, tick_s=0.01)
             context = ConnectionContext(
+                gate=rig,
+                make_handler=lambda _identity: Echo(rig),
                 limits=ConnectionLimits(**limits),
                 wheel=wheel,
                 observer=rig.observer,
@@ -100,14 +114,19 @@ async def serve():
                 partings=partings(loop, 0.001),
                 extensions=extensions,
             )
-            listener = Listener(
-                lambda: WebSocketConnection(context, rig),
-                accept_budget=8,
-                accept_slice_s=0.001,
-                backlog=128,
+            connector = Connector(
+                partial(Opening, context),
+                slice_s=0.001,
                 tls=lambda: None,
                 tls_handshake_timeout_s=5,
                 anteroom=Anteroom(places=100, observer=rig.observer),
+                observer=rig.observer,
+            )
+            listener = Listener(
+                connector,
+                accept_budget=8,
+                accept_slice_s=0.001,
+                backlog=128,
                 observer=rig.observer,
             )
             rig.port = await listener.start("127.0.0.1", 0)
@@ -233,7 +252,7 @@ async def test_a_frame_right_behind_the_handshake_is_heard(serve):
         (masked(9, b"x" * 126), 1002, "framing"),  # a long ping
         (masked(9, b"x", fin=False), 1002, "framing"),  # a ping in pieces
         (masked(8, b"x"), 1002, "framing"),  # a close of one byte
-        (masked(8, struct.pack("!H", 1005)), 1002, "framing"),  # a close code nobody may send
+        (masked(8, struct.pack("!H", 1005)), 1002, "framing"),  # a close code that no peer may send
         (masked(1, b"\xff"), 1007, "utf8"),
         (masked(1, b"\xc3", fin=False) + masked(0, b"\x28"), 1007, "utf8"),
         (masked(1, size=1_000_000), 1009, "size"),
@@ -243,7 +262,7 @@ async def test_a_frame_right_behind_the_handshake_is_heard(serve):
         (masked(1, b"", fin=False) + masked(0, b"", fin=False) * 20, 1008, "fragments"),
     ],
 )
-async def test_what_breaks_the_framing_is_closed_by_its_code(serve, data, code, cause):
+async def test_each_framing_offence_has_its_close_code(serve, data, code, cause):
     rig = await serve(frame_bytes_max=1_024, fragments_max=16)
     async with connect(rig.url, proxy=None, compression=None) as bystander, wire(rig) as raw:
         raw.send(data)
@@ -318,7 +337,7 @@ async def test_a_head_without_end_is_refused_at_its_limit(serve, head):
         (HANDSHAKE.replace(b"Host: x", b"Host: x\x00y"), 400),
     ],
 )
-async def test_what_is_no_handshake_is_answered_as_http(serve, head, status):
+async def test_a_request_that_is_no_handshake_gets_an_http_answer(serve, head, status):
     rig = await serve()
     async with wire(rig, handshake=False) as raw:
         raw.send(head)
@@ -364,7 +383,7 @@ async def test_a_peer_that_never_reads_is_dropped(serve):
         assert rig.causes == ["slow_reader"]
 
 
-async def test_a_close_that_is_not_answered_is_not_waited_for(serve):
+async def test_a_close_that_is_not_answered_ends_at_its_timeout(serve):
     rig = await serve(close_timeout_s=0.05)
     async with wire(rig) as raw:
         (echo,) = rig.opened
@@ -377,7 +396,7 @@ async def test_a_close_that_is_not_answered_is_not_waited_for(serve):
 @pytest.mark.parametrize(
     "behind", [masked(3), masked(8, struct.pack("!H", 1000)), b"\x81\x05hello"]
 )
-async def test_a_message_right_before_the_end_is_heard_and_needs_no_answer(serve, behind):
+async def test_a_message_right_before_the_end_is_delivered(serve, behind):
     rig = await serve()
     async with wire(rig) as raw:
         raw.send(masked(1, b"last words") + behind)

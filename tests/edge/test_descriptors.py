@@ -19,11 +19,11 @@ def test_with_too_few_both_have_room_and_the_reserve_stays(limit):
     assert room.devices + room.anonymous == limit - RESERVED
 
 
-def test_less_than_the_reserve_still_lets_somebody_in():
+def test_with_less_than_the_reserve_one_connection_of_each_kind_is_held():
     assert room_within(100, 18_000, 4_096) == Room(1, 1)
 
 
-def test_few_anonymous_leave_more_to_devices():
+def test_few_anonymous_connections_leave_more_room_for_devices():
     assert room_within(RESERVED + 100, 18_000, 5) == Room(95, 5)
 
 
@@ -37,7 +37,7 @@ def test_few_anonymous_leave_more_to_devices():
         (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 9_000, 9_000),
     ],
 )
-def test_the_limit_is_raised_as_far_as_the_system_lets_us(monkeypatch, soft, hard, wanted, allowed):
+def test_the_limit_is_raised_as_far_as_the_system_allows(monkeypatch, soft, hard, wanted, allowed):
     limits = [(soft, hard)]
     monkeypatch.setattr(resource, "getrlimit", lambda _what: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _what, limit: limits.append(limit))
@@ -46,7 +46,7 @@ def test_the_limit_is_raised_as_far_as_the_system_lets_us(monkeypatch, soft, har
         assert limits[-1] == (allowed, hard)
 
 
-def test_a_system_that_refuses_leaves_what_there_is(monkeypatch):
+def test_a_system_that_refuses_to_raise_leaves_the_limit(monkeypatch):
     def refuse(_what, _limit):
         raise ValueError("not allowed to raise maximum limit")
 

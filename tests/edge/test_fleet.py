@@ -8,7 +8,7 @@ class Session:
         self.key = ("default", device)
 
 
-def test_the_newest_speaks_for_its_device():
+def test_the_newest_session_speaks_for_its_device():
     fleet = Fleet(first_retry_ms_min=1, refusals_per_s=10, clock=lambda: 0.0)
     old, new = Session("a"), Session("a")
     assert fleet.add(old) is None

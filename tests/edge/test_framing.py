@@ -1,4 +1,4 @@
-"""Frame boundaries, held against frames of the library's own making, however they are cut."""
+"""Frame boundaries, compared with frames that the library makes, however they are cut."""
 
 import pytest
 from hypothesis import given
@@ -34,7 +34,7 @@ def test_a_whole_text_frame_is_its_payload(payload, before, after):
 
 
 @given(FRAMES, st.integers(0, 400))
-def test_whatever_is_not_a_whole_text_frame_is_left_to_the_core(frame, cut):
+def test_anything_but_a_whole_text_frame_is_left_to_the_core(frame, cut):
     data = wire(frame)
     if frame.opcode is not Opcode.TEXT or not frame.fin:
         assert text_at(data, 0, 1_000) is None
@@ -88,7 +88,7 @@ def test_a_head_that_comes_byte_by_byte_is_put_together(size, mask):
 
 
 @given(st.binary(max_size=60), st.lists(st.integers(1, 9), min_size=1))
-def test_noise_is_walked_through_without_an_error(noise, sizes):
+def test_noise_causes_no_error(noise, sizes):
     edges = Edges()
     for size in sizes:
         piece, noise = noise[:size], noise[size:]
@@ -98,5 +98,5 @@ def test_noise_is_walked_through_without_an_error(noise, sizes):
 
 
 @given(st.one_of(st.binary(max_size=300), st.sampled_from([65_535, 65_536, 100_000]).map(bytes)))
-def test_a_text_frame_is_what_the_library_would_write(text):
+def test_a_text_frame_equals_that_of_the_library(text):
     assert text_frame(text) == Frame(Opcode.TEXT, text).serialize(mask=False)

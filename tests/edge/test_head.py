@@ -1,4 +1,4 @@
-"""The raw scan against its judge, the full parser."""
+"""The raw scan compared with the full parser."""
 
 import datetime as dt
 import re
@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from conformance.heads import disagreements
 from gateway.edge.errors import Refusal
-from gateway.edge.gate import petition_of
 from gateway.edge.handshake import negotiate, read_request
-from gateway.edge.head import HeadScanner, Petition, scan_head
+from gateway.edge.head import HeadScanner, scan_head
+from gateway.edge.petition import Petition, petition_of
 from gateway.edge.refusal import render_refusal
 
 PLAIN = (
@@ -23,7 +23,7 @@ PLAIN = (
 
 
 def judge(head):
-    """What the full parser makes of it: a petition, or None."""
+    """The petition that the full parser reads, or None."""
     try:
         request = read_request(head)
         negotiate(request, path="/v1/device", subprotocols=["tidegate.v1"], extensions=None)
@@ -60,7 +60,7 @@ UNSURE = [
 
 
 @pytest.mark.parametrize(("old", "new"), UNSURE, ids=range(len(UNSURE)))
-def test_whatever_is_unusual_is_left_to_the_judge(old, new):
+def test_an_unusual_head_is_left_to_the_full_parser(old, new):
     assert old in PLAIN
     assert scan_head(PLAIN.replace(old, new, 1)) is None
 
@@ -72,7 +72,7 @@ def test_the_subprotocol_counts_in_its_own_header_only():
     assert judge(head) is None
 
 
-def test_two_origins_are_no_reason_to_disagree():
+def test_scan_and_full_parser_agree_on_two_origins():
     head = PLAIN.replace(b"Host: x\r\n", b"Host: x\r\nOrigin: a\r\nOrigin: b\r\n")
     assert scan_head(head) == judge(head) == Petition("a.b.c", "tick")
 
@@ -93,14 +93,14 @@ def mutated(draw, good=PLAIN):
 
 @settings(max_examples=400)
 @given(mutated())
-def test_what_the_scan_reads_the_judge_reads_too(head):
+def test_the_full_parser_reads_what_the_scan_reads(head):
     petition = scan_head(head)
     if petition is not None:
         assert judge(head) == petition
 
 
-def test_a_thousand_generated_heads_find_no_disagreement():
-    """`make fuzz-heads` does a million. The seed is the day, so that it is another run tomorrow."""
+def test_scan_and_full_parser_agree_on_a_thousand_generated_heads():
+    """`make fuzz-heads` generates a million. The seed is the date, so each day is another run."""
     found, accepted = disagreements(dt.datetime.now(dt.UTC).toordinal(), 1_000)
     assert found == []
     assert 200 < accepted < 900, "they must be neither all good nor all bad"
@@ -165,5 +165,5 @@ def test_forms_are_learned_once_and_bounded():
 
 
 @given(st.binary(max_size=300))
-def test_rubbish_is_left_to_the_judge(rubbish):
+def test_noise_is_left_to_the_full_parser(rubbish):
     assert scan_head(rubbish + b"\r\n\r\n") is None

@@ -1,4 +1,4 @@
-"""The hold: what ends a release before its end does not pass unseen."""
+"""The hold: every session is held and released, and an error in a release is raised."""
 
 import random
 
@@ -26,7 +26,7 @@ def hold_of(*sessions):
     return StreamHold(sessions, release_per_s=1_000, rng=random.Random(1))
 
 
-async def test_everybody_is_held_and_released():
+async def test_every_session_is_held_and_released():
     sessions = [Session() for _ in range(3)]
     hold = hold_of(*sessions)
     hold.engage("stream")
@@ -36,7 +36,7 @@ async def test_everybody_is_held_and_released():
     await hold.close()
 
 
-async def test_a_release_that_fails_is_raised_to_whoever_follows_the_stream():
+async def test_a_release_that_fails_is_raised_at_the_next_call():
     hold = hold_of(Session(fails=True))
     hold.engage("stream")
     hold.disengage()

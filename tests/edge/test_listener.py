@@ -1,28 +1,30 @@
-"""The listener: a connection that cannot be made is seen."""
+"""The listener: a connection that cannot be made is logged."""
 
 import asyncio
 
 from structlog.testing import capture_logs
 
 from gateway.edge.anteroom import Anteroom
+from gateway.edge.connector import Connector
 from gateway.edge.listener import Listener
 from gateway.edge.observer import EdgeObserver
 from support.waiting import eventually
 
 
 async def test_a_protocol_that_cannot_be_made_is_logged():
-    def broken():
+    def broken(_head, _granted):
         raise ValueError("broken")
 
-    listener = Listener(
+    connector = Connector(
         broken,
-        accept_budget=4,
-        accept_slice_s=1.0,
-        backlog=4,
+        slice_s=1.0,
         tls=lambda: None,
         tls_handshake_timeout_s=5.0,
         anteroom=Anteroom(places=4, observer=EdgeObserver()),
         observer=EdgeObserver(),
+    )
+    listener = Listener(
+        connector, accept_budget=4, accept_slice_s=1.0, backlog=4, observer=EdgeObserver()
     )
     port = await listener.start("127.0.0.1", 0)
     with capture_logs() as logs:

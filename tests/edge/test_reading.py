@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 
-from gateway.edge import connection as module
-from gateway.edge.connection import PAUSED_BY_BUDGET
+from gateway.edge import reader as module
+from gateway.edge.ports import PAUSED_BY_BUDGET, PAUSED_BY_FULL_NODE
 from gateway.edge.side_traffic import SideBudget
 from support.in_memory import SIZE_MAX, UNBOUNDED, Line
 
@@ -212,13 +212,13 @@ def test_another_pause_outlasts_that_of_the_budget():
     rig = Line(TIGHT)
     ping = Frame(Opcode.PING, b"").serialize(mask=True)
     rig.feed(ping * 30 + Frame(Opcode.TEXT, b"later").serialize(mask=True))
-    rig.connection.pause_reading(module.PAUSED_BY_FULL_NODE)
+    rig.connection.pause_reading(PAUSED_BY_FULL_NODE)
     rig.sleep(60)
     assert rig.handler.heard == []
     assert not rig.transport.reading
-    rig.connection.resume_reading(module.PAUSED_BY_FULL_NODE)
+    rig.connection.resume_reading(PAUSED_BY_FULL_NODE)
     rig.sleep(0)
     rig.loop.soon.pop(0)()
     assert rig.handler.heard == [b"later"]
     assert rig.transport.reading
-    assert not rig.connection._paused_by & PAUSED_BY_BUDGET
+    assert not rig.connection.paused_by & PAUSED_BY_BUDGET

@@ -28,7 +28,7 @@ def parsed(refusal):
     return response
 
 
-def test_a_503_says_when_in_header_and_body():
+def test_a_503_has_its_time_in_header_and_body():
     response = parsed(
         Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "admission", reason="rate", retry_ms=8_201)
     )
@@ -55,7 +55,7 @@ def test_a_401_challenges_and_a_426_names_the_protocol():
     st.floats(0, 100_000),
     st.sampled_from(["", "AQUBog5I4ygAJ15g5_c4x10MIIxL_xW9-05APtsd4Q"]),
 )
-def test_the_short_way_says_what_the_long_way_says(reason, retry_s, ticket):
+def test_both_ways_to_render_a_slot_make_the_same_answer(reason, retry_s, ticket):
     outcome = Refuse(reason, retry_s, ticket)
     assert render_come_back(outcome) == render_refusal(come_back(outcome))
     assert come_back(outcome).retry_ms >= retry_s * 1000

@@ -29,7 +29,7 @@ def test_one_large_frame_is_paid_for_afterwards():
     assert SideTraffic(BUDGET).spend(1, 12_000, 0.0) == pytest.approx(10.0)
 
 
-def test_who_stays_beyond_its_rates_must_go():
+def test_a_connection_that_stays_beyond_its_rates_must_close():
     traffic, now = SideTraffic(BUDGET), 0.0
     while (pause_s := traffic.spend(21, 0, now)) < math.inf:
         now += pause_s
@@ -37,7 +37,7 @@ def test_who_stays_beyond_its_rates_must_go():
     assert now > 30
 
 
-def test_who_comes_to_rest_in_between_may_stay():
+def test_a_connection_that_rests_in_between_may_stay():
     traffic, now = SideTraffic(BUDGET), 0.0
     for _ in range(100):
         pause_s = traffic.spend(30, 0, now)

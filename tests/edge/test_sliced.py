@@ -1,4 +1,4 @@
-"""Slices of the loop's turns, with time that passes by an item's own count."""
+"""Slices of the loop's turns. Each item takes a time that the test sets."""
 
 import asyncio
 
@@ -58,7 +58,7 @@ async def test_what_is_added_by_an_item_keeps_its_place_and_is_dealt_with_once(c
     assert done == [1, 2, 11, 12]
 
 
-async def test_cleared_it_gives_back_what_is_left(clock):
+async def test_clear_returns_the_items_that_are_left(clock):
     done = []
     items = Sliced(asyncio.get_running_loop(), 0.0, done.append)
     clock[0] = 1.0

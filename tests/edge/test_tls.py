@@ -1,4 +1,4 @@
-"""The certificate in force: its time, its key, its reload."""
+"""The certificate in force: its dates, its key, its reload."""
 
 import time
 
@@ -14,7 +14,7 @@ def certificate(files, clock=time.time):
     return Certificate(files.cert, files.key, wall_clock=clock)
 
 
-def test_a_key_with_a_passphrase_is_an_error_and_no_question(tmp_path):
+def test_a_key_with_a_passphrase_is_an_error_without_a_prompt(tmp_path):
     """OpenSSL would ask on the terminal and wait, at SIGHUP with the whole event loop."""
     files = make_certificate(tmp_path, passphrase=b"secret")
     with pytest.raises(TlsError, match=r"key .*key\.pem has a passphrase"):
@@ -38,14 +38,14 @@ def test_a_reload_to_a_key_with_a_passphrase_leaves_the_old_in_force(tmp_path):
         ({}, ""),
     ],
 )
-def test_a_certificate_out_of_its_time_is_said(tmp_path, times, trouble):
+def test_a_certificate_that_is_expired_or_not_valid_yet_is_reported(tmp_path, times, trouble):
     found = certificate(make_certificate(tmp_path, **times))
     assert found.trouble.startswith(trouble)
     assert bool(found.trouble) == bool(trouble)
     assert found.expires_in_s == pytest.approx(times.get("ends_s", 86_400), abs=120)
 
 
-def test_a_reload_takes_no_certificate_out_of_its_time(tmp_path):
+def test_a_reload_refuses_a_certificate_that_is_expired_or_not_valid_yet(tmp_path):
     in_force = certificate(make_certificate(tmp_path))
     before = in_force.context
     make_certificate(tmp_path, begins_s=-7_200, ends_s=-3_600)
@@ -57,7 +57,7 @@ def test_a_reload_takes_no_certificate_out_of_its_time(tmp_path):
     assert in_force.context is not before
 
 
-def test_time_that_passes_is_noticed(tmp_path):
+def test_a_certificate_that_expires_in_force_is_reported(tmp_path):
     now = [time.time()]
     in_force = certificate(make_certificate(tmp_path), clock=lambda: now[0])
     assert not in_force.trouble
@@ -67,7 +67,7 @@ def test_time_that_passes_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["cert", "key"])
-def test_what_is_no_pem_is_named(tmp_path, broken):
+def test_a_file_that_is_no_pem_is_named(tmp_path, broken):
     files = make_certificate(tmp_path)
     getattr(files, broken).write_text("broken")
     with pytest.raises(TlsError, match=r"cert\.pem, key .*key\.pem"):

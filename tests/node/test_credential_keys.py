@@ -6,7 +6,7 @@ import pytest
 
 from gateway import development
 from gateway.admission.errors import CredentialError
-from gateway.edge.errors import KeyFetchError
+from gateway.errors import KeyFetchError
 from gateway.node.credential_keys import CredentialKeys
 from gateway.settings import Credentials
 

@@ -6,7 +6,7 @@ from gateway.admission.controller import SIGNALS
 from gateway.admission.desk import DeskSettings
 from gateway.edge.context import ConnectionLimits
 from gateway.node import limits
-from gateway.session.machine import SessionLimits
+from gateway.session.limits import SessionLimits
 from gateway.settings import Settings, load_settings
 from gateway.stream.publisher import PublishLimits
 

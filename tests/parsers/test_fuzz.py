@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from gateway.session.errors import SessionError
-from gateway.session.machine import Session, SessionLimits, State
+from gateway.session.limits import SessionLimits
+from gateway.session.machine import Session, State
 from support.in_memory import UNBOUNDED, Line
 from support.strangers import PARSERS, SAMPLES, SEGMENTS, run
 from tidegate.wire import frames

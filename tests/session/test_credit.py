@@ -29,7 +29,7 @@ def test_a_window_of_acks_doubles_it():
 
 
 @pytest.mark.parametrize(("initial", "maximum"), [(0, 5), (6, 5)])
-def test_nonsense_bounds(initial, maximum):
+def test_bounds_that_cannot_be_used(initial, maximum):
     with pytest.raises(ValueError, match="credit starts at"):
         CreditWindow(initial=initial, maximum=maximum)
 
@@ -43,7 +43,7 @@ def test_a_sinking_ceiling_takes_credit_back_as_acks_come_and_not_before():
     assert (window.limit, window.credit) == (35, 4)
 
 
-def test_in_a_hold_acks_give_nothing_and_afterwards_it_starts_small():
+def test_acks_give_no_credit_in_a_hold_and_the_window_after_it_is_small():
     window = CreditWindow(initial=8, maximum=64)
     window.start(0, 64)
     window.acknowledge(8, 64)
@@ -58,7 +58,7 @@ def test_in_a_hold_acks_give_nothing_and_afterwards_it_starts_small():
 
 
 @given(st.integers(0, 100_000), st.floats(0, 2), st.integers(1, 70_000))
-def test_what_all_may_have_outstanding_fits_the_budget(sessions, backlog, size):
+def test_the_outstanding_messages_of_all_sessions_fit_the_budget(sessions, backlog, size):
     pool = CreditPool(maximum=256, budget_bytes=64 * 2**20)
     for _ in range(1_000):
         pool.received(100, 100 * size)
@@ -77,7 +77,7 @@ def test_the_ceiling_sinks_with_the_backlog():
 
 
 def test_a_chatty_device_is_cut_down_and_a_quiet_one_is_not():
-    """Max-min: one ceiling for all; who uses less never notices."""
+    """Max-min: one ceiling for all, which a device that uses less never reaches."""
     pool = CreditPool(maximum=256, budget_bytes=2**40)
     chatty, quiet = (CreditWindow(initial=2, maximum=256) for _ in range(2))
     chatty.start(0, 256)

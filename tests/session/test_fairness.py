@@ -22,7 +22,7 @@ def fleet(count):
     return node, [Share(node) for _ in range(count)]
 
 
-def test_one_that_sends_far_more_than_the_others_is_greedy_until_it_stops():
+def test_a_device_that_sends_far_more_than_the_others_is_greedy_until_it_stops():
     node, shares = fleet(50)
     take_turns(node, shares, [1] * 49 + [500], 3)
     assert found(shares) == [49]
@@ -34,7 +34,7 @@ def test_one_that_sends_far_more_than_the_others_is_greedy_until_it_stops():
     assert node.greedy == 0
 
 
-def test_where_everybody_sends_all_they_can_nobody_is_greedy():
+def test_no_device_is_greedy_where_all_send_as_much_as_they_can():
     node, shares = fleet(50)
     rng = random.Random(1)
     take_turns(node, shares, [rng.randrange(300, 900) for _ in shares], 4)
@@ -50,7 +50,7 @@ def test_a_fleet_that_wakes_together_is_cut_down_for_a_turn_at_most():
     assert found(shares) == []
 
 
-def test_a_device_that_sends_alone_may_send_what_it_can():
+def test_a_device_that_sends_alone_may_send_as_much_as_it_can():
     node, shares = fleet(5)
     take_turns(node, shares, [0, 0, 0, 0, 5_000], 5)
     assert found(shares) == []
@@ -89,22 +89,22 @@ def test_a_device_that_sends_now_and_then_is_protected_for_some_turns_more():
     take_turns(node, shares, [0, 900], 10)
     assert found(shares) == [1]
     take_turns(node, shares, [0, 900], 2)
-    assert found(shares) == [], "nobody else has sent for long"
+    assert found(shares) == [], "no other device has sent for long"
 
 
-def test_a_burst_below_the_floor_is_nobodys_offence():
+def test_a_burst_below_the_floor_makes_no_device_greedy():
     node, shares = fleet(50)
     take_turns(node, shares, [1] * 49 + [50], 5)
     assert found(shares) == []
 
 
-def test_several_greedy_ones_do_not_hide_each_other():
+def test_several_greedy_devices_do_not_hide_each_other():
     node, shares = fleet(50)
     take_turns(node, shares, [1] * 40 + [800] * 10, 4)
     assert found(shares) == list(range(40, 50))
 
 
-def test_who_was_silent_is_judged_anew():
+def test_a_device_that_was_silent_is_judged_anew():
     node, shares = fleet(50)
     take_turns(node, shares, [1] * 49 + [500], 2)
     take_turns(node, shares[:49], [1] * 49, 3)

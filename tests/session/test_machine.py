@@ -1,43 +1,16 @@
+"""The session's state machine: its promises, and each of its transitions."""
+
 import json
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.session.errors import DataError, PolicyViolation, SessionError
-from gateway.session.machine import Session, SessionLimits, State
+from gateway.session.errors import PolicyViolation, TakenOver
+from gateway.session.machine import Departure, Session, Settled, State
+from gateway.session.outputs import Close, Forget, Send, StopReading, Wake, WatchExpiry
+from support.sessions import LIMITS, encoded, greeted, hello, offence
 from tidegate.wire import frames
-
-LIMITS = SessionLimits(
-    message_bytes_max=256,
-    json_depth_max=4,
-    messages_per_frame_max=10,
-    credit_initial=4,
-    credit_max=16,
-)
-
-
-def encoded(*seqs, message_type="t", data=1):
-    batch = [{"seq": seq, "type": message_type, "data": data} for seq in seqs]
-    return json.dumps(batch[0] if len(batch) == 1 else batch).encode()
-
-
-def hello(oldest=1, outbox="box"):
-    return json.dumps({"hello": {"outbox": outbox, "oldest": oldest}}).encode()
-
-
-def greeted(oldest=1):
-    session = Session(LIMITS)
-    session.receive(hello(oldest))
-    session.begin(oldest - 1, 100)
-    return session
-
-
-def offence(session, text):
-    with pytest.raises(SessionError) as caught:
-        session.receive(text)
-    return type(caught.value), caught.value.error
 
 
 def test_hello_comes_first():
@@ -58,21 +31,6 @@ def test_hello_says_where_the_order_begins():
     assert session.unsettled == 2
 
 
-@pytest.mark.parametrize("seqs", [(2,), (1, 3), (1, 1), (1, 2, 2), (3, 2)])
-def test_a_gap_or_a_repeat_is_an_offence(seqs):
-    assert offence(greeted(), encoded(*seqs)) == (PolicyViolation, "gap")
-
-
-def test_credit_is_a_hard_limit():
-    session = greeted()
-    session.receive(encoded(1, 2, 3, 4))
-    assert offence(session, encoded(5)) == (PolicyViolation, "credit")
-    session.settle(2, 100)
-    assert session.take_ack() == b'{"ack":2,"credit":6}'
-    session.receive(encoded(5, 6, 7, 8))
-    assert offence(session, encoded(9)) == (PolicyViolation, "credit")
-
-
 def test_acks_are_cumulative_and_said_once():
     session = greeted()
     session.receive(encoded(1, 2, 3))
@@ -82,73 +40,7 @@ def test_acks_are_cumulative_and_said_once():
     assert session.take_ack() is None
 
 
-def test_counts_are_bounded():
-    assert offence(greeted(), encoded(*range(1, 12))) == (PolicyViolation, "frame")
-    assert offence(greeted(), b"[]") == (PolicyViolation, "frame")
-    malformed = b",".join(b'{"seq":%d}' % seq for seq in range(1, 12))
-    assert offence(greeted(), b"[" + malformed + b"]") == (PolicyViolation, "frame")
-
-
-def test_data_over_the_limit_is_a_dead_letter_that_keeps_its_beginning():
-    session = greeted()
-    assert isinstance(session.receive(encoded(1, data="x" * 254))[0], frames.Message)
-    text = encoded(2, data="x" * 9_000)
-    (letter,) = session.receive(text)
-    assert (letter.seq, letter.error) == (2, "too_large")
-    assert "9002 bytes, over 256" in letter.detail
-    assert (letter.raw, letter.original_bytes) == (text[:4_096], len(text))
-    small = encoded(3, data="x" * 255)
-    (letter,) = session.receive(small)
-    assert (letter.error, letter.raw, letter.original_bytes) == ("too_large", small, len(small))
-
-
-@pytest.mark.parametrize("member", ['"more":"%s"', '"type":"a b","data":"%s"'])
-def test_a_damaged_message_is_kept_whole_up_to_the_size_of_a_large_sound_one(member):
-    prefix, _, suffix = (b'{"seq":1,' + member.encode() + b"}").partition(b"%s")
-    room = LIMITS.message_bytes_max + 1_024 - len(prefix) - len(suffix)
-    data = 200 if "data" in member else room
-    whole = prefix.replace(b"a b", b"a b" + b"c" * (room - data)) + b"x" * data + suffix
-    (letter,) = greeted().receive(whole)
-    assert (letter.raw, letter.original_bytes) == (whole, 0)
-    over = whole.replace(b'"seq"', b' "seq"')
-    (letter,) = greeted().receive(over)
-    assert (letter.raw, letter.original_bytes) == (over, len(over))
-    (letter,) = greeted().receive(over + b" " * 9_000)
-    assert (len(letter.raw), letter.original_bytes) == (4_096, len(over) + 9_000)
-
-
-def test_a_damaged_message_keeps_its_place_and_spoils_no_other():
-    session = greeted()
-    text = (
-        b'[ {"seq":1,"type":"t","data":"\\ud83d\\ude00 \\\\ud800"} ,'
-        b'{"seq":2,"type":"t","data":"\\ud800"},\n{"seq":3,"type":7,"data":1},'
-        b'{"seq":4,"type":"t","data":"\\ude00\\ud83d"}]'
-    )
-    first, second, third, fourth = session.receive(text)
-    assert bytes(first.data) == b'"\\ud83d\\ude00 \\\\ud800"'
-    assert (second.error, third.error, fourth.error) == ("surrogate", "schema", "surrogate")
-    assert second.raw == b'{"seq":2,"type":"t","data":"\\ud800"}'
-    assert third.raw == b'{"seq":3,"type":7,"data":1}'
-    assert session.unsettled == 4
-
-
-@pytest.mark.parametrize("data", ['"\\ud800"', '"\\udc00x"', '{"\\uDBFF":1}', '"\\ud800\\u0041"'])
-def test_half_a_surrogate_pair_is_a_dead_letter(data):
-    (letter,) = greeted().receive(b'{"seq":1,"type":"t","data":%s}' % data.encode())
-    assert (letter.seq, letter.error) == (1, "surrogate")
-
-
-def test_damaged_messages_beyond_the_credit_or_out_of_order_are_offences():
-    beyond = b"[" + b",".join(b'{"seq":%d,"type":7}' % seq for seq in range(1, 6)) + b"]"
-    assert offence(greeted(), beyond) == (PolicyViolation, "credit")
-    assert offence(greeted(), b'{"seq":2,"type":7}') == (PolicyViolation, "gap")
-    assert offence(greeted(), b'[{"seq":1,"type":7},{"seq":3,"type":7}]') == (
-        PolicyViolation,
-        "gap",
-    )
-
-
-def test_settling_again_is_not_worth_an_ack():
+def test_settling_a_seq_again_causes_no_ack():
     session = greeted()
     session.settle(0, 100)
     assert session.take_ack() is None
@@ -158,44 +50,6 @@ def test_settling_again_is_not_worth_an_ack():
     session.settle(1, 100)
     session.settle(2, 100)
     assert session.take_ack() is None
-
-
-def test_data_errors_and_policy_errors_have_their_codes():
-    assert offence(greeted(), b"{") == (DataError, "json")
-    assert offence(greeted(), b"\xff") == (DataError, "utf8")
-    assert offence(greeted(), b"{}") == (PolicyViolation, "frame")
-    long = json.dumps({"result": {"id": "x" * 65, "ok": True}}).encode()
-    assert offence(greeted(), long) == (PolicyViolation, "result")
-
-
-def test_what_cannot_be_stored_keeps_its_place_and_its_bytes():
-    session = greeted()
-    text = (
-        b'[{"seq":1,"type":"a*b","data":{"x": 1}},{"seq":2,"type":"t","data":[[[[[1]]]]]},'
-        b'{"seq":3,"type":"t","data":1,"time":"noon"}]'
-    )
-    received = session.receive(text)
-    assert [(each.seq, each.error) for each in received] == [(1, "type"), (2, "depth"), (3, "time")]
-    assert received[0].raw == b'{"seq":1,"type":"a*b","data":{"x": 1}}'
-
-
-@given(st.binary(max_size=100))
-def test_noise_ends_in_a_session_error_or_nothing(noise):
-    session = greeted()
-    try:
-        session.receive(noise)
-    except SessionError as exc:
-        assert exc.close_code in (1007, 1008, 1009)
-
-
-def test_known_types_are_shared_but_bounded():
-    known: set[str] = set()
-    session = Session(LIMITS, known)
-    session.receive(hello())
-    session.begin(0, 100)
-    session.receive(encoded(1, message_type="a.b"))
-    session.receive(encoded(2, message_type="not ok"))
-    assert known == {"a.b"}
 
 
 class Conversation(RuleBasedStateMachine):
@@ -248,7 +102,7 @@ class Conversation(RuleBasedStateMachine):
 TestConversation = Conversation.TestCase
 
 
-def test_nothing_is_said_between_hello_and_welcome():
+def test_a_frame_between_hello_and_welcome_is_an_offence():
     session = Session(LIMITS)
     session.receive(hello())
     assert session.state is State.RESUMING
@@ -270,10 +124,10 @@ def test_the_order_goes_on_from_what_the_stream_has():
 def test_a_hold_gives_no_credit_and_its_release_says_how_much_there_is():
     session = greeted()
     session.receive(encoded(1, 2, 3, 4))
-    session.hold()
+    session.hold("stream")
     session.settle(4, 100)
     assert session.take_ack() == b'{"ack":4,"credit":0}'
-    assert session.release(100) == b'{"ack":4,"credit":4}'
+    assert session.release(100) == (Send(b'{"ack":4,"credit":4}'),)
     assert session.take_ack() is None
 
 
@@ -283,7 +137,7 @@ def test_a_further_hello_begins_another_outbox_with_a_small_window():
     session.settle(4, 100)
     session.take_ack()
     received = session.receive(hello(oldest=7, outbox="other"))
-    assert (received.outbox, session.outbox, session.state) == ("other", "other", State.CHANGING)
+    assert (received.outbox, session.state) == ("other", State.CHANGING)
     assert session.unsettled == 0
     session.begin(11, 100)
     assert (session.state, session.acked, session.credit) == (State.ESTABLISHED, 11, 4)
@@ -316,28 +170,269 @@ def test_between_a_further_hello_and_its_answer_only_what_belongs_to_no_outbox_i
 def test_a_hold_that_ends_before_welcome_leaves_no_trace():
     session = Session(LIMITS)
     session.receive(hello())
-    session.hold()
+    session.hold("stream")
     session.begin(0, 100)
     session.receive(encoded(1, 2, 3, 4))
     session.settle(4, 100)
     assert session.take_ack() == b'{"ack":4,"credit":8}'
 
 
-def test_depth_comes_before_the_schema_and_both_before_the_stream():
-    asked = []
+# The table: every input in every state and departure. A session is made by the inputs that lead
+# there; `unsettled` and `resting` are what decides between two outputs of one input.
 
-    def judge(message_type, data):
-        asked.append((message_type, data))
-        return "no" if data == b"[[],[],[],[],[]]" else None
+GOAWAY = frames.Goaway("drain", 1_500, "T")
+GOODBYE = (Send(b'{"goaway":{"reason":"drain","retry_ms":1500,"ticket":"T"}}'), Close("drain"))
 
-    session = Session(LIMITS, None, judge)
+
+def greeting():
+    return Session(LIMITS)
+
+
+def resuming():
+    session = greeting()
     session.receive(hello())
-    session.begin(0, 100)
-    text = (
-        b'[{"seq":1,"type":"a","data":[[[[[[]]]]]]},{"seq":2,"type":"b","data":[[],[],[],[],[]]},'
-        b'{"seq":3,"type":"c","data":[[],[],[],[]]},{"seq":4,"type":"d","data":1}]'
-    )
-    first, second, third, fourth = session.receive(text)
-    assert (first.error, second.error, second.detail) == ("depth", "schema", "no")
-    assert (third.type, fourth.type) == ("c", "d")
-    assert sorted(each for each, _data in asked) == ["b", "c", "d"]
+    return session
+
+
+def established():
+    return greeted()
+
+
+def unsettled():
+    session = greeted()
+    session.receive(encoded(1, 2))
+    return session
+
+
+def resting():
+    session = unsettled()
+    assert session.settle(2, 100, greedy=True) is Settled.REST
+    return session
+
+
+def held():
+    session = greeted()
+    session.hold("stream")
+    return session
+
+
+def changing():
+    session = greeted()
+    session.receive(hello(outbox="other"))
+    return session
+
+
+def leaving():
+    session = unsettled()
+    session.leave(GOAWAY, 2.0)
+    return session
+
+
+def parting():
+    session = unsettled()
+    session.leave(GOAWAY, -1)
+    return session
+
+
+def gone():
+    session = greeted()
+    session.leave(GOAWAY, -1)
+    return session
+
+
+def ended():
+    session = greeted()
+    session.closed()
+    return session
+
+
+def ended_unsettled():
+    session = unsettled()
+    session.closed()
+    return session
+
+
+EVERY = (
+    greeting, resuming, established, unsettled, resting, held, changing, leaving, parting, gone,
+    ended, ended_unsettled,
+)  # fmt: skip
+
+
+def where(session):
+    return session.state, session.departure
+
+
+@pytest.mark.parametrize("made", EVERY)
+def test_a_lost_connection_ends_every_state_and_waits_for_what_is_unsettled(made):
+    session = made()
+    owes = session.unsettled
+    assert session.closed() == (() if owes else (Forget(),))
+    assert session.state is State.ENDED
+
+
+@pytest.mark.parametrize(
+    ("made", "text", "state"),
+    [
+        (greeting, hello(), State.RESUMING),
+        (established, hello(), State.CHANGING),
+        (leaving, encoded(3), State.ESTABLISHED),
+        (established, b'{"credential":"x"}', State.ESTABLISHED),
+        (changing, b'{"credential":"x"}', State.CHANGING),
+    ],
+)
+def test_what_a_device_may_say(made, text, state):
+    session = made()
+    session.receive(text)
+    assert session.state is state
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (greeting, encoded(1)),
+        (greeting, b'{"credential":"x"}'),
+        (greeting, b'{"result":{"id":"1","ok":true}}'),
+        (resuming, hello()),
+        (resuming, encoded(1)),
+        (resuming, b'{"credential":"x"}'),
+        (unsettled, hello()),
+        (resting, hello()),
+        (changing, hello()),
+        (changing, encoded(1)),
+        (ended, encoded(1)),
+    ],
+)
+def test_what_a_device_may_not_say(made, text):
+    session = made()
+    before = where(session)
+    assert offence(session, text) == (PolicyViolation, "hello")
+    assert where(session) == before
+
+
+@pytest.mark.parametrize("made", EVERY)
+def test_only_a_hello_can_be_answered(made):
+    session = made()
+    if session.state in (State.RESUMING, State.CHANGING):
+        session.begin(4, 100)
+        assert (session.state, session.acked, session.unsettled) == (State.ESTABLISHED, 4, 0)
+    else:
+        with pytest.raises(AssertionError):
+            session.begin(4, 100)
+
+
+@pytest.mark.parametrize(
+    ("made", "greedy", "expected"),
+    [
+        (unsettled, False, Settled.ACKNOWLEDGE),
+        (unsettled, True, Settled.REST),
+        (leaving, False, Settled.ACKNOWLEDGE),
+        (leaving, True, Settled.REST),
+        (parting, False, Settled.ACKNOWLEDGE),
+        (parting, True, Settled.ACKNOWLEDGE),
+        (ended_unsettled, False, Settled.NOTHING),
+    ],
+)
+def test_what_follows_a_settlement(made, greedy, expected):
+    session = made()
+    assert session.settle(1, 100, greedy=greedy) is expected
+    if expected is Settled.REST:
+        assert session.settle(2, 100, greedy=True) is Settled.NOTHING
+        assert session.take_ack() is not None
+        assert session.settle(2, 100, greedy=True) is Settled.REST
+    if expected is Settled.NOTHING:
+        assert session.settle(2, 100) is Settled.FORGET
+
+
+def test_nothing_is_settled_that_was_not_received():
+    with pytest.raises(AssertionError):
+        greeted().settle(1, 100)
+
+
+@pytest.mark.parametrize("made", EVERY)
+def test_a_hold_is_told_to_established_sessions_only(made):
+    session = made()
+    told = session.hold("stream")
+    established_now = session.state is State.ESTABLISHED
+    assert told == ((Send(b'{"hold":{"reason":"stream"}}'),) if established_now else ())
+    released = session.release(100)
+    assert len(released) == established_now
+    assert session.release(100) == ()
+
+
+@pytest.mark.parametrize("made", EVERY)
+def test_each_state_answers_leave_with_a_goaway_or_not_at_all(made):
+    session = made()
+    before = where(session)
+    outputs = session.leave(GOAWAY, 2.0)
+    if session.state is State.ENDED or before[1] is not Departure.STAYING:
+        assert outputs == ()
+        assert where(session) == before
+    else:
+        assert outputs == (GOODBYE[0], Wake(3.5))
+        assert where(session) == (before[0], Departure.LEAVING)
+
+
+@pytest.mark.parametrize(
+    ("made", "outputs", "departure"),
+    [
+        (greeting, GOODBYE, Departure.GONE),
+        (resuming, GOODBYE, Departure.GONE),
+        (established, GOODBYE, Departure.GONE),
+        (changing, GOODBYE, Departure.GONE),
+        (resting, (Send(b'{"ack":2,"credit":6}'), *GOODBYE), Departure.GONE),
+        (unsettled, (Send(b'{"hold":{"reason":"drain"}}'), StopReading()), Departure.PARTING),
+        (leaving, (), Departure.LEAVING),
+        (parting, (), Departure.PARTING),
+        (gone, (), Departure.GONE),
+        (ended, (), Departure.STAYING),
+    ],
+)
+def test_leave_without_lingering_in_each_state(made, outputs, departure):
+    session = made()
+    assert session.leave(GOAWAY, -1) == outputs
+    assert session.departure is departure
+
+
+def test_a_parting_session_says_goodbye_when_all_is_settled():
+    session = parting()
+    session.settle(1, 100)
+    session.take_ack()
+    assert session.parted() == ()
+    session.settle(2, 100)
+    session.take_ack()
+    assert session.parted() == GOODBYE
+    assert session.departure is Departure.GONE
+    assert session.parted() == ()
+
+
+@pytest.mark.parametrize(
+    ("made", "expired", "outputs"),
+    [
+        (established, False, (WatchExpiry(),)),
+        (unsettled, False, (WatchExpiry(),)),
+        (changing, False, (WatchExpiry(),)),
+        (leaving, False, (Send(b'{"hold":{"reason":"drain"}}'), StopReading())),
+        (leaving, True, (Send(b'{"hold":{"reason":"drain"}}'), StopReading())),
+        (parting, True, ()),
+        (gone, True, ()),
+    ],
+)
+def test_what_a_deadline_means(made, expired, outputs):
+    assert made().deadline_passed(expired=expired) == outputs
+
+
+@pytest.mark.parametrize(
+    ("made", "expired", "offence"),
+    [(greeting, False, "hello"), (greeting, True, "hello"), (established, True, "credential")],
+)
+def test_a_deadline_that_ends_a_session(made, expired, offence):
+    (output,) = made().deadline_passed(expired=expired)
+    assert output.offence.error == offence
+
+
+@pytest.mark.parametrize("made", EVERY)
+def test_a_newer_session_takes_over_from_every_state(made):
+    session = made()
+    (output,) = session.supersede()
+    assert isinstance(output.offence, TakenOver)
+    assert session.superseded

@@ -3,9 +3,10 @@
 import math
 import random
 
-from gateway.edge.connection import WebSocketConnection
+from gateway.admission.credential import Identity
 from gateway.edge.context import ConnectionContext, ConnectionLimits
 from gateway.edge.observer import EdgeObserver
+from gateway.edge.opening import Opening
 from gateway.edge.side_traffic import SideBudget
 
 HANDSHAKE = (
@@ -13,6 +14,7 @@ HANDSHAKE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 SIZE_MAX = 70_000
+IDENTITY = Identity("veh-1", "default", "", urgent=False, jti="", expires_at=2**40)
 UNBOUNDED = SideBudget(frames_per_s=1e9, frames_burst=10**9, bytes_per_s=1e9, bytes_burst=10**9)
 
 
@@ -23,6 +25,10 @@ class Transport:
         self.written = bytearray()
         self.reading = True
         self.eof = self.aborted = False
+        self.protocol = None
+
+    def set_protocol(self, protocol):
+        self.protocol = protocol
 
     def set_write_buffer_limits(self, high):
         pass
@@ -107,6 +113,8 @@ class Line:
         self.loop, self.wheel, self.handler = Loop(), Wheel(), handler or Listening()
         self.transport = Transport()
         context = ConnectionContext(
+            gate=self,
+            make_handler=lambda _identity: self.handler,
             limits=ConnectionLimits(
                 frame_bytes_max=frame_bytes_max,
                 side=side or SideBudget(),
@@ -119,9 +127,10 @@ class Line:
             loop=self.loop,
             partings=None,
         )
-        self.connection = WebSocketConnection(context, self)
-        self.connection.connection_made(self.transport)
-        self.connection.data_received(HANDSHAKE)
+        opening = Opening(context)
+        opening.connection_made(self.transport)
+        opening.data_received(HANDSHAKE)
+        self.connection = self.transport.protocol
         assert self.connection.is_open
         self.transport.written.clear()
 
@@ -131,8 +140,8 @@ class Line:
     def left(self, connection):
         pass
 
-    def admit(self, *_):
-        return self.handler
+    def decide(self, *_):
+        return IDENTITY
 
     def feed(self, *segments):
         for segment in segments:

@@ -25,7 +25,8 @@ from gateway.ops.errors import BadOrder
 from gateway.ops.listener import BODY_BYTES_MAX
 from gateway.ops.orders import parse_drain, parse_revoke
 from gateway.session.errors import SessionError
-from gateway.session.machine import Session, SessionLimits
+from gateway.session.limits import SessionLimits
+from gateway.session.machine import Session
 from support.in_memory import Line, Listening
 from tidegate.wire.frames import FrameError, decode_server_frame
 from tidegate.wire.grammar import is_message_type, is_timestamp, is_token

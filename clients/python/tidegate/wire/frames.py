@@ -20,6 +20,13 @@ PATH: Final = "/v1/device"
 TICKET_HEADER: Final = "Tidegate-Ticket"
 RETRY_AFTER_MS_HEADER: Final = "Tidegate-Retry-After-Ms"
 
+# Close codes of the contract: those of RFC 6455 section 7.4.1 and its registry, then our own.
+CLOSE_PROTOCOL_ERROR: Final = 1002
+CLOSE_UNSUPPORTED_DATA: Final = 1003
+CLOSE_INVALID_DATA: Final = 1007
+CLOSE_POLICY: Final = 1008
+CLOSE_TOO_LARGE: Final = 1009
+CLOSE_INTERNAL: Final = 1011
 CLOSE_GOING_AWAY: Final = 1012
 CLOSE_TRY_AGAIN_LATER: Final = 1013
 CLOSE_CREDENTIAL: Final = 4401

@@ -9,9 +9,9 @@ import pytest
 from aiohttp import web
 
 from gateway.admission.errors import KeySetError
-from gateway.edge import key_source
-from gateway.edge.errors import KeyFetchError
-from gateway.edge.key_source import KeySource
+from gateway.errors import KeyFetchError
+from gateway.node import key_source
+from gateway.node.key_source import KeySource
 from support.waiting import eventually
 
 K = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"

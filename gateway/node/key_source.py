@@ -15,16 +15,16 @@ import structlog
 
 from gateway.admission.errors import KeySetError
 from gateway.admission.keys import KeySet
-from gateway.edge.errors import KeyFetchError
+from gateway.errors import KeyFetchError
 
 _log = structlog.get_logger(__name__)
 
 _DOCUMENT_BYTES_MAX: Final = 1_048_576
 _FETCH_TIMEOUT_S: Final = 10.0
 _LOOK_EVERY_S: Final = 10.0
-"""Unknown keys cause a look at most this often, however many there are."""
+"""Unknown keys cause a look at most this often, however many credentials name one."""
 _LOOK_JITTER_S: Final = 1.0
-"""So that the nodes of a fleet do not look at once when the issuer rotates."""
+"""Spreads the looks of a fleet's nodes when the issuer rotates its keys."""
 
 
 class KeySource:
@@ -82,14 +82,14 @@ class KeySource:
         return self._clock() - self._read_at
 
     def look_soon(self) -> None:
-        """A credential names a key that is not there: it may have been added since the last look.
+        """A credential names an unknown key, which may have been added since the last look.
 
-        Costs nothing, and never waits: `keep_fresh` looks, once for all who ask.
+        Costs nothing and never waits: `keep_fresh` looks once for all such calls.
         """
         self._wanted.set()
 
     async def keep_fresh(self, on_change: Callable[[KeySet], None]) -> None:
-        """Look again for ever; a broken document leaves the keys in force as they are."""
+        """Look again for ever. A broken document leaves the keys in force as they are."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._refresh_s * self._rng.uniform(0.8, 1.2)):
@@ -98,17 +98,17 @@ class KeySource:
             await self.refresh(on_change)
 
     def wait_s(self) -> float:
-        """How long a look that is wanted now must wait: some jitter, and for its turn."""
+        """Seconds that a look wanted now must wait: until its turn, and some jitter."""
         since_s = self._clock() - self._looked_at
         return max(0.0, _LOOK_EVERY_S - since_s) + self._rng.uniform(0, _LOOK_JITTER_S)
 
     async def refresh(self, on_change: Callable[[KeySet], None]) -> None:
-        """Look once; tell `on_change` if the document is another."""
+        """Look once, and call `on_change` if the document has changed."""
         before = self._last
         try:
             keys = await self.load()
         except (KeyFetchError, KeySetError) as exc:
-            _log.error("jwks_refresh_failed", error=str(exc))  # the message is whole
+            _log.error("jwks_refresh_failed", error=str(exc))  # the message says it all
             return
         if self._last != before:
             _log.info("jwks_changed", keys=len(keys))
