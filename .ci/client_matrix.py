@@ -21,7 +21,16 @@ ENVIRONMENTS = ROOT / ".venv-matrix"
 OLDEST = (3, 11)
 RUN_LIMIT_S = 420
 INSTALL_LIMIT_S = 300
-SHORT = ("supervision", "draining", "outbox_thread", "refusals", "terminal", "main")
+SHORT = (
+    "connector",
+    "device_context",
+    "dialer",
+    "draining",
+    "main",
+    "outbox_thread",
+    "supervisor",
+    "terminal",
+)
 ASK = "import sys; print(*sys.version_info[:3])"
 
 

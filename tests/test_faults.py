@@ -12,7 +12,7 @@ from gateway import development
 from support.processes import GatewayProcess
 from support.stored import by_device, read_embedded
 from support.waiting import eventually
-from tidegate import BackoffSettings, Device
+from tidegate import BackoffSettings, Device, Environment
 
 QUICK = BackoffSettings(first_retry_ms=30, base_ms=20, cap_ms=200, stable_ms=1_000)
 DEVICES = 8
@@ -33,7 +33,7 @@ class Writer:
             outbox=directory / f"{name}.outbox",
             on_ack=self._on_ack,
             backoff=QUICK,
-            rng=random.Random(name),
+            environment=Environment(rng=random.Random(name)),
         )
 
     def _on_ack(self, seq):

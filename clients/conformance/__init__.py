@@ -1,10 +1,10 @@
-"""Conformance of clients: exchanges of the wire contract, played against any client.
+"""Conformance tests: exchanges of the wire contract, played against any client.
 
-__main__   the command: all exchanges against one client, a line each
+__main__   the command: plays all exchanges against one client, and prints a line for each
 exchanges  exchanges.json: the list, for every language
 pattern    what a frame must look like
-subject    the client under test: a process that is told what to do
-peer       a gateway that does what a script says
+subject    the client under test: a process that receives orders
+peer       a gateway that follows a script
 play       one exchange, step by step
-reference  how the reference client is put to the test
+reference  the adapter of the reference client
 """

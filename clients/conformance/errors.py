@@ -1,8 +1,8 @@
-"""What can be wrong in a conformance run.
+"""The errors of a conformance run.
 
 ConformanceError
- +-- Mismatch    the client did something else than the exchange says
- +-- ScriptError the list of exchanges is not understood
+ +-- Mismatch    the client did something other than the exchange demands
+ +-- ScriptError the list of exchanges has a mistake
 """
 
 
@@ -11,8 +11,8 @@ class ConformanceError(Exception):
 
 
 class Mismatch(ConformanceError):
-    """The client did something else than the exchange says."""
+    """The client did something other than the exchange demands."""
 
 
 class ScriptError(ConformanceError):
-    """The list of exchanges is not understood."""
+    """The list of exchanges has a mistake."""

@@ -1,12 +1,12 @@
-"""What JSON a client must say, as JSON. Pure.
+"""Patterns, written in JSON, of the JSON that a client must send. Pure.
 
-A pattern is equal to what it matches, with these exceptions:
+A pattern matches an equal value, with these exceptions:
 
     "$any"                         any value
     "$int", "$text", "$object"     any value of that kind
-    {"$save": "box"}               any value; it is called "box" from now on
+    {"$save": "box"}               any value, which is called "box" from now on
     {"$is": "box"}                 the value called "box"
-    {"$not": "box"}                any value but that
+    {"$not": "box"}                any value but the one called "box"
     {..., "$may": ["age_ms"]}      an object that may have these members too
 """
 
@@ -18,15 +18,17 @@ _KINDS: Final[dict[str, Any]] = {"$int": int, "$text": str, "$object": dict, "$a
 
 
 def check(pattern: Any, value: Any, names: dict[str, Any], where: str = "frame") -> None:
-    """
+    """Match a value.
+
     Args:
-        pattern: as above.
-        value: what came.
-        names: values saved so far; saving adds to it.
-        where: the place, for the message.
+        pattern: see the module docstring.
+        value: what the client sent.
+        names: the values saved so far; `$save` adds one.
+        where: the place of the value, for the error.
 
     Raises:
-        Mismatch: `value` is something else.
+        Mismatch: `value` does not match.
+        ScriptError: the pattern names a value that was not saved.
     """
     if isinstance(pattern, str) and pattern in _KINDS:
         good = isinstance(value, _KINDS[pattern]) and not (

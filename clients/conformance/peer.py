@@ -1,4 +1,4 @@
-"""A gateway that does what a script says: every opening waits until the script answers it."""
+"""A gateway that follows a script: every opening waits until the script answers it."""
 
 import asyncio
 import http
@@ -31,14 +31,14 @@ class Opening:
         self.query = parse_qs(urlsplit(request.path).query)
         self.decision: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
         self.frames: asyncio.Queue[str | bytes | None] = asyncio.Queue()
-        """What the client says; None when the connection is closed."""
+        """The frames of the client; None when the connection is closed."""
         self._connected: asyncio.Future[ServerConnection] = (
             asyncio.get_running_loop().create_future()
         )
         self.max_frame_bytes = 1 << 30
         self.max_messages_per_frame = 1 << 30
         self.pending: list[dict[str, Any]] = []
-        """Messages of a frame that were heard and not yet looked at."""
+        """Messages of a frame that were received and not checked yet."""
 
     @property
     def path(self) -> str:
@@ -75,7 +75,7 @@ class Opening:
         await asyncio.wait_for(asyncio.shield(self._connected), _CLOSE_ANSWER_S)
 
     async def serve(self, connection: ServerConnection) -> None:
-        """Hear the client until the connection ends."""
+        """Receive from the client until the connection ends."""
         self._connected.set_result(connection)
         try:
             while True:
@@ -91,9 +91,10 @@ class Opening:
         await self.connection.send(json.dumps(frame))
 
     async def ping(self) -> None:
-        """
+        """Ping, and wait for the pong.
+
         Raises:
-            Mismatch: no pong comes.
+            Mismatch: no pong arrives.
         """
         try:
             await asyncio.wait_for(await self.connection.ping(), _CLOSE_ANSWER_S)
@@ -101,7 +102,8 @@ class Opening:
             raise Mismatch("a ping was not answered") from None
 
     async def close(self, code: int, reason: Any) -> None:
-        """
+        """Close the connection.
+
         Raises:
             Mismatch: the client does not answer the close.
         """
@@ -114,14 +116,14 @@ class Opening:
             raise Mismatch(f"the close {code} was not answered")
 
     def cut(self) -> None:
-        """Lose the connection without a word."""
+        """Lose the connection without a close frame."""
         self.connection.transport.abort()
 
     async def closed(self) -> int:
         """The code with which the client closes.
 
         Raises:
-            Mismatch: it does not.
+            Mismatch: the client does not close the connection.
         """
         try:
             await asyncio.wait_for(self.connection.wait_closed(), 2 * _CLOSE_ANSWER_S)
@@ -132,7 +134,7 @@ class Opening:
 
 
 class Peer:
-    """Listens; hands over every opening. It can go away from its port and come back."""
+    """Listens and hands over every opening. It can leave its port and listen again."""
 
     def __init__(self) -> None:
         self.openings: asyncio.Queue[Opening] = asyncio.Queue()
@@ -161,7 +163,7 @@ class Peer:
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def down(self) -> None:
-        """Listen no more, and drop every connection."""
+        """Stop listening, and drop every connection."""
         server, self._server = self._server, None
         if server is None:
             return

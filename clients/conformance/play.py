@@ -1,4 +1,4 @@
-"""One exchange, played step by step."""
+"""Plays one exchange, step by step."""
 
 import asyncio
 import json
@@ -16,11 +16,11 @@ from clients.conformance.subject import Subject, mint
 
 EXCHANGES: Final = Path(__file__).with_name("exchanges.json")
 BACKOFF_SCALE: Final = 0.05
-"""What a client under test multiplies its own waits by. Waits that a gateway names stay."""
+"""A client under test multiplies its own waits by this, but not those that a gateway names."""
 
 _PATIENCE_S: Final = 15.0
 _EARLY_MS: Final = 5
-"""Clocks of two processes, rounded to milliseconds."""
+"""Tolerance for the clocks of two processes, both rounded to milliseconds."""
 
 Step = dict[str, Any]
 
@@ -32,7 +32,7 @@ def load_exchanges(path: Path = EXCHANGES) -> list[dict[str, Any]]:
 
 
 class Player:
-    """Plays one exchange against a fresh process of the client."""
+    """Plays one exchange against a new process of the client."""
 
     def __init__(self, command: Sequence[str], exchange: dict[str, Any], directory: Path) -> None:
         self._command = command
@@ -49,7 +49,7 @@ class Player:
         self._known: dict[str, Opening] = {}
         self._hello: dict[str, Any] = {}
         self._since = time.monotonic()
-        """When the gateway last did something."""
+        """When the gateway acted last."""
 
     async def play(self) -> str | None:
         """
@@ -57,7 +57,7 @@ class Player:
             None, or what the client lacks for this exchange.
 
         Raises:
-            ConformanceError: it does something else than the exchange says.
+            ConformanceError: the client does something other than the exchange demands.
         """
         async with self._peer:
             self._subject = self._make_subject()
@@ -138,8 +138,10 @@ class Player:
         except TimeoutError:
             raise Mismatch(f"no opening within {within_s:.1f} s") from None
         waited_ms = (opening.at - self._since) * 1000
-        if waited_ms < wanted.get("not_before_ms", 0) - _EARLY_MS:
-            raise Mismatch(f"after {waited_ms:.0f} ms, not {wanted['not_before_ms']}")
+        # Without a floor the client may have come before this step noticed the last one's end.
+        floor_ms = wanted.get("not_before_ms")
+        if floor_ms is not None and waited_ms < floor_ms - _EARLY_MS:
+            raise Mismatch(f"an opening after {waited_ms:.0f} ms, not {floor_ms}")
         self._check_opening(opening, wanted)
         self._current = opening
         if "as" in step:
@@ -255,7 +257,7 @@ class Player:
         self._hello = frame.get("hello", self._hello)
 
     async def _do_messages(self, data: list[Any], step: Step) -> None:
-        """Exactly these, in any framing, with a seq that rises by one."""
+        """Receive exactly these messages, in any framing, with a seq that rises by one."""
         opening = self._opening(step)
         seq = self._hello["oldest"] if step["from"] == "oldest" else step["from"]
         for expected in data:
@@ -284,7 +286,7 @@ class Player:
         check({"credential": self._tokens[name]}, frame, self._names)
 
     async def _do_quiet(self, quiet_ms: int, step: Step) -> None:
-        """Neither a frame nor an opening for so long."""
+        """The client sends no frame and opens no connection for so long."""
         opening = self._current if "on" not in step else self._known[step["on"]]
         await asyncio.sleep(quiet_ms / 1000)
         if not self._peer.openings.empty():
@@ -310,7 +312,7 @@ class Player:
         self._since = time.monotonic()
 
     async def _do_knocks(self, rule: dict[str, Any], _step: Step) -> None:
-        """Refuse whatever comes, and for a while what comes after it: not more than so often."""
+        """Refuse every opening for a while. There must not be more than `at_most`."""
         await self._do_opening({"credential": "$any"}, {})
         await self._do_refuse(rule["answer"], {})
         until = time.monotonic() + rule["for_ms"] / 1000

@@ -1,4 +1,4 @@
-"""The reference client under test: `python -m clients.conformance.reference`."""
+"""The adapter of the reference client: `python -m clients.conformance.reference`."""
 
 import asyncio
 import json
@@ -40,8 +40,8 @@ async def _echo(device: Device) -> None:
 
 
 async def _watch(device: Device) -> None:
-    """Say it when the device has given up."""
-    while device.failure is None:  # noqa: ASYNC110  # any client can be watched like this
+    """Report that the device has ended by itself."""
+    while device.failure is None:  # noqa: ASYNC110  # `failure` is the public way to see it
         await asyncio.sleep(0.02)
     _say("ended", error=type(device.failure).__name__)
 

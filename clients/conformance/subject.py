@@ -1,19 +1,19 @@
-"""The client under test: a process that is told what to do, line by line.
+"""The client under test: a process that receives an order in each line.
 
-On its standard input it gets JSON objects, one a line:
+On its standard input it reads JSON objects, one in each line:
 
     {"do": "send", "type": "t", "data": ..}      queue a message
     {"do": "credential", "token": ".."}          the answer to `credential`
     {"do": "stop"}                               end in order, with exit code 0
 
-On its standard output it says, one a line:
+On its standard output it writes JSON objects, one in each line:
 
-    {"event": "ready", "can": [..]}              what it supports; see README.md
+    {"event": "ready", "can": [..]}              its abilities; see README.md
     {"event": "credential"}                      it needs a credential: at its start, before one
                                                  expires, and after one was refused
-    {"event": "queued"}                          a message is in its outbox (for each `send`)
-    {"event": "rejected", "error": ".."}         the application is told of a message given up
-    {"event": "ended", "error": ".."}            it has given up connecting
+    {"event": "queued"}                          a message is in its outbox (once for each `send`)
+    {"event": "rejected", "error": ".."}         a message was given up
+    {"event": "ended", "error": ".."}            it does not try to connect any more
 """
 
 import asyncio
@@ -39,25 +39,27 @@ class Subject:
     ) -> None:
         """
         Args:
-            command: that starts it.
-            environment: beside the present one.
-            credentials: tokens to give, one for each time it asks; the last one for ever.
+            command: starts the client.
+            environment: variables in addition to those of this process.
+            credentials: the tokens that the client gets, one each time it asks; the last one is
+                repeated.
         """
         self._command = command
         self._environment = environment
         self._credentials = list(credentials)
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.asked = 0
-        """How often it asked for a credential."""
+        """How often the client asked for a credential."""
         self.can: frozenset[str] = frozenset()
         self._queued = asyncio.Semaphore(0)
         self._process: asyncio.subprocess.Process
         self._reading: asyncio.Task[None]
 
     async def start(self) -> None:
-        """
+        """Start the client.
+
         Raises:
-            Mismatch: it does not start.
+            Mismatch: the client does not start.
         """
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
@@ -91,7 +93,7 @@ class Subject:
         self.events.put_nowait({"event": "exit"})
 
     async def tell(self, order: dict[str, Any]) -> None:
-        """Send an order; nothing if it has ended."""
+        """Send an order. Does nothing if the client has ended."""
         pipe = self._process.stdin
         assert pipe is not None
         with contextlib.suppress(ConnectionError):
@@ -99,9 +101,10 @@ class Subject:
             await pipe.drain()
 
     async def queued(self, count: int, within_s: float = 15.0) -> None:
-        """
+        """Wait until so many messages are queued.
+
         Raises:
-            Mismatch: so many messages are not queued in time.
+            Mismatch: they are not queued in time.
         """
         try:
             async with asyncio.timeout(within_s):
@@ -111,19 +114,21 @@ class Subject:
             raise Mismatch("a message was not queued") from None
 
     async def next_event(self, within_s: float = 15.0) -> dict[str, Any]:
-        """
+        """The next event.
+
         Raises:
-            Mismatch: it says nothing in time.
+            Mismatch: the client writes no event in time.
         """
         try:
             return await asyncio.wait_for(self.events.get(), within_s)
         except TimeoutError:
-            raise Mismatch(f"the client said nothing for {within_s:.1f} s") from None
+            raise Mismatch(f"the client wrote no event for {within_s:.1f} s") from None
 
     async def stop(self) -> None:
-        """
+        """End the client in order.
+
         Raises:
-            Mismatch: it does not end in order.
+            Mismatch: the client does not end in order.
         """
         await self.tell({"do": "stop"})
         try:
@@ -134,7 +139,7 @@ class Subject:
             raise Mismatch(f"the client ended with code {code}")
 
     async def kill(self) -> None:
-        """End it, whatever it does."""
+        """End the client, whatever it does."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
@@ -144,7 +149,7 @@ class Subject:
 
 
 def mint(name: str, lifetime_s: float) -> str:
-    """A token that a client can read the lifetime of; only a script's gateway believes it."""
+    """A token whose lifetime a client can read. Only the gateway of a script accepts it."""
     now = int(time.time())
     claims = {"sub": "veh-1", "jti": name, "iat": now, "exp": now + lifetime_s}
     parts = ({"alg": "none", "typ": "JWT"}, claims)

@@ -1,4 +1,4 @@
-// The client under test of clients/conformance: told what to do on stdin, says what happens on stdout.
+// The adapter to clients/conformance: reads orders on stdin and writes events on stdout.
 
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -44,7 +44,7 @@ for await (const line of createInterface({ input: process.stdin })) {
     asking.shift()?.(order.token);
   } else if (order.do === "stop") {
     await device.stop();
-    setTimeout(() => process.exit(0), 200); // time for the closes
+    setTimeout(() => process.exit(0), 200); // so that the closes can be sent
     break;
   }
 }

@@ -1,7 +1,7 @@
-// The outbox: messages until they are settled, each under the (id, seq) it keeps.
+// The outbox keeps messages until they are settled. Each message keeps its (id, seq).
 //
-// Each start takes a new random id for what it adds. What was there keeps its names, and counts as
-// sent: so no copy of the storage that comes back gives one (id, seq) to two messages.
+// Each start takes a new random id for the messages that it adds. Messages that were there keep their
+// names and count as sent. So no copy of the storage that comes back gives one (id, seq) to two messages.
 
 const encoder = new TextEncoder();
 
@@ -12,11 +12,11 @@ const freshId = () =>
 
 export class Outbox {
   // storage: { load(): string | null, save(text: string): void }, durable when `save` returns.
-  // It keeps the whole outbox as one text, which suits some thousands of messages.
+  // The whole outbox is one text, which suits some thousands of messages.
   constructor(storage) {
     this.storage = storage;
     const kept = JSON.parse(storage.load() ?? '{"features":false,"runs":[]}');
-    this.features = kept.features; // gateways here announce features
+    this.features = kept.features; // whether gateways here announce features
     this.runs = kept.runs.filter((run) => run.messages.length > 0);
     for (const run of this.runs) {
       run.next = run.messages.at(-1).seq + 1;
@@ -54,7 +54,7 @@ export class Outbox {
     this.save();
   }
 
-  // What the next hello speaks for: the oldest id that has messages, else the current one.
+  // What the next hello announces: the oldest id that has messages, else the current one.
   head() {
     this.runs = this.runs.filter((run) => run.messages.length > 0 || run === this.current);
     return this.runs[0];
@@ -68,7 +68,7 @@ export class Outbox {
     return hello;
   }
 
-  // Forget all of `run` up to `seq`. Beyond what was ever given: all of it, and its id.
+  // Delete the messages of `run` up to `seq`. A seq beyond those assigned deletes all, and ends the id.
   settle(run, seq) {
     const before = run.messages.length;
     run.messages = run.messages.filter((message) => message.seq > seq);
@@ -87,7 +87,7 @@ export class Outbox {
 
 export const bytesOf = (text) => encoder.encode(text).length;
 
-// A message as it goes over the wire.
+// A message in its form on the wire.
 export const textOf = ({ seq, type, data, time }) =>
   `{"seq":${seq},"type":${JSON.stringify(type)},"data":${data}` +
   (time === undefined ? "}" : `,"time":${JSON.stringify(time)}}`);

@@ -1,7 +1,7 @@
 // When to connect again, in milliseconds.
 
 export class Policy {
-  // scale: of our own waits; those a gateway names stay as they are.
+  // scale: multiplies our own waits, but not those that a gateway names.
   constructor(scale = 1) {
     this.scale = scale;
     this.firstRetry = 2000 * scale;
@@ -22,7 +22,7 @@ export class Policy {
     this.at(Math.random() * Math.max(ceiling, this.firstRetry));
   }
 
-  // A time from the gateway is a floor; with a ticket it is exact.
+  // A time from the gateway is the earliest moment; with a ticket it is the exact one.
   refused(retryMs, ticket) {
     this.ticket = ticket ?? null;
     if (this.ticket !== null) return this.at(retryMs);
@@ -35,7 +35,7 @@ export class Policy {
     this.at(retryMs);
   }
 
-  // A session ended after so long, through no fault of the client.
+  // A session ended after so long, without a fault of the client.
   lost(connectedMs) {
     if (connectedMs >= 30_000 * this.scale) this.failures = 0;
     if (this.failures > 0) return this.failed();

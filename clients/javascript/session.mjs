@@ -1,4 +1,4 @@
-// One session on one WebSocket: what was heard, what may be said.
+// One session on one WebSocket: what was received, and what may be sent.
 
 import { bytesOf, textOf } from "./outbox.mjs";
 
@@ -11,11 +11,11 @@ export class Session {
     this.device = device;
     this.outbox = device.outbox;
     this.welcomed = false;
-    this.leaving = false; // after goaway: acks are heard, nothing is sent
+    this.leaving = false; // after goaway: acks are received, nothing is sent
     this.ended = false;
     this.held = false;
     this.waiting = true; // for welcome, or for the answer to a further hello
-    this.passed = false; // this id has no more that could be sent in order
+    this.passed = false; // no further message of this id can be sent in order
     this.keepalive = 30_000;
     this.heardAt = this.saidAt = this.openedAt = performance.now();
     socket.onopen = () => this.greet();
@@ -44,13 +44,13 @@ export class Session {
     this.device.onEnd(this, code, reason, performance.now() - this.openedAt);
   }
 
-  // Close, and do not wait for a peer that may be gone.
+  // Close, without waiting for a peer that may be gone.
   leave(code = 1006) {
     this.socket.close(1000);
     this.end(code, "");
   }
 
-  // A page sees no pings: what it is owed and does not get tells of a dead connection.
+  // A page sees no pings. It finds a dead connection by acks and answers that do not arrive.
   look() {
     const now = performance.now();
     const owed = this.welcomed && !this.held && this.sent > this.acked;
@@ -59,7 +59,7 @@ export class Session {
     if (this.waiting && this.run && silent > HELLO_PATIENCE_MS) this.leave();
   }
 
-  // Hearing
+  // Receiving
 
   hear(text) {
     if (this.ended) return;
@@ -119,9 +119,9 @@ export class Session {
     if (!this.ended) this.say(JSON.stringify({ result }));
   }
 
-  // Saying
+  // Sending
 
-  // Send what may be sent now. Called whenever something has changed.
+  // Send the messages that may be sent now. Called after every change.
   pump() {
     while (this.welcomed && !this.ended && !this.waiting && !this.leaving) {
       if (this.held) return;
@@ -137,7 +137,7 @@ export class Session {
     }
   }
 
-  // Messages that follow what was sent and fit; null if one was given up and to look again.
+  // The next messages that fit. null: a message was given up, so call again.
   nextBatch() {
     const { frame, message: messageMax, messages } = this.limits;
     const window = Math.min(this.limit - this.sent, messages);
@@ -160,10 +160,10 @@ export class Session {
     return batch;
   }
 
-  // This id is empty, or has a hole next: with everything settled, go on with what follows.
+  // This id is empty, or a hole follows. Once everything is settled, continue with what follows.
   passOn() {
     const next = this.run.messages.find((message) => message.seq > this.sent);
-    if (next && next.seq === this.sent + 1 && !this.passed) return; // only the credit is spent
+    if (next && next.seq === this.sent + 1 && !this.passed) return; // only the credit is used up
     if (this.acked < this.sent) return;
     const head = this.outbox.head();
     if (head.messages.length === 0) return; // nothing to send at all

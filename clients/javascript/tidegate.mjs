@@ -13,9 +13,9 @@ const OFFENCES = [1002, 1003, 1007, 1008, 1009, 4409];
 const RENEW_SHARE = [0.7, 0.9];
 
 export class Device {
-  // credential(refused): a JWT; `refused` is the gateway's word on the last one, or null.
-  // storage: { load(), save(text) }; without it messages live as long as the page.
-  // onCommand(command): its return value, or what it throws, is the result.
+  // credential(refused): returns a JWT; `refused` is the reason why the last one was refused, or null.
+  // storage: { load(), save(text) }; without it messages are lost with the page.
+  // onCommand(command): what it returns or throws is the result.
   constructor({ url, credential, storage, onReject, onCommand, onEnded, scale = 1 }) {
     this.urls = [url].flat();
     this.credential = credential;
@@ -27,7 +27,7 @@ export class Device {
     this.token = null;
     this.refused = null;
     this.session = null; // the newest
-    this.old = null; // sent away, still heard until the next one stands
+    this.old = null; // sent away; acks still count until the next session is established
     this.stopped = false;
     this.stopping = new Promise((halt) => (this.halt = halt));
   }
@@ -81,7 +81,7 @@ export class Device {
   async askForCredential() {
     try {
       const token = await Promise.race([this.credential(this.refused), this.stopping]);
-      if (this.stopped) return false; // nobody waits for an issuer that does not answer
+      if (this.stopped) return false; // do not wait for an issuer that does not answer
       if (this.revoked && token === this.revoked) {
         this.stopped = true;
         this.onEnded("revoked");
@@ -91,12 +91,12 @@ export class Device {
       this.renewLater(token);
       return true;
     } catch {
-      this.policy.failed(); // the issuer is away
+      this.policy.failed(); // the issuer does not answer
       return false;
     }
   }
 
-  // Ask again at random within the last third of the token's own span: a fleet's must not coincide.
+  // Ask again at random within the last third of the token's span, to spread the calls of a fleet.
   renewLater(token) {
     clearTimeout(this.renewal);
     const span = spanOf(token);
@@ -114,7 +114,7 @@ export class Device {
     }
   }
 
-  // What sessions tell
+  // Events of sessions
 
   onWelcome(session, welcome) {
     this.policy.firstRetry = welcome.first_retry_ms;
@@ -140,7 +140,7 @@ export class Device {
   onEnd(session, code, reason, connectedMs) {
     const leaving = session.leaving;
     if (this.old === session) this.old = null;
-    if (session !== this.session || leaving) return; // its slot is known
+    if (session !== this.session || leaving) return; // the time of the next attempt is set already
     this.policy.ticket = session.welcomed ? this.policy.ticket : null;
     this.decide(session, code, parse(reason), connectedMs);
     this.over();
@@ -157,7 +157,7 @@ export class Device {
       policy.refused(told.retry_ms, told.ticket);
       this.tryAnotherUrl();
     } else if (code === 1000 && session.welcomed) {
-      policy.soon(); // we closed it, to go on with another outbox; or the gateway did
+      policy.soon(); // this client closed it to continue with another outbox, or the gateway did
     } else if (OFFENCES.includes(code) || !session.welcomed) {
       if (code === 1008 && session.extended && !session.welcomed) {
         this.outbox.rememberFeatures(false); // an older gateway

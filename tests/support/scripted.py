@@ -1,190 +1,110 @@
-"""A scripted gateway on a real socket: a test says frame by frame what the client must meet.
-
-Needs nothing but `websockets`, so that the client's tests run where only the client is installed.
-"""
+"""A scripted gateway in memory: a test says frame by frame what the client must meet."""
 
 import asyncio
-import base64
-import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from http import HTTPStatus
-from typing import Any
-
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
 
 from support.waiting import eventually, within
+from tidegate import Device, Environment
+from tidegate.testing import (
+    Answer,
+    FakeClock,
+    Gateway,
+    InlineExecutor,
+    Knock,
+    Listener,
+    Peer,
+    Play,
+)
+from tidegate.testing.peer import WELCOME, messages_of
 
-WELCOME = {
-    "session": "s",
-    "credit": 1_000,
-    "max_message_bytes": 65_536,
-    "first_retry_ms": 20,
-    "keepalive_ms": 30_000,
-    "max_frame_bytes": 262_144,
-    "max_messages_per_frame": 1_000,
-    "max_depth": 32,
-    "features": ["outboxes"],
-}
+Script = Play | Answer | None
+
 OLD_WELCOME = {
     name: WELCOME[name]
     for name in ("session", "credit", "max_message_bytes", "first_retry_ms", "keepalive_ms")
 }
+"""The `welcome` of a gateway from before `features`."""
 
 
-def jwt_of(**claims: Any) -> str:
-    """An unsigned JWT: what a client can read of one."""
-
-    def part(value: Any) -> str:
-        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
-
-    return f"{part({'alg': 'none'})}.{part(claims)}.{part('signature of a secret')}"
-
-
-class Peer:
-    """One connection of a client, seen from the gateway."""
-
-    def __init__(self, connection: ServerConnection) -> None:
-        self.connection = connection
-        self.outbox = ""
-        self.seqs: list[int] = []
-
-    async def say(self, frame: Any) -> None:
-        text = frame if isinstance(frame, str | bytes) else json.dumps(frame)
-        await self.connection.send(text, text=True)
-
-    async def hear(self) -> Any:
-        return json.loads(await within(self.connection.recv()))
-
-    async def greet(self, resume: int | None = None, **welcome: Any) -> dict[str, Any]:
-        """Answer the hello. Returns it."""
-        hello = await self.hello()
-        base = welcome.pop("base", WELCOME)
-        seq = hello["oldest"] - 1 if resume is None else resume
-        resume_at = {"outbox": hello["outbox"], "seq": seq}
-        await self.say({"welcome": {**base, "resume": resume_at, **welcome}})
-        return hello
-
-    async def hello(self) -> dict[str, Any]:
-        hello: dict[str, Any] = (await self.hear())["hello"]
-        self.outbox = hello["outbox"]
-        return hello
-
-    async def resume(self, hello: dict[str, Any], credit: int = 1_000) -> None:
-        self.outbox = hello["outbox"]
-        at = {"outbox": hello["outbox"], "seq": hello["oldest"] - 1}
-        await self.say({"resume": at, "credit": credit})
-
-    async def serve(self) -> None:
-        """Acknowledge everything, and take further hellos, until the client hangs up."""
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                frame = json.loads(await self.connection.recv())
-                if "hello" in frame if isinstance(frame, dict) else False:
-                    await self.resume(frame["hello"])
-                    continue
-                for message in messages_of(frame):
-                    self.seqs.append(message["seq"])
-                    await self.say({"ack": message["seq"], "credit": 1_000})
-
-    async def close(self, code: int, reason: Any = "") -> None:
-        text = reason if isinstance(reason, str) else json.dumps(reason)
-        await self.connection.close(code, text)
-
-
-def messages_of(frame: Any) -> list[dict[str, Any]]:
-    if isinstance(frame, list):
-        return frame
-    return [frame] if "seq" in frame else []
-
-
-Play = Callable[[Peer], Awaitable[None]]
-Refuse = Callable[[Request], Response | None]
-
-
-def answer(status: int, body: Any, **headers: str) -> Response:
-    """An HTTP answer; a body that is no str goes as JSON."""
+def answer(status: int, body: Any = "", **headers: str) -> Answer:
+    """An HTTP answer; a body that is not a str is sent as JSON."""
     text = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-    lines = Headers({name.replace("_", "-"): value for name, value in headers.items()})
-    lines["Content-Length"] = str(len(text))
-    lines["Connection"] = "close"
-    return Response(status, HTTPStatus(status).phrase, lines, text)
+    return Answer(status, text, {name.replace("_", "-"): text for name, text in headers.items()})
 
 
 class ScriptedGateway:
-    """Plays one script a connection, in order; the last one is repeated."""
+    """Plays one script for each connection, in order; the last one is repeated.
 
-    def __init__(self, *scripts: Play | Response) -> None:
+    A script is a conversation, an answer that refuses, or None: nobody answers. `at` has scripts of
+    single addresses.
+    """
+
+    url = "ws://gateway.test/v1/device"
+
+    def __init__(
+        self,
+        *scripts: Script,
+        at: Mapping[str, Script] | None = None,
+        clock: FakeClock | None = None,
+    ) -> None:
         self._scripts = list(scripts)
-        self._server: Server | None = None
-        self.requests: list[Request] = []
-        self.peers: list[Peer] = []
-        self.problems: list[BaseException] = []
-        self._next: dict[ServerConnection, Play] = {}
+        self._at = at or {}
+        self.clock = clock if clock is not None else FakeClock(autojump=True)
+        self._listener = Listener(self._reply, self.clock.stir)
+        self.environment = Environment(
+            clock=self.clock,
+            rng=random.Random(1),
+            connect=self._listener.connect,
+            executor=InlineExecutor,
+        )
+
+    def _reply(self, knock: Knock) -> Script:
+        if knock.url in self._at:
+            return self._at[knock.url]
+        return self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
 
     @property
-    def port(self) -> int:
-        assert self._server is not None
-        port: int = next(iter(self._server.sockets)).getsockname()[1]
-        return port
+    def knocks(self) -> list[Knock]:
+        return self._listener.knocks
 
     @property
-    def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/v1/device"
+    def peers(self) -> list[Peer]:
+        return self._listener.peers
 
     @property
     def tokens(self) -> list[str]:
-        """The credentials shown, one a knock."""
-        return [each.headers["Authorization"].removeprefix("Bearer ") for each in self.requests]
+        """The credentials shown, one for each knock."""
+        return [knock.credential for knock in self.knocks]
 
-    async def knocks(self, count: int) -> None:
-        """Wait until there were so many."""
-        await eventually(lambda: len(self.requests) >= count, f"{count} knocks")
+    async def knocked(self, count: int) -> None:
+        """Wait for so many knocks."""
+        await eventually(lambda: len(self.knocks) >= count, f"{count} knocks")
 
-    def _process(self, connection: ServerConnection, request: Request) -> Response | None:
-        self.requests.append(request)
-        script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
-        if isinstance(script, Response):
-            return script
-        self._next[connection] = script
-        return None
+    async def __aenter__(self) -> Self:
+        return self
 
-    async def _play(self, connection: ServerConnection) -> None:
-        peer = Peer(connection)
-        self.peers.append(peer)
-        try:
-            await self._next.pop(connection)(peer)
-        except ConnectionClosed:
-            pass
-        except (AssertionError, KeyError, TypeError, ValueError) as exc:
-            self.problems.append(exc)
-            raise
-
-    async def start(self, port: int = 0) -> None:
-        self._server = await serve(
-            self._play, "127.0.0.1", port,
-            subprotocols=["tidegate.v1"], process_request=self._process, compression=None,
-            close_timeout=1, ping_interval=None,
-        )  # fmt: skip
-
-    async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+    async def __aexit__(self, *error: object) -> None:
+        await self._listener.__aexit__(*error)
 
 
-@contextlib.asynccontextmanager
-async def scripted(*scripts: Play | Response) -> AsyncIterator[ScriptedGateway]:
-    gateway = ScriptedGateway(*scripts)
-    await gateway.start()
-    try:
-        yield gateway
-    finally:
-        await gateway.stop()
-    assert not gateway.problems, gateway.problems
+scripted = ScriptedGateway
+
+
+def device_of(
+    gateway: ScriptedGateway | Gateway, directory: Path, credential: Any = "t", **options: Any
+) -> Device:
+    """A device of this gateway, with its outbox file in `directory`."""
+    options = {"url": gateway.url, "environment": gateway.environment, **options}
+    return Device(options.pop("url"), credential, outbox=directory / "box", **options)
+
+
+def nobody() -> ScriptedGateway:
+    """Where no gateway answers."""
+    return ScriptedGateway(None)
 
 
 async def friendly(peer: Peer) -> None:
@@ -193,12 +113,37 @@ async def friendly(peer: Peer) -> None:
     await peer.serve()
 
 
-def closed_port() -> str:
-    """An address where nobody listens."""
-    return "ws://127.0.0.1:1/v1/device"
-
-
-async def told(task: "asyncio.Task[Any]") -> BaseException | None:
+async def told(task: Any) -> BaseException | None:
     """What a task ended with."""
     await within(asyncio.wait({task}))
     return task.exception()
+
+
+class Record:
+    """A script of a gateway that notes what it receives, hello by hello."""
+
+    def __init__(self, **welcome: Any) -> None:
+        self.welcome = welcome
+        self.heard: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+
+    async def __call__(self, peer: Peer) -> None:
+        hello = await peer.greet(**self.welcome)
+        self.heard.append((hello, []))
+        while True:
+            frame = await peer.hear()
+            if isinstance(frame, dict) and "hello" in frame:
+                self.heard.append((frame["hello"], []))
+                await peer.resume(frame["hello"])
+                continue
+            messages = messages_of(frame)
+            self.heard[-1][1].extend(messages)
+            await peer.say({"ack": messages[-1]["seq"], "credit": 1_000})
+
+    @property
+    def runs(self) -> list[tuple[str, list[int]]]:
+        """(outbox, seqs) of each hello that was followed by messages."""
+        return [
+            (hello["outbox"], [each["seq"] for each in messages])
+            for hello, messages in self.heard
+            if messages
+        ]

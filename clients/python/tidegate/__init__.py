@@ -1,7 +1,7 @@
-"""Tidegate's reference client: a durable outbox and a session that comes back by itself.
+"""Tidegate's reference client: a durable outbox and a session that reconnects by itself.
 
-The names below are imported when they are first used (PEP 562), since the gateway imports
-`tidegate.wire` and must not carry the client along.
+The names below are imported when they are first used (PEP 562), because the gateway imports
+`tidegate.wire` and must not load the client with it.
 """
 
 from importlib import import_module
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tidegate.clock import Clock
     from tidegate.credentials import CredentialProvider, static_credential
     from tidegate.device import Connected, Device
+    from tidegate.environment import Environment
     from tidegate.errors import (
         BadAddress,
         BadCredential,
@@ -43,6 +44,7 @@ _MODULES: Final = {
     "CredentialRefused": "errors",
     "Device": "device",
     "DeviceError": "errors",
+    "Environment": "environment",
     "KnockRecord": "status",
     "Misuse": "errors",
     "NotOpen": "errors",
@@ -56,7 +58,7 @@ _MODULES: Final = {
     "Unreachable": "errors",
     "static_credential": "credentials",
 }
-"""Of each public name, the module that defines it."""
+"""For each public name the module that defines it."""
 
 __all__ = [
     "BackoffSettings",
@@ -70,6 +72,7 @@ __all__ = [
     "CredentialRefused",
     "Device",
     "DeviceError",
+    "Environment",
     "KnockRecord",
     "Misuse",
     "NotOpen",

@@ -1,4 +1,4 @@
-"""Addresses of the gateway: what is one, and which of several is tried next. Pure."""
+"""Addresses of gateways: which text is one, and which of several is tried next. Pure."""
 
 import random
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from tidegate.errors import BadAddress
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a URL leads."""
+    """The parts of a URL that a connection needs."""
 
     url: str
     host: str
@@ -22,9 +22,10 @@ class Address:
 
 
 def parse_address(url: str) -> Address:
-    """
+    """Read a URL.
+
     Raises:
-        BadAddress: no `ws://` or `wss://` URL of a device endpoint.
+        BadAddress: not a `ws://` or `wss://` URL.
     """
     try:
         parts = urlsplit(url)
@@ -34,18 +35,18 @@ def parse_address(url: str) -> Address:
         raise BadAddress(f"{url!r} is no address of a gateway: {exc.msg}") from None
     except (ValueError, TypeError, AttributeError) as exc:
         raise BadAddress(f"{url!r} is no address of a gateway: {exc}") from None
-    if uri is None:  # not repeated: it may hold a password
+    if uri is None:  # the error does not repeat the URL, which may hold a password
         raise BadAddress("the address holds a user or a password; the credential is a JWT")
     return Address(url, uri.host, uri.port, uri.secure)
 
 
 class UrlRing:
-    """Which address to knock at. The one that lives is kept; the silent ones come last."""
+    """Which address is next. The one that answers is kept; silent ones are tried last."""
 
     def __init__(self, urls: str | Sequence[str], rng: random.Random) -> None:
         """
         Raises:
-            BadAddress: one of them is none, or there is none.
+            BadAddress: one of `urls` is not an address, or `urls` is empty.
         """
         self.urls = [urls] if isinstance(urls, str) else list(urls)
         if not self.urls:
@@ -58,29 +59,29 @@ class UrlRing:
 
     @property
     def current(self) -> str:
-        """The address of the next knock."""
+        """The address of the next attempt."""
         return self.urls[0]
 
     def lives(self) -> None:
-        """A gateway answered at the current one: stay."""
+        """A gateway answered at the current address: keep it."""
         self._dead.discard(self.current)
         self._pointless.clear()
 
     def lost(self) -> None:
-        """No gateway answered at the current one: try those first that may answer."""
+        """No gateway answered at the current address: first try those that may answer."""
         self._dead.add(self.current)
         self._turn()
 
     def leave(self) -> None:
-        """The current one answers, but wants the device elsewhere."""
+        """The gateway at the current address sends the device to another one."""
         self._dead.discard(self.current)
         self._turn()
 
     def pointless(self) -> bool:
-        """A gateway says that the current one is no device endpoint.
+        """A gateway says that the current address is not a device endpoint.
 
         Returns:
-            Whether all have said so.
+            Whether gateways have said so of all addresses.
         """
         self._pointless.add(self.current)
         self.lost()

@@ -1,8 +1,8 @@
 """What an answer to a knock, or a close, means. Pure.
 
-Between a device and its gateway stand load balancers, proxies and captive portals, which answer
-401, 403, 404 and 503 for reasons of their own. Only an answer with the JSON body of the contract
-means what the contract says. Anything else is a failed attempt.
+Load balancers, proxies and captive portals stand between a device and its gateway. They answer 401,
+403, 404 and 503 for reasons of their own. Only an answer with the JSON body of the contract means
+what the contract says. Any other answer is a failed attempt.
 """
 
 import enum
@@ -22,8 +22,6 @@ _digits = re.compile(r"[0-9]{1,12}").fullmatch
 _ticket = re.compile(r"[A-Za-z0-9_=-]{1,256}").fullmatch
 _jwt = re.compile(r"eyJ[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*){0,2}")
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-_GOING_AWAY: Final = frames.CLOSE_GOING_AWAY
 
 
 class Meaning(enum.Enum):
@@ -47,7 +45,7 @@ _OF_STATUS: Final[dict[int, tuple[Meaning, frozenset[str]]]] = {
     429: (Meaning.WAIT, frozenset()),
     503: (Meaning.WAIT, frozenset()),
 }
-"""Status, meaning, and the words of `error` that confirm it; any word does where none is named."""
+"""For each status its meaning, and the values of `error` that confirm it; none named is any."""
 
 _NOBODY_BEHIND: Final = frozenset({502, 503, 504})
 
@@ -80,9 +78,10 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, secret: st
 
     Args:
         status: of the HTTP response.
-        headers: of it, case-insensitive.
-        body: of it.
-        secret: the credential that was shown; a peer that echoes it does not get it into our log.
+        headers: of the response, case-insensitive.
+        body: of the response.
+        secret: the credential that was shown. If the peer repeats it, it is cut out of the words
+            that reach a log.
     """
     document = _json_object(body)
     error = document.get("error")
@@ -132,7 +131,7 @@ _CLOSES: Final = {
     1001: "the peer is going away",
     1006: "the connection was lost",
     1011: "the gateway failed",
-    _GOING_AWAY: "the gateway is going away",
+    frames.CLOSE_GOING_AWAY: "the gateway is going away",
     frames.CLOSE_TRY_AGAIN_LATER: "try again later",
     frames.CLOSE_CREDENTIAL: "the credential expired",
     frames.CLOSE_REVOKED: "revoked",
@@ -149,7 +148,7 @@ def _json_object(text: bytes) -> dict[str, Any]:
 
 
 def _header(headers: Mapping[str, str], name: str) -> str | None:
-    """A header that is there once; a repeated one says nothing certain."""
+    """The value of a header that occurs once; None if it is repeated or missing."""
     try:
         return headers.get(name)
     except LookupError:
@@ -167,10 +166,10 @@ def _ticket_of(text: Any) -> str | None:
 
 
 def _words(text: Any, secret: str) -> str:
-    """A peer's words for a log line: short, on one line, without our secret."""
+    """A peer's words, fit for a log: short, on one line, without the secret."""
     if not isinstance(text, str):
         return ""
-    if len(secret) >= _SECRET_CHARS_MIN:  # a shorter one is nobody's secret
+    if len(secret) >= _SECRET_CHARS_MIN:  # a shorter text is no token
         text = text.replace(secret, "<credential>")
-    text = _jwt.sub("<credential>", text)  # a close reason may hold it cut off
+    text = _jwt.sub("<credential>", text)  # a close reason may hold a part of it
     return _control.sub("?", text[:_DETAIL_CHARS_MAX])

@@ -4,10 +4,10 @@
   what its fleet needs. No failure has happened yet.
 - Silence (a port that refuses, a timeout, a load balancer with nobody behind it): the gateway
   restarts. For the first minute the device asks about once in first_retry_ms, between half and one
-  and a half of it. So a fleet asks no faster than its gateway can refuse, and everybody has asked
-  one and a half first_retry_ms after the gateway is back. Longer silence is a failure each time.
-  A device that holds a ticket asks again sooner: its slot is now, another node may honour it, and
-  the calendar has spread those who hold one.
+  and a half of it. So a fleet asks no faster than its gateway can refuse, and every device has
+  asked one and a half first_retry_ms after the gateway is back. After that minute each silence is a
+  failure. A device that holds a ticket asks again sooner: its slot is now, another node may honour
+  the ticket, and the calendar has already spread the devices that hold one.
 - A refused credential: the gateway may learn a new key within seconds. For the first 15 s the
   device asks about once in first_retry_ms, as above. It counts as a failure all the same.
 - Failures: exponential with full jitter, drawn after the cap, so that late attempts stay spread
@@ -22,15 +22,15 @@ from dataclasses import dataclass
 from typing import Final
 
 TOLD_MS_MAX: Final = 86_400_000
-"""A time from the gateway beyond a day is no time of a gateway: it is taken for a day."""
+"""A longer time from a gateway is taken as one day."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackoffSettings:
     """Times in milliseconds.
 
-    Silence for up to `restart_ms` is taken for a gateway's restart, a refused credential for up to
-    `doubt_ms` for a key that the gateway does not know yet.
+    For `restart_ms` silence is taken as the restart of a gateway. For `doubt_ms` a refused
+    credential is taken as signed with a key that the gateway does not know yet.
     """
 
     first_retry_ms: int = 2_000
@@ -42,7 +42,9 @@ class BackoffSettings:
 
 
 class ReconnectPolicy:
-    """Decides the wait before each attempt. Knows no clock: callers say how long things took."""
+    """Decides the wait before each attempt. It reads no clock: callers pass how long things
+    took.
+    """
 
     def __init__(self, settings: BackoffSettings, rng: random.Random) -> None:
         self._settings = settings
@@ -60,7 +62,7 @@ class ReconnectPolicy:
 
     @property
     def failures(self) -> int:
-        """Attempts in a row that led to no stable connection."""
+        """How many attempts in a row led to no stable connection."""
         return self._failures
 
     @property
@@ -74,11 +76,11 @@ class ReconnectPolicy:
         return self._floor_ms is not None
 
     def told_first_retry(self, first_retry_ms: int) -> None:
-        """The gateway said over how long its fleet spreads the first attempt."""
+        """The gateway has named the time over which its fleet spreads the first attempt."""
         self._first_retry_ms = _bounded(first_retry_ms)
 
     def silent(self, lasted_ms: float = 0.0) -> None:
-        """Nobody answered an attempt: no route, a closed port, a timeout after `lasted_ms`."""
+        """No answer came: no route, a closed port, or a timeout after `lasted_ms`."""
         self._silence_ms += lasted_ms
         self._silences += 1
         self._fresh = self._doubted = False
@@ -87,7 +89,7 @@ class ReconnectPolicy:
             self._failures += 1
 
     def failed(self) -> None:
-        """An attempt or a session failed: refused for good, or answered by no gateway."""
+        """An attempt or a session failed without a time to come back."""
         self._failures += 1
         self._fresh = self._restarting = self._doubted = False
 
@@ -111,7 +113,7 @@ class ReconnectPolicy:
         self._ticket = ticket
 
     def moved_on(self) -> None:
-        """The device itself ended a good connection because it needs another one."""
+        """The device itself ended a good connection, because it needs another one."""
         self._fresh = True
 
     def closed(self, connected_ms: float) -> None:

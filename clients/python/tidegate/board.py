@@ -1,7 +1,7 @@
-"""Where the tasks of a device and its application wait for news, and learn of the end.
+"""Where the tasks of a device and its application wait for changes.
 
-Every call of the application that waits, waits here. So each of them ends with the device, and says
-why.
+Every call of the application that waits, waits here. So each of them ends when the device ends, and
+raises the reason.
 """
 
 import asyncio
@@ -11,21 +11,22 @@ from tidegate.errors import DeviceError, NotOpen
 
 
 class Board:
-    """News of one device. Not thread-safe."""
+    """The state of one device that others wait for. Not thread-safe."""
 
     def __init__(self) -> None:
         self.version = 0
-        """Counts the changes: read it before looking, give it to `changed_since`."""
+        """Counts the changes: read it before you look at the state, and give it to
+        `changed_since`."""
         self.open = False
-        """Whether the device is open: neither before its start nor after its end."""
+        """Whether the device is open: it has started, and has not ended."""
         self.connected = False
         """Whether a session is established."""
         self.failure: DeviceError | None = None
-        """Why the device has ended, if something made it end."""
+        """Why the device has ended by itself, if it has."""
         self._waiting: list[asyncio.Future[None]] = []
 
     def changed(self) -> None:
-        """Something is new: whoever waits looks again."""
+        """Something has changed: every waiting task checks its condition again."""
         self.version += 1
         waiting, self._waiting = self._waiting, []
         for each in waiting:
@@ -38,16 +39,17 @@ class Board:
             self.changed()
 
     def end(self, failure: DeviceError | None) -> None:
-        """The device has ended; the first reason stays."""
+        """The device has ended. The first reason is kept."""
         self.open = self.connected = False
         self.failure = self.failure or failure
         self.changed()
 
     def check_open(self) -> None:
-        """
+        """Return if the device is open.
+
         Raises:
-            DeviceError: the device has ended, and this is why.
-            NotOpen: it was not started, or ended as its application wished.
+            DeviceError: the device has ended by itself, and this is why.
+            NotOpen: the device was not started, or the application has left it.
         """
         if not self.open:
             if self.failure is not None:
@@ -55,7 +57,7 @@ class Board:
             raise NotOpen("the device is not open: use it inside `async with`")
 
     async def changed_since(self, version: int) -> None:
-        """Wait until there is news after `version`."""
+        """Wait for a change after `version`."""
         if self.version == version:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
@@ -65,7 +67,7 @@ class Board:
         """Wait until `condition` holds.
 
         Raises:
-            DeviceError: the device ended first, and this is why; NotOpen if it was not started.
+            DeviceError: the device ended first, and this is why; NotOpen if it was not open.
         """
         while not condition():
             self.check_open()

@@ -1,18 +1,20 @@
-"""What an outbox may hold, and what gives way when it is full. Pure."""
+"""What an outbox may hold, and which messages give way when it is full. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 DROP_SHARE: Final = 10
+"""One part in so many of each bound is dropped beyond what is needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxLimits:
-    """What an outbox may hold; `age_max_s` None is any age.
+    """What an outbox may hold. `age_max_s` None allows any age.
 
-    With `drop_oldest` a tenth more than needed is dropped at once, as far as nothing new and
-    nothing on its way is touched: each drop may cost a further `hello`, or a reconnect.
+    With `drop_oldest` the outbox drops a tenth of the bound more than needed, but no new message
+    and none on its way. Each drop may cost a further `hello`, or a reconnect, so drops must be
+    rare.
     """
 
     messages_max: int = 100_000
@@ -22,13 +24,13 @@ class OutboxLimits:
 
     @property
     def drops(self) -> bool:
-        """Whether the oldest messages give way."""
+        """Whether the oldest messages give way to new ones."""
         return self.when_full == "drop_oldest"
 
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """So many messages, and so many bytes, over a bound. Nothing where both are at most 0."""
+    """How many messages and bytes are over a bound. At most 0 is no excess."""
 
     messages: int
     bytes: int
@@ -37,14 +39,14 @@ class Excess:
         return self.messages > 0 or self.bytes > 0
 
     def with_a_tenth(self, limits: OutboxLimits) -> "Excess":
-        """A tenth of each bound more, if it is passed at all."""
+        """This excess and a tenth of each bound that is exceeded."""
         return Excess(
             self.messages + (limits.messages_max // DROP_SHARE if self.messages > 0 else 0),
             self.bytes + (limits.bytes_max // DROP_SHARE if self.bytes > 0 else 0),
         )
 
     def less(self, messages: int, size: int) -> "Excess":
-        """What is left of it once so much is gone."""
+        """What is left of this excess once so much is gone."""
         return Excess(self.messages - messages, self.bytes - size)
 
 
@@ -54,13 +56,13 @@ def judge(
     """Which new messages are refused, each judged by itself.
 
     Args:
-        sizes: of their data.
-        limits: that apply.
-        messages: how many there are already.
-        size: their bytes.
+        sizes: bytes of data of each new message.
+        limits: of the outbox.
+        messages: how many messages the outbox holds already.
+        size: how many bytes of data the outbox holds already.
 
     Returns:
-        For each None, or the bound that it would pass.
+        For each message None, or the bound that it would exceed.
     """
     verdicts: list[str | None] = []
     if limits.drops:
@@ -79,7 +81,7 @@ def judge(
 
 
 def overflow(sizes: Sequence[int], limits: OutboxLimits) -> int:
-    """How many of these, from the first, do not fit even an empty outbox."""
+    """How many of these messages, from the first, do not fit even an empty outbox."""
     first = max(0, len(sizes) - limits.messages_max)
     size = sum(sizes[first:])
     while size > limits.bytes_max:
@@ -93,10 +95,10 @@ def oldest(rows: Iterable[tuple[int, int]], excess: Excess) -> tuple[int, Excess
 
     Args:
         rows: number and bytes of each, oldest first.
-        excess: what has to go.
+        excess: how much must go.
 
     Returns:
-        The number of the last that goes (0 if none), and what is left of the excess.
+        The number of the last message that goes (0 if none), and the excess that is left.
     """
     last = 0
     for number, size in rows:

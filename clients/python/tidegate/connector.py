@@ -1,47 +1,38 @@
-"""One knock: from an address and a credential to an open WebSocket connection, or why not.
+"""One attempt to connect: makes an open WebSocket connection from an address and a credential.
 
 Redirects are not followed: they come from captive portals, and the credential is for the gateway.
 """
 
-import asyncio
+import contextlib
 import logging
 import ssl
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidMessage, InvalidStatus, WebSocketException
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidMessage,
+    InvalidStatus,
+    WebSocketException,
+)
 from websockets.typing import Subprotocol
 
 from tidegate.addresses import parse_address
-from tidegate.answers import Refusal, read_answer
+from tidegate.answers import read_answer
+from tidegate.clock import Clock
+from tidegate.connection import Closed, NotAGateway, Refused, Silent
 from tidegate.dialer import Dialer
 from tidegate.wire import frames
 
 _CLOSE_TIMEOUT_S: Final = 1.0
-"""How long a peer may take to answer our close; the socket is cut then."""
+"""How long a peer may take to answer a close; then the socket is cut."""
 _RECEIVED_BYTES_MAX: Final = 1_048_576
 
 
-class Refused(Exception):
-    """Somebody answered, but not with a connection."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(str(refusal))
-        self.refusal = refusal
-
-
-class Silent(Exception):
-    """Nobody answered."""
-
-
-class NotAGateway(Exception):
-    """Something answered that is no gateway of ours: no WebSocket, a foreign certificate."""
-
-
 class _NoWireLog(logging.LoggerAdapter[logging.Logger]):
-    """The library logs every header at DEBUG, the credential too: that level is never on."""
+    """Turns DEBUG off, because the library logs every header at that level, the credential too."""
 
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # the name it has there
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # the name in the base class
         return level > logging.DEBUG and super().isEnabledFor(level)
 
 
@@ -50,11 +41,42 @@ class _Connect(connect):
         return exc
 
 
+class WebSocket:
+    """An open WebSocket connection, as `tidegate.connection.Connection`."""
+
+    def __init__(self, inner: ClientConnection) -> None:
+        self._inner = inner
+
+    async def send(self, frame: bytes) -> None:
+        try:
+            await self._inner.send(frame, text=True)
+        except ConnectionClosed as exc:
+            raise _closed(exc) from None
+
+    async def receive(self) -> bytes:
+        try:
+            frame = await self._inner.recv(decode=False)
+        except ConnectionClosed as exc:
+            raise _closed(exc) from None
+        return frame if isinstance(frame, bytes) else frame.encode()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def abort(self) -> None:
+        self._inner.transport.abort()
+
+
+def _closed(exc: ConnectionClosed) -> Closed:
+    return Closed(exc.rcvd.code, exc.rcvd.reason) if exc.rcvd is not None else Closed()
+
+
 class Connector:
-    """Knocks."""
+    """Opens connections over TCP and TLS."""
 
     def __init__(
         self,
+        clock: Clock,
         dialer: Dialer,
         *,
         tls: ssl.SSLContext | None,
@@ -63,27 +85,30 @@ class Connector:
     ) -> None:
         """
         Args:
+            clock: the time.
             dialer: makes the TCP connection.
             tls: for `wss://` addresses.
             open_timeout_s: how long connecting may take, all of it.
             ping_interval_s: how often a silent connection is probed from this side.
         """
+        self._clock = clock
         self._dialer = dialer
         self._tls = tls
         self._open_timeout_s = open_timeout_s
         self._ping_interval_s = ping_interval_s
         self._log = _NoWireLog(logging.getLogger("tidegate.websocket"), {})
 
-    async def connect(self, url: str, token: str, ticket: str | None) -> ClientConnection:
-        """
+    async def connect(self, url: str, token: str, ticket: str | None) -> WebSocket:
+        """Knock at `url`.
+
         Raises:
-            Refused: answered with something else than a connection.
-            Silent: not answered.
-            NotAGateway: answered by something else.
+            Refused: the answer is not a connection.
+            Silent: no answer came.
+            NotAGateway: what answered is not a gateway.
         """
         try:
-            async with asyncio.timeout(self._open_timeout_s):
-                return await self._connect(url, token, ticket)
+            async with self._clock.limit(self._open_timeout_s):
+                return WebSocket(await self._connect(url, token, ticket))
         except InvalidStatus as exc:
             response = exc.response
             body = bytes(response.body or b"")
@@ -101,7 +126,7 @@ class Connector:
                 raise Silent(f"{url}: the connection ended before an answer") from None
             raise NotAGateway(f"{url}: the answer is not HTTP") from None
         except (WebSocketException, ValueError) as exc:
-            # Its words may repeat what the peer said, and the peer may repeat the credential.
+            # The message may repeat what the peer sent, and the peer may repeat the credential.
             raise NotAGateway(f"{url}: no WebSocket handshake ({type(exc).__name__})") from None
 
     async def _connect(self, url: str, token: str, ticket: str | None) -> ClientConnection:
@@ -113,7 +138,8 @@ class Connector:
         if address.secure:
             options = {"ssl": self._tls, "server_hostname": address.host}
         sock = await self._dialer.dial(address.host, address.port)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(sock.close)
             attempt = _Connect(
                 url,
                 sock=sock,
@@ -130,7 +156,5 @@ class Connector:
                 logger=self._log,
                 **options,
             )
-        except BaseException:
-            sock.close()
-            raise
+            undo.pop_all()  # from here on the attempt owns the socket
         return await attempt

@@ -1,4 +1,4 @@
-"""Where a device's credential comes from, how long it lasts, how often to ask for it. Pure."""
+"""Where a credential comes from, how long it is valid, how often it may be asked for. Pure."""
 
 import base64
 import binascii
@@ -10,16 +10,17 @@ from typing import Any, Final
 from tidegate.errors import BadCredential, CredentialRefused
 
 CredentialProvider = Callable[[str | None], Awaitable[str]]
-"""Gives a JWT. Its argument is why the gateway refused the last one, or None.
+"""Returns a JWT. Its argument is the reason why the gateway refused the last one, or None.
 
-It may take as long as it needs; the device does not connect meanwhile. If it raises, it is asked
-again later, with backoff; `CredentialRefused` makes the device give up. Called again before the
-credential expires, to renew it on the open connection. Never more than eight times a minute.
+It may take as long as it needs; the device does not connect meanwhile. If it raises, it is called
+again later, with backoff; `CredentialRefused` makes the device give up. It is called again before
+the credential expires, to renew it on the open connection, and never more than eight times a
+minute.
 """
 
 _CALLS_AT_ONCE: Final = 2
 _CALL_INTERVAL_S: Final = 10.5
-"""Two at once and one each 10.5 s: at most eight in any minute."""
+"""Two calls at once and then one each 10.5 s are at most eight calls in any minute."""
 
 _not_visible = re.compile(r"[^!-~]").search
 
@@ -30,7 +31,7 @@ def check_token(token: object) -> str:
         `token`.
 
     Raises:
-        BadCredential: it is no text that an HTTP header can carry. The message does not hold it.
+        BadCredential: an HTTP header cannot carry it. The error does not repeat the token.
     """
     if not isinstance(token, str):
         raise BadCredential(f"a credential is a str, not {type(token).__name__}")
@@ -46,10 +47,10 @@ def check_token(token: object) -> str:
 
 
 def static_credential(token: str) -> CredentialProvider:
-    """A provider of one token. Once it is refused there is nothing left to try.
+    """A provider of one token. Once the token is refused, the device gives up.
 
     Raises:
-        BadCredential: it is no token.
+        BadCredential: an HTTP header cannot carry it.
     """
     check_token(token)
 
@@ -64,8 +65,8 @@ def static_credential(token: str) -> CredentialProvider:
 def token_span_s(token: str) -> float | None:
     """For how many seconds a JWT is valid, by its own `exp` and `iat` (or `nbf`), unverified.
 
-    None if it does not say. Only to know when to renew: whether it is believed is the gateway's
-    business. A difference of two times of the issuer needs no clock of ours.
+    None if the token does not say. It tells when to renew the token; whether the token is valid is
+    for the gateway to decide. Both times are the issuer's, so no clock of the device is involved.
     """
     claims = _claims(token)
     begin, end = _number(claims.get("iat", claims.get("nbf"))), _number(claims.get("exp"))
@@ -95,7 +96,7 @@ def _claims(token: str) -> dict[str, Any]:
 
 
 class CallBudget:
-    """How often the provider may be asked: GCRA over the monotonic clock. Times in seconds."""
+    """How often the provider may be called: GCRA over the monotonic clock. Times in seconds."""
 
     def __init__(
         self, calls_at_once: int = _CALLS_AT_ONCE, interval_s: float = _CALL_INTERVAL_S
@@ -109,5 +110,5 @@ class CallBudget:
         return max(0.0, self._free_at - self._tolerance_s - now)
 
     def take(self, now: float) -> None:
-        """A call is made."""
+        """The provider is called now."""
         self._free_at = max(self._free_at, now) + self._interval_s

@@ -1,8 +1,7 @@
-"""The device as an application sees it. The work is done by the parts it puts together."""
+"""The device as an application sees it. The parts that it puts together do the work."""
 
 import asyncio
 import logging
-import random
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -15,10 +14,11 @@ from tidegate.addresses import UrlRing, parse_address
 from tidegate.answers import Refusal
 from tidegate.backoff import BackoffSettings, ReconnectPolicy
 from tidegate.board import Board
-from tidegate.clock import Clock
+from tidegate.connection import Connect
 from tidegate.connector import Connector
 from tidegate.credentials import CredentialProvider, static_credential
 from tidegate.dialer import Dialer
+from tidegate.environment import Environment
 from tidegate.errors import DeviceError, Misuse, NotOpen, Rejected
 from tidegate.exchange import Callbacks, Command, Mailbox
 from tidegate.outbox import Entry, OutboxLimits
@@ -62,6 +62,28 @@ class Device:
     """A device: `async with Device(url, credential, outbox=path) as device: ...`.
 
     The connection is kept up in the background; sending never waits for it.
+
+    Args:
+        url: `ws://` or `wss://` address of the gateway's device endpoint, or several addresses:
+            the one that answers is kept, another is tried when it does not.
+        credential: a JWT, or a provider that can renew it.
+        outbox: file of the outbox. One process at a time can open it.
+        limits: what the outbox may hold, and which messages give way when it is full.
+        on_ack: called with each acknowledged number; every message up to it is stored. A plain
+            function; if it raises, the device ends with `CallbackFailed`.
+        on_reject: called for a message that went to the dead letters, or that this gateway can
+            never take. A plain function, like `on_ack`.
+        backoff: times of reconnecting.
+        ssl: for `wss://` addresses; the default trusts the system's certificate authorities.
+        open_timeout_s: how long connecting may take.
+        ping_interval_s: how often this side probes a silent connection.
+        message_bytes_max: largest encoded `data` until the gateway names its own limit.
+        environment: clock, randomness and network. Tests replace it, see `tidegate.testing`.
+
+    Raises:
+        BadAddress: not a `ws://` or `wss://` address.
+        BadCredential: the token cannot stand in an HTTP header.
+        Misuse: a callback is a coroutine function, or `ssl` is given for `ws://` addresses.
     """
 
     def __init__(
@@ -75,51 +97,28 @@ class Device:
         on_reject: Callable[[frames.Reject], None] | None = None,
         backoff: BackoffSettings | None = None,
         ssl: ssl_module.SSLContext | None = None,
-        rng: random.Random | None = None,
-        clock: Clock | None = None,
         open_timeout_s: float = 20.0,
         ping_interval_s: float = 30.0,
         message_bytes_max: int = 65_536,
+        environment: Environment | None = None,
     ) -> None:
-        """
-        Args:
-            url: `ws://` or `wss://` address of the gateway's device endpoint, or several: the one
-                that answers is kept, another is tried when it does not.
-            credential: a JWT, or a provider that can renew it.
-            outbox: file of the outbox; one process at a time.
-            limits: what it may hold, and what gives way when it is full.
-            on_ack: called with each acknowledged number (everything up to it is stored). A plain
-                function; if it raises, the device ends with `CallbackFailed`.
-            on_reject: called for a message that went to the dead letters, or that can never be sent
-                to this gateway. A plain function, like `on_ack`.
-            backoff: times of reconnecting.
-            ssl: for `wss://` addresses; the system's certificate authorities without.
-            rng: source of jitter.
-            clock: the time, replaced in tests.
-            open_timeout_s: how long connecting may take.
-            ping_interval_s: how often a silent connection is probed from this side.
-            message_bytes_max: largest encoded `data` until the gateway names its own limit.
-
-        Raises:
-            BadAddress: not a `ws://` or `wss://` address.
-            BadCredential: no token that a header could carry.
-            Misuse: a callback is a coroutine function, or `ssl` is given for `ws://` addresses.
-        """
-        rng = rng if rng is not None else random.Random()
-        self._clock = clock if clock is not None else Clock()
+        self._environment = environment if environment is not None else Environment()
+        clock, rng = self._environment.clock, self._environment.rng
         self._ring = UrlRing(url, rng)
         provider = static_credential(credential) if isinstance(credential, str) else credential
         if not callable(provider):
             raise Misuse(f"a credential is a str or a provider, not {type(provider).__name__}")
-        self._wallet = Wallet(provider, self._clock, rng)
+        self._wallet = Wallet(provider, clock, rng)
         self._callbacks = Callbacks(on_ack, on_reject)
         self._policy = ReconnectPolicy(backoff or BackoffSettings(), rng)
-        self._connector = Connector(
-            Dialer(self._clock),
+        connector = Connector(
+            clock,
+            Dialer(clock),
             tls=_tls(self._ring.urls, ssl),
             open_timeout_s=open_timeout_s,
             ping_interval_s=ping_interval_s,
         )
+        self._connect: Connect = self._environment.connect or connector.connect
         self._outbox = outbox, limits
         self._board = Board()
         self._status = Status()
@@ -135,8 +134,10 @@ class Device:
         """
         if self._gear is not None:
             raise Misuse("a Device can be started once; make another")
-        store = await OutboxThread.open(*self._outbox, self._board.changed)
+        environment = self._environment
+        store = await OutboxThread.open(*self._outbox, self._board.changed, environment)
         self._gear = gear = Gear(
+            clock=environment.clock,
             store=store,
             board=self._board,
             wallet=self._wallet,
@@ -148,7 +149,7 @@ class Device:
             limits=GatewayLimits(message_bytes=self._message_bytes_max),
         )
         self._board.open = True
-        supervisor = Supervisor(gear, self._connector, self._clock)
+        supervisor = Supervisor(gear, self._connect)
         self._runner = asyncio.create_task(supervisor.run(), name="tidegate-device")
         return self
 
@@ -158,15 +159,14 @@ class Device:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Hang up and close the outbox, whatever happens. Raises nothing of the device's own."""
+        """End the session and close the outbox, whatever happens. Raises no error of its own."""
         assert self._gear is not None
         assert self._runner is not None
         self._board.open = False
         try:
             self._runner.cancel()
-            _done, stubborn = await asyncio.wait({self._runner}, timeout=_STOP_TIMEOUT_S)
-            if stubborn:
-                _log.error("the connection does not end; does the credential provider?")
+            if await self._gear.clock.ended([self._runner], _STOP_TIMEOUT_S):
+                _log.error("the connection does not end; does the credential provider return?")
         finally:
             self._board.end(None)
             await self._gear.store.close()
@@ -177,15 +177,15 @@ class Device:
         Args:
             message_type: one to eight tokens `[A-Za-z0-9_-]{1,64}` joined by dots.
             data: any value with a JSON form; no NaN, no infinity, no bytes.
-            time: when it happened, RFC 3339; the gateway's clock at receipt without.
+            time: when it happened, RFC 3339. The default is the gateway's clock at receipt.
 
         Returns:
-            Its number, once it is on disk: it rises with each message of this outbox file. It will
-            be stored exactly once, whatever happens to this process.
+            Its number, once the message is on disk. Numbers rise with each message of this outbox
+            file. The message will be stored exactly once, whatever happens to this process.
 
         Raises:
-            Rejected: it cannot be sent as it is.
-            OutboxFull: the outbox is at its bound, and its policy is to refuse.
+            Rejected: the message cannot be sent unchanged.
+            OutboxFull: the outbox is at a bound, and its policy is to refuse.
             OutboxError: the disk refused.
             DeviceError: the device has ended, and this is why.
         """
@@ -213,7 +213,7 @@ class Device:
         await store.caught_up()
 
     async def commands(self) -> AsyncIterator[Command]:
-        """Commands as they come. Answer each with `answer`. Ends when the device is closed.
+        """Commands as they arrive. Answer each with `answer`. Ends when the device is closed.
 
         Raises:
             DeviceError: the device has ended by itself, and this is why.
@@ -227,10 +227,11 @@ class Device:
             yield mailbox.commands.popleft()
 
     async def answer(self, command_id: str, *, ok: bool, data: Any = None) -> None:
-        """Answer a command. Best effort: lost if the connection is.
+        """Answer a command. Best effort: the answer is lost if the connection is.
 
         Raises:
-            Rejected: `data` has no JSON form, or is too large or too deep; or no such id can be.
+            Rejected: `data` has no JSON form, or is too large or too deep; or no command can have
+                this id.
             DeviceError: the device has ended, and this is why.
         """
         gear = self._started()
@@ -239,7 +240,7 @@ class Device:
         gear.mailbox.give_answer(command_id, bool(ok), encoded)
         self._board.changed()
 
-    # How it is doing
+    # State
 
     @property
     def connected(self) -> Connected:
@@ -258,17 +259,19 @@ class Device:
 
     @property
     def last_refusal(self) -> Refusal | None:
-        """How the gateway, or what stands before it, refused or closed last."""
+        """The last refusal or close of the gateway, or of what stands in front of it."""
         return self._status.last_refusal
 
     @property
     def knocks(self) -> KnockRecord:
-        """How the device has knocked so far."""
+        """The attempts to connect so far."""
         return self._status.knocks
 
     @property
     def rejected(self) -> int:
-        """Messages given up because a gateway could never take them; `on_reject` was told each."""
+        """Messages given up because a gateway can never take them; `on_reject` has heard of
+        each.
+        """
         return self._status.rejected
 
     @property
@@ -283,12 +286,8 @@ class Device:
 
     @property
     def dropped(self) -> int:
-        """Messages the outbox gave up at its bound (`drop_oldest`)."""
+        """Messages that the outbox dropped at its bound (`drop_oldest`)."""
         return self._gear.store.outbox.dropped if self._gear is not None else 0
-
-    @property
-    def _urls(self) -> list[str]:
-        return self._ring.urls
 
     def _started(self) -> Gear:
         self._board.check_open()

@@ -1,9 +1,9 @@
 """A TCP connection to a name that may have several addresses, some of them dead (RFC 8305).
 
-The addresses are tried in turn, families alternating, the next one 250 ms after the last or as soon
-as that has failed; the first that connects is taken. asyncio's own version of this is missing on
-uvloop. Names are looked up in a thread of their own that is not waited for: a look-up that hangs
-must not keep a process from ending.
+The addresses are tried in turn, alternating families, each one 250 ms after the one before or as
+soon as that has failed. The first that connects is taken. uvloop does not have asyncio's own
+version of this. A daemon thread of its own looks a name up, because a look-up that hangs must not
+keep a process from ending.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _ADDRESSES_MAX: Final = 16
 
 
 class Endpoint(NamedTuple):
-    """An address as `getaddrinfo` has it."""
+    """An address as `getaddrinfo` returns it."""
 
     family: int
     address: tuple[Any, ...]
@@ -39,7 +39,7 @@ async def resolve(host: str, port: int) -> Sequence[Endpoint]:
     """Look a name up.
 
     Raises:
-        OSError: it has no address.
+        OSError: the name has no address.
     """
     with contextlib.suppress(ValueError):
         family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET  # noqa: PLR2004  # the IP version
@@ -75,23 +75,25 @@ async def resolve(host: str, port: int) -> Sequence[Endpoint]:
 
 
 async def connect_to(endpoint: Endpoint) -> socket.socket:
-    """
+    """Connect.
+
     Raises:
-        OSError: no connection.
+        OSError: no connection was made.
     """
     made = socket.socket(endpoint.family, socket.SOCK_STREAM)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(made.close)
         made.setblocking(False)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await asyncio.get_running_loop().sock_connect(made, endpoint.address)
-    except BaseException:
-        made.close()
-        raise
+        undo.pop_all()  # connected: the caller owns it
     return made
 
 
 def alternated(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
-    """Families in turn, each in its own order; the first stays first (RFC 8305, section 4)."""
+    """Alternate the families, each in its own order; the first stays first (RFC 8305, section
+    4).
+    """
     by_family: dict[int, list[Endpoint]] = {}
     for endpoint in dict.fromkeys(endpoints):
         by_family.setdefault(endpoint.family, []).append(endpoint)
@@ -112,7 +114,7 @@ class Dialer:
     async def dial(self, host: str, port: int) -> socket.socket:
         """
         Raises:
-            OSError: no address of the name answers; the message says what each said.
+            OSError: no address of the name answers; the message has the reason of each.
         """
         waiting = deque(alternated(await self._resolve(host, port)))
         attempts: dict[asyncio.Task[socket.socket], Endpoint] = {}
@@ -136,7 +138,7 @@ class Dialer:
         problems: list[str],
         more: bool,
     ) -> socket.socket | None:
-        """Wait for a connection; None when it is time for the next attempt."""
+        """Wait for a connection. None means that it is time for the next attempt."""
         pause = asyncio.ensure_future(self._clock.sleep(ATTEMPT_DELAY_S)) if more else None
         try:
             while attempts:
@@ -153,7 +155,7 @@ class Dialer:
                     if not isinstance(problem, OSError):
                         raise problem
                     failed = True
-                    # asyncio's own words name the address and not the reason.
+                    # asyncio's own message names the address and not the reason.
                     words = os.strerror(problem.errno) if problem.errno else str(problem)
                     problems.append(f"{endpoint.address[0]} port {endpoint.address[1]}: {words}")
                 if (failed and more) or (pause is not None and pause in done):
@@ -167,7 +169,7 @@ class Dialer:
 async def _drop(
     attempts: dict[asyncio.Task[socket.socket], Endpoint], won: socket.socket | None
 ) -> None:
-    """End what lost the race."""
+    """End the attempts that lost."""
     for attempt in attempts:
         attempt.cancel()
     for ended in await asyncio.gather(*attempts, return_exceptions=True):

@@ -1,19 +1,19 @@
-"""What a device's application may have to deal with.
+"""The errors of the client that reach an application.
 
 DeviceError
  +-- Misuse              an option or a call that cannot work
  |    +-- BadAddress        not a ws:// or wss:// address
- |    +-- BadCredential     no token that an HTTP header could carry
+ |    +-- BadCredential     a token that an HTTP header cannot carry
  +-- NotOpen             the device is not open: used outside `async with`
- +-- Rejected            the message cannot be sent as it is: type, size, depth, no JSON form
+ +-- Rejected            the message cannot be sent unchanged: type, size, depth, no JSON form
  +-- OutboxError         the outbox file cannot be used, or is open already
- |    +-- OutboxFull        it is at its bound, and the policy is to refuse
- +-- CredentialRefused   the gateway believes no credential the provider gave
+ |    +-- OutboxFull        the outbox is at a bound, and its policy is to refuse
+ +-- CredentialRefused   the gateway accepts no credential of the provider
  +-- Unreachable         every address says that it is no device endpoint (400, 404, 426)
  +-- CallbackFailed      a callback of the application raised, or is asynchronous
 
-What the peer or the network does wrong is none of these: it is a failed attempt, and another
-follows.
+A fault of the peer or of the network is none of these: the attempt has failed, and another follows.
+`connection.py` has those errors.
 """
 
 
@@ -30,7 +30,7 @@ class BadAddress(Misuse):
 
 
 class BadCredential(Misuse):
-    """No token that an HTTP header could carry. The message never holds the token."""
+    """A token that an HTTP header cannot carry. The error never contains the token."""
 
 
 class NotOpen(DeviceError):
@@ -38,7 +38,7 @@ class NotOpen(DeviceError):
 
 
 class Rejected(DeviceError):
-    """The message cannot be sent as it is. Nothing was queued."""
+    """The message cannot be sent unchanged. Nothing was queued."""
 
 
 class OutboxError(DeviceError):
@@ -50,7 +50,7 @@ class OutboxFull(OutboxError):
 
 
 class CredentialRefused(DeviceError):
-    """The gateway believes no credential the provider gave. Messages stay in the outbox."""
+    """The gateway accepts no credential of the provider. Messages stay in the outbox."""
 
 
 class Unreachable(DeviceError):
@@ -60,5 +60,6 @@ class Unreachable(DeviceError):
 class CallbackFailed(DeviceError):
     """A callback of the application raised (see `__cause__`), or is asynchronous.
 
-    The device has stopped: what a callback was told is not told again, so going on would hide it.
+    The device has ended. A callback is not called again for the same event, so continuing would
+    hide the error.
     """

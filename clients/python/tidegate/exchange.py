@@ -1,4 +1,4 @@
-"""What passes between a device's sessions and its application: callbacks, commands, answers."""
+"""What a device's sessions and its application exchange: callbacks, commands, answers."""
 
 import inspect
 import json
@@ -39,7 +39,7 @@ class Callbacks:
     ) -> None:
         """
         Raises:
-            Misuse: one of them is a coroutine function, which nobody would await.
+            Misuse: a callback is a coroutine function, which nobody would await.
         """
         for name, callback in (("on_ack", on_ack), ("on_reject", on_reject)):
             if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(
@@ -50,17 +50,19 @@ class Callbacks:
         self._on_reject = on_reject
 
     def acked(self, number: int) -> None:
-        """
+        """Every message up to `number` is stored.
+
         Raises:
-            CallbackFailed: it raised, or returned something to be awaited.
+            CallbackFailed: the callback raised, or returned an awaitable.
         """
         if self._on_ack is not None:
             _call("on_ack", self._on_ack, number)
 
     def rejected(self, reject: frames.Reject) -> None:
-        """
+        """A message went to the dead letters, or can never be sent.
+
         Raises:
-            CallbackFailed: it raised, or returned something to be awaited.
+            CallbackFailed: the callback raised, or returned an awaitable.
         """
         if self._on_reject is not None:
             _call("on_reject", self._on_reject, reject)
@@ -85,7 +87,9 @@ class Mailbox:
         self._answers: deque[bytes] = deque(maxlen=_ANSWERS_MAX)
 
     def take_command(self, command: frames.Command) -> None:
-        """Keep a command for the application; one that cannot be handed over is answered so."""
+        """Keep a command for the application. One that cannot be handed over gets an error
+        answer.
+        """
         problem = ""
         try:
             data = json.loads(bytes(command.data))
@@ -103,7 +107,7 @@ class Mailbox:
         """Keep an answer until a session can send it; beyond a thousand the oldest is lost.
 
         Raises:
-            Rejected: no id of a command.
+            Rejected: no command can have this id.
         """
         if not isinstance(command_id, str) or len(command_id) > _COMMAND_ID_CHARS_MAX:
             raise Rejected(f"no command has an id of more than {_COMMAND_ID_CHARS_MAX} characters")
@@ -111,7 +115,7 @@ class Mailbox:
         self._answers.append(frames.encode_named("result", result))
 
     def take_answers(self) -> list[bytes]:
-        """The answers to be sent now."""
+        """Take the answers that wait."""
         answers = list(self._answers)
         self._answers.clear()
         return answers

@@ -1,11 +1,11 @@
 """Which number is which (id, seq), what may have been sent, and what is settled.
 
-Each opening of an outbox file takes a new random id for what it adds. What the file held before may
-have been sent by an earlier process; what was added since may have been sent once it was given out.
-Messages keep their (id, seq) for as long as that is so.
+Each opening of an outbox file takes a new random id for the messages that it adds. An earlier
+process may have sent the messages that the file held before. Messages that were added since may
+have been sent once `read` has returned them. A message that may have been sent keeps its (id, seq).
 
-A failed commit may still be found on the disk after a crash. So what it gave is never given again:
-neither its numbers nor, as the next id is a fresh one, its seqs.
+After a crash, a failed commit may be found on the disk all the same. So its numbers are never used
+again, and neither are its seqs, because the next message gets a fresh id.
 """
 
 import contextlib
@@ -34,11 +34,11 @@ class Run(NamedTuple):
     oldest: int
     """The oldest unacknowledged seq; the next to be given if there is none."""
     last: int
-    """The highest seq that was ever given under this id, as far as this file knows."""
+    """The highest seq that was ever assigned under this id, as far as this file knows."""
     sent: int
     """The highest seq that may have been sent; 0 if none."""
     age_ms: int
-    """How long the oldest message has waited, at least; see `clients.elapsed`."""
+    """How long the oldest message has waited, at least; see `tidegate.elapsed`."""
     first: int
     """The number of seq 1."""
 
@@ -49,13 +49,15 @@ class Run(NamedTuple):
 
 @dataclass(slots=True)
 class Book:
-    """What is known without the disk; copied before a transaction, put back if that fails."""
+    """What is known without the disk. A copy is kept before a transaction, and restored if it
+    fails.
+    """
 
     id: str
     first: int
-    """Number of seq 1 of `id`, the id of what is appended next."""
+    """The number of seq 1 of `id`, which is the id of the next message."""
     saved: bool
-    """Whether `id` is in the file: it comes with its first message."""
+    """Whether `id` is in the file: it is saved with its first message."""
     next_number: int
     messages: int
     bytes: int
@@ -73,20 +75,21 @@ class Ledger:
         """The first number of this opening."""
         self.book = Book(_fresh_id(), number, False, number, state.messages, state.bytes)
         self.sent_to = 0
-        """The highest number that was given out since the opening."""
+        """The highest number that was read for sending since the opening."""
         self.session: int | None = None
-        """The number of seq 1 of the id which the session drains."""
+        """The number of seq 1 of the id that the session sends."""
         self.position = 0
-        """The highest number that the session has settled, or that was given out to it."""
+        """The highest number that the session has settled, or that was read for it."""
         self.owed = 0
-        """Up to this number all is acknowledged, though the disk refused to delete it so far."""
+        """Messages up to this number are acknowledged, although the disk has not deleted them
+        yet."""
         self.settled = 0
         """Every message up to this number has left the outbox."""
         self._count_settled()
 
     @contextlib.contextmanager
     def changing(self, *, synced: bool = True) -> Iterator[None]:
-        """A transaction that puts back what is known if the disk refuses it.
+        """A transaction; if the disk refuses it, the book is restored.
 
         Raises:
             OutboxError: the disk refused; nothing has changed.
@@ -95,7 +98,7 @@ class Ledger:
         try:
             with self._file.transaction(synced=synced):
                 yield
-        except BaseException:
+        except BaseException:  # whatever ended the block, the file has undone it, so the book must
             given_to = self.book.next_number
             self.book = before
             if given_to > before.next_number:
@@ -106,14 +109,14 @@ class Ledger:
             self._count_settled()
 
     def renew(self) -> None:
-        """What is added next gets a fresh id."""
+        """The next message gets a fresh id."""
         book = self.book
         book.id, book.first, book.saved = _fresh_id(), book.next_number, False
 
     # Within `changing`
 
     def add(self, entries: Sequence[Entry], skipped: int, added_ms: int) -> None:
-        """Add `entries`; the first `skipped` have given way to the others before they came in."""
+        """Add `entries` without the first `skipped`, which give way to the others."""
         book = self.book
         if skipped:
             book.dropped += skipped
@@ -121,7 +124,7 @@ class Ledger:
             self._bridge(book.next_number)
         if not book.saved:
             if book.first != book.next_number:
-                self.renew()  # a session may know the old one, with other numbers
+                self.renew()  # a session may know the old id, with other numbers
             book.saved = True
             self.rows.add_id(book.first, book.id)
         kept = entries[skipped:]
@@ -159,8 +162,9 @@ class Ledger:
         return gone
 
     def _bridge(self, number: int) -> None:
-        """What is directly before `number` is gone. If a session drains its id, or earlier messages
-        of it are there, what follows gets a fresh id, unless it may have been sent.
+        """The message directly before `number` is gone, which may leave a hole in its id. If a
+        session sends this id, or earlier messages of it are left, the messages behind the hole get
+        a fresh id, unless they may have been sent.
         """
         owner = self.rows.owner(number - 1)
         if owner is None or owner[0] < self.own_from or number <= self.sent_to:
@@ -181,7 +185,7 @@ class Ledger:
     # Looking up
 
     def head(self, now_ms: int) -> Run:
-        """The run of the oldest message, or the current one without any."""
+        """The run of the oldest message; without messages the run of the current id."""
         book = self.book
         row = self.rows.oldest_after(self.owed)
         if row is None:
@@ -213,7 +217,7 @@ class Ledger:
         return self.book.next_number if following is None else following
 
     def gave_out(self, number: int) -> None:
-        """The session has everything up to `number`."""
+        """The session has read everything up to `number`."""
         self.position = max(self.position, number)
         self.sent_to = max(self.sent_to, self.position)
 

@@ -1,7 +1,7 @@
-"""The SQLite file of an outbox: opened for its owner alone, locked, brought up to date.
+"""The SQLite file of an outbox: readable by its owner only, locked, migrated to the newest version.
 
-WAL mode with `synchronous=FULL`: a commit survives the process and the power. The lock is held for
-as long as the file is open, so that no second process can send what this one sends.
+In WAL mode with `synchronous=FULL` a commit survives the process and a power failure. The lock is
+held as long as the file is open, so that no second process can send the same messages.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ _SCHEMA_VERSION: Final = 2
 _BUSY_TIMEOUT_S: Final = 2.0
 _OWNER_ONLY: Final = 0o600
 _FREE_PAGES_KEPT: Final = 256
-"""Free pages (of 4 KiB) that stay in the file, for the next messages to use."""
+"""So many free pages (of 4 KiB) stay in the file, for the next messages."""
 _SHRINK_PAGES: Final = 1_024
-"""Pages given back in one step; a step of 4 MiB takes some milliseconds."""
+"""How many pages one step gives back. A step of 4 MiB takes some milliseconds."""
 _WAL_KEPT_BYTES: Final = 1_048_576
-"""The log is cut to this size. What stays is room that a full disk cannot take away."""
+"""The log is cut to this size. The rest stays, as room that a full disk cannot take away."""
 
 _WORDS: Final = {
     sqlite3.SQLITE_BUSY: "is open already, in this process or in another",
@@ -51,17 +51,17 @@ _STATE: Final = (
 
 
 class OutboxFile:
-    """An open, locked, current outbox file. Blocking; one thread at a time."""
+    """An open and locked outbox file of the newest version. Blocking; one thread at a time."""
 
     def __init__(self, path: Path | str, now: Stamp) -> None:
         """
         Args:
-            path: of the file; made if it is missing.
-            now: the stamp of a new file, and of one of version 1, whose times are wall clock.
+            path: of the file, which is created if it is missing.
+            now: the stamp of a new file, and of a file of version 1, whose times are wall clock.
 
         Raises:
-            OutboxError: the file cannot be opened, is no outbox, or is open already. Nothing is
-                held then.
+            OutboxError: the file cannot be opened, is not an outbox, or is open already. Nothing
+                stays open then.
         """
         # Absolute: the working directory may change, and ":memory:" is a name like any other.
         self.path = os.path.abspath(path)  # noqa: PTH100  # resolve() would follow the link
@@ -74,14 +74,11 @@ class OutboxFile:
             )
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
-        try:
-            self._open(now)
-        except sqlite3.Error as exc:
-            self.database.close()
-            raise self._error(exc) from exc
-        except BaseException:
-            self.database.close()
-            raise
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.database.close)
+            with self.reading():
+                self._open(now)
+            undo.pop_all()
 
     def _open(self, now: Stamp) -> None:
         database = self.database
@@ -104,7 +101,7 @@ class OutboxFile:
             self._enable_shrinking()
 
     def _enable_shrinking(self) -> None:
-        """A file made by version 1 can give room back only after it was written anew."""
+        """A file made by version 1 can shrink only after it was written anew."""
         try:
             self.database.execute("VACUUM")
         except sqlite3.OperationalError as exc:
@@ -114,13 +111,14 @@ class OutboxFile:
         return tuple(_inode(self.path + suffix) for suffix in ("", "-wal"))
 
     def check(self) -> None:
-        """
+        """Return if the file is still the one that was opened.
+
         Raises:
             OutboxError: the file was removed or replaced while it was open.
         """
         seen = self._look()
         if self._identity[1] is None:
-            self._identity = (self._identity[0], seen[1])  # the log is made by the first write
+            self._identity = (self._identity[0], seen[1])  # the first write creates the log
         if seen == self._identity:
             return
         how = "removed" if None in seen else "replaced by another file"
@@ -128,7 +126,7 @@ class OutboxFile:
 
     @contextlib.contextmanager
     def transaction(self, *, synced: bool = True) -> Iterator[None]:
-        """All or nothing. Without `synced` a power failure may undo it, though nothing before it.
+        """A transaction. Without `synced` a power failure may undo it, but nothing before it.
 
         Raises:
             OutboxError: the disk refused; nothing has changed.
@@ -144,13 +142,14 @@ class OutboxFile:
         except sqlite3.Error as exc:
             self._roll_back()
             raise self._error(exc) from exc
-        except BaseException:
+        except BaseException:  # whatever ended the block, nothing of it may be committed later
             self._roll_back()
             raise
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """
+        """Turn errors of SQLite into those of the outbox.
+
         Raises:
             OutboxError: the disk refused.
         """
@@ -180,11 +179,11 @@ class OutboxFile:
             surplus = free - _FREE_PAGES_KEPT if free * 2 > pages else 0
             if surplus > 0:
                 step = min(surplus, _SHRINK_PAGES)
-                # `execute` would stop after the first page.
+                # `execute` stops after the first page.
                 self.database.executescript(f"PRAGMA incremental_vacuum({step})")
                 self._shrunk = True
             elif self._shrunk:
-                # The file itself is cut when the log is copied into it.
+                # The file shrinks when the log is copied into it.
                 self.database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 self._shrunk = False
         return surplus > 0
@@ -200,10 +199,10 @@ class OutboxFile:
 
 
 def _make_private(path: str) -> None:
-    """Make the file if it is missing; see that its owner alone can read it and its log.
+    """Create the file if it is missing, and let only its owner read it and its log.
 
-    An existing file is not opened here: closing it would release the locks that an `Outbox` of
-    this process holds on it (POSIX). SQLite gives the log the mode of the file.
+    An existing file is not opened here: closing it would release the locks that an `Outbox` of this
+    process holds on it (POSIX). SQLite gives the log the mode of the file.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _OWNER_ONLY))
@@ -240,7 +239,7 @@ def _migrate(database: sqlite3.Connection, now: Stamp) -> None:
     identity, next_number = database.execute("SELECT id, next_seq FROM outbox").fetchone()
     database.execute("DROP TABLE outbox")
     database.execute("ALTER TABLE messages RENAME COLUMN seq TO number")
-    # A time that cannot be right means an age of nothing.
+    # A message whose time cannot be right gets an age of 0.
     database.execute(
         "UPDATE messages SET added_ms = :outbox_ms - CASE"
         " WHEN added_ms BETWEEN :credible_ms AND :wall_ms THEN :wall_ms - added_ms ELSE 0 END",

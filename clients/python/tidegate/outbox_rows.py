@@ -1,4 +1,4 @@
-"""The rows of an outbox file: ids, messages and state. SQL and nothing else.
+"""The rows of an outbox file: ids, messages and state. Only SQL, no decisions.
 
 Numbers from `first` up to the next row's `first` belong to one id: seq = number - first + 1.
 """
@@ -11,7 +11,7 @@ from tidegate.elapsed import Stamp
 
 
 class State(NamedTuple):
-    """What the file says when it is opened."""
+    """The content of the file when it is opened."""
 
     next_number: int
     features: bool
@@ -55,14 +55,14 @@ class Rows:
         return None if row is None else int(row[0])
 
     def owner(self, number: int) -> tuple[int, str] | None:
-        """The id to which a number belongs, after its first."""
+        """The id to which a number belongs: its first number and its name."""
         row = self._execute(
             "SELECT first, id FROM ids WHERE first <= ? ORDER BY first DESC LIMIT 1", (number,)
         ).fetchone()
         return None if row is None else (int(row[0]), str(row[1]))
 
     def next_first(self, first: int) -> int | None:
-        """The first number of the id that follows."""
+        """The first number of the next id."""
         (found,) = self._execute("SELECT min(first) FROM ids WHERE first > ?", (first,)).fetchone()
         return None if found is None else int(found)
 
@@ -122,7 +122,7 @@ class Rows:
         )
 
     def delete(self, after: int, last: int) -> tuple[int, int]:
-        """Delete the messages in (after, last]; how many that were, and their bytes of data."""
+        """Delete the messages in (after, last]. Returns their count and their bytes of data."""
         bounds = (after, last)
         messages, size = self._execute(
             "SELECT count(*), coalesce(sum(length(data)), 0) FROM messages"

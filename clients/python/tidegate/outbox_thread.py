@@ -1,8 +1,8 @@
 """The outbox and the thread that owns it: the event loop never waits for the disk.
 
-Appends share commits: whatever was sent while the last commit ran shares the next one's sync.
-Settling is asked for and not waited for; it happens in its turn, and before the file is closed,
-whoever has been cancelled meanwhile.
+Appends share commits: all messages that were sent while the last commit ran share the sync of the
+next one. `settle` does not wait. The thread settles in its turn, and always before the file is
+closed, even if the tasks that asked for it were cancelled.
 """
 
 import asyncio
@@ -10,10 +10,12 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import TypeVar
 
+from tidegate.clock import Clock
+from tidegate.environment import Environment
 from tidegate.errors import DeviceError, NotOpen, OutboxError
 from tidegate.outbox import Entry, Outbox, OutboxLimits, Run
 from tidegate.wire.frames import Message
@@ -25,11 +27,9 @@ Stored = asyncio.Future[int]
 
 
 class OutboxThread:
-    """An open outbox. Made by `open`; `close` it, whatever happens."""
+    """An open outbox. `open` makes it; always `close` it."""
 
-    def __init__(
-        self, outbox: Outbox, thread: ThreadPoolExecutor, on_change: Callable[[], None]
-    ) -> None:
+    def __init__(self, outbox: Outbox, thread: Executor, on_change: Callable[[], None]) -> None:
         self.outbox = outbox
         self._thread = thread
         self._loop = asyncio.get_running_loop()
@@ -46,26 +46,28 @@ class OutboxThread:
         path: Path | str,
         limits: OutboxLimits | None,
         on_change: Callable[[], None],
-        make: Callable[[Path | str, OutboxLimits | None], Outbox] = Outbox,
+        environment: Environment,
+        make: Callable[[Path | str, OutboxLimits | None, Clock], Outbox] = Outbox,
     ) -> "OutboxThread":
-        """Open the file. Cancelled or failed, nothing is held.
+        """Open the file. If it fails or is cancelled, nothing stays open.
 
         Args:
             path: of the file.
             limits: what it may hold.
             on_change: called in the event loop after each commit.
+            environment: has the thread, and the clock of the messages' ages.
             make: makes the outbox.
 
         Raises:
             OutboxError: the file cannot be used, or is open already.
         """
-        thread = ThreadPoolExecutor(1, thread_name_prefix="tidegate-outbox")
-        job = thread.submit(make, path, limits)
+        thread = environment.executor()
+        job = thread.submit(make, path, limits, environment.clock)
         opening = asyncio.wrap_future(job)
         try:
             await asyncio.wait({opening})
         except asyncio.CancelledError:
-            # In the thread, even if the loop ends first.
+            # This runs in the thread, even if the loop ends first.
             job.add_done_callback(_close_unwanted)
             opening.add_done_callback(_seen)
             thread.shutdown(wait=False)
@@ -98,12 +100,12 @@ class OutboxThread:
         return await stored
 
     def settle(self, identity: str, seq: int) -> None:
-        """Forget everything of an id up to `seq`, soon."""
+        """Delete the messages of an id up to `seq`, soon."""
         self._settles[identity] = max(seq, self._settles.get(identity, 0))
         self._queue_work()
 
     async def begin(self) -> Run:
-        """What the next hello speaks for.
+        """What the next hello announces.
 
         Raises:
             OutboxError: the disk refused.
@@ -119,7 +121,7 @@ class OutboxThread:
         bytes_max: int,
         fits: Callable[[Message], bool],
     ) -> list[Message]:
-        """Messages of an id after `after`; one that does not fit comes by itself, unsent.
+        """Messages of an id after `after`. One that does not fit is returned alone.
 
         Raises:
             OutboxError: the disk refused.
@@ -139,7 +141,7 @@ class OutboxThread:
         return await self._call(lambda: self.outbox.remove(number))
 
     async def remember_features(self, known: bool) -> None:
-        """Whether gateways here understand more than the first ones did. A full disk forgets it."""
+        """Remember whether gateways here announce `features`. A full disk forgets it."""
         if known is self.outbox.gateway_has_features:
             return
         try:
@@ -148,7 +150,7 @@ class OutboxThread:
             self._complain(exc)
 
     async def tend(self) -> None:
-        """Housekeeping: what the disk refused is tried again, free room is given back."""
+        """Try again what the disk refused, and give free room back."""
         try:
             while await self._call(self.outbox.tend):
                 pass
@@ -159,11 +161,11 @@ class OutboxThread:
         self._on_change()
 
     async def caught_up(self) -> None:
-        """Wait until the thread has done what it was asked for so far."""
+        """Wait until the thread has done everything that was asked of it so far."""
         await self._call(self._settle_all)
 
     async def close(self) -> None:
-        """Finish what was asked for, settle, release the file. Not ended by a cancellation."""
+        """Finish, settle and release the file. A cancellation does not interrupt it."""
         if self._closing is None:
             self._closing = self._thread.submit(self._close)
             self._thread.shutdown(wait=False)
@@ -190,7 +192,7 @@ class OutboxThread:
             self._thread.submit(self._work).add_done_callback(self._worked)
 
     def _worked(self, work: Future[None]) -> None:
-        """In the thread: a commit is done; an error that is not the disk's is told too."""
+        """In the thread: a commit has ended. Log an error that is not the disk's."""
         problem = work.exception()
         if problem is not None:
             _log.error("the outbox failed", exc_info=problem)
@@ -199,7 +201,7 @@ class OutboxThread:
 
     def _deliver(self, results: list[tuple[Stored, int | DeviceError]]) -> None:
         for stored, result in results:
-            if stored.done():  # who waited was cancelled; the message is stored all the same
+            if stored.done():  # its task was cancelled; the message is stored all the same
                 continue
             if isinstance(result, int):
                 stored.set_result(result)
@@ -207,7 +209,7 @@ class OutboxThread:
                 stored.set_exception(result)
 
     def _complain(self, exc: OutboxError) -> None:
-        """Say what the disk refuses, once for each thing it says."""
+        """Log what the disk refuses, once for each message."""
         if str(exc) != self._complaint:
             self._complaint = str(exc)
             _log.warning("%s; trying again", exc)
@@ -215,7 +217,7 @@ class OutboxThread:
     # In the thread
 
     def _work(self) -> None:
-        self._queued = False  # before looking: what comes later queues work anew
+        self._queued = False  # first, so that later requests queue work anew
         self._settle_all()
         self._append_all()
 
@@ -248,14 +250,14 @@ class OutboxThread:
             try:
                 self.outbox.settle(identity, seq)
             except OutboxError as exc:
-                # The outbox owes it to the disk and tries again by itself.
+                # The outbox remembers it and tries again by itself.
                 self._complain(exc)
 
     def _close(self) -> None:
         try:
             self._settle_all()
             self._append_all()
-            with contextlib.suppress(OutboxError):  # said before; it is settled at the next start
+            with contextlib.suppress(OutboxError):  # logged before; the next start settles it
                 self.outbox.tend()
         finally:
             self.outbox.close()
@@ -267,6 +269,6 @@ def _close_unwanted(opening: Future[Outbox]) -> None:
 
 
 def _seen(opening: asyncio.Future[Outbox]) -> None:
-    """Nobody waits for it any more; what it says is no news."""
+    """Nobody waits for it any more, so its error is of no use."""
     if not opening.cancelled():
         opening.exception()

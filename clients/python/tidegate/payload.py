@@ -1,7 +1,8 @@
-"""An application's value as the bytes of `data`, or the reason why it cannot be.
+"""Encodes an application's value as the bytes of `data`, or refuses it with the reason.
 
-Refused rather than changed: NaN and infinity (JSON has none; codecs write null), bytes (codecs
-write base64, which reads back as a string), and what is deeper or larger than the gateway takes.
+A value that would arrive changed is refused: NaN and infinity (JSON has neither; codecs write null)
+and bytes (codecs write base64, which is read back as a string). So is a value that is deeper or
+larger than the gateway takes.
 """
 
 import math
@@ -23,7 +24,7 @@ def encode_payload(data: Any, *, bytes_max: int, depth_max: int) -> bytes:
     """Encode `data`: JSON types, and dataclasses, datetimes and the like that have a JSON form.
 
     Raises:
-        Rejected: it has no JSON form, or is larger or deeper than allowed.
+        Rejected: `data` has no JSON form, or is larger or deeper than allowed.
     """
     try:
         plain = msgspec.to_builtins(data, builtin_types=_BYTES, str_keys=True)
@@ -39,7 +40,7 @@ def encode_payload(data: Any, *, bytes_max: int, depth_max: int) -> bytes:
 
 
 def _check(plain: Any, depth_max: int) -> None:
-    """Look at every value, level by level; of each container its values' types first."""
+    """Check every value, level by level. In each container the types of the values come first."""
     level: list[Any] = [[plain]]
     depth = -1
     while level:
@@ -53,7 +54,7 @@ def _check(plain: Any, depth_max: int) -> None:
             if float in kinds:
                 _check_floats(values)
             if kinds & _BYTES_KINDS:
-                raise Rejected("data holds bytes, which JSON cannot say; encode them as a string")
+                raise Rejected("data holds bytes, which JSON cannot express: use a string")
             if kinds & _CONTAINERS:
                 inner.extend(each for each in values if type(each) in _CONTAINERS)
         level = inner
@@ -63,4 +64,4 @@ def _check_floats(values: Iterable[Any]) -> None:
     floats = [each for each in values if type(each) is float]
     if not all(map(math.isfinite, floats)):
         offender = next(each for each in floats if not math.isfinite(each))
-        raise Rejected(f"data holds {offender}, which JSON cannot say")
+        raise Rejected(f"data holds {offender}, which JSON cannot express")

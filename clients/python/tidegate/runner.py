@@ -1,4 +1,4 @@
-"""One session on one connection: from hello to its end, through one outbox id after the other."""
+"""One session on one connection, from its hello to its end: one outbox id after the other."""
 
 import asyncio
 import logging
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from msgspec import UNSET
-from websockets.asyncio.client import ClientConnection
 
 from tidegate.addresses import UrlRing
 from tidegate.backoff import ReconnectPolicy
 from tidegate.board import Board
+from tidegate.clock import Clock
+from tidegate.connection import Connection
 from tidegate.errors import DeviceError
 from tidegate.exchange import Callbacks, Mailbox
 from tidegate.outbox import Run
@@ -24,25 +25,29 @@ from tidegate.wire import frames
 _log = logging.getLogger("tidegate.device")
 
 _HELLO_TIMEOUT_S: Final = 90.0
-"""How long a hello may wait for its answer. The gateway may have to look up where the stream
-stands, which takes as long as the stream needs for a new leader; pings tell that it lives."""
+"""How long a hello may wait for its answer. The gateway may have to look up what the stream holds,
+which can take as long as the stream needs to elect a leader. Pings show that the gateway is
+alive."""
 
 _CANCEL_TIMEOUT_S: Final = 3.0
-"""How long a task may take to end: its provider is an application's code."""
+"""How long a task may take to end: it may run the application's credential provider."""
 
 
 class SentAway(Exception):
-    """The gateway named another slot; this connection lives on until the next one stands."""
+    """The gateway named another slot. This connection stays open until the next one is
+    established.
+    """
 
 
 class MovedOn(Exception):
-    """What comes next needs a hello of its own, and here that takes a new connection."""
+    """The next messages need another hello, and with this gateway that takes a new connection."""
 
 
 @dataclass(slots=True)
 class Gear:
     """What all sessions of a device share."""
 
+    clock: Clock
     store: OutboxThread
     board: Board
     wallet: Wallet
@@ -58,32 +63,54 @@ class Gear:
 class SessionRunner:
     """Serves one session."""
 
-    def __init__(self, connection: ClientConnection, gear: Gear) -> None:
+    def __init__(self, connection: Connection, gear: Gear, run: Run) -> None:
+        """
+        Args:
+            connection: an open one; the runner closes it.
+            gear: what all sessions of the device share.
+            run: what the first hello announces.
+        """
         self.connection = connection
         self.welcomed = False
-        """Whether the gateway took the session up."""
-        self.extended = False
-        """Whether its hello said more than the first gateways understand."""
+        """Whether the gateway has answered the hello."""
+        self.extended = gear.store.outbox.gateway_has_features
+        """Whether the hello says more than the first gateways understand."""
         self._gear = gear
-        self._session: ClientSession
-        self._run: Run
-        self._given = 0
-        """The highest seq that was ever given under the id of `_run`, as far as is known here."""
+        self._run = run
+        sent = run.sent if self.extended else None
+        self._session = ClientSession(run.id, run.oldest, run.age_ms, sent)
+        self._given = run.last
+        """The highest seq that was ever assigned under the id of `_run`, as far as is known
+        here."""
         self._receiving: asyncio.Task[None] | None = None
         self._away = asyncio.Event()
         self._passed = False
-        """Whether the outbox id has nothing more that this session could send in order."""
+        """Whether this session can send no further message of the outbox id in order."""
+
+    @classmethod
+    async def begin(cls, connection: Connection, gear: Gear) -> "SessionRunner":
+        """A runner for the messages that come first in the outbox.
+
+        Raises:
+            OutboxError: the disk refused; the connection is closed.
+        """
+        try:
+            run = await gear.store.begin()
+        except BaseException:  # failed or cancelled, the connection has no other owner yet
+            await _hang_up(connection)
+            raise
+        return cls(connection, gear, run)
 
     async def run(self, on_welcome: Callable[[], Any]) -> None:
         """Serve the session until it ends.
 
         Raises:
-            SentAway: the gateway sends the device elsewhere. The connection is still open and
-                acknowledgements are heard: `retire` it.
-            MovedOn: the device itself is done with this connection.
-            ConnectionClosed, ProtocolViolation, TimeoutError: the session ended.
+            SentAway: the gateway sends the device elsewhere. The connection is still open, and
+                acknowledgements are received: `retire` it.
+            MovedOn: the device itself needs another connection.
+            Closed, ProtocolViolation, TimeoutError: the session ended.
             OutboxError: the disk refused.
-            DeviceError: the application's fault.
+            DeviceError: a fault of the application.
         """
         tasks: list[asyncio.Task[None]] = []
         sent_away = False
@@ -103,55 +130,54 @@ class SessionRunner:
             sent_away = all(isinstance(exc, SentAway) for exc in failures)
             raise _worst(failures)
         finally:
-            await _cancel([task for task in tasks if not sent_away or task is not self._receiving])
+            await self._cancel(
+                [task for task in tasks if not sent_away or task is not self._receiving]
+            )
             if not sent_away:
-                await self._hang_up()
+                await _hang_up(self.connection)
 
     @property
     def lingering(self) -> asyncio.Task[None] | None:
-        """What still hears acknowledgements after `SentAway`."""
+        """The task that still receives acknowledgements after `SentAway`."""
         return self._receiving
 
     async def retire(self) -> None:
         """End a session that was sent away."""
         if self._receiving is not None:
-            await _cancel([self._receiving])
-        await self._hang_up()
+            await self._cancel([self._receiving])
+        await _hang_up(self.connection)
 
-    async def _hang_up(self) -> None:
-        try:
-            await self.connection.close()
-        except asyncio.CancelledError:
-            self.connection.transport.abort()
-            raise
+    async def _cancel(self, tasks: list[asyncio.Task[None]]) -> None:
+        """End tasks and log how they ended. A task that does not end in time is left behind."""
+        for task in tasks:
+            task.cancel()
+        for task in await self._gear.clock.ended(tasks, _CANCEL_TIMEOUT_S):
+            _log.error("%s does not end", task)
+        for task in tasks:
+            if task.done() and not task.cancelled() and (exc := task.exception()) is not None:
+                _log.debug("%s ended with %s", task.get_name(), type(exc).__name__)
 
     async def _greet(self) -> None:
-        store = self._gear.store
-        self._run = run = await store.begin()
-        self._given = run.last
-        self.extended = store.outbox.gateway_has_features
-        sent = run.sent if self.extended else None
-        self._session = ClientSession(run.id, run.oldest, run.age_ms, sent)
-        await self.connection.send(self._session.hello(), text=True)
-        async with asyncio.timeout(_HELLO_TIMEOUT_S):
-            text = await self.connection.recv(decode=False)
+        await self.connection.send(self._session.hello())
+        async with self._gear.clock.limit(_HELLO_TIMEOUT_S):
+            text = await self.connection.receive()
         self._hear(text)
         welcome = self._session.welcome
-        assert welcome is not None  # or `receive` had objected
+        assert welcome is not None  # otherwise `receive` has raised
         self._gear.limits = self._session.limits
         self._gear.wallet.believed()
-        await store.remember_features(bool(welcome.features))
+        await self._gear.store.remember_features(bool(welcome.features))
 
-    # Hearing
+    # Receiving
 
     async def _receive(self) -> None:
         while True:
-            self._hear(await self.connection.recv(decode=False))
+            self._hear(await self.connection.receive())
 
-    def _hear(self, text: bytes | str) -> None:
+    def _hear(self, text: bytes) -> None:
         gear, session = self._gear, self._session
         acked = session.acked
-        frame = session.receive(text.encode() if isinstance(text, str) else text)
+        frame = session.receive(text)
         if session.acked > acked:
             self._on_acked(session.acked)
         if frame.welcome is not UNSET:
@@ -172,26 +198,26 @@ class SessionRunner:
         gear.board.changed()
 
     def _on_acked(self, seq: int) -> None:
-        """Everything up to `seq` is settled; a seq beyond what was given settles all of the id."""
+        """Everything up to `seq` is settled. A seq beyond those assigned settles all of the id."""
         gear, run = self._gear, self._run
         gear.store.settle(run.id, seq)
         if seq > self._given:
             self._passed = True
         gear.callbacks.acked(run.number(min(seq, self._given)))
 
-    # Saying
+    # Sending
 
     async def _send(self) -> None:
         board = self._gear.board
         while True:
             version = board.version
             for answer in self._gear.mailbox.take_answers():
-                await self.connection.send(answer, text=True)
-            if not (await self._say_messages() or await self._change_outbox()):
+                await self.connection.send(answer)
+            if not (await self._send_messages() or await self._change_outbox()):
                 await board.changed_since(version)
 
-    async def _say_messages(self) -> bool:
-        """Send what may be sent now. Returns whether to look again at once."""
+    async def _send_messages(self) -> bool:
+        """Send the messages that may be sent now. Returns whether to try again at once."""
         session, run, store = self._session, self._run, self._gear.store
         window = session.window
         nothing_new = run.number(session.sent) >= store.outbox.next_number - 1
@@ -206,31 +232,31 @@ class SessionRunner:
             fits=lambda message: limits.objection(message) is None,
         )
         if len(batch) > session.window:
-            return True  # a hold came while the outbox was read
+            return True  # a hold arrived while the outbox was read
         objection = limits.objection(batch[0]) if batch else None
         if objection is not None:
             await self._give_up(objection)
             return True
         if not batch or batch[0].seq != session.sent + 1:
-            self._passed = True  # the id has no more, or a hole that only a hello can pass
+            self._passed = True  # the id is empty, or has a hole that only a hello can pass
             return True
         frame = session.messages(batch)
         self._given = max(self._given, session.sent)
-        await self.connection.send(frame, text=True)
+        await self.connection.send(frame)
         return True
 
     async def _give_up(self, objection: frames.Reject) -> None:
-        """A message that this gateway can never take: out of the outbox, so that the rest flows."""
+        """Remove a message that this gateway can never take, so that the others can be sent."""
         gear = self._gear
         number = self._run.number(objection.seq)
         await gear.store.remove(number)
-        gear.board.changed()  # whoever flushes does not wait for it any more
+        gear.board.changed()  # `flush` does not wait for it any more
         gear.status.rejected += 1
         _log.warning("message %d can never be sent: %s", number, objection.detail)
         gear.callbacks.rejected(frames.Reject(number, objection.error, objection.detail))
 
     async def _change_outbox(self) -> bool:
-        """Go on with the next id, or behind a hole, once all that was sent is acknowledged."""
+        """Continue with the next id, or behind a hole, once all sent messages are acknowledged."""
         session, store = self._session, self._gear.store
         if not self._passed or not session.is_settled or not store.outbox.messages:
             return False
@@ -241,10 +267,8 @@ class SessionRunner:
         if not session.can_change:
             raise MovedOn
         self._run, self._given, self._passed = run, run.last, False
-        await self.connection.send(
-            session.change(run.id, run.oldest, run.age_ms, run.sent), text=True
-        )
-        async with asyncio.timeout(_HELLO_TIMEOUT_S):
+        await self.connection.send(session.change(run.id, run.oldest, run.age_ms, run.sent))
+        async with self._gear.clock.limit(_HELLO_TIMEOUT_S):
             while session.changing:
                 await self._gear.board.changed_since(self._gear.board.version)
         return True
@@ -253,7 +277,7 @@ class SessionRunner:
         """Present a fresh credential on the open connection before the old one expires."""
         while True:
             fresh = await self._gear.wallet.renewed()
-            await self.connection.send(frames.encode_credential(fresh), text=True)
+            await self.connection.send(frames.encode_credential(fresh))
 
     async def _until_sent_away(self) -> None:
         await self._away.wait()
@@ -261,7 +285,7 @@ class SessionRunner:
 
 
 def _worst(failures: list[BaseException]) -> BaseException:
-    """Of what ended a session, what weighs most: the application's fault, then the connection's."""
+    """Which of the failures ended the session: the application's comes before the connection's."""
     for kind in (DeviceError, Exception):
         for failure in failures:
             if isinstance(failure, kind) and not isinstance(failure, SentAway):
@@ -269,15 +293,9 @@ def _worst(failures: list[BaseException]) -> BaseException:
     return failures[0]
 
 
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    """End tasks and see what they say. One that will not end is left behind, and told."""
-    for task in tasks:
-        task.cancel()
-    if not tasks:
-        return
-    _done, stubborn = await asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT_S)
-    for task in stubborn:
-        _log.error("%s does not end", task.get_name())
-    for task in tasks:
-        if task.done() and not task.cancelled() and (exc := task.exception()) is not None:
-            _log.debug("%s ended with %s", task.get_name(), type(exc).__name__)
+async def _hang_up(connection: Connection) -> None:
+    try:
+        await connection.close()
+    except asyncio.CancelledError:
+        connection.abort()
+        raise

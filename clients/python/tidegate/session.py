@@ -1,4 +1,4 @@
-"""The device's side of a session, pure: what to say, what was heard, how much may be sent.
+"""The device's side of a session: what to send, what was received, how much may be sent. Pure.
 
    GREETING --welcome--> SENDING --(all settled) further hello--> CHANGING --resume--> SENDING
 
@@ -15,18 +15,18 @@ from tidegate.wire import frames
 from tidegate.wire.depth import json_depth_exceeds
 
 _FRAME_OVERHEAD_BYTES: Final = 64
-"""What a message takes in a frame beside its type, data and time, and the brackets."""
+"""What a frame takes beside the type, data and time of a message."""
 _DEPTH_MAX: Final = 1_000
-"""A decoder of ours cannot follow deeper, whatever a gateway takes."""
+"""The client's own decoder cannot follow deeper nesting, whatever a gateway takes."""
 
 
 class ProtocolViolation(Exception):
-    """The gateway said something a gateway does not say."""
+    """The gateway sent something that the contract does not allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayLimits:
-    """What a gateway takes. The defaults are those of gateways that do not name theirs.
+    """The limits of a gateway. The defaults are those of gateways that do not name theirs.
 
     Sizes in bytes: `frame_bytes` of a frame, `message_bytes` of `data`. `depth` is the nesting of
     `data`.
@@ -39,11 +39,11 @@ class GatewayLimits:
 
     @classmethod
     def of(cls, welcome: frames.Welcome) -> "GatewayLimits":
-        """What a `welcome` names; a limit below 1 was not named."""
+        """The limits that a `welcome` names. A limit below 1 was not named."""
         default = cls()
         frame_bytes = welcome.max_frame_bytes
         if frame_bytes < 1:
-            # An older gateway takes a frame of at least one message.
+            # An older gateway takes a frame with at least one message.
             frame_bytes = max(default.frame_bytes, welcome.max_message_bytes + 1_024)
         return cls(
             frame_bytes=frame_bytes,
@@ -53,7 +53,7 @@ class GatewayLimits:
         )
 
     def objection(self, message: frames.Message) -> frames.Reject | None:
-        """Why this message can never be sent here, if it cannot."""
+        """Why this message can never be sent to this gateway; None if it can."""
         data = bytes(message.data)
         if len(data) > self.message_bytes:
             detail = f"data is {len(data)} bytes, the gateway takes {self.message_bytes}"
@@ -69,7 +69,7 @@ class GatewayLimits:
 
 
 def frame_bytes_of(message: frames.Message) -> int:
-    """At most how large the frame is that sends this message alone."""
+    """An upper bound of the frame that sends this message alone."""
     time_bytes = len(message.time) + 10 if message.time is not UNSET else 0
     return len(bytes(message.data)) + len(message.type) + time_bytes + _FRAME_OVERHEAD_BYTES
 
@@ -79,16 +79,16 @@ def _named(value: int, default: int) -> int:
 
 
 class ClientSession:
-    """One connection's session. Feed it frames; ask it what may be sent."""
+    """The session of one connection. Give it the received frames, and ask it what may be sent."""
 
     def __init__(self, outbox: str, oldest: int, age_ms: int, sent: int | None = None) -> None:
         """
         Args:
             outbox: id of the outbox.
-            oldest: oldest seq not yet acknowledged; the next to be given if there is none.
+            oldest: the oldest unacknowledged seq; the next seq if there is none.
             age_ms: how long that message has waited.
-            sent: the highest seq that any connection may have sent; None says nothing about it,
-                which is all that gateways before `features` understand.
+            sent: the highest seq that any connection may have sent. None leaves it out, because
+                gateways older than `features` do not understand it.
         """
         self._hello = _hello(outbox, oldest, age_ms, sent)
         self._limit = 0
@@ -105,7 +105,7 @@ class ClientSession:
 
     @property
     def can_change(self) -> bool:
-        """Whether this gateway lets a session go on with another outbox."""
+        """Whether this gateway lets a session continue with another outbox."""
         return self.welcome is not None and frames.OUTBOXES in self.welcome.features
 
     @property
@@ -115,18 +115,18 @@ class ClientSession:
 
     @property
     def is_settled(self) -> bool:
-        """Whether all that was sent is acknowledged, and no hello waits for its answer."""
+        """Whether all sent messages are acknowledged, and no hello waits for its answer."""
         return self.welcome is not None and not self._changing and self.acked == self.sent
 
     @property
     def window(self) -> int:
-        """Messages that may be sent now: none in a hold, whatever was granted before."""
+        """How many messages may be sent now: none in a hold, whatever credit was granted before."""
         if self.welcome is None or self.held or self._changing:
             return 0
         return max(0, self._limit - self.sent)
 
     def change(self, outbox: str, oldest: int, age_ms: int, sent: int | None) -> bytes:
-        """Go on with another outbox: the further hello. Nothing may be sent until its answer."""
+        """Continue with another outbox: the further hello. Nothing may be sent until its answer."""
         assert self.can_change
         assert self.is_settled
         self._hello = _hello(outbox, oldest, age_ms, sent)
@@ -135,22 +135,22 @@ class ClientSession:
         return self.hello()
 
     def receive(self, text: bytes) -> frames.ServerFrame:
-        """Take a frame of the gateway; `acked`, `window` and `held` follow it.
+        """Process a frame of the gateway; this changes `acked`, `window` and `held`.
 
         Raises:
-            ProtocolViolation: no frame of the contract, or one that does not fit here.
+            ProtocolViolation: not a frame of the contract, or not allowed in this state.
         """
         try:
             frame = frames.decode_server_frame(text)
         except (frames.FrameError, RecursionError, ValueError) as exc:
-            raise ProtocolViolation(f"no frame of the contract: {exc}") from None
+            raise ProtocolViolation(f"not a frame of the contract: {exc}") from None
         if frame.welcome is not UNSET:
             self._on_welcome(frame.welcome)
         elif self.welcome is None:
             raise ProtocolViolation("the first frame is not welcome")
         if frame.resume is not UNSET:
             if not self._changing:
-                raise ProtocolViolation("a resume that nobody asked for")
+                raise ProtocolViolation("a resume without a further hello")
             self._changing = False
             self._resume(frame.resume, frame.credit if frame.credit is not UNSET else 0)
         if frame.ack is not UNSET:
@@ -160,7 +160,7 @@ class ClientSession:
         return frame
 
     def messages(self, batch: Sequence[frames.Message]) -> bytes:
-        """The frame that sends `batch`, which must follow what was sent and fit the window."""
+        """The frame that sends `batch`, which must follow the last message and fit the window."""
         assert len(batch) <= self.window
         for message in batch:
             assert message.seq == self.sent + 1
@@ -169,7 +169,7 @@ class ClientSession:
 
     def _on_ack(self, seq: int, credit: int) -> None:
         if self._changing or seq > self.sent:
-            raise ProtocolViolation(f"ack {seq} of what was never sent")
+            raise ProtocolViolation(f"ack {seq} of a message that was never sent")
         self.acked = max(self.acked, seq)
         self._limit = max(self._limit, self.acked + credit)
         self.held = False
@@ -183,7 +183,7 @@ class ClientSession:
 
     def _resume(self, resume: frames.Resume, credit: int) -> None:
         if resume.outbox == self._hello.outbox:
-            # The stream may hold more than we heard acknowledged.
+            # The stream may hold messages whose acknowledgement was lost.
             self.acked = self.sent = max(self.acked, min(resume.seq, frames.SEQ_MAX))
         self.held = False
         self._limit = self.acked + credit

@@ -1,4 +1,4 @@
-"""How a device is doing: what it tells its application, and when it warns in the log."""
+"""The state of a device's connection, for the application, and warnings for the log."""
 
 import logging
 from dataclasses import dataclass, field
@@ -12,24 +12,24 @@ _WARN_AFTER: int = 3
 
 @dataclass(slots=True)
 class KnockRecord:
-    """How a device has knocked so far. Lateness in milliseconds after the time it was given."""
+    """The attempts to connect. Lateness is in milliseconds after the time that a gateway named."""
 
     knocks: int = 0
     refusals: int = 0
     lateness_ms: float = 0.0
-    """Of the last knock that had a time."""
+    """Of the last attempt that had a time."""
     lateness_ms_max: float = 0.0
 
 
 @dataclass(slots=True)
 class Status:
-    """What went wrong last, and how often in a row."""
+    """The last failure, and how many there were in a row."""
 
     knocks: KnockRecord = field(default_factory=KnockRecord)
     last_error: str | None = None
     last_refusal: Refusal | None = None
     rejected: int = 0
-    """Messages given up because the gateway here can never take them."""
+    """Messages given up because the gateway can never take them."""
     _failures: int = 0
     _warn_at: int = _WARN_AFTER
     _warned: bool = False
@@ -48,11 +48,11 @@ class Status:
             _log.info("%s", what)
 
     def connected(self) -> None:
-        """A session is established; whether it lasts is another question."""
+        """A session is established. It may break again."""
         if self._warned:
             _log.warning("connected again after %d failed attempts", self._failures)
             self._warned = False
 
     def calm(self) -> None:
-        """A session was stable: failures are forgotten."""
+        """A session was stable: forget the failures."""
         self._failures, self._warn_at = 0, _WARN_AFTER

@@ -1,24 +1,21 @@
-"""What keeps a device connected: one attempt after another, and the verdict on what ends each.
+"""Keeps a device connected: makes one attempt after another, and decides what the end of each
+means.
 
-All tasks of a device live under `Supervisor.run`. Whatever ends one of them is either
+`Supervisor.run` owns all tasks of a device. One of them can end for three reasons:
 
-- the peer's, the network's or the disk's fault: a failed attempt, told and followed by another, or
-- the application's (`DeviceError`): the device ends, and every call that waits says why.
-
-What is neither is a fault of this client. It is logged with its traceback and taken for a failed
-attempt, because a vehicle that tries again is better than one that waits for its mechanic.
+- A fault of the peer, the network or the disk. The attempt has failed, and another one follows.
+- A fault of the application (`DeviceError`). The device ends, and every waiting call raises the
+  reason.
+- A fault of this client. It is logged with its traceback, and the attempt counts as failed. A
+  vehicle that tries again is better than one that stays away until somebody repairs it.
 """
 
 import asyncio
 import logging
 from typing import Final
 
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed, WebSocketException
-
 from tidegate.answers import Meaning, Refusal, read_close
-from tidegate.clock import Clock
-from tidegate.connector import Connector, NotAGateway, Refused, Silent
+from tidegate.connection import Closed, Connect, Connection, NotAGateway, Refused, Silent
 from tidegate.errors import DeviceError, OutboxError, Unreachable
 from tidegate.runner import Gear, MovedOn, SentAway, SessionRunner
 from tidegate.session import ProtocolViolation
@@ -27,24 +24,24 @@ from tidegate.wallet import ProviderFailed
 _log = logging.getLogger("tidegate.device")
 
 _POLICY_VIOLATION: Final = 1008
-_ABNORMAL: Final = 1006
 _TEND_INTERVAL_S: Final = 5.0
 
 
 class Supervisor:
     """Keeps one session up."""
 
-    def __init__(self, gear: Gear, connector: Connector, clock: Clock) -> None:
+    def __init__(self, gear: Gear, connect: Connect) -> None:
+        """Make it inside the event loop that runs it."""
         self._gear = gear
-        self._connector = connector
-        self._clock = clock
+        self._connect = connect
+        self._clock = gear.clock
         self._current: SessionRunner | None = None
         self._old: SessionRunner | None = None
-        self._fault: asyncio.Future[None]
+        self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Set to the error with which a connection that was left behind ends the device."""
 
     async def run(self) -> None:
-        """Until cancelled, or until the application's fault ends the device."""
-        self._fault = asyncio.get_running_loop().create_future()
+        """Run until cancelled, or until a fault of the application ends the device."""
         tasks = [
             asyncio.create_task(self._keep_up(), name="tidegate-connect"),
             asyncio.create_task(self._tend(), name="tidegate-tend"),
@@ -60,8 +57,8 @@ class Supervisor:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._retire_old()
             if not self._fault.cancel() and not self._fault.cancelled():
-                self._fault.exception()  # seen, if something else ended the device too
-            # Whatever ended it, nobody may wait for what cannot come any more.
+                self._fault.exception()  # retrieved, in case another failure ended the device
+            # However it ended, no call may wait any longer.
             self._gear.board.end(failure)
 
     async def _tend(self) -> None:
@@ -77,16 +74,16 @@ class Supervisor:
             except ProviderFailed as exc:
                 _log.warning("%s", exc, exc_info=exc.__cause__)
                 self._failed(str(exc))
-            except (OutboxError, OSError, WebSocketException, ProtocolViolation) as exc:
+            except (OutboxError, OSError, ProtocolViolation) as exc:
                 self._failed(f"{type(exc).__name__}: {exc}")
             except DeviceError:
                 raise
-            except Exception as exc:  # noqa: BLE001  # the one place; see the module's rules
+            except Exception as exc:  # noqa: BLE001  # the third reason of the module docstring
                 _log.exception("a fault of this client; trying again")
                 self._failed(f"internal: {type(exc).__name__}")
 
     async def _wait_for_turn(self) -> None:
-        """Wait as the policy says; never less, whatever the timers' resolution."""
+        """Wait as long as the policy says, and never less, although timers may fire early."""
         given = self._gear.policy.has_floor
         due = self._clock.monotonic() + self._gear.policy.next_delay_ms() / 1000
         await self._clock.sleep_until(due)
@@ -101,7 +98,7 @@ class Supervisor:
         gear.status.knocks.knocks += 1
         began = self._clock.monotonic()
         try:
-            connection = await self._connector.connect(gear.urls.current, token, gear.policy.ticket)
+            connection = await self._connect(gear.urls.current, token, gear.policy.ticket)
         except Refused as exc:
             self._on_refused(exc.refusal)
         except Silent as exc:
@@ -131,7 +128,7 @@ class Supervisor:
             else:
                 gear.urls.lives()
             gear.policy.refused(refusal.retry_ms, refusal.ticket)
-            # With a ticket it is in the queue: no trouble, but a word for who asks.
+            # With a ticket the device is in the queue, which is not a failure.
             failed = refusal.ticket is None
             gear.status.trouble(f"{url} says {refusal}", failed=failed)
             return
@@ -152,25 +149,25 @@ class Supervisor:
         else:
             self._failed(f"{url} says {refusal}")
 
-    async def _serve(self, connection: ClientConnection) -> None:
-        """Serve a session until it ends, or until it is sent away and left open behind us."""
+    async def _serve(self, connection: Connection) -> None:
+        """Serve a session until it ends, or until it is sent away and stays open meanwhile."""
         gear = self._gear
         began = self._clock.monotonic()
-        self._current = runner = SessionRunner(connection, gear)
         try:
+            self._current = runner = await SessionRunner.begin(connection, gear)
             await runner.run(self._welcomed)
         except SentAway:
             self._keep_open(runner)
             self._closed(began)
         except MovedOn:
             gear.policy.moved_on()
-        except ConnectionClosed as exc:
+        except Closed as exc:
             self._closed(began)
             await self._on_closed(runner, exc)
         except TimeoutError:
             self._closed(began)
             gear.status.trouble("the gateway did not answer a hello")
-        except BaseException:
+        except BaseException:  # however the connection ended, the policy must hear how long it held
             self._closed(began)
             raise
         finally:
@@ -186,14 +183,12 @@ class Supervisor:
     async def _welcomed(self) -> None:
         self._gear.status.connected()
         self._show_connected()
-        # Made before broken: only now is the connection that sent us here given up.
+        # The new session is established, so the connection that sent the device away can end.
         await self._retire_old()
 
-    async def _on_closed(self, runner: SessionRunner, exc: ConnectionClosed) -> None:
+    async def _on_closed(self, runner: SessionRunner, closed: Closed) -> None:
         gear = self._gear
-        code = exc.rcvd.code if exc.rcvd is not None else _ABNORMAL
-        reason = exc.rcvd.reason if exc.rcvd is not None else ""
-        refusal = read_close(code, reason, gear.wallet.token)
+        refusal = read_close(closed.code, closed.reason, gear.wallet.token)
         gear.status.trouble(f"closed: {refusal}", failed=gear.policy.failures > 0)
         if refusal.meaning is Meaning.CREDENTIAL:
             gear.status.last_refusal = refusal
@@ -203,14 +198,14 @@ class Supervisor:
             gear.status.knocks.refusals += 1
             gear.policy.refused(refusal.retry_ms, refusal.ticket)
         elif refusal.meaning is Meaning.OFFENCE:
-            # Takeover or offence: coming straight back would do it again.
+            # A takeover or an offence would happen again after an immediate reconnect.
             gear.status.last_refusal = refusal
             gear.policy.failed()
-        if code == _POLICY_VIOLATION and runner.extended and not runner.welcomed:
-            # A gateway from before `features`: the next hello is plain.
+        if closed.code == _POLICY_VIOLATION and runner.extended and not runner.welcomed:
+            # This gateway is older than `features`, so the next hello must be plain.
             await gear.store.remember_features(False)
 
-    # The connection that sent us away
+    # The connection that sent the device away
 
     def _keep_open(self, runner: SessionRunner) -> None:
         lingering = runner.lingering
@@ -238,7 +233,7 @@ class Supervisor:
 
 
 def _failure_of(ended: list[asyncio.Future[None]]) -> DeviceError:
-    """Why the device ends. Only the application can make it end; all else is a fault of ours."""
+    """Why the device ends. Unless the application ended it, it is a fault of this client."""
     for each in ended:
         if not each.done() or each.cancelled():
             continue

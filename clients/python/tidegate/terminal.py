@@ -1,4 +1,4 @@
-"""A device at a terminal: a JSON line on stdin is a message, acks and commands come out."""
+"""A device at a terminal: reads messages as lines of JSON, and prints acks and commands."""
 
 import asyncio
 import contextlib
@@ -25,9 +25,9 @@ _READ_BYTES: Final = 65_536
 _CHUNKS_MAX: Final = 16
 _LOOK_INTERVAL_S: Final = 0.5
 _PATIENCE_S: Final = 3.0
-"""So long may connecting take before it is said that it does. What went wrong is said at once."""
+"""How long connecting may take before a line reports it. Errors are reported at once."""
 _REPEAT_S: Final = 10.0
-"""What goes wrong in ever new words is said so often at most."""
+"""How often at most a new error is reported."""
 _SIGNALLED: Final = 128
 
 Say = Callable[[str], None]
@@ -35,7 +35,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class TerminalOptions:
-    """What the command line says."""
+    """The options of the command line."""
 
     urls: Sequence[str]
     credential: str
@@ -44,7 +44,7 @@ class TerminalOptions:
 
 
 async def serve_terminal(options: TerminalOptions, *, stdin: int = 0) -> int:
-    """Be a device until stdin has ended and everything is acknowledged, or a signal comes.
+    """Act as a device until stdin has ended and everything is acknowledged, or a signal arrives.
 
     Args:
         options: of the command line.
@@ -56,16 +56,7 @@ async def serve_terminal(options: TerminalOptions, *, stdin: int = 0) -> int:
     Raises:
         DeviceError: the device cannot be opened, or has ended, and this is why.
     """
-    stop = asyncio.Event()
-    signals: list[int] = []
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: int) -> None:
-        signals.append(number)
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
+    stop = _Stop()
     show = _Output(stop)
     device = Device(
         options.urls,
@@ -74,14 +65,14 @@ async def serve_terminal(options: TerminalOptions, *, stdin: int = 0) -> int:
         on_ack=lambda number: show.line(ack=number),
         on_reject=lambda reject: show.line(reject=_reject(reject)),
         ssl=options.tls,
-        # A person waits: spread over a tenth of a second, not over a fleet's first knock.
+        # A person waits, so the first attempt is spread over a tenth of a second only.
         backoff=BackoffSettings(first_retry_ms=100),
     )
     async with device:
         tasks = [
             asyncio.create_task(_feed(device, lines(stdin), show), name="stdin"),
             asyncio.create_task(_show_commands(device, show), name="commands"),
-            asyncio.create_task(stop.wait(), name="stop"),
+            asyncio.create_task(stop.demanded.wait(), name="stop"),
             asyncio.create_task(tell_trouble(device, _complain, Clock()), name="trouble"),
         ]
         try:
@@ -93,15 +84,31 @@ async def serve_terminal(options: TerminalOptions, *, stdin: int = 0) -> int:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             kept = device.pending
-    if signals and kept:
+    if stop.signal is not None and kept:
         _complain(f"stopped; {kept} messages stay in {options.outbox}")
-    return _SIGNALLED + signals[0] if signals else 0
+    return _SIGNALLED + stop.signal if stop.signal is not None else 0
+
+
+class _Stop:
+    """What makes the command end: SIGINT, SIGTERM, or a reader of its output that goes away."""
+
+    def __init__(self) -> None:
+        self.demanded = asyncio.Event()
+        self.signal: int | None = None
+        """The first signal that arrived."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: int) -> None:
+        self.signal = self.signal if self.signal is not None else number
+        self.demanded.set()
 
 
 class _Output:
-    """JSON lines on stdout. Whoever reads them may go: that is an end like any other."""
+    """JSON lines on stdout. If their reader goes away, the command ends in order."""
 
-    def __init__(self, stop: asyncio.Event) -> None:
+    def __init__(self, stop: _Stop) -> None:
         self._stop = stop
 
     def line(self, **line: Any) -> None:
@@ -109,9 +116,9 @@ class _Output:
             sys.stdout.write(json.dumps(line, separators=(",", ":")) + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
-            # Python writes what is left at its end: to nowhere.
+            # At its end Python flushes stdout: that must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            self._stop.set()
+            self._stop.demanded.set()
 
 
 def _complain(words: str) -> None:
@@ -121,7 +128,7 @@ def _complain(words: str) -> None:
 
 
 async def tell_trouble(device: Device, complain: Say, clock: Clock) -> None:
-    """Say why the device is not connected, and that it is again."""
+    """Report why the device is not connected, and when it is connected again."""
     began = clock.monotonic()
     told, told_at = "", began - _REPEAT_S
     while True:
@@ -141,10 +148,10 @@ async def tell_trouble(device: Device, complain: Say, clock: Clock) -> None:
 
 
 async def lines(descriptor: int) -> AsyncIterator[bytes]:
-    """Lines of a terminal, a pipe or a file, without their ends.
+    """Lines of a terminal, a pipe or a file, without their line ends.
 
-    They are read in a thread: an event loop cannot wait for a file. It is a daemon and reads the
-    descriptor itself, so that a terminal that says nothing keeps no process from ending.
+    A thread reads them, because an event loop cannot wait for a file. The thread is a daemon and
+    reads the descriptor itself, so that a silent terminal does not keep the process from ending.
 
     Raises:
         ValueError: a line is longer than 4 MiB.
@@ -212,7 +219,7 @@ def _line_object(line: bytes) -> dict[str, Any]:
     """A line of stdin.
 
     Raises:
-        ValueError: no JSON object, or with members that mean nothing.
+        ValueError: not a JSON object, or one with unknown members.
     """
     document = json.loads(line)
     if not isinstance(document, dict):

@@ -1,6 +1,6 @@
-"""The device's credential: asked for when needed, within a budget, renewed before its end.
+"""The device's credential: asked for when needed, within a budget, and renewed before it expires.
 
-Lifetimes are the token's own span, counted by the monotonic clock from when the token was first
+A lifetime is the token's own span, counted by the monotonic clock from when the token was first
 seen. The wall clock of a device may be years off.
 """
 
@@ -18,15 +18,15 @@ _log = logging.getLogger("tidegate.device")
 _RENEW_SHARE: Final = (0.7, 0.9)
 _RENEW_MIN_S: Final = 1.0
 _CLAIM_STEP_S: Final = 1.0
-"""Claims are whole seconds nearly always: a token may end so much before its span."""
+"""Claims are mostly whole seconds, so a token may expire so much before its span ends."""
 _SPREAD: Final = 0.3
-"""A call that the budget delayed waits up to this share longer, so that a fleet's calls spread."""
+"""A call that the budget delays waits up to this share longer, to spread the calls of a fleet."""
 _SAME_TOKEN_WAIT_S: Final = 10.0
 _SAME_TOKEN_WAIT_MAX_S: Final = 300.0
 
 
 class ProviderFailed(Exception):
-    """The provider raised; it is asked again later."""
+    """The provider raised. It is called again later."""
 
 
 class Wallet:
@@ -43,36 +43,36 @@ class Wallet:
         self._learned_span_s: float | None = None
         self._same = 0
         self.calls = 0
-        """How often the provider was asked."""
+        """How often the provider was called."""
 
     @property
     def token(self) -> str:
-        """The last token given, empty before the first."""
+        """The last token of the provider; empty before the first."""
         return self._token or ""
 
     def refused(self, why: str) -> None:
-        """The gateway does not believe the token, or no longer."""
+        """The gateway does not accept the token, or no longer accepts it."""
         self._refused = why or "refused"
 
     def expired(self, why: str) -> None:
-        """The gateway closed a session because its token has ended: now its span is known."""
+        """The gateway closed a session because its token has expired. Now its span is known."""
         if self._token is not None and token_span_s(self._token) is None:
             self._learned_span_s = self._clock.monotonic() - self._seen_at
         self.refused(why)
 
     def believed(self) -> None:
-        """The gateway let the token in."""
+        """The gateway accepted the token."""
         self._refused = None
 
     async def token_to_show(self) -> str:
         """The token for the next knock.
 
-        A refused one is shown again while the provider may not be asked: what refused it may be
-        cured meanwhile (a key that the gateway did not know yet).
+        While the budget does not allow a call, a refused token is shown again: the gateway may
+        accept it meanwhile, for example because it has learnt the key.
 
         Raises:
             ProviderFailed: the provider raised.
-            DeviceError: the provider gave up (`CredentialRefused`), or gave no token.
+            DeviceError: the provider gave up (`CredentialRefused`), or returned no token.
         """
         now = self._clock.monotonic()
         delay_s = self._budget.delay_s(now)
@@ -87,10 +87,10 @@ class Wallet:
         """Wait until it is time to renew the token of an open session.
 
         Returns:
-            A new token; the same one is never returned.
+            A new token, never the same one.
 
         Raises:
-            DeviceError: the provider gave up, or gave no token.
+            DeviceError: the provider gave up, or returned no token.
         """
         while True:
             await self._clock.sleep_until(self._clock.monotonic() + self._renewal_delay_s())
@@ -110,9 +110,9 @@ class Wallet:
     def _renewal_delay_s(self) -> float:
         span_s = token_span_s(self.token) or self._learned_span_s
         if span_s is None:
-            return _FOREVER_S  # the gateway says when it ends, and then it is asked for
+            return _FOREVER_S  # the gateway reports when the token expires
         left_s = self._seen_at + span_s - _CLAIM_STEP_S - self._clock.monotonic()
-        # At random within its last third: a fleet's credentials must not be renewed at once.
+        # At random within the last third, so that a fleet does not renew all at once.
         delay_s = max(_RENEW_MIN_S, left_s * self._rng.uniform(*_RENEW_SHARE))
         if self._same:
             wait_s = min(_SAME_TOKEN_WAIT_MAX_S, _SAME_TOKEN_WAIT_S * 2 ** min(self._same - 1, 10))
@@ -130,7 +130,7 @@ class Wallet:
             if _is_own_cancellation():
                 raise
             raise ProviderFailed("the credential provider was cancelled") from exc
-        except Exception as exc:  # a provider is an application's code, and its network's
+        except Exception as exc:  # the provider is the application's code: it may raise anything
             raise ProviderFailed(f"the credential provider raised {type(exc).__name__}") from exc
         token = check_token(token)
         if token != self._token:

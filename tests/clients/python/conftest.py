@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from support.outboxes import SetClocks
+from tidegate.outbox import Outbox
+
 # Where the client alone is installed (`make client-matrix`), what needs a gateway is left out.
 collect_ignore = [
     path.name
@@ -14,6 +17,21 @@ collect_ignore = [
 
 def pytest_report_header():
     return f"left out, for want of a gateway: {', '.join(collect_ignore)}" if collect_ignore else []
+
+
+@pytest.fixture
+def open_box(tmp_path):
+    """Opens outbox files of this test, and closes them after it."""
+    opened = []
+
+    def open_it(name="box", limits=None, clocks=None):
+        outbox = Outbox(tmp_path / name, limits, clocks or SetClocks())
+        opened.append(outbox)
+        return outbox
+
+    yield open_it
+    for outbox in opened:
+        outbox.close()
 
 
 @pytest.fixture(autouse=True)

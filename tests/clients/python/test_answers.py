@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.scripted import jwt_of
 from tidegate.answers import Meaning, read_answer, read_close
 from tidegate.backoff import TOLD_MS_MAX
+from tidegate.testing import unsigned_jwt
 
 
 def read(status, body, headers=None):
@@ -79,7 +79,7 @@ def test_words_of_a_peer_are_short_on_one_line_and_without_our_secret():
 
 
 def test_a_credential_that_was_cut_off_is_none_of_our_words_either():
-    token = jwt_of(sub="veh-1")
+    token = unsigned_jwt(sub="veh-1")
     assert token[:20] not in read_close(4401, f"no {token[:60]}").detail
     assert "eyJ" not in read_close(1008, json.dumps({"detail": token[:30]})).detail
 
@@ -128,3 +128,20 @@ def test_no_answer_makes_it_raise(status, body, retry, ticket):
 @given(st.integers(1000, 4999), st.text(max_size=123))
 def test_no_close_makes_it_raise(code, reason):
     assert str(read_close(code, reason))
+
+
+def test_a_header_that_is_repeated_says_nothing():
+    class Repeated(dict):
+        def get(self, _name):
+            raise LookupError
+
+    refusal = read(503, {"error": "admission"}, Repeated())
+    assert (refusal.meaning, refusal.retry_ms, refusal.ticket) == (Meaning.WAIT, None, None)
+
+
+@pytest.mark.parametrize(
+    ("reason", "elsewhere"),
+    [("draining", True), ("capacity", True), ("overload", True), ("rate", False), ("", False)],
+)
+def test_some_reasons_make_another_address_the_better_choice(reason, elsewhere):
+    assert read(503, {"error": "admission", "reason": reason}).wants_elsewhere is elsewhere

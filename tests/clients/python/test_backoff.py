@@ -243,3 +243,19 @@ def test_one_seed_is_one_fate(seed):
         return fate
 
     assert run() == run()
+
+
+def test_a_connection_after_a_slot_that_breaks_early_costs_one_spread_attempt_and_then_backoff():
+    device = policy()
+    device.closed(connected_ms=60_000)
+    device.sent_away(100, "slot")
+    assert device.has_floor
+    assert device.next_delay_ms() == 100
+    assert not device.has_floor
+    device.opened()
+    device.closed(connected_ms=1_000)
+    assert device.failures == 1
+    assert device.next_delay_ms() <= 2_000
+    device.opened()
+    device.closed(connected_ms=1_000)
+    assert device.failures == 2

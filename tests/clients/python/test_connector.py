@@ -6,16 +6,21 @@ import ssl
 
 import pytest
 
-from support.scripted import answer, friendly, scripted
+from support.scripted import answer, friendly
+from support.socket_gateway import on_sockets
 from support.waiting import within
 from tidegate.answers import Meaning
 from tidegate.clock import Clock
-from tidegate.connector import Connector, NotAGateway, Refused, Silent
+from tidegate.connection import Closed, NotAGateway, Refused, Silent
+from tidegate.connector import Connector
 from tidegate.dialer import Dialer
 
 
 def connector(*, tls=None, open_timeout_s=20.0):
-    return Connector(Dialer(Clock()), tls=tls, open_timeout_s=open_timeout_s, ping_interval_s=30.0)
+    clock = Clock()
+    return Connector(
+        clock, Dialer(clock), tls=tls, open_timeout_s=open_timeout_s, ping_interval_s=30.0
+    )
 
 
 @contextlib.asynccontextmanager
@@ -79,11 +84,11 @@ async def test_an_answer_that_does_not_come_is_silence(said):
 
 
 async def test_a_refusal_and_its_meaning():
-    async with scripted(answer(401, {"error": "credential"})) as gateway:
+    async with on_sockets(answer(401, {"error": "credential"})) as gateway:
         with pytest.raises(Refused) as caught:
             await within(connector().connect(gateway.url, "t", "slot"))
     assert caught.value.refusal.meaning is Meaning.CREDENTIAL
-    assert gateway.requests[0].headers["Tidegate-Ticket"] == "slot"
+    assert gateway.knocks[0].ticket == "slot"
 
 
 async def test_a_cancelled_knock_leaves_no_connection():
@@ -121,7 +126,41 @@ async def test_no_tls_where_tls_is_expected(tmp_path):
 
 
 async def test_an_open_connection():
-    async with scripted(friendly) as gateway:
+    async with on_sockets(friendly) as gateway:
         connection = await within(connector().connect(gateway.url, "t", None))
-        assert connection.subprotocol == "tidegate.v1"
+        await connection.send(b'{"hello":{"outbox":"box","oldest":1}}')
+        assert b'"welcome"' in await within(connection.receive())
         await connection.close()
+        with pytest.raises(Closed):
+            await connection.receive()
+        with pytest.raises(Closed):
+            await connection.send(b"{}")
+
+
+async def test_an_end_says_how_the_peer_closed_it():
+    async def close(peer):
+        await peer.close(4409, {"error": "taken_over"})
+
+    async def cut(peer):
+        peer.cut()
+
+    async with on_sockets(close, cut) as gateway:
+        for code, reason in ((4409, '{"error": "taken_over"}'), (1006, "")):
+            connection = await within(connector().connect(gateway.url, "t", None))
+            with pytest.raises(Closed) as closed:
+                await within(connection.receive())
+            assert (closed.value.code, closed.value.reason) == (code, reason)
+            await connection.close()
+
+
+async def test_a_connection_can_be_cut_from_this_side():
+    ended = asyncio.Event()
+
+    async def wait(peer):
+        await peer.gone()
+        ended.set()
+
+    async with on_sockets(wait) as gateway:
+        connection = await within(connector().connect(gateway.url, "t", None))
+        connection.abort()
+        await within(ended.wait())

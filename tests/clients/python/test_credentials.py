@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.scripted import jwt_of
 from tidegate.credentials import CallBudget, check_token, static_credential, token_span_s
 from tidegate.errors import BadCredential, CredentialRefused
+from tidegate.testing import unsigned_jwt
 
 
 async def test_a_static_credential_is_given_once_refused_never_again():
@@ -34,7 +34,7 @@ async def test_a_static_credential_is_given_once_refused_never_again():
     ],
 )
 def test_the_span_is_the_token_s_own(claims, span_s):
-    assert token_span_s(jwt_of(**claims)) == span_s
+    assert token_span_s(unsigned_jwt(**claims)) == span_s
 
 
 @pytest.mark.parametrize("token", ["", "a", "a.b.c", "a.W10.c", "a.%.c", f"a.{'Ww' * 9_000}.c"])

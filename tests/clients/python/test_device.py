@@ -12,13 +12,14 @@ from gateway import development
 from support.children import spawned
 from support.gateways import running_gateway, token_for, url_of
 from support.processes import GatewayProcess
-from support.scripted import closed_port
+from support.socket_gateway import closed_port
 from support.stored import by_device, read_embedded
 from support.waiting import eventually, within
 from tidegate import (
     BackoffSettings,
     CredentialRefused,
     Device,
+    Environment,
     OutboxError,
     OutboxFull,
     OutboxLimits,
@@ -37,7 +38,7 @@ def device_of(gateway, directory, name="veh-1", **options):
         options.pop("credential", None) or token_for(gateway, name),
         outbox=directory / f"{name}.outbox",
         backoff=QUICK,
-        rng=random.Random(1),
+        environment=Environment(rng=random.Random(1)),
         **options,
     )
 
@@ -157,7 +158,8 @@ async def test_an_address_that_is_no_gateway_is_given_up(gateway, tmp_path):
             await within(device.flush())
 
 
-async def test_an_outbox_in_use_is_an_error(gateway, tmp_path):
+async def test_an_outbox_in_use_is_an_error(gateway, tmp_path, monkeypatch):
+    monkeypatch.setattr("tidegate.outbox_file._BUSY_TIMEOUT_S", 0.05)
     async with device_of(gateway, tmp_path):
         with pytest.raises(OutboxError):
             async with device_of(gateway, tmp_path):

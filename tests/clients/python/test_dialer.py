@@ -6,11 +6,11 @@ import socket
 
 import pytest
 
-from support.fake_clock import FakeClock
 from support.scripted import told
 from support.waiting import eventually, within
 from tidegate.clock import Clock
 from tidegate.dialer import ATTEMPT_DELAY_S, Dialer, Endpoint, alternated, connect_to, resolve
+from tidegate.testing import FakeClock
 
 V6 = [Endpoint(socket.AF_INET6, (f"2001:db8::{n}", 1)) for n in range(3)]
 V4 = [Endpoint(socket.AF_INET, (f"192.0.2.{n}", 1)) for n in range(3)]

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.elapsed import CREDIBLE_MS, Stamp, Uptime, stamp_now, uptime
+from tidegate.elapsed import CREDIBLE_MS, OutboxTime, Stamp, Uptime, stamp_now
 
 WALLS = st.integers(-(10**12), 10**13)
 PASSING = st.integers(0, 10**10)
@@ -34,7 +34,11 @@ def test_over_a_reboot_two_credible_walls_count():
     assert stamp_now(never_set, Uptime("b", 10), CREDIBLE_MS + 900).outbox_ms == 100
 
 
-def test_this_machine_says_how_long_it_is_up():
-    first, second = uptime(), uptime()
-    assert first.boot == second.boot != ""
-    assert second.ms >= first.ms > 0
+def test_an_outbox_counts_from_the_stamp_that_it_saved():
+    up_ms = [5_000]
+    time = OutboxTime(Stamp(100, "a", 4_000, 0), lambda: Uptime("a", up_ms[0]), lambda: 2.5)
+    first = time.now()
+    assert first == Stamp(1_100, "a", 5_000, 2_500)
+    time.saved(first)
+    up_ms[0] = 5_007
+    assert time.now().outbox_ms == 1_107

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from support.children import spawned
-from support.scripted import answer, closed_port, friendly, jwt_of, scripted
+from support.scripted import answer, friendly
+from support.socket_gateway import closed_port, on_sockets
 from support.waiting import within
 from tidegate.__main__ import CREDENTIAL_VARIABLE, main
 from tidegate.outbox import Outbox
+from tidegate.testing import unsigned_jwt
 
-TOKEN = jwt_of(sub="veh-1")
+TOKEN = unsigned_jwt(sub="veh-1")
 NEVER_USED = "ws://127.0.0.1:1/v1/device"
 
 
@@ -50,7 +52,7 @@ async def run(*arguments, lines="", cwd=None, **environment):
 
 
 async def test_messages_are_sent_with_the_credential_of_the_environment(tmp_path):
-    async with scripted(friendly) as gateway:
+    async with on_sockets(friendly) as gateway:
         code, out, err = await run(
             "veh-1", "--url", gateway.url,
             lines='{"type":"t","data":1}\n', cwd=tmp_path, **{CREDENTIAL_VARIABLE: TOKEN},
@@ -63,7 +65,7 @@ async def test_messages_are_sent_with_the_credential_of_the_environment(tmp_path
 
 async def test_the_credential_file_is_read_and_the_outbox_is_the_one_named(tmp_path):
     (tmp_path / "jwt").write_text(f"{TOKEN}\n")
-    async with scripted(friendly) as gateway:
+    async with on_sockets(friendly) as gateway:
         code, _out, err = await run(
             "veh-1", "--url", gateway.url, "--credential-file", tmp_path / "jwt",
             "--outbox", tmp_path / "box", lines='{"type":"t","data":1}\n', cwd=tmp_path,
@@ -76,7 +78,7 @@ async def test_the_credential_file_is_read_and_the_outbox_is_the_one_named(tmp_p
 
 async def test_a_credential_that_is_refused_is_exit_code_1_and_not_repeated(tmp_path):
     refusal = answer(401, {"error": "credential", "detail": f"do not know {TOKEN}"})
-    async with scripted(refusal) as gateway:
+    async with on_sockets(refusal) as gateway:
         code, out, err = await run(
             "veh-1", "--url", gateway.url,
             lines='{"type":"t","data":1}\n', cwd=tmp_path, **{CREDENTIAL_VARIABLE: TOKEN},
@@ -88,7 +90,7 @@ async def test_a_credential_that_is_refused_is_exit_code_1_and_not_repeated(tmp_
 
 
 async def test_an_address_that_is_no_endpoint_is_exit_code_1(tmp_path):
-    async with scripted(answer(404, {"error": "not_found"})) as gateway:
+    async with on_sockets(answer(404, {"error": "not_found"})) as gateway:
         code, _out, err = await run(
             "veh-1", "--url", gateway.url,
             lines='{"type":"t","data":1}\n', cwd=tmp_path, **{CREDENTIAL_VARIABLE: TOKEN},

@@ -5,6 +5,7 @@ import pytest
 
 from support.scripted import told
 from support.waiting import eventually, within
+from tidegate.environment import Environment
 from tidegate.errors import NotOpen, OutboxError, OutboxFull
 from tidegate.outbox import Entry, Outbox, OutboxLimits
 from tidegate.outbox_thread import OutboxThread
@@ -15,7 +16,7 @@ def entry(data=b"1"):
 
 
 async def open_box(path, limits=None, on_change=lambda: None):
-    return await OutboxThread.open(path, limits, on_change)
+    return await OutboxThread.open(path, limits, on_change, Environment())
 
 
 class Gate:
@@ -162,14 +163,14 @@ async def test_a_settle_that_the_disk_refuses_is_said_once_and_done_later(
 async def test_a_cancelled_opening_leaves_the_file_free(tmp_path):
     reached, go_on = threading.Event(), threading.Event()
 
-    def slowly(path, limits):
-        box = Outbox(path, limits)
+    def slowly(path, limits, clock):
+        box = Outbox(path, limits, clock)
         reached.set()
         go_on.wait(30)
         return box
 
     opening = asyncio.create_task(
-        OutboxThread.open(tmp_path / "box", None, lambda: None, make=slowly)
+        OutboxThread.open(tmp_path / "box", None, lambda: None, Environment(), make=slowly)
     )
     await asyncio.to_thread(reached.wait, 30)
     opening.cancel()

@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from support.fake_clock import FakeClock
-from support.scripted import closed_port, friendly, scripted
+from support.scripted import friendly
+from support.socket_gateway import closed_port, on_sockets
 from support.waiting import eventually, within
-from tidegate import Clock
 from tidegate.terminal import lines, tell_trouble
+from tidegate.testing import FakeClock
 
 MESSAGE = b'{"type":"t","data":1}\n'
 
@@ -54,7 +54,7 @@ class Terminal:
 
 async def test_lines_come_from_a_file(tmp_path):
     (tmp_path / "lines").write_bytes(MESSAGE * 3)
-    async with scripted(friendly) as gateway:
+    async with on_sockets(friendly) as gateway:
         with (tmp_path / "lines").open() as stdin:
             with Terminal(gateway.url, tmp_path / "box", stdin) as terminal:
                 out, err = await terminal.ended()
@@ -82,9 +82,9 @@ async def test_nobody_there_is_said_and_one_signal_ends_it(tmp_path, end):
 
 
 async def test_a_signal_ends_a_connected_one_that_waits_for_lines(tmp_path):
-    async with scripted(friendly) as gateway:
+    async with on_sockets(friendly) as gateway:
         with Terminal(gateway.url, tmp_path / "box", subprocess.PIPE) as terminal:
-            await gateway.knocks(1)
+            await gateway.knocked(1)
             terminal.process.send_signal(signal.SIGTERM)
             _out, err = await terminal.ended()
     assert terminal.process.returncode == 143
@@ -92,9 +92,9 @@ async def test_a_signal_ends_a_connected_one_that_waits_for_lines(tmp_path):
 
 
 async def test_an_open_outbox_is_said(tmp_path):
-    async with scripted(friendly) as gateway:
+    async with on_sockets(friendly) as gateway:
         with Terminal(gateway.url, tmp_path / "box", subprocess.PIPE) as first:
-            await gateway.knocks(1)
+            await gateway.knocked(1)
             with Terminal(gateway.url, tmp_path / "box", subprocess.DEVNULL) as second:
                 _out, err = await second.ended()
             first.process.send_signal(signal.SIGTERM)
@@ -105,9 +105,9 @@ async def test_an_open_outbox_is_said(tmp_path):
 
 
 async def test_who_reads_its_output_may_go(tmp_path):
-    async with scripted(friendly) as gateway:
+    async with on_sockets(friendly) as gateway:
         with Terminal(gateway.url, tmp_path / "box", subprocess.PIPE) as terminal:
-            await gateway.knocks(1)
+            await gateway.knocked(1)
             terminal.process.stdout.close()
             terminal.process.stdin.write(MESSAGE.decode() * 2)
             terminal.process.stdin.flush()
@@ -146,9 +146,7 @@ async def test_what_is_wrong_is_said_once_and_again_when_it_changes():
         last_error = None
 
     device, said, clock = Trouble(), [], FakeClock()
-    telling = asyncio.create_task(
-        tell_trouble(device, said.append, Clock(clock.monotonic, clock.sleep))
-    )
+    telling = asyncio.create_task(tell_trouble(device, said.append, clock))
 
     async def looks(times):
         for _ in range(times):

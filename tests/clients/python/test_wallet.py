@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from support.fake_clock import FakeClock, JumpingClock
-from support.scripted import jwt_of, told
+from support.scripted import told
 from support.waiting import eventually, within
 from tidegate.errors import BadCredential, CredentialRefused
+from tidegate.testing import FakeClock, unsigned_jwt
 from tidegate.wallet import ProviderFailed, Wallet
 
 
@@ -27,7 +27,7 @@ class Issuer:
             raise answer
         if answer is not None:
             return answer
-        return jwt_of(jti=len(self.asked), **self.claims)
+        return unsigned_jwt(jti=len(self.asked), **self.claims)
 
 
 def wallet_of(issuer, clock=None, seed=1):
@@ -70,7 +70,7 @@ async def test_a_gateway_that_refuses_for_an_hour_costs_eight_calls_a_minute_at_
 
 
 async def test_a_provider_that_raises_is_asked_again_within_the_budget():
-    issuer, clock = Issuer(*[OSError("issuer unreachable")] * 20), JumpingClock()
+    issuer, clock = Issuer(*[OSError("issuer unreachable")] * 20), FakeClock(autojump=True)
     wallet = wallet_of(issuer, clock)
     calls = []
     for _ in range(20):
@@ -84,7 +84,7 @@ async def test_a_provider_that_raises_is_asked_again_within_the_budget():
 async def test_calls_that_waited_are_spread():
     ends = set()
     for seed in range(20):
-        issuer, clock = Issuer(*[OSError()] * 2), JumpingClock()
+        issuer, clock = Issuer(*[OSError()] * 2), FakeClock(autojump=True)
         wallet = wallet_of(issuer, clock, seed)
         for _ in range(2):
             with pytest.raises(ProviderFailed):
@@ -128,7 +128,7 @@ async def test_our_own_cancellation_is_no_failure():
 @pytest.mark.parametrize("clock_error_s", [-(10**9), -400, 0, 400, 10**9])
 async def test_a_device_s_clock_has_no_say_in_when_a_token_is_renewed(clock_error_s):
     issued_at = 1_790_000_000 + clock_error_s
-    issuer, clock = Issuer(iat=issued_at, exp=issued_at + 300), JumpingClock()
+    issuer, clock = Issuer(iat=issued_at, exp=issued_at + 300), FakeClock(autojump=True)
     wallet = wallet_of(issuer, clock)
     began = clock.now_s
     await wallet.token_to_show()
@@ -140,7 +140,7 @@ async def test_a_device_s_clock_has_no_say_in_when_a_token_is_renewed(clock_erro
 async def test_renewals_of_a_fleet_are_spread():
     moments = []
     for seed in range(100):
-        issuer, clock = Issuer(iat=0, exp=1_000), JumpingClock(0.0)
+        issuer, clock = Issuer(iat=0, exp=1_000), FakeClock(autojump=True, start_s=0.0)
         wallet = wallet_of(issuer, clock, seed)
         await wallet.token_to_show()
         await wallet.renewed()
@@ -149,8 +149,8 @@ async def test_renewals_of_a_fleet_are_spread():
 
 
 async def test_the_same_token_again_is_asked_for_ever_more_rarely():
-    token = jwt_of(iat=0, exp=10)
-    issuer, clock = Issuer(*[token] * 12), JumpingClock()
+    token = unsigned_jwt(iat=0, exp=10)
+    issuer, clock = Issuer(*[token] * 12), FakeClock(autojump=True)
     wallet = wallet_of(issuer, clock)
     began = clock.now_s
     await wallet.token_to_show()
@@ -162,7 +162,7 @@ async def test_the_same_token_again_is_asked_for_ever_more_rarely():
 
 
 async def test_a_provider_that_fails_at_a_renewal_does_not_end_the_session(caplog):
-    issuer, clock = Issuer(), JumpingClock()
+    issuer, clock = Issuer(), FakeClock(autojump=True)
     issuer.claims = {"iat": 0, "exp": 100}
     wallet = wallet_of(issuer, clock)
     await wallet.token_to_show()
@@ -191,3 +191,18 @@ async def test_a_token_without_a_span_is_renewed_once_its_life_was_seen():
     await eventually(lambda: clock.sleeping)
     clock.advance(0.95 * 86_400)
     assert await told(renewing) is None
+
+
+async def test_a_session_that_ends_early_teaches_no_span_if_the_token_says_its_own():
+    issuer, clock = Issuer(iat=0, exp=3_600), FakeClock()
+    wallet = wallet_of(issuer, clock)
+    await wallet.token_to_show()
+    clock.advance(5)
+    wallet.expired("expired")
+    await wallet.token_to_show()
+    assert issuer.asked == [None, "expired"]
+    renewing = asyncio.create_task(wallet.renewed())
+    await eventually(lambda: clock.sleeping)
+    assert clock.waits[-1] > 0.7 * 3_590, "not 0.7 of the 5 s after which it was closed"
+    renewing.cancel()
+    await asyncio.wait({renewing})

@@ -1,14 +1,14 @@
 """Frames of the wire contract `tidegate.v1`: JSON objects in WebSocket text messages.
 
-The gateway decodes strictly (an unknown key is an offence, so a typo never turns into silence), but
-for `hello`: a newer client may say more there than an older gateway knows. The client decodes
-leniently (a newer gateway may say more than an older client knows).
+The gateway decodes strictly: an unknown key is an offence, so that a typo is noticed. `hello` is
+the exception, because a newer client may send more members there than an older gateway knows. The
+client decodes leniently, because a newer gateway may send more than an older client knows.
 
 `data` is never parsed: it is carried as the bytes the device sent, so a number keeps the digits it
-came with. msgspec checks its syntax while it looks for its end; UTF-8 is checked here.
+had. msgspec checks the syntax of `data` while it searches its end; this module checks UTF-8.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -276,12 +276,3 @@ def encode_credential(token: str) -> bytes:
 def encode_messages(messages: list[Message]) -> bytes:
     """One message as an object, several as an array."""
     return _encode(messages[0] if len(messages) == 1 else messages)
-
-
-def encode_data(data: Any) -> bytes:
-    """Encode an application's value as the bytes of `data`.
-
-    Raises:
-        TypeError: the value has no JSON form.
-    """
-    return _encode(data)

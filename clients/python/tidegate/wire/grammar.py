@@ -1,22 +1,21 @@
-"""The alphabet of every name that can reach a NATS subject or a header.
+"""The characters of every name that can reach a NATS subject or a header.
 
-Device ids, tenants, groups, outbox ids and message types are allow-listed here and nowhere else, so
-that nothing a device sends can name another subject, break a header line or forge a label.
+Only this module says which device ids, tenants, groups, outbox ids and message types are allowed.
+So nothing that a device sends can name another subject, break a header line or forge a label.
 """
 
 import calendar
 import re
 from typing import Final
 
-TOKEN_MAX_CHARS: Final = 64
 TYPE_MAX_TOKENS: Final = 8
 
 _NAME: Final = r"[A-Za-z0-9_-]{1,64}"
 # fullmatch, never match-with-$: `$` also matches before a trailing newline.
 _token_fullmatch = re.compile(_NAME).fullmatch
 _type_fullmatch = re.compile(rf"{_NAME}(?:\.{_NAME}){{0,{TYPE_MAX_TOKENS - 1}}}").fullmatch
-# RFC 3339, section 5.6; a `T` or `Z` may be lower case there. The calendar is in the pattern (which
-# month has which days, which year a 29th of February), so that one match settles nearly all.
+# RFC 3339, section 5.6, which allows `T` and `Z` in lower case. The pattern contains the calendar
+# (the days of each month, the leap years), so that one match decides nearly every case.
 _LEAP_YEAR: Final = (
     r"(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
 )
@@ -45,7 +44,7 @@ def is_message_type(text: str) -> bool:
 def is_timestamp(text: str) -> bool:
     """Whether `text` is an RFC 3339 date-time with an offset, of a day that exists.
 
-    A 60th second is where leap seconds are: at the end of a month in UTC (section 5.7).
+    A second 60 is allowed where leap seconds occur: at the end of a month in UTC (section 5.7).
     """
     match = _time_fullmatch(text)
     return match is not None and (match[1] is None or _ends_a_month(text))

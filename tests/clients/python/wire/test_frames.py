@@ -129,3 +129,23 @@ def test_server_frames_round_trip_and_unknown_members_are_left_to_newer_clients(
 )
 def test_what_a_client_encodes_a_gateway_decodes(messages):
     assert decode_device_frame(frames.encode_messages(messages)) == messages
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"seq":1,"data":1}',
+        b'{"seq":1,"type":"t"}',
+        b'{"seq":1,"type":"t","data":1,"credential":"x"}',
+        b'{"seq":1,"type":"t","data":1,"hello":{"outbox":"b","oldest":1}}',
+        b'{"seq":1,"type":"t","data":1,"result":{"id":"1","ok":true}}',
+    ],
+)
+def test_what_is_half_a_message_is_damaged(text):
+    assert decode_device_frame(text) == Damaged(
+        "frame", "a message has seq, type, data and optionally time"
+    )
+
+
+def test_a_credential_is_read_back_as_it_was_written():
+    assert decode_device_frame(frames.encode_credential("a.b.c")) == "a.b.c"
