@@ -70,7 +70,7 @@ async def test_the_last_client_talks_to_this_gateway(gateway, released, tmp_path
     assert [each.data for each in stored] == [b"%d" % n for n in range(400)]
 
 
-async def test_this_client_goes_on_with_the_last_ones_file(gateway, released, tmp_path):
+async def test_this_client_continues_with_a_file_of_the_last_release(gateway, released, tmp_path):
     token, box = token_for(gateway, "veh-1"), str(tmp_path / "box")
     offline = "ws://127.0.0.1:1/v1/device"
     await asyncio.to_thread(
@@ -100,7 +100,7 @@ async def test_this_client_talks_to_the_last_gateway(old_gateway, released, tmp_
     assert _stored(released, old_gateway) == list(range(80))
 
 
-async def test_a_client_that_knows_newer_gateways_gets_on_with_the_last_one(
+async def test_a_client_that_has_met_newer_gateways_works_with_the_last_release(
     gateway, old_gateway, released, tmp_path
 ):
     box = tmp_path / "box"

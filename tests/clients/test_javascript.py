@@ -18,12 +18,12 @@ from support.wire import message, raw_device
 
 @pytest.fixture(autouse=True)
 def quiet_raw_devices(caplog):
-    """The devices made by hand here are none of ours: their library logs what they send."""
+    """Devices that the test makes by hand use a library which logs what they send."""
     caplog.set_level(logging.INFO, "websockets.client")
 
 
 class Script:
-    """The client as a process; it is given `token` whenever it asks, and `may_ask` is set."""
+    """The client as a process. Whenever it asks for a token, it gets one once `may_ask` is set."""
 
     def __init__(self, gateway, box, token):
         self.may_ask = asyncio.Event()
@@ -87,7 +87,7 @@ async def test_messages_are_stored_once_and_in_order_over_two_starts(gateway, tm
     assert await stored(gateway) == list(range(200))
 
 
-async def test_a_refused_client_comes_in_its_slot_with_its_ticket(tmp_path):
+async def test_a_refused_client_connects_in_its_slot_with_its_ticket(tmp_path):
     settings = {
         "admission__rate_per_s": 2.0,
         "admission__rate_floor_per_s": 2.0,

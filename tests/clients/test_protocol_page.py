@@ -1,4 +1,4 @@
-"""The page names what is on the wire: what is new there must be written down."""
+"""PROTOCOL.md names everything on the wire, so that nothing new stays undocumented."""
 
 import re
 from pathlib import Path

@@ -18,7 +18,7 @@ EXCHANGES = {each["name"]: each for each in load_exchanges()}
 
 
 def short(*lacking):
-    """The short form's exchanges for a client that lacks something."""
+    """The exchanges of the short form that a client with these gaps can play."""
     return [
         each["name"]
         for each in EXCHANGES.values()
@@ -88,7 +88,7 @@ asyncio.run(main())
         ([{"greet": {}}, {"opening": {}, "within_ms": 100}], "no opening"),
     ],
 )
-async def test_a_careless_client_is_found_out(steps, wrong, tmp_path):
+async def test_a_careless_client_fails_the_exchange(steps, wrong, tmp_path):
     exchange = {"name": "x", "page": "x", "about": "x", "steps": steps}
     with pytest.raises(Mismatch, match=wrong):
         await play([sys.executable, "-c", CARELESS], exchange, tmp_path)
@@ -100,13 +100,13 @@ async def test_an_unknown_step_is_an_error_of_the_script(tmp_path):
         await play([sys.executable, "-c", CARELESS], exchange, tmp_path)
 
 
-async def test_a_client_that_is_none_is_told_so(tmp_path):
+async def test_a_program_that_is_not_a_client_fails_with_a_clear_message(tmp_path):
     exchange = {"name": "x", "page": "x", "about": "x", "steps": []}
     with pytest.raises(Mismatch, match="ready"):
         await play([sys.executable, "-c", "print('hello')"], exchange, tmp_path)
 
 
-def test_the_command_says_how_it_went():
+def test_the_command_prints_the_result_of_each_exchange():
     command = [sys.executable, "-m", "clients.conformance", "--only", "opening-with-", "--"]
     done = subprocess.run(
         [*command, sys.executable, "-c", CARELESS],

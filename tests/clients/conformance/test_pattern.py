@@ -17,7 +17,7 @@ from clients.conformance.pattern import check, fill
         (None, None),
     ],
 )
-def test_what_matches(pattern, value):
+def test_patterns_that_match(pattern, value):
     check(pattern, value, {})
 
 
@@ -35,7 +35,7 @@ def test_what_matches(pattern, value):
         ({"a": 1}, [1]),
     ],
 )
-def test_what_does_not(pattern, value):
+def test_patterns_that_do_not_match_raise(pattern, value):
     with pytest.raises(Mismatch):
         check(pattern, value, {})
 

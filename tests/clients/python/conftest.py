@@ -7,7 +7,7 @@ import pytest
 from support.outboxes import SetClocks
 from tidegate.outbox import Outbox
 
-# Where the client alone is installed (`make client-matrix`), what needs a gateway is left out.
+# Where only the client is installed (`make client-matrix`), tests that need a gateway are left out.
 collect_ignore = [
     path.name
     for path in Path(__file__).parent.glob("test_*.py")

@@ -18,7 +18,7 @@ def ring(*urls):
 A, B, C = (f"ws://{name}.example/v1/device" for name in "abc")
 
 
-def test_an_address():
+def test_wellformed_addresses_are_read():
     address = parse_address("wss://gw.example/v1/device")
     assert (address.host, address.port, address.secure) == ("gw.example", 443, True)
     assert parse_address("ws://[::1]:8080/v1/device").host == "::1"
@@ -29,7 +29,7 @@ def test_an_address():
     ["http://x/", "ws://[bad", "", "ws://", "gw:8080", "ws://x:99999/", "ws://x/#f", None, 7,
      "ws://x:port/", "ws://" + "a" * 70 + ".\u00e4/"],
 )  # fmt: skip
-def test_what_is_none(url):
+def test_texts_that_are_not_addresses_are_refused(url):
     with pytest.raises(BadAddress):
         parse_address(url)
     with pytest.raises(BadAddress):
@@ -42,12 +42,12 @@ def test_a_password_is_refused_and_not_repeated():
     assert "hunter2" not in str(caught.value)
 
 
-def test_none_at_all():
+def test_a_list_without_addresses_is_refused():
     with pytest.raises(BadAddress):
         UrlRing([], InOrder())
 
 
-def test_the_one_that_lives_is_kept():
+def test_the_address_that_answers_stays_current():
     urls = ring(A, B, C)
     urls.lost()
     assert urls.current == B
@@ -56,7 +56,7 @@ def test_the_one_that_lives_is_kept():
     assert urls.current == B
 
 
-def test_a_silent_one_is_not_tried_while_another_may_live():
+def test_a_silent_address_is_not_tried_while_another_may_answer():
     urls = ring(A, B, C)
     urls.lost()
     urls.lives()  # B
@@ -75,7 +75,7 @@ def test_when_all_are_silent_all_are_tried_in_turn():
     assert tried == [A, B, A, B, A, B]
 
 
-def test_sent_away_from_the_only_one_it_comes_back_to_it():
+def test_a_device_that_is_sent_away_from_its_only_address_returns_to_it():
     urls = ring(A)
     urls.leave()
     assert urls.current == A
@@ -83,7 +83,7 @@ def test_sent_away_from_the_only_one_it_comes_back_to_it():
     assert urls.current == A
 
 
-def test_only_if_all_are_pointless_it_is_pointless():
+def test_the_device_gives_up_only_if_no_address_is_an_endpoint():
     urls = ring(A, B)
     assert not urls.pointless()
     assert urls.current == B
@@ -92,6 +92,6 @@ def test_only_if_all_are_pointless_it_is_pointless():
     assert not urls.pointless(), "one that answered later takes it back"
 
 
-def test_they_are_shuffled_so_that_a_fleet_spreads():
+def test_addresses_are_shuffled_to_spread_a_fleet():
     firsts = {UrlRing([A, B, C], random.Random(seed)).current for seed in range(30)}
     assert firsts == {A, B, C}

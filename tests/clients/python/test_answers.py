@@ -31,13 +31,13 @@ def read(status, body, headers=None):
         (403, "credential", Meaning.FOREIGN),
     ],
 )
-def test_our_answers(status, error, meaning):
+def test_every_refusal_of_the_contract_has_its_meaning(status, error, meaning):
     assert read(status, {"error": error}).meaning is meaning
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"\xff", b'{"error":7}', b"[" * 100_000])
 @pytest.mark.parametrize("status", [200, 302, 400, 401, 403, 404, 426, 429, 500, 502, 503, 504])
-def test_anything_else_is_no_answer_of_a_gateway(status, body):
+def test_any_other_answer_is_foreign(status, body):
     expected = Meaning.ABSENT if status in (502, 503, 504) else Meaning.FOREIGN
     assert read(status, body).meaning is expected
 
@@ -60,25 +60,25 @@ def test_the_time(headers, retry_ms):
 
 
 @pytest.mark.parametrize("ticket", ["a\r\nX: y", "ä", "", "x" * 257, "a b"])
-def test_no_ticket_breaks_our_next_request(ticket):
+def test_no_ticket_of_a_peer_can_break_the_next_request(ticket):
     assert read(503, {"error": "admission"}, {"Tidegate-Ticket": ticket}).ticket is None
     close = read_close(1013, json.dumps({"retry_ms": 1, "ticket": ticket}))
     assert close.ticket is None
 
 
-def test_a_ticket():
+def test_only_a_wellformed_ticket_is_kept():
     refusal = read(503, {"error": "admission", "reason": "rate"}, {"Tidegate-Ticket": "aZ_-9"})
     assert refusal.ticket == "aZ_-9"
     assert "aZ_-9" not in repr(refusal)
 
 
-def test_words_of_a_peer_are_short_on_one_line_and_without_our_secret():
+def test_a_peers_words_are_short_on_one_line_and_without_the_secret():
     refusal = read(401, {"error": "credential", "detail": "a.secret.token\n" + "x" * 1_000})
     assert refusal.detail.startswith("<credential>?xxx")
     assert len(refusal.detail) == 200
 
 
-def test_a_credential_that_was_cut_off_is_none_of_our_words_either():
+def test_a_part_of_a_credential_is_cut_out_of_a_peers_words_too():
     token = unsigned_jwt(sub="veh-1")
     assert token[:20] not in read_close(4401, f"no {token[:60]}").detail
     assert "eyJ" not in read_close(1008, json.dumps({"detail": token[:30]})).detail
@@ -100,7 +100,7 @@ def test_a_credential_that_was_cut_off_is_none_of_our_words_either():
         (1009, "text", Meaning.OFFENCE),
     ],
 )
-def test_closes(code, reason, meaning):
+def test_each_close_code_has_its_meaning(code, reason, meaning):
     refusal = read_close(code, reason)
     assert refusal.meaning is meaning
     assert refusal.error
@@ -114,19 +114,19 @@ def test_the_words_of_a_close():
     assert str(read_close(1006, "")) == "1006 the connection was lost"
 
 
-def test_a_negative_time_is_none():
+def test_a_negative_time_counts_as_zero():
     assert read_close(1013, '{"retry_ms":-5}').retry_ms is None
     assert read_close(1013, '{"retry_ms":true}').retry_ms in (None, 1)
 
 
 @given(st.integers(100, 599), st.binary(max_size=200), st.text(max_size=50), st.text(max_size=50))
-def test_no_answer_makes_it_raise(status, body, retry, ticket):
+def test_no_answer_makes_the_reading_raise(status, body, retry, ticket):
     headers = {"Retry-After": retry, "Tidegate-Retry-After-Ms": retry, "Tidegate-Ticket": ticket}
     assert str(read_answer(status, headers, body, "t"))
 
 
 @given(st.integers(1000, 4999), st.text(max_size=123))
-def test_no_close_makes_it_raise(code, reason):
+def test_no_close_makes_the_reading_raise(code, reason):
     assert str(read_close(code, reason))
 
 

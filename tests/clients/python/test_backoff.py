@@ -51,7 +51,7 @@ def test_a_failure_is_never_spread_over_less_than_the_fleet_needs():
     assert max(waits) > 80_000
 
 
-def test_silence_is_a_restart_at_first_and_a_failure_later():
+def test_silence_counts_as_a_restart_at_first_and_as_failure_later():
     for seed in range(200):
         device = policy(seed)
         device.told_first_retry(4_000)
@@ -72,7 +72,7 @@ def test_silence_is_a_restart_at_first_and_a_failure_later():
         assert device.failures == 13
 
 
-def test_the_time_that_attempts_took_is_silence_too():
+def test_the_duration_of_attempts_counts_as_silence():
     device = policy()
     for _ in range(3):
         device.silent(lasted_ms=20_000)
@@ -80,7 +80,7 @@ def test_the_time_that_attempts_took_is_silence_too():
     assert device.failures == 1
 
 
-def test_who_holds_a_ticket_asks_again_sooner():
+def test_a_device_with_a_ticket_asks_again_sooner():
     waits = []
     for seed in range(200):
         device = policy(seed)
@@ -118,7 +118,7 @@ def test_after_failures_silence_is_no_excuse_to_come_sooner_or_later():
 
 
 @pytest.mark.parametrize("known_at_s", [0.5, 5.0, 10.0])
-def test_a_key_that_the_gateway_learns_late_brings_all_back_soon(known_at_s):
+def test_a_fleet_is_back_soon_after_the_gateway_learns_a_key_late(known_at_s):
     for seed in range(300):
         device, now_s, knocks = policy(seed), 0.0, 1
         device.next_delay_ms()
@@ -155,7 +155,7 @@ def test_other_failures_do_not_wait_as_for_a_key():
     assert max(waits) > 55_000
 
 
-def test_an_end_of_its_own_is_no_failure():
+def test_a_connection_that_the_device_ends_itself_is_no_failure():
     device = policy()
     device.next_delay_ms()
     device.opened()
@@ -233,7 +233,7 @@ def test_a_goaway_names_the_slot():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_one_seed_is_one_fate(seed):
+def test_the_same_seed_gives_the_same_waits(seed):
     def run():
         device = policy(seed)
         fate = []

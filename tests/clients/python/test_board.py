@@ -22,7 +22,7 @@ async def test_waiting_ends_when_the_condition_holds():
     await within(waiting)
 
 
-async def test_every_wait_ends_with_the_end_and_its_reason():
+async def test_every_wait_ends_with_the_device_and_raises_its_reason():
     board = Board()
     board.open = True
     waits = [asyncio.create_task(board.until(lambda: False)) for _ in range(3)]
@@ -35,7 +35,7 @@ async def test_every_wait_ends_with_the_end_and_its_reason():
         board.check_open()
 
 
-async def test_before_the_start_and_after_a_plain_end():
+async def test_before_its_start_and_after_its_end_the_board_is_not_open():
     board = Board()
     with pytest.raises(NotOpen):
         await within(board.until(lambda: False))
@@ -53,7 +53,7 @@ async def test_no_change_is_missed_between_looking_and_waiting():
     await within(board.changed_since(version))
 
 
-async def test_who_stopped_waiting_harms_nobody():
+async def test_a_cancelled_wait_harms_no_other():
     board = Board()
     board.open = True
     waiting = asyncio.create_task(board.until(lambda: False))

@@ -31,11 +31,11 @@ def test_dropping_refuses_only_what_fits_no_outbox():
     ("sizes", "first"),
     [([1, 1, 1], 0), ([1] * 5, 2), ([60, 60], 1), ([60, 50, 50], 1), ([10, 100], 1), ([], 0)],
 )
-def test_what_does_not_fit_an_empty_outbox(sizes, first):
+def test_messages_that_do_not_fit_an_empty_outbox_are_counted(sizes, first):
     assert overflow(sizes, DROP) == first
 
 
-def test_a_tenth_more_of_each_bound_that_is_passed():
+def test_an_excess_grows_by_a_tenth_of_each_bound_that_is_exceeded():
     limits = OutboxLimits(messages_max=20, bytes_max=1_000)
     assert Excess(1, 0).with_a_tenth(limits) == Excess(3, 0)
     assert Excess(-5, 7).with_a_tenth(limits) == Excess(-5, 107)

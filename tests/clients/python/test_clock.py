@@ -16,20 +16,20 @@ def test_the_machine_says_how_long_it_is_up():
     assert second.ms >= first.ms > 0
 
 
-def test_where_the_system_names_no_boot_the_process_has_a_name(monkeypatch, tmp_path):
+def test_without_a_boot_id_the_process_takes_a_name_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setattr(clock_module, "_BOOT_ID_FILE", tmp_path / "missing")
     named = clock_module._boot_id.__wrapped__
     assert len(named()) == 32
     assert named() != named(), "the cache keeps one for a process"
 
 
-def test_the_other_clocks_are_the_system_s():
+def test_wall_and_monotonic_time_are_the_systems():
     clock = Clock()
     assert time.time() - 60 < clock.wall() < time.time() + 60
     assert clock.monotonic() <= time.monotonic()
 
 
-async def test_a_sleep_until_ends_no_earlier():
+async def test_sleep_until_never_ends_early():
     clock = Clock()
     due = clock.monotonic() + 0.001
     await within(clock.sleep_until(due))

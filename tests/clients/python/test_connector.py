@@ -1,4 +1,4 @@
-"""One knock at what is no gateway, or at nothing."""
+"""One attempt to connect: to a gateway, to something else, and to nothing."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ def connector(*, tls=None, open_timeout_s=20.0):
 
 @contextlib.asynccontextmanager
 async def saying(*chunks, stay=False, tls=None):
-    """A server that says `chunks` once it was asked. Yields its address."""
+    """A server that answers a request with `chunks`. Yields its address."""
     done = asyncio.Event()
 
     async def serve(reader, writer):
@@ -62,7 +62,7 @@ async def saying(*chunks, stay=False, tls=None):
     ],
     ids=lambda said: repr(said[:40]),
 )
-async def test_what_is_no_gateway(said):
+async def test_an_answer_that_is_no_handshake_is_not_of_a_gateway(said):
     async with saying(said) as url:
         with pytest.raises((NotAGateway, Silent)):
             await within(connector().connect(url, "t", None))
@@ -77,13 +77,13 @@ async def test_an_end_without_an_answer_is_silence():
 @pytest.mark.parametrize(
     "said", [(), (b"HTTP/1.1 503 x\r\nContent-Length: 100\r\n\r\n", b"never whole")]
 )
-async def test_an_answer_that_does_not_come_is_silence(said):
+async def test_a_missing_answer_is_silence(said):
     async with saying(*said, stay=True) as url:
         with pytest.raises(Silent, match=r"within 0\.2 s"):
             await within(connector(open_timeout_s=0.2).connect(url, "t", None))
 
 
-async def test_a_refusal_and_its_meaning():
+async def test_a_refusal_is_raised_with_its_meaning():
     async with on_sockets(answer(401, {"error": "credential"})) as gateway:
         with pytest.raises(Refused) as caught:
             await within(connector().connect(gateway.url, "t", "slot"))
@@ -100,7 +100,7 @@ async def test_a_cancelled_knock_leaves_no_connection():
         assert knocking.cancelled()
 
 
-async def test_who_presents_a_foreign_certificate_is_no_gateway(tmp_path):
+async def test_a_server_with_a_foreign_certificate_is_no_gateway(tmp_path):
     pytest.importorskip("cryptography", reason="makes a certificate")
     from loadtest.servers.certificates import make_certificate
 
@@ -115,7 +115,7 @@ async def test_who_presents_a_foreign_certificate_is_no_gateway(tmp_path):
             await within(connector(tls=trusting, open_timeout_s=0.5).connect(url, "t", None))
 
 
-async def test_no_tls_where_tls_is_expected(tmp_path):
+async def test_a_server_without_tls_is_no_gateway_for_wss(tmp_path):
     async with saying(b"HTTP/1.1 400 x\r\n\r\n") as url:
         with pytest.raises((NotAGateway, Silent)):
             await within(
@@ -125,7 +125,7 @@ async def test_no_tls_where_tls_is_expected(tmp_path):
             )
 
 
-async def test_an_open_connection():
+async def test_an_open_connection_sends_and_receives():
     async with on_sockets(friendly) as gateway:
         connection = await within(connector().connect(gateway.url, "t", None))
         await connection.send(b'{"hello":{"outbox":"box","oldest":1}}')

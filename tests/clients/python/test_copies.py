@@ -1,4 +1,4 @@
-"""Outbox files that come back, and bounds under load, against a real gateway."""
+"""Restored copies of outbox files, and bounds under load, against a real gateway."""
 
 import asyncio
 import json
@@ -26,8 +26,8 @@ async def stored_data(gateway):
     return [json.loads(each.data) for each in await read_embedded(gateway.data_dir)]
 
 
-async def test_an_older_copy_of_the_file_costs_no_message(gateway, tmp_path):
-    """What was acknowledged is stored, however often the file goes back in time."""
+async def test_an_older_copy_of_the_file_loses_no_message(gateway, tmp_path):
+    """Acknowledged messages are stored, however often an older copy of the file is restored."""
     sent = []
 
     async def run(tag, count):
@@ -46,8 +46,8 @@ async def test_an_older_copy_of_the_file_costs_no_message(gateway, tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_copies_with_messages_in_them_come_back(gateway, tmp_path, seed):
-    """What a copy holds is sent again under the names it had, so it is stored once."""
+async def test_restored_copies_with_messages_store_every_message_once(gateway, tmp_path, seed):
+    """The messages of a copy are sent again under their old names, so they are stored once."""
     rng = random.Random(seed)
     box, copy = tmp_path / "box", tmp_path / "copy"
     sent = 0
@@ -62,7 +62,8 @@ async def test_copies_with_messages_in_them_come_back(gateway, tmp_path, seed):
         if rng.random() < 0.5:
             shutil.copy(box, copy)
         elif copy.exists():
-            # Only what was acknowledged is promised: offline messages of the present go with it.
+            # Only acknowledged messages are promised, so acknowledge all before the copy replaces
+            # the file.
             async with device_on(gateway, box) as device:
                 await within(device.flush())
             shutil.copy(copy, box)
@@ -90,7 +91,7 @@ async def test_dropping_while_sending_leaves_no_hole_on_the_wire(gateway, tmp_pa
         assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
 
 
-async def test_a_file_that_was_removed_is_told_to_the_application(gateway, tmp_path):
+async def test_a_send_to_a_removed_file_raises_an_error(gateway, tmp_path):
     async with device_on(gateway, tmp_path / "box") as device:
         await device.send("t", 1)
         await within(device.flush())

@@ -9,7 +9,7 @@ from tidegate.errors import BadCredential, CredentialRefused
 from tidegate.testing import unsigned_jwt
 
 
-async def test_a_static_credential_is_given_once_refused_never_again():
+async def test_a_static_credential_is_not_returned_again_once_it_was_refused():
     provide = static_credential("a.b.c")
     assert await provide(None) == "a.b.c"
     with pytest.raises(CredentialRefused, match="expired"):
@@ -33,24 +33,24 @@ async def test_a_static_credential_is_given_once_refused_never_again():
         ({"iat": 0, "exp": 2**61}, None),
     ],
 )
-def test_the_span_is_the_token_s_own(claims, span_s):
+def test_the_span_comes_from_the_claims_of_the_token(claims, span_s):
     assert token_span_s(unsigned_jwt(**claims)) == span_s
 
 
 @pytest.mark.parametrize("token", ["", "a", "a.b.c", "a.W10.c", "a.%.c", f"a.{'Ww' * 9_000}.c"])
-def test_what_is_no_jwt_has_no_span(token):
+def test_a_token_that_is_not_a_jwt_has_no_span(token):
     assert token_span_s(token) is None
 
 
 @given(st.text())
-def test_no_token_makes_it_raise(token):
+def test_no_token_makes_the_span_raise(token):
     token_span_s(token)
 
 
 @pytest.mark.parametrize(
     "token", ["", "secret.to.ken\n", "secret.to.ken ", "secret to.ken", "secrät", "a\x00b", None, 7]
 )
-def test_what_no_header_can_carry_is_refused_where_it_is_given(token):
+def test_a_token_that_no_header_can_carry_is_refused(token):
     with pytest.raises(BadCredential) as caught:
         check_token(token)
     assert "secret" not in str(caught.value)
@@ -59,7 +59,7 @@ def test_what_no_header_can_carry_is_refused_where_it_is_given(token):
             static_credential(token)
 
 
-def test_where_the_offence_is():
+def test_the_error_names_the_place_of_the_bad_character():
     with pytest.raises(BadCredential, match=r"'\\n' at its end"):
         check_token("a.b.c\n")
     with pytest.raises(BadCredential, match="' ' at 1"):

@@ -1,4 +1,4 @@
-"""The reference client against a real gateway: nothing lost, nothing twice, whatever breaks."""
+"""The reference client against a real gateway: nothing is lost or stored twice, whatever breaks."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ async def test_send_flush_and_acks(gateway, tmp_path):
     assert list(stored.values()) == [list(range(1, 501))]
 
 
-async def test_what_was_sent_offline_is_stored_later(tmp_path):
+async def test_messages_that_were_sent_offline_are_stored_later(tmp_path):
     gateway = GatewayProcess(tmp_path)
     token = development.mint(gateway.data_dir, "veh-1", lifetime_s=600, claims={})
     async with Device(gateway.url, token, outbox=tmp_path / "box", backoff=QUICK) as device:
@@ -84,18 +84,18 @@ async def test_what_was_sent_offline_is_stored_later(tmp_path):
         ("a", 1, {"time": "noon"}),
     ],
 )
-async def test_what_cannot_be_sent_is_said_at_once(tmp_path, message_type, data, more):
+async def test_a_message_that_cannot_be_sent_is_refused_at_once(tmp_path, message_type, data, more):
     async with Device("ws://127.0.0.1:1/", "t", outbox=tmp_path / "box", backoff=QUICK) as device:
         with pytest.raises(Rejected):
             await device.send(message_type, data, **more)
         assert device.pending == 0
 
 
-async def test_a_reject_is_told_and_the_rest_goes_on(tmp_path):
+async def test_a_rejected_message_is_reported_and_the_others_are_stored(tmp_path):
     async with running_gateway(tmp_path / "data", limits__json_depth=4) as gateway:
         rejects = []
         async with Device(closed_port(), "t", outbox=tmp_path / "box") as device:
-            # Not yet connected, it does not know this gateway's limit.
+            # Before it has connected, the device does not know the limit of this gateway.
             first = await device.send("a", [[[[[]]]]])
             last = await device.send("a", 2)
         async with Device(
@@ -142,7 +142,7 @@ async def test_a_refused_credential_asks_the_provider_for_another(gateway, tmp_p
     assert "malformed" in asked[1]
 
 
-async def test_without_another_credential_it_gives_up_and_keeps_the_messages(gateway, tmp_path):
+async def test_without_another_credential_the_device_ends_and_keeps_its_messages(gateway, tmp_path):
     async with device_of(gateway, tmp_path, credential="forged.to.ken") as device:
         await device.send("a", 1)
         with pytest.raises(CredentialRefused):
@@ -150,7 +150,7 @@ async def test_without_another_credential_it_gives_up_and_keeps_the_messages(gat
         assert device.pending == 1
 
 
-async def test_an_address_that_is_no_gateway_is_given_up(gateway, tmp_path):
+async def test_a_path_that_is_not_the_endpoint_ends_the_device(gateway, tmp_path):
     url = url_of(gateway).replace("/v1/device", "/elsewhere")
     async with Device(url, "t", outbox=tmp_path / "box", backoff=QUICK) as device:
         await device.send("a", 1)
@@ -216,7 +216,7 @@ asyncio.run(main())
 """
 
 
-async def test_kill_9_of_the_client_loses_and_doubles_nothing(gateway, tmp_path):
+async def test_kill_9_of_the_client_loses_nothing_and_stores_nothing_twice(gateway, tmp_path):
     token, box = token_for(gateway, "veh-1"), tmp_path / "box"
     last = 0
     for _ in range(4):
@@ -235,9 +235,7 @@ async def test_kill_9_of_the_client_loses_and_doubles_nothing(gateway, tmp_path)
     assert len(stored) == 5, "each opening has its own outbox id"
 
 
-async def test_what_was_dropped_before_it_was_sent_costs_a_further_hello_and_nothing_else(
-    gateway, tmp_path
-):
+async def test_messages_dropped_before_they_were_sent_cost_only_a_further_hello(gateway, tmp_path):
     async with device_of(gateway, tmp_path) as device:
         await within(device.connected.wait())
 
@@ -276,7 +274,7 @@ async def test_dropping_the_oldest_holds_for_many_concurrent_sends(tmp_path):
         assert device.pending + device.dropped == 500
 
 
-async def test_entering_that_is_cancelled_leaves_the_outbox_free(tmp_path, monkeypatch):
+async def test_a_cancelled_entering_leaves_the_outbox_free(tmp_path, monkeypatch):
     from tidegate.outbox_file import OutboxFile
 
     reached, go_on = threading.Event(), threading.Event()
@@ -300,7 +298,7 @@ async def test_entering_that_is_cancelled_leaves_the_outbox_free(tmp_path, monke
         assert await again.send("t", 1) == 1
 
 
-async def test_a_full_outbox_refuses_and_says_so(tmp_path):
+async def test_a_full_outbox_refuses_a_send(tmp_path):
     limits = OutboxLimits(messages_max=2)
     async with Device("ws://127.0.0.1:1/", "t", outbox=tmp_path / "o", limits=limits) as device:
         await device.send("t", 1)

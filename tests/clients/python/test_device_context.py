@@ -1,4 +1,4 @@
-"""Entering and leaving a device: what is held, what is freed, and what each call says outside."""
+"""Entering and leaving a device: nothing stays open, and every call outside raises."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ async def test_outside_of_its_context_every_call_says_so(tmp_path):
             pass
 
 
-async def test_who_waits_while_the_device_is_closed_hears_of_it(tmp_path):
+async def test_calls_that_wait_while_the_device_is_closed_raise(tmp_path):
     async with device_of(nobody(), tmp_path) as device:
         await device.send("a", 1)
         flushing = asyncio.create_task(device.flush())
@@ -68,7 +68,9 @@ async def test_many_sends_while_it_is_closed_are_stored_or_refused(tmp_path):
     box.close()
 
 
-async def test_an_open_outbox_is_said_and_nothing_is_held(tmp_path, monkeypatch):
+async def test_an_outbox_that_is_open_elsewhere_is_an_error_and_nothing_stays_open(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr("tidegate.outbox_file._BUSY_TIMEOUT_S", 0.05)
     async with device_of(nobody(), tmp_path):
         second = device_of(nobody(), tmp_path)
@@ -78,19 +80,19 @@ async def test_an_open_outbox_is_said_and_nothing_is_held(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("path", ["/nonexistent/dir/box", "/", "a\0b"])
-async def test_a_path_that_cannot_be(path):
+async def test_a_path_that_cannot_be_opened_is_an_error(path):
     with pytest.raises(OutboxError):
         await Device("ws://x/", "t", outbox=path).__aenter__()
 
 
 @pytest.mark.parametrize("url", ["http://x/", "ws://[bad", ""])
-def test_an_address_that_is_none_holds_nothing(tmp_path, url):
+def test_a_wrong_address_opens_nothing(tmp_path, url):
     with pytest.raises(BadAddress):
         device_of(nobody(), tmp_path, url=url)
     assert not (tmp_path / "box").exists()
 
 
-def test_other_misuse(tmp_path):
+def test_wrong_options_are_refused_by_the_constructor(tmp_path):
     import ssl
 
     with pytest.raises(Misuse, match="wss://"):
@@ -115,7 +117,7 @@ async def test_leaving_is_not_stopped_by_a_cancellation_and_frees_the_file(tmp_p
         assert is_free(tmp_path / "box")
 
 
-async def test_an_error_of_the_body_is_what_leaving_raises(tmp_path):
+async def test_leaving_raises_the_error_of_the_body(tmp_path):
     with pytest.raises(ZeroDivisionError):
         async with device_of(nobody(), tmp_path, giving_up) as device:
             await eventually(lambda: device.failure)
@@ -164,7 +166,7 @@ async def test_flush_and_exit_leave_nothing_acknowledged_in_the_file(tmp_path):
             box.close()
 
 
-async def test_what_was_acknowledged_before_an_exit_without_flush_is_gone_too(tmp_path):
+async def test_acknowledged_messages_leave_the_file_at_an_exit_without_flush(tmp_path):
     acked = []
     async with scripted(friendly) as gateway:
         async with device_of(gateway, tmp_path, on_ack=acked.append) as device:
@@ -175,7 +177,7 @@ async def test_what_was_acknowledged_before_an_exit_without_flush_is_gone_too(tm
     box.close()
 
 
-async def test_every_error_is_one_of_the_project(tmp_path):
+async def test_every_error_is_a_device_error(tmp_path):
     async with device_of(nobody(), tmp_path) as device:
         for arguments in (("a b", 1), (7, 1), (None, 1), ("a", object()), ("a", b"x")):
             with pytest.raises(DeviceError):

@@ -1,4 +1,4 @@
-"""RFC 8305: a black hole among a name's addresses costs a quarter of a second."""
+"""RFC 8305: a silent address among those of a name costs a quarter of a second."""
 
 import asyncio
 import errno
@@ -17,7 +17,7 @@ V4 = [Endpoint(socket.AF_INET, (f"192.0.2.{n}", 1)) for n in range(3)]
 
 
 class Network:
-    """Which address does what: `hole` never answers, an OSError refuses, `up` connects."""
+    """The fate of each address: `hole` never answers, an OSError refuses, `up` connects."""
 
     def __init__(self, clock, **fates):
         self.clock = clock
@@ -51,7 +51,7 @@ def refused():
     return ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 
 
-async def test_the_first_that_lives_is_taken_a_quarter_of_a_second_after_a_black_hole():
+async def test_the_next_address_is_tried_a_quarter_of_a_second_after_one_that_is_silent():
     clock = FakeClock()
     network = Network(clock, **{"192.0.2.0": "up"})
     dialing = asyncio.create_task(network.dialer([V6[0], V4[0]]).dial("x", 1))
@@ -70,7 +70,7 @@ async def test_a_refusal_does_not_wait():
     assert network.attempts[0][0] == network.attempts[1][0]
 
 
-async def test_if_all_refuse_each_says_why():
+async def test_if_all_addresses_refuse_the_error_has_the_reason_of_each():
     network = Network(FakeClock(), **{"2001:db8::0": refused(), "192.0.2.0": refused()})
     with pytest.raises(OSError, match=r"2001:db8::0 port 1: .*refused; 192.0.2.0 port 1") as caught:
         await within(network.dialer([V6[0], V4[0]]).dial("x", 1))
@@ -114,7 +114,7 @@ async def test_a_late_winner_is_closed():
     won.close()
 
 
-async def test_no_address():
+async def test_an_empty_list_of_addresses_is_refused():
     with pytest.raises(OSError, match="no address"):
         await Network(FakeClock()).dialer([]).dial("x", 1)
 
@@ -126,7 +126,7 @@ def test_families_take_turns_and_the_list_is_bounded():
     assert len(alternated(many)) == 16
 
 
-async def test_real_sockets():
+async def test_real_sockets_are_connected():
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     with listener:
@@ -141,7 +141,7 @@ async def connect_and_name(port):
 
 
 @pytest.mark.parametrize("host", ["no-such-name.invalid", "a" * 64 + ".invalid", "\u00e4" * 70])
-async def test_a_name_that_is_none(host):
+async def test_texts_that_are_not_names_are_refused(host):
     with pytest.raises(OSError, match=r"name|no address"):
         await within(resolve(host, 1))
 

@@ -1,4 +1,4 @@
-"""A session drains one outbox id after the other, and passes over holes."""
+"""A session sends one outbox id after the other, and passes over holes."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ async def test_ids_drain_oldest_first_in_one_session(tmp_path):
     assert len(gateway.knocks) == 1
 
 
-async def test_an_older_gateway_is_knocked_at_for_each_id(tmp_path):
+async def test_an_older_gateway_takes_one_connection_for_each_id(tmp_path):
     fill(tmp_path, [1, 2], [3])
     play = Record(base=OLD_WELCOME)
     async with scripted(play) as gateway, device_of(gateway, tmp_path) as device:
@@ -34,7 +34,7 @@ async def test_an_older_gateway_is_knocked_at_for_each_id(tmp_path):
     assert all("sent" not in hello for hello, _ in play.heard), "it would not understand it"
 
 
-async def test_acks_speak_of_numbers_that_rise_over_all_ids(tmp_path):
+async def test_acks_report_numbers_that_rise_over_all_ids(tmp_path):
     fill(tmp_path, [1, 2], [3])
     acked = []
     async with scripted(friendly) as gateway:
@@ -66,7 +66,7 @@ async def test_a_reject_names_the_number(tmp_path):
     assert [(each.seq, each.error) for each in rejects] == [(number, "type")]
 
 
-async def test_the_first_hello_to_an_unknown_gateway_is_plain_the_next_says_what_was_sent(tmp_path):
+async def test_the_first_hello_to_an_unknown_gateway_is_plain_and_the_next_has_sent(tmp_path):
     fill(tmp_path, [1, 2, 3])
     play = Record()
 
@@ -84,7 +84,7 @@ async def test_the_first_hello_to_an_unknown_gateway_is_plain_the_next_says_what
     assert (further["oldest"], further["sent"]) == (1, 0), "nothing of the new id is in doubt"
 
 
-async def test_what_was_only_sent_in_part_is_in_doubt_in_part(tmp_path):
+async def test_only_the_messages_that_were_sent_are_in_doubt(tmp_path):
     play = Record()
     heard = []
 
@@ -101,7 +101,7 @@ async def test_what_was_only_sent_in_part_is_in_doubt_in_part(tmp_path):
     assert [each["seq"] for each in messages] == [1, 2, 3, 4, 5]
 
 
-async def test_it_is_remembered_in_the_file_that_gateways_here_understand_more(tmp_path):
+async def test_the_file_remembers_that_gateways_here_announce_features(tmp_path):
     play = Record()
     async with scripted(play) as gateway:
         for _ in range(2):
@@ -135,7 +135,7 @@ async def test_a_gateway_that_closes_on_an_extended_hello_gets_a_plain_one(tmp_p
     box.close()
 
 
-async def test_a_resume_beyond_what_was_given_settles_the_id_and_leaves_it(tmp_path):
+async def test_a_resume_beyond_the_assigned_seqs_settles_and_ends_the_id(tmp_path):
     (first,) = fill(tmp_path, [1, 2])
     play = Record(resume=900)
     acked = []
@@ -148,7 +148,7 @@ async def test_a_resume_beyond_what_was_given_settles_the_id_and_leaves_it(tmp_p
     assert acked == [2, number], "a number of ours, whatever seq the stream has"
 
 
-async def test_a_resume_beyond_what_was_given_under_the_id_of_now(tmp_path):
+async def test_a_resume_beyond_the_assigned_seqs_of_the_current_id(tmp_path):
     seen = []
 
     async def beyond(peer):
@@ -167,7 +167,7 @@ async def test_a_resume_beyond_what_was_given_under_the_id_of_now(tmp_path):
     assert gateway.peers[0].seqs == [1]
 
 
-async def test_a_resume_for_another_outbox_says_nothing(tmp_path):
+async def test_a_resume_for_another_outbox_settles_nothing(tmp_path):
     fill(tmp_path, [1, 2])
 
     async def other(peer):
@@ -217,7 +217,7 @@ async def test_a_hole_is_passed_with_a_further_hello(tmp_path):
     assert len(gateway.knocks) == 1
 
 
-async def test_a_hold_stops_it_and_an_ack_lets_it_go_on(tmp_path):
+async def test_a_hold_stops_sending_until_an_ack(tmp_path):
     async def hold(peer):
         await peer.greet(credit=1)
         await peer.say({"hold": {"reason": "stream"}})

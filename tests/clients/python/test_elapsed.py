@@ -8,7 +8,7 @@ PASSING = st.integers(0, 10**10)
 
 
 @given(st.lists(st.tuples(PASSING, WALLS), min_size=1))
-def test_within_a_boot_the_wall_clock_may_do_what_it_wants(steps):
+def test_within_a_boot_the_wall_clock_does_not_matter(steps):
     stamp = Stamp(7, "boot", 1_000, 0)
     now_ms = 1_000
     for passed_ms, wall_ms in steps:
@@ -18,7 +18,7 @@ def test_within_a_boot_the_wall_clock_may_do_what_it_wants(steps):
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 10**10), WALLS)))
-def test_whatever_clocks_say_time_does_not_go_back(steps):
+def test_the_outboxs_time_never_goes_back(steps):
     stamp = Stamp(0, "a", 0, CREDIBLE_MS)
     for boot, up_ms, wall_ms in steps:
         following = stamp_now(stamp, Uptime(boot, up_ms), wall_ms)
@@ -26,7 +26,7 @@ def test_whatever_clocks_say_time_does_not_go_back(steps):
         stamp = following
 
 
-def test_over_a_reboot_two_credible_walls_count():
+def test_across_a_reboot_two_credible_wall_clock_readings_count():
     off = Stamp(100, "a", 5_000, CREDIBLE_MS)
     assert stamp_now(off, Uptime("b", 10), CREDIBLE_MS + 900).outbox_ms == 1_000
     assert stamp_now(off, Uptime("b", 10), CREDIBLE_MS - 900).outbox_ms == 100

@@ -16,7 +16,7 @@ from tidegate import (
 
 
 @pytest.mark.parametrize("data", ["9" * 5_000, '"' + "x" * 100 + '"'])
-async def test_a_command_that_cannot_be_read_is_answered_so(tmp_path, data):
+async def test_a_command_that_cannot_be_read_gets_an_error_answer(tmp_path, data):
     heard = []
 
     async def command(peer):
@@ -38,7 +38,7 @@ async def test_a_command_that_cannot_be_read_is_answered_so(tmp_path, data):
             assert heard[0]["result"]["ok"] is False
 
 
-async def test_commands_that_nobody_reads_are_answered_so(tmp_path):
+async def test_commands_beyond_the_bound_get_an_error_answer(tmp_path):
     heard = []
 
     async def command(peer):
@@ -58,7 +58,9 @@ def raising(_argument):
 
 
 @pytest.mark.parametrize("callback", ["on_ack", "on_reject"])
-async def test_a_callback_that_raises_ends_the_device_and_says_so(tmp_path, caplog, callback):
+async def test_a_callback_that_raises_ends_the_device_and_every_call_raises_the_reason(
+    tmp_path, caplog, callback
+):
     async def settle(peer):
         await peer.greet()
         await peer.hear()
@@ -91,7 +93,7 @@ async def _never_connected(device):
     await device.connected.wait()
 
 
-async def test_a_callback_that_raises_on_the_connection_left_behind_is_told_too(tmp_path):
+async def test_a_callback_that_raises_for_the_connection_left_behind_ends_the_device_too(tmp_path):
     async def send_away(peer):
         await peer.greet()
         await peer.hear()
@@ -129,7 +131,7 @@ def returns_an_awaitable(number):
     return async_callback(number)
 
 
-async def test_a_callback_that_returns_an_awaitable_is_told(tmp_path):
+async def test_a_callback_that_returns_an_awaitable_ends_the_device(tmp_path):
     async with scripted(friendly) as gateway:
         async with device_of(gateway, tmp_path, on_ack=returns_an_awaitable) as device:
             await device.send("a", 1)

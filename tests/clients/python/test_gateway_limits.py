@@ -12,7 +12,7 @@ from tidegate.testing.peer import messages_of
 
 
 @pytest.mark.parametrize("base", [None, OLD_WELCOME], ids=["today", "older"])
-async def test_a_message_over_a_lowered_limit_is_told_and_the_rest_flows(tmp_path, base):
+async def test_a_message_over_a_lowered_limit_is_rejected_and_the_others_are_sent(tmp_path, base):
     fill(tmp_path, ["small", "x" * 5_000, "also small"])
     rejects = []
     play = Record(**({"base": base} if base else {}), max_message_bytes=1_000)
@@ -27,7 +27,7 @@ async def test_a_message_over_a_lowered_limit_is_told_and_the_rest_flows(tmp_pat
     assert [seqs for _outbox, seqs in play.runs] == [[1], [3], [1]]
 
 
-async def test_if_nothing_can_be_sent_there_is_nothing_to_wait_for(tmp_path):
+async def test_flush_does_not_wait_for_messages_that_can_never_be_sent(tmp_path):
     fill(tmp_path, ["x" * 500])
     play = Record(max_message_bytes=100)
     async with scripted(play) as gateway, device_of(gateway, tmp_path) as device:
@@ -36,7 +36,7 @@ async def test_if_nothing_can_be_sent_there_is_nothing_to_wait_for(tmp_path):
         assert gateway.clock.monotonic() < 1_005, "no housekeeping was needed"
 
 
-async def test_many_that_can_never_be_sent_cost_one_hello(tmp_path):
+async def test_many_messages_that_can_never_be_sent_cost_one_hello(tmp_path):
     fill(tmp_path, ["x" * 500] * 200 + ["small"])
     play = Record(max_message_bytes=100, base=OLD_WELCOME)
     async with scripted(play) as gateway, device_of(gateway, tmp_path) as device:
@@ -113,7 +113,7 @@ async def test_a_message_too_large_for_any_frame(tmp_path):
     assert [each.error for each in rejects] == ["too_large"]
 
 
-async def test_offline_the_limits_of_old_hold(tmp_path):
+async def test_offline_the_default_limits_apply(tmp_path):
     async with device_of(nobody(), tmp_path, message_bytes_max=100) as device:
         with pytest.raises(Rejected, match="over 100"):
             await device.send("t", "x" * 99)

@@ -35,7 +35,7 @@ def test_numbers_rise_across_openings_and_each_opening_takes_a_fresh_id(open_box
     assert (idle.id, idle.oldest, idle.last, idle.sent) == (new.id, 2, 1, 1)
 
 
-def test_an_opening_without_a_message_leaves_no_trace(open_box, tmp_path):
+def test_an_opening_without_messages_saves_no_id(open_box, tmp_path):
     for _ in range(3):
         outbox = open_box()
         outbox.begin()
@@ -45,7 +45,7 @@ def test_an_opening_without_a_message_leaves_no_trace(open_box, tmp_path):
     database.close()
 
 
-def test_what_read_gave_out_counts_as_sent(open_box):
+def test_messages_that_were_read_count_as_sent(open_box):
     outbox = open_box()
     outbox.append([entry(n) for n in range(5)])
     run = outbox.begin()
@@ -55,7 +55,7 @@ def test_what_read_gave_out_counts_as_sent(open_box):
     assert outbox.begin().sent == 3
 
 
-def test_a_seq_beyond_what_was_given_settles_its_id_and_ends_it(open_box):
+def test_a_seq_beyond_those_assigned_settles_and_ends_its_id(open_box):
     outbox = open_box()
     outbox.append([entry()] * 3)
     old = outbox.begin()
@@ -72,7 +72,7 @@ def test_a_seq_beyond_what_was_given_settles_its_id_and_ends_it(open_box):
     assert outbox.settle("unknown", 5) == 0
 
 
-def test_what_a_failed_commit_gave_is_never_given_again(open_box):
+def test_numbers_of_a_failed_commit_are_never_used_again(open_box):
     outbox = open_box()
     outbox.append([entry()] * 3)
     run = outbox.begin()
@@ -89,7 +89,7 @@ def test_what_a_failed_commit_gave_is_never_given_again(open_box):
     assert following.number(1) == 14
 
 
-def test_a_settle_the_disk_refused_is_owed_and_made_good(open_box):
+def test_a_settle_that_the_disk_refused_is_repeated(open_box):
     outbox = open_box()
     outbox.append([entry(n) for n in range(5)])
     run = outbox.begin()
@@ -109,7 +109,7 @@ def test_a_settle_the_disk_refused_is_owed_and_made_good(open_box):
     assert (outbox.messages, outbox.settled) == (0, 5)
 
 
-def test_seqs_begin_at_1_also_if_the_first_messages_never_came_in(open_box):
+def test_seqs_begin_at_1_although_the_first_messages_were_dropped_at_once(open_box):
     outbox = open_box(limits=OutboxLimits(messages_max=3, when_full="drop_oldest"))
     said = outbox.begin()
     assert outbox.append([sized()] * 5) == [1, 2, 3, 4, 5]
@@ -119,7 +119,7 @@ def test_seqs_begin_at_1_also_if_the_first_messages_never_came_in(open_box):
     assert seqs(take(outbox, run)) == [1, 2, 3]
 
 
-def test_what_is_on_its_way_is_not_dropped_and_what_follows_the_hole_gets_a_fresh_id(open_box):
+def test_messages_on_their_way_are_not_dropped_and_those_behind_the_hole_get_a_fresh_id(open_box):
     outbox = open_box(limits=OutboxLimits(messages_max=10, when_full="drop_oldest"))
     outbox.append([entry(n) for n in range(1, 11)])
     run = outbox.begin()
@@ -142,7 +142,7 @@ def test_what_is_on_its_way_is_not_dropped_and_what_follows_the_hole_gets_a_fres
     assert seqs(take(outbox, following, after=5)) == [6], "the fresh id is that of what comes"
 
 
-def test_if_all_that_follows_is_dropped_the_next_message_gets_the_fresh_id(open_box):
+def test_if_all_messages_behind_a_hole_are_dropped_the_next_one_gets_the_fresh_id(open_box):
     outbox = open_box(limits=OutboxLimits(messages_max=10, when_full="drop_oldest"))
     outbox.append([entry(n) for n in range(1, 11)])
     run = outbox.begin()
@@ -153,7 +153,7 @@ def test_if_all_that_follows_is_dropped_the_next_message_gets_the_fresh_id(open_
     assert (outbox.begin().oldest, outbox.begin().number(1)) == (1, 11)
 
 
-def test_a_hole_in_what_may_have_been_sent_is_shown_to_the_session(open_box):
+def test_a_hole_among_messages_that_may_have_been_sent_is_shown_to_the_session(open_box):
     limits = OutboxLimits(messages_max=10, when_full="drop_oldest")
     outbox = open_box(limits=limits)
     outbox.append([entry()] * 10)
@@ -186,7 +186,7 @@ def test_a_hole_within_an_earlier_id_of_the_same_opening_gets_a_fresh_id_too(ope
     assert len({identity for _number, identity, _seq, _data in rows_of(outbox)}) == 3
 
 
-def test_what_is_lost_at_the_end_of_an_earlier_id_changes_no_other(open_box):
+def test_a_removal_at_the_end_of_an_earlier_id_changes_no_other_id(open_box):
     outbox = open_box()
     outbox.append([entry(1), entry(2)])
     outbox.begin()

@@ -1,4 +1,4 @@
-"""Adding, reading, settling and giving up messages, on disks that work and disks that refuse."""
+"""Messages are added, read, settled and given up, on disks that work and on disks that refuse."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from tidegate.errors import OutboxError, OutboxFull
 from tidegate.outbox import Entry
 
 
-def test_reading_is_in_order_bounded_and_never_empty_handed(open_box):
+def test_reading_is_in_order_and_bounded_and_returns_at_least_one_message(open_box):
     outbox = open_box()
     outbox.append([entry(n, size=1_000) for n in range(1, 8)])
     identity = outbox.begin().id
@@ -46,7 +46,7 @@ def test_bytes_max_holds_for_the_frame(open_box):
         assert len(encode_messages(batch)) <= bytes_max
 
 
-def test_that_the_gateways_announce_features_is_remembered(open_box):
+def test_the_file_remembers_whether_gateways_announce_features(open_box):
     outbox = open_box()
     assert not outbox.gateway_has_features
     outbox.remember_features(True)
@@ -72,7 +72,7 @@ def test_a_full_disk_refuses_and_nothing_has_changed(open_box):
     assert seqs(take(outbox, run)) == [1, 2, 3, 4]
 
 
-def test_closing_twice_and_using_it_closed(open_box):
+def test_closing_twice_is_allowed_and_a_closed_outbox_refuses(open_box):
     outbox = open_box()
     outbox.close()
     outbox.close()
@@ -92,7 +92,7 @@ while True:
 """
 
 
-def test_what_was_reported_on_disk_survives_kill_9(open_box, tmp_path):
+def test_messages_that_were_reported_on_disk_survive_kill_9(open_box, tmp_path):
     reported = 0
     for _ in range(3):
         with spawned([sys.executable, "-c", WRITER, str(tmp_path / "box")]) as writer:
@@ -109,7 +109,7 @@ def test_what_was_reported_on_disk_survives_kill_9(open_box, tmp_path):
     assert len({identity for identity, _seq in names}) == 3
 
 
-def test_what_cannot_be_sent_comes_by_itself_and_can_be_removed(open_box):
+def test_a_message_that_cannot_be_sent_is_returned_alone_and_can_be_removed(open_box):
     outbox = open_box()
     outbox.append([entry(1), entry(2), sized(500), entry(4), entry(5)])
     run = outbox.begin()
@@ -131,7 +131,7 @@ def test_what_cannot_be_sent_comes_by_itself_and_can_be_removed(open_box):
     assert outbox.bytes == 2
 
 
-def test_several_that_cannot_be_sent_in_a_row(open_box):
+def test_several_messages_that_cannot_be_sent_follow_each_other(open_box):
     outbox = open_box()
     outbox.append([sized(500)] * 4 + [entry(5)])
     removed = 0

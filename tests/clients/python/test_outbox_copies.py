@@ -1,4 +1,4 @@
-"""Whatever copy of the file comes back, no (id, seq) ever names two messages."""
+"""Whatever copy of the file is restored, no (id, seq) ever names two messages."""
 
 import random
 import shutil
@@ -23,7 +23,7 @@ from tidegate.outbox import Outbox
 
 
 def drain(outbox):
-    """What a device does with everything it has: (id, seq, data) in the order of the wire."""
+    """Send everything as a device does. Returns (id, seq, data) in the order of the wire."""
     sent = []
     while outbox.messages:
         run = outbox.begin()
@@ -58,7 +58,7 @@ def test_no_copy_of_the_file_gives_an_id_and_seq_to_two_messages(
 
 
 class World:
-    """An outbox file whose copies come back, and all that was ever named by an (id, seq)."""
+    """An outbox file whose copies are restored, and every message that an (id, seq) has named."""
 
     def __init__(self, directory, rng, when_full):
         self.path = directory / "box"
@@ -103,7 +103,7 @@ class World:
         self.outbox.settle(self.run.id, self.sent + self.rng.choice([0, 0, 50]))
 
     def fail(self):
-        """A commit that failed is on the disk after all: that copy comes back."""
+        """A failed commit is on the disk after all, and that copy is restored."""
         book = self.outbox._ledger.book
         before = (book.messages, book.bytes, book.dropped)
         identity, first, saved, number = book.id, book.first, book.saved, book.next_number
@@ -116,7 +116,7 @@ class World:
         book = self.outbox._ledger.book
         assert (book.messages, book.bytes, book.dropped) == before
         if self.outbox.next_number == number or book.id == identity:
-            return  # it was refused for a bound
+            return  # a bound refused it
         self.copy()
         disk = sqlite3.connect(self.kept)
         if not saved:

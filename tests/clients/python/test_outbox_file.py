@@ -1,4 +1,4 @@
-"""The file of an outbox: who can open it, what an older one becomes, and how large it stays."""
+"""The file of an outbox: opening, migration, and how it shrinks."""
 
 import shutil
 import sqlite3
@@ -48,12 +48,12 @@ def test_a_file_of_version_1_keeps_its_messages_and_their_id(open_box, tmp_path)
     assert (outbox.begin().oldest, outbox.begin().number(1)) == (1, 8)
 
 
-def test_a_second_opening_is_refused_in_the_words_of_the_matter(open_box, tmp_path, monkeypatch):
+def test_a_second_opening_is_refused_with_a_clear_message(open_box, tmp_path, monkeypatch):
     monkeypatch.setattr("tidegate.outbox_file._BUSY_TIMEOUT_S", 0.05)
     outbox = open_box()
     with pytest.raises(OutboxError, match="box is open already"):
         open_box()
-    # The refused opening must not have released the lock of the first (POSIX locks would be).
+    # The refused opening must not release the lock of the first one, as it would with POSIX locks.
     code = (
         "import sys; from tidegate import outbox, outbox_file; outbox_file._BUSY_TIMEOUT_S = 0.05;"
         "outbox.Outbox(sys.argv[1])"
@@ -69,7 +69,7 @@ def test_a_second_opening_is_refused_in_the_words_of_the_matter(open_box, tmp_pa
     open_box().close()
 
 
-def test_an_opening_that_fails_holds_nothing(open_box, tmp_path):
+def test_a_failed_opening_leaves_nothing_open(open_box, tmp_path):
     (tmp_path / "text").write_text("not a database, not at all, " * 100)
     with pytest.raises(OutboxError, match="text is no outbox"):
         open_box("text")
@@ -90,7 +90,7 @@ def test_an_opening_that_fails_holds_nothing(open_box, tmp_path):
     open_box("newer").append([entry()])
 
 
-def test_its_owner_alone_can_read_it(open_box, tmp_path):
+def test_only_its_owner_can_read_the_file(open_box, tmp_path):
     def modes():
         return {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
 
@@ -106,7 +106,7 @@ def test_its_owner_alone_can_read_it(open_box, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_file_that_was_removed_or_replaced_is_noticed(open_box, tmp_path, suffix, replaced):
+def test_a_removed_or_replaced_file_is_an_error(open_box, tmp_path, suffix, replaced):
     outbox = open_box()
     outbox.append([entry()])
     (tmp_path / f"box{suffix}").rename(tmp_path / "away")

@@ -1,4 +1,4 @@
-"""At its bounds of messages, bytes and age an outbox refuses, or drops the oldest."""
+"""At its bounds of messages, bytes and age an outbox refuses or drops."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tidegate.errors import OutboxFull
 DAY_S = 86_400
 
 
-def test_full_it_refuses_what_is_new_and_keeps_what_it_has(open_box):
+def test_a_full_outbox_refuses_new_messages_and_keeps_the_old_ones(open_box):
     outbox = open_box(limits=OutboxLimits(messages_max=3))
     outbox.append([sized()] * 3)
     (refused,) = outbox.append([sized()])
@@ -29,7 +29,7 @@ def test_a_group_commit_is_judged_message_by_message(open_box):
     assert (outbox.messages, outbox.next_number) == (10, 11)
 
 
-def test_bytes_are_a_bound_too(open_box):
+def test_the_bound_of_bytes_refuses_messages(open_box):
     outbox = open_box(limits=OutboxLimits(bytes_max=10))
     outbox.append([sized(6)])
     too_much, fits = outbox.append([sized(5), sized(4)])
@@ -39,7 +39,7 @@ def test_bytes_are_a_bound_too(open_box):
     assert outbox.bytes == 10
 
 
-def test_it_can_drop_the_oldest_instead_and_counts_them(open_box):
+def test_the_oldest_messages_are_dropped_and_counted(open_box):
     outbox = open_box(limits=OutboxLimits(messages_max=20, when_full="drop_oldest"))
     outbox.append([sized()] * 20)
     outbox.append([sized()])
@@ -68,7 +68,7 @@ def test_dropping_holds_in_bytes(open_box):
     assert (outbox.bytes, outbox.dropped) == (95, 4)
 
 
-def test_with_everything_on_its_way_the_newest_is_kept(open_box):
+def test_with_every_message_on_its_way_the_oldest_give_way(open_box):
     outbox = open_box(limits=OutboxLimits(messages_max=3, when_full="drop_oldest"))
     outbox.append([entry()] * 3)
     run = outbox.begin()
@@ -81,7 +81,7 @@ def test_with_everything_on_its_way_the_newest_is_kept(open_box):
 
 
 @pytest.mark.parametrize("when_full", ["refuse", "drop_oldest"])
-def test_age_is_a_bound_too(open_box, when_full):
+def test_the_age_bound_refuses_or_drops(open_box, when_full):
     clocks = SetClocks()
     outbox = open_box(limits=OutboxLimits(age_max_s=60, when_full=when_full), clocks=clocks)
     outbox.append([sized()] * 2)

@@ -38,7 +38,7 @@ class Gate:
         self._open.set()
 
 
-async def test_what_is_sent_together_shares_a_commit(tmp_path, monkeypatch):
+async def test_concurrent_appends_share_a_commit(tmp_path, monkeypatch):
     commits = []
     real = Outbox.append
 
@@ -58,7 +58,7 @@ async def test_what_is_sent_together_shares_a_commit(tmp_path, monkeypatch):
     await store.close()
 
 
-async def test_each_of_a_commit_hears_its_own_verdict(tmp_path):
+async def test_each_append_of_a_commit_gets_its_own_result(tmp_path):
     store = await open_box(tmp_path / "box", OutboxLimits(messages_max=2))
     results = await asyncio.gather(
         *(store.append(entry()) for _ in range(3)), return_exceptions=True
@@ -68,7 +68,7 @@ async def test_each_of_a_commit_hears_its_own_verdict(tmp_path):
     await store.close()
 
 
-async def test_a_settle_that_was_asked_for_happens_whoever_is_cancelled(tmp_path):
+async def test_a_settle_is_done_although_its_task_is_cancelled(tmp_path):
     store = await open_box(tmp_path / "box")
     await store.append(entry())
     run = await store.begin()
@@ -88,7 +88,7 @@ async def test_a_settle_that_was_asked_for_happens_whoever_is_cancelled(tmp_path
     box.close()
 
 
-async def test_what_waits_when_it_is_closed_is_stored(tmp_path):
+async def test_appends_that_wait_at_the_close_are_stored(tmp_path):
     store = await open_box(tmp_path / "box")
     gate = Gate(store)
     await gate.held()
@@ -117,7 +117,7 @@ async def test_an_append_that_fails_tells_all_who_wait(tmp_path, monkeypatch):
     await store.close()
 
 
-async def test_a_fault_in_the_thread_is_logged_and_nobody_waits_for_ever(
+async def test_a_fault_in_the_thread_is_logged_and_raised_by_every_waiting_append(
     tmp_path, monkeypatch, caplog
 ):
     store = await open_box(tmp_path / "box")
@@ -133,7 +133,7 @@ async def test_a_fault_in_the_thread_is_logged_and_nobody_waits_for_ever(
     await store.close()
 
 
-async def test_a_settle_that_the_disk_refuses_is_said_once_and_done_later(
+async def test_a_settle_that_the_disk_refuses_is_logged_once_and_repeated(
     tmp_path, monkeypatch, caplog
 ):
     changes = []
@@ -188,7 +188,7 @@ def _opens(path):
     return True
 
 
-async def test_what_cannot_be_opened_holds_no_thread(tmp_path):
+async def test_a_failed_opening_leaves_no_thread(tmp_path):
     before = threading.active_count()
     with pytest.raises(OutboxError):
         await open_box(tmp_path)

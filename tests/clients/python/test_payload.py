@@ -46,7 +46,7 @@ class Reading:
         ("x" * 999, "1001 bytes"),
     ],
 )  # fmt: skip
-def test_what_is_refused(data, said):
+def test_values_that_would_arrive_changed_are_refused(data, said):
     with pytest.raises(Rejected, match=said):
         encode(data)
 
@@ -68,7 +68,7 @@ def test_limits_are_inclusive():
     assert len(encode("x" * 998)) == 1_000
 
 
-def test_what_has_a_json_form_besides_json_s_own_types():
+def test_other_types_with_a_json_form_are_encoded():
     at = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     assert json.loads(encode(Reading(7.5, at))) == {"soc": 7.5, "at": "2026-01-01T00:00:00Z"}
     assert json.loads(encode({1: (2, 3)})) == {"1": [2, 3]}
@@ -81,7 +81,7 @@ def test_what_has_a_json_form_besides_json_s_own_types():
         max_leaves=20,
     )
 )
-def test_it_reads_back_as_it_was_or_is_refused(data):
+def test_data_is_read_back_unchanged_or_is_refused(data):
     try:
         encoded = encode(data, 100_000, 30)
     except Rejected:

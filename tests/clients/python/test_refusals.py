@@ -1,4 +1,4 @@
-"""What stands between a device and its gateway answers for reasons of its own: nobody gives up."""
+"""Refusals, of gateways and of what stands in front of them: no device gives up too early."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ REFUSED = answer(401, {"error": "credential", "detail": "unknown key"})
     ],
     ids=lambda each: f"{each.status}-{bytes(each.body)[:12]!r}",
 )
-async def test_an_answer_that_is_not_ours_is_a_failed_attempt(tmp_path, foreign):
+async def test_an_answer_that_no_gateway_gave_is_a_failed_attempt(tmp_path, foreign):
     asked = []
 
     async def provide(refused):
@@ -158,7 +158,7 @@ async def test_the_address_that_answers_is_kept(tmp_path, seed):
     assert len(gateway.knocks) <= 4
 
 
-async def test_the_device_says_how_it_is_doing(tmp_path, caplog):
+async def test_the_device_shows_its_state_and_warns_in_the_log(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     async with scripted(
         answer(500, PAGE), answer(500, PAGE), answer(500, PAGE), friendly
@@ -188,7 +188,7 @@ async def test_sessions_that_break_again_and_again_are_warned_of(tmp_path, caplo
     assert any("not connected after 3 attempts: closed: 1011" in each for each in warnings)
 
 
-async def test_nobody_there_is_said_with_its_reason(tmp_path):
+async def test_the_reason_why_no_gateway_answers_is_shown(tmp_path):
     async with device_of(nobody(), tmp_path) as device:
         await eventually(lambda: device.last_error)
         assert device.last_error == "cannot reach ws://gateway.test/v1/device: Connection refused"
@@ -206,13 +206,15 @@ async def test_a_closed_refusal_is_a_refusal(tmp_path):
 
 
 @pytest.mark.parametrize("credential", ["a.b.c\n", "", "a b"])
-def test_a_token_no_header_can_carry_is_refused_where_it_is_given(tmp_path, credential):
+def test_a_static_token_that_no_header_can_carry_is_refused_by_the_constructor(
+    tmp_path, credential
+):
     with pytest.raises(BadCredential):
         device_of(nobody(), tmp_path, credential)
     assert not (tmp_path / "box").exists()
 
 
-async def test_a_provider_that_gives_none_is_the_application_s_fault(tmp_path):
+async def test_a_provider_that_returns_no_token_ends_the_device(tmp_path):
     async def provide(_refused):
         return "a.secret.token\n"
 
@@ -223,7 +225,7 @@ async def test_a_provider_that_gives_none_is_the_application_s_fault(tmp_path):
     assert not gateway.knocks
 
 
-async def test_an_expired_session_asks_and_comes_back(tmp_path):
+async def test_an_expired_session_asks_for_a_credential_and_reconnects(tmp_path):
     asked = []
 
     async def provide(refused):

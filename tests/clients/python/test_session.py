@@ -31,7 +31,7 @@ def message(seq):
     return Message(seq, "t", Raw(b"1"), UNSET)
 
 
-def test_nothing_may_be_sent_before_the_welcome():
+def test_no_message_may_be_sent_before_the_welcome():
     session = ClientSession("box", 1, 0)
     assert session.window == 0
     assert json.loads(session.hello()) == {"hello": {"outbox": "box", "oldest": 1, "age_ms": 0}}
@@ -50,13 +50,13 @@ def test_the_window_follows_credit():
     assert session.acked == 5
 
 
-def test_what_the_stream_has_already_is_not_sent_again():
+def test_messages_that_the_stream_holds_are_not_sent_again():
     session = ClientSession("box", 5, 0)
     session.receive(welcome(credit=4, resume=9))
     assert (session.acked, session.sent, session.window) == (9, 9, 4)
 
 
-def test_a_watermark_of_another_outbox_is_not_ours():
+def test_a_resume_of_another_outbox_changes_nothing_at_the_start():
     session = ClientSession("box", 5, 0)
     session.receive(welcome(credit=4, resume=900, outbox="other"))
     assert session.sent == 4
@@ -75,14 +75,14 @@ def test_a_hold_lasts_until_the_next_ack():
 @pytest.mark.parametrize(
     "text", [b"{", b'{"ack":"x"}', b'{"ack":99,"credit":1}', welcome()], ids=str
 )
-def test_what_no_gateway_says(text):
+def test_frames_that_no_gateway_sends_are_violations(text):
     session = ClientSession("box", 1, 0)
     session.receive(welcome())
     with pytest.raises(ProtocolViolation):
         session.receive(text)
 
 
-def test_what_was_sent_is_said_only_if_it_is_given():
+def test_a_hello_has_sent_only_if_it_is_given():
     said = json.loads(ClientSession("box", 3, 7, 12).hello())
     assert said == {"hello": {"outbox": "box", "oldest": 3, "age_ms": 7, "sent": 12}}
     assert "sent" not in json.loads(ClientSession("box", 3, 7).hello())["hello"]
@@ -90,7 +90,7 @@ def test_what_was_sent_is_said_only_if_it_is_given():
 
 
 def changing(credit=4):
-    """A session that has sent one message and goes on with outbox `next` from seq 6."""
+    """A session that has sent one message and continues with outbox `next` from seq 6."""
     session = ClientSession("box", 1, 0)
     session.receive(welcome(features=["outboxes", "newer"]))
     session.messages([message(1)])
@@ -137,12 +137,12 @@ def test_a_resume_without_credit_grants_none_and_ends_a_hold():
 
 
 @pytest.mark.parametrize("text", [b'{"ack":1,"credit":1}', b'{"ack":6,"credit":1}', welcome()])
-def test_what_no_gateway_says_while_it_changes(text):
+def test_frames_that_no_gateway_sends_before_a_resume_are_violations(text):
     with pytest.raises(ProtocolViolation):
         changing().receive(text)
 
 
-def test_a_resume_that_nobody_asked_for():
+def test_a_resume_without_a_further_hello_is_a_violation():
     session = ClientSession("box", 1, 0)
     session.receive(welcome(features=["outboxes"]))
     with pytest.raises(ProtocolViolation, match="nobody asked"):
@@ -193,7 +193,7 @@ def test_a_gateway_names_its_limits():
 
 
 @pytest.mark.parametrize("nothing", [{}, {"max_depth": 0}, {"max_messages_per_frame": -1}])
-def test_one_that_names_none_has_those_of_old(nothing):
+def test_a_gateway_that_names_no_limits_has_the_default_ones(nothing):
     limits = told(**nothing)
     assert (limits.frame_bytes, limits.messages_per_frame, limits.depth) == (65_536, 1_000, 32)
     assert limits.message_bytes == 100
@@ -207,7 +207,7 @@ def test_limits_beyond_reason_are_bounded():
     assert told(max_message_bytes=100_000).frame_bytes == 101_024, "one message fits"
 
 
-def test_what_can_never_be_sent_and_why():
+def test_messages_that_can_never_be_sent_are_objected_to():
     limits = GatewayLimits(frame_bytes=300, message_bytes=200, messages_per_frame=5, depth=2)
 
     def objection(data, message_type="t"):

@@ -67,7 +67,7 @@ async def test_nonsense_of_the_gateway_ends_a_session_and_not_the_device(tmp_pat
 
 
 @pytest.mark.parametrize("told_ms", [10**18, -(10**18)])
-async def test_times_beyond_reason_do_not_break_the_timers(tmp_path, told_ms):
+async def test_absurd_times_of_a_gateway_do_not_break_the_timers(tmp_path, told_ms):
     async def goaway(peer):
         await peer.greet(first_retry_ms=told_ms)
         await peer.say({"notice": {"first_retry_ms": 20}})
@@ -79,7 +79,9 @@ async def test_times_beyond_reason_do_not_break_the_timers(tmp_path, told_ms):
 
 
 @pytest.mark.parametrize("refused", ["begin", "read", "settle"])
-async def test_a_disk_that_refuses_for_a_while(tmp_path, caplog, monkeypatch, refused):
+async def test_a_disk_that_refuses_for_a_while_ends_no_device(
+    tmp_path, caplog, monkeypatch, refused
+):
     fails = []
     real = getattr(Outbox, refused)
     # One settling covers many acks, so how often there is one is not known.
@@ -139,7 +141,7 @@ async def _flush_one(device):
     await device.flush()
 
 
-async def test_a_provider_that_gives_up_at_a_renewal(tmp_path):
+async def test_a_provider_that_gives_up_at_a_renewal_ends_the_device(tmp_path):
     calls = []
 
     async def provide(_refused):
@@ -153,7 +155,7 @@ async def test_a_provider_that_gives_up_at_a_renewal(tmp_path):
             await within(anext(device.commands()))
 
 
-async def test_goaway_twice_and_made_before_broken(tmp_path):
+async def test_after_two_goaways_the_new_connection_is_made_before_the_old_one_ends(tmp_path):
     ends = []
 
     async def send_away(peer):

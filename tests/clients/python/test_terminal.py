@@ -1,4 +1,4 @@
-"""The device command: it says what it cannot reach, and it ends when it is told to."""
+"""The device command reports what it cannot reach, and ends on a signal."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ class Terminal:
     """The command in a process of its own."""
 
     def __init__(self, url, box, stdin):
-        # A shell's `&` has its children ignore SIGINT, and theirs inherit it.
+        # With `&` a shell makes its children ignore SIGINT, and their children inherit that.
         def hear_interrupts():
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -66,7 +66,7 @@ async def test_lines_come_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-async def test_nobody_there_is_said_and_one_signal_ends_it(tmp_path, end):
+async def test_a_missing_gateway_is_reported_and_one_signal_ends_the_command(tmp_path, end):
     with Terminal(closed_port(), tmp_path / "box", subprocess.PIPE) as terminal:
         terminal.process.stdin.write(MESSAGE.decode())
         terminal.process.stdin.flush()
@@ -81,7 +81,7 @@ async def test_nobody_there_is_said_and_one_signal_ends_it(tmp_path, end):
     assert "Traceback" not in err
 
 
-async def test_a_signal_ends_a_connected_one_that_waits_for_lines(tmp_path):
+async def test_a_signal_ends_a_connected_command_that_waits_for_lines(tmp_path):
     async with on_sockets(friendly) as gateway:
         with Terminal(gateway.url, tmp_path / "box", subprocess.PIPE) as terminal:
             await gateway.knocked(1)
@@ -91,7 +91,7 @@ async def test_a_signal_ends_a_connected_one_that_waits_for_lines(tmp_path):
     assert err == ""
 
 
-async def test_an_open_outbox_is_said(tmp_path):
+async def test_an_outbox_that_is_open_elsewhere_ends_the_command(tmp_path):
     async with on_sockets(friendly) as gateway:
         with Terminal(gateway.url, tmp_path / "box", subprocess.PIPE) as first:
             await gateway.knocked(1)
@@ -104,7 +104,7 @@ async def test_an_open_outbox_is_said(tmp_path):
     assert "Traceback" not in err
 
 
-async def test_who_reads_its_output_may_go(tmp_path):
+async def test_the_command_ends_when_the_reader_of_its_output_goes_away(tmp_path):
     async with on_sockets(friendly) as gateway:
         with Terminal(gateway.url, tmp_path / "box", subprocess.PIPE) as terminal:
             await gateway.knocked(1)
@@ -133,14 +133,14 @@ async def test_a_line_without_end_is_refused(tmp_path):
             await within(all_lines(file.fileno()))
 
 
-async def test_a_descriptor_that_is_closed_is_an_end():
+async def test_a_closed_descriptor_ends_the_lines():
     reading, writing = os.pipe()
     os.close(reading)
     os.close(writing)
     assert await within(all_lines(reading)) == []
 
 
-async def test_what_is_wrong_is_said_once_and_again_when_it_changes():
+async def test_an_error_is_reported_once_and_again_when_it_changes():
     class Trouble:
         connected = False
         last_error = None

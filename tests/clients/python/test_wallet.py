@@ -1,4 +1,4 @@
-"""When the provider is asked: within its budget, spread, and by no wall clock."""
+"""When the provider is called: within its budget, spread, and independent of the wall clock."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from tidegate.wallet import ProviderFailed, Wallet
 
 
 class Issuer:
-    """A provider that gives a new token each time, or what it is told to."""
+    """A provider that returns the given answers first, and then a new token each time."""
 
     def __init__(self, *answers, **claims):
         self.answers = list(answers)
@@ -95,7 +95,7 @@ async def test_calls_that_waited_are_spread():
     assert max(ends) - min(ends) > 1
 
 
-async def test_a_provider_that_gives_up_or_gives_no_token():
+async def test_a_provider_that_gives_up_or_returns_no_token_raises():
     wallet = wallet_of(Issuer(CredentialRefused("sold")))
     with pytest.raises(CredentialRefused, match="sold"):
         await wallet.token_to_show()
@@ -126,7 +126,7 @@ async def test_our_own_cancellation_is_no_failure():
 
 
 @pytest.mark.parametrize("clock_error_s", [-(10**9), -400, 0, 400, 10**9])
-async def test_a_device_s_clock_has_no_say_in_when_a_token_is_renewed(clock_error_s):
+async def test_the_wall_clock_does_not_change_when_a_token_is_renewed(clock_error_s):
     issued_at = 1_790_000_000 + clock_error_s
     issuer, clock = Issuer(iat=issued_at, exp=issued_at + 300), FakeClock(autojump=True)
     wallet = wallet_of(issuer, clock)
@@ -148,7 +148,7 @@ async def test_renewals_of_a_fleet_are_spread():
     assert max(moments) - min(moments) > 150
 
 
-async def test_the_same_token_again_is_asked_for_ever_more_rarely():
+async def test_a_provider_that_returns_the_same_token_is_called_more_and_more_rarely():
     token = unsigned_jwt(iat=0, exp=10)
     issuer, clock = Issuer(*[token] * 12), FakeClock(autojump=True)
     wallet = wallet_of(issuer, clock)
@@ -172,7 +172,7 @@ async def test_a_provider_that_fails_at_a_renewal_does_not_end_the_session(caplo
     assert "was not renewed" in caplog.text
 
 
-async def test_a_token_without_a_span_is_renewed_once_its_life_was_seen():
+async def test_a_token_without_a_span_is_renewed_once_its_lifetime_was_observed():
     issuer, clock = Issuer(exp=5_000), FakeClock()
     wallet = wallet_of(issuer, clock)
     await wallet.token_to_show()
@@ -193,7 +193,7 @@ async def test_a_token_without_a_span_is_renewed_once_its_life_was_seen():
     assert await told(renewing) is None
 
 
-async def test_a_session_that_ends_early_teaches_no_span_if_the_token_says_its_own():
+async def test_an_early_end_of_a_session_does_not_replace_the_span_of_a_token():
     issuer, clock = Issuer(iat=0, exp=3_600), FakeClock()
     wallet = wallet_of(issuer, clock)
     await wallet.token_to_show()

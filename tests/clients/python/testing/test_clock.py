@@ -40,7 +40,7 @@ async def test_it_moves_to_the_next_sleeper_and_says_how_far():
     await within(later)
 
 
-async def test_a_sleep_of_nothing_ends_without_time():
+async def test_a_sleep_of_no_seconds_takes_no_time():
     clock = FakeClock()
     await within(clock.sleep(0))
     await within(clock.sleep(-1))
@@ -63,7 +63,7 @@ async def test_it_jumps_by_itself_once_every_task_waits():
     assert order == [("busy", 1_000.0), ("slept", 4_600.0)]
 
 
-async def test_it_does_not_jump_for_ever(caplog):
+async def test_a_jumping_clock_stops_after_a_week(caplog):
     clock = FakeClock(autojump=True)
 
     async def tick():
@@ -80,7 +80,7 @@ async def test_it_does_not_jump_for_ever(caplog):
 
 
 @pytest.mark.parametrize("autojump", [False, True])
-async def test_a_limit_is_kept_in_its_time(autojump):
+async def test_a_limit_ends_its_block_after_its_time(autojump):
     clock = FakeClock(autojump=autojump)
 
     async def limited():

@@ -103,7 +103,7 @@ async def test_a_hold_settles_nothing_until_it_is_released(tmp_path):
             await device.send("t", 1)
             await gateway.clock.sleep(60)
             assert (device.pending, gateway.stored) == (1, [])
-            gateway.cut()  # the next session is told of the hold too
+            gateway.cut()  # the next session gets the hold too
             await gateway.clock.sleep(60)
             assert (device.pending, gateway.stored) == (1, [])
             await gateway.release()
@@ -116,7 +116,7 @@ async def test_a_message_that_was_on_its_way_when_the_hold_came_is_stored_afterw
     async with Gateway() as gateway:
         async with device_of(gateway, tmp_path) as device:
             session = await within(gateway.session())
-            gateway._demands.hold = "stream"  # the device has not heard of it
+            gateway._demands.hold = "stream"  # the device has not received the frame
             await device.send("t", 1)
             await gateway.clock.sleep(1)
             assert gateway.stored == []
@@ -306,7 +306,7 @@ async def test_a_hello_without_an_answer_is_given_up_after_its_time(tmp_path):
     assert clock.monotonic() > 1_090
 
 
-async def test_a_token_that_no_header_can_carry_is_refused_as_ever(tmp_path):
+async def test_a_token_that_no_header_can_carry_is_refused_in_memory_too(tmp_path):
     async with Gateway() as gateway:
         with pytest.raises(BadCredential):
             device_of(gateway, tmp_path, "a b")

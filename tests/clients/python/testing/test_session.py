@@ -12,7 +12,7 @@ from tidegate.testing import (
 
 
 async def talk(gateway, *said):
-    """Say frames on a connection of one's own. Returns how the gateway closed it."""
+    """Send frames on a new connection. Returns how the gateway closed it."""
     connection = await gateway.environment.connect(gateway.url, "t", None)
     for frame in said:
         await connection.send(json.dumps(frame).encode())

@@ -60,7 +60,7 @@ def test_large_shapes_are_counted_exactly(pairs, shape):
 
 
 @given(st.lists(JSON, max_size=30), st.integers(1, 4))
-def test_many_are_looked_at_as_one_and_told_apart(values, limit):
+def test_many_texts_are_checked_together_and_told_apart(values, limit):
     texts = [json.dumps(value).encode() for value in values]
     expected = [place for place, value in enumerate(values) if _depth(value) > limit]
     assert too_deep(texts, limit) == expected

@@ -79,7 +79,7 @@ def test_data_is_carried_byte_for_byte(value):
         (b'{"ack":1}', "frame"),
     ],
 )
-def test_what_is_no_frame_is_refused_by_name(text, error):
+def test_bytes_that_are_not_a_frame_are_refused_with_the_offence(text, error):
     assert error_of(text) == error
 
 
@@ -92,18 +92,18 @@ def error_of(text):
     return damaged.error
 
 
-def test_endless_nesting_is_an_offence_and_not_a_crash():
+def test_very_deep_nesting_is_an_offence_and_not_a_crash():
     for text in (b"[" * 60_000, b'{"seq":1,"type":"t","data":' + b"[" * 60_000 + b"]" * 60_000):
         assert error_of(text) in ("depth", "json", "frame")
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_do_anything_but_decode_or_raise(noise):
+def test_any_bytes_are_decoded_or_raise_a_frame_error(noise):
     with contextlib.suppress(FrameError):
         decode_device_frame(noise)
 
 
-def test_server_frames_round_trip_and_unknown_members_are_left_to_newer_clients():
+def test_server_frames_round_trip_and_unknown_members_are_ignored():
     resume = frames.Resume("b", 4)
     welcome = frames.Welcome(
         "s", 32, 65536, resume, 2000, 30000, 262_144, 1000, 32, frames.FEATURES
@@ -141,7 +141,7 @@ def test_what_a_client_encodes_a_gateway_decodes(messages):
         b'{"seq":1,"type":"t","data":1,"result":{"id":"1","ok":true}}',
     ],
 )
-def test_what_is_half_a_message_is_damaged(text):
+def test_an_incomplete_message_is_damaged(text):
     assert decode_device_frame(text) == Damaged(
         "frame", "a message has seq, type, data and optionally time"
     )

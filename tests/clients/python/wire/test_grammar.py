@@ -59,7 +59,7 @@ def test_timestamps_of_rfc3339(text):
         "2026-11-23T10:00:00+00:60", "2026-11-23T10:00:00 Z", "2026-11-23T10:00:00+0530",
     ],
 )  # fmt: skip
-def test_what_is_no_timestamp(text):
+def test_texts_that_are_not_timestamps_are_refused(text):
     assert not is_timestamp(text)
 
 
@@ -69,7 +69,7 @@ def test_what_is_no_timestamp(text):
 @example(2024, 2, 29)
 @example(2025, 2, 29)
 @example(2026, 4, 31)
-def test_a_day_is_one_that_exists(year, month, day):
+def test_only_days_that_exist_are_allowed(year, month, day):
     try:
         dt.date(year, month, day)
     except ValueError:
