@@ -24,7 +24,7 @@ class Guard(importlib.abc.MetaPathFinder):
         if top not in ALLOWED and top not in sys.stdlib_module_names:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Guard())
-import tidegate, tidegate.__main__
+import tidegate.__main__, tidegate.device, tidegate.testing
 print("imported")
 """
 

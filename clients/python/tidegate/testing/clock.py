@@ -72,13 +72,18 @@ class FakeClock(Clock):
     async def limit(self, seconds: float) -> AsyncIterator[Any]:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(None) as timeout:
+            inside = True
+
+            def on_due(alarm: asyncio.Future[None]) -> None:
+                if inside and not alarm.cancelled():
+                    timeout.reschedule(loop.time())
+
             alarm = self._alarm(seconds)
-            alarm.add_done_callback(
-                lambda done: None if done.cancelled() else timeout.reschedule(loop.time())
-            )
+            alarm.add_done_callback(on_due)
             try:
                 yield timeout
             finally:
+                inside = False  # the alarm may be due already, and its callback scheduled
                 alarm.cancel()
 
     @property

@@ -107,6 +107,15 @@ async def test_a_limit_that_is_not_reached_leaves_nothing_behind():
     assert clock.sleeping == 0
 
 
+async def test_a_limit_that_is_due_when_its_block_ends_does_no_harm():
+    clock, problems = FakeClock(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, said: problems.append(said))
+    async with clock.limit(5.0):
+        clock.advance(5.0)
+    await asyncio.sleep(0)
+    assert problems == []
+
+
 async def test_the_tasks_that_have_not_ended_are_named():
     clock = FakeClock(autojump=True)
     never = asyncio.create_task(asyncio.Event().wait())
