@@ -225,10 +225,10 @@ async def test_a_notice_spreads_the_first_attempt_over_another_time(tmp_path):
                 await within(device.flush())
                 return gateway.clock.monotonic() - lost
 
-    near = [await back_after(seed, 1_000) for seed in range(8)]
-    far = [await back_after(seed, 1_000_000) for seed in range(8)]
+    near = [await back_after(seed, 1_000) for seed in range(4)]
+    far = [await back_after(seed, 60_000) for seed in range(4)]
     assert max(near) <= 1.1
-    assert max(far) > 100
+    assert max(far) > 10
 
 
 async def test_a_second_connection_takes_over(tmp_path):
