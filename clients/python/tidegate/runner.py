@@ -152,7 +152,7 @@ class SessionRunner:
         for task in tasks:
             task.cancel()
         for task in await self._gear.clock.ended(tasks, _CANCEL_TIMEOUT_S):
-            _log.error("%s does not end", task)
+            _log.error("%s does not end", task.get_name())
         for task in tasks:
             if task.done() and not task.cancelled() and (exc := task.exception()) is not None:
                 _log.debug("%s ended with %s", task.get_name(), type(exc).__name__)
