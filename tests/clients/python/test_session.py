@@ -145,7 +145,7 @@ def test_frames_that_no_gateway_sends_before_a_resume_are_violations(text):
 def test_a_resume_without_a_further_hello_is_a_violation():
     session = ClientSession("box", 1, 0)
     session.receive(welcome(features=["outboxes"]))
-    with pytest.raises(ProtocolViolation, match="nobody asked"):
+    with pytest.raises(ProtocolViolation, match="without a further hello"):
         session.receive(resume())
 
 
