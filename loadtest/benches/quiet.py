@@ -9,6 +9,7 @@ from typing import Final, cast
 
 from loadtest.benches.rig import Bench
 from loadtest.devices.senders import nats_publish
+from loadtest.errors import TargetError
 from loadtest.servers.baselines import Relay
 from loadtest.servers.gateway import GatewayServer
 
@@ -21,7 +22,7 @@ class BarePublisher(asyncio.Protocol):
 
     def __init__(self, name: str) -> None:
         self._name = name.encode()
-        self._inbox = b"_INBOX.%s" % self._name
+        self._inbox = b"_INBOX.gateway.%s" % self._name  # where this user may be answered
         self._answered: asyncio.Future[bytes] | None = None
         self._transport: asyncio.Transport | None = None
         self._seq = 0
@@ -40,12 +41,18 @@ class BarePublisher(asyncio.Protocol):
         self._transport.write(connect.encode() + b"SUB %s 1\r\nPING\r\n" % self._inbox)
 
     def data_received(self, data: bytes) -> None:
+        # A ping of the server may come together with an answer.
         if b"PONG" in data:
             self.ready.set()
-        elif b"PING" in data:
+        if b"PING" in data:
             assert self._transport is not None
             self._transport.write(b"PONG\r\n")
-        elif self._answered is not None and b'"stream"' in data:
+        if self._answered is None:
+            return
+        if b"-ERR" in data:
+            self._answered.set_exception(TargetError(data.decode(errors="replace").strip()))
+            self._answered = None
+        elif b'"stream"' in data:
             self._answered.set_result(data)
             self._answered = None
 
@@ -54,7 +61,11 @@ class BarePublisher(asyncio.Protocol):
             self._transport.close()
 
     async def publish(self) -> float:
-        """Seconds from writing a message to its PubAck."""
+        """Seconds from writing a message to its PubAck.
+
+        Raises:
+            TargetError: the server refused the message.
+        """
         assert self._transport is not None
         self._seq += 1
         answered = self._answered = asyncio.get_running_loop().create_future()
@@ -133,12 +144,13 @@ async def section_quiet(bench: Bench) -> None:
 async def _take_turns(bench: Bench, gateway: GatewayServer) -> dict[str, list[float]]:
     """Seconds to the acknowledgement, of each way, in turn so that all see the same machine."""
     waits_s: dict[str, list[float]] = {"gateway": [], "relay": [], "bare": []}
-    nats_port = int(gateway.nats_url.rpartition(":")[2])
+    url = gateway.nats_url_of("gateway")  # the user that may publish events
+    nats_port = int(url.rpartition(":")[2])
     flow = QuietFlow()
     with Relay(bench.fresh_directory("relay"), nats_port) as relay:
         async with (
-            _bare_publisher("bare", gateway.nats_url) as bare,
-            _bare_publisher("relay", gateway.nats_url, relay.port) as relayed,
+            _bare_publisher("bare", url) as bare,
+            _bare_publisher("relay", url, relay.port) as relayed,
             bench.gateway_devices(1, flow).connected(gateway.port) as (device,),
         ):
             for _ in range(_ROUNDS):

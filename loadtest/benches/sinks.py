@@ -170,7 +170,7 @@ async def beside(yard: Yard, report: Report, seconds: float) -> None:
         table = yard.table()
         sink = SinkServer(
             yard.directory / "beside",
-            nats_url=gateway.consumers_url,
+            nats_url=gateway.nats_url_of("consumers"),
             database_url=yard.database_url,
             table=table,
         )

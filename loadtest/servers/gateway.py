@@ -60,14 +60,12 @@ class GatewayServer(Target):
 
     @property
     def nats_url(self) -> str:
-        """The address of the embedded nats-server."""
-        return (self.directory / "data" / "nats" / "url").read_text().strip()
+        """The address of the embedded nats-server, for an operator."""
+        return self.nats_url_of("operators")
 
-    @property
-    def consumers_url(self) -> str:
-        """The address of the embedded nats-server for consumers of the stream."""
-        found = next((self.directory / "data" / "nats").glob("*consumers*"))
-        return found.read_text().strip()
+    def nats_url_of(self, user: str) -> str:
+        """The address of the embedded nats-server for `gateway`, `operators` or `consumers`."""
+        return (self.directory / "data" / "nats" / f"{user}.url").read_text().strip()
 
     def _is_up(self) -> bool:
         # The port of devices is open earlier, and refuses until the gateway is ready.
