@@ -9,7 +9,7 @@ from gateway.stream.encoding import EVENTS
 _DEVICES_MAX: Final = 20_000
 _OUTBOXES_MAX: Final = 1_024
 """Outboxes remembered for a device. If one is forgotten, all messages are read again."""
-_ALL_OUTBOXES_MAX: Final = 100_000
+_ALL_OUTBOXES_MAX: Final = 30_000
 """Outboxes remembered for all devices, some 15 MB. Beyond it, the least used are forgotten."""
 
 
