@@ -1,7 +1,7 @@
 """What a consumer has not processed yet, asked of the stream while the consumer stands still.
 
-A sink whose database is away reads nothing, so its reader cannot say how far behind it is. That is
-when it matters: what the stream drops before it was read is lost.
+A sink whose database is away has no reader that knows how far behind it is. Just then the lag
+matters: an event that the stream drops before it was read is lost.
 """
 
 import secrets

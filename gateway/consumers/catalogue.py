@@ -1,4 +1,4 @@
-"""What PostgreSQL's catalogue says of a sink's table, and the DDL of what a sink needs."""
+"""A sink's table in PostgreSQL's catalogue, and the DDL of the tables that a sink needs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -76,6 +76,42 @@ async def table_columns(connection: Connection, sink: str, table: str) -> list[T
         TableColumn(str(name), str(kind), bool(not_null), bool(default), bool(generated))
         for name, kind, not_null, default, generated in rows
     ]
+
+
+_RIGHTS: Final = """\
+SELECT wanted.privilege, wanted.name
+FROM unnest(%s::text[], %s::text[]) AS wanted (privilege, name)
+WHERE NOT has_column_privilege(%s::regclass, wanted.name, wanted.privilege)
+"""
+
+
+async def check_rights(
+    connection: Connection, sink: str, table: str, wanted: Mapping[str, Sequence[str]]
+) -> None:
+    """Whether this user may do what the sink does, before the first row shows it.
+
+    Args:
+        connection: to the database.
+        sink: its name, for messages.
+        table: its table, which exists.
+        wanted: columns of the table by privilege, such as `INSERT`.
+
+    Raises:
+        TargetRefused: a privilege is missing.
+        psycopg.Error: the database does not answer.
+    """
+    pairs = [(privilege, name) for privilege, names in wanted.items() for name in names]
+    privileges, names = [each[0] for each in pairs], [each[1] for each in pairs]
+    quoted = table_name(table).as_string(connection)
+    found = await connection.execute(_RIGHTS, (privileges, names, quoted))
+    missing: dict[str, list[str]] = {}
+    for privilege, name in await found.fetchall():
+        missing.setdefault(str(privilege), []).append(str(name))
+    if missing:
+        rights = ", ".join(f"{each} ({', '.join(names)})" for each, names in missing.items())
+        raise TargetRefused(
+            f"sink {sink}, table {table}: the user {connection.info.user} lacks {rights}"
+        )
 
 
 def table_ddl(table: str, columns: Mapping[str, Source], key: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """What stops a consumer, or makes it wait.
 
 ConsumerError
- +-- TargetRefused   the target will not take events until somebody changes something
+ +-- TargetRefused   the target refuses events until an operator changes something
  +-- TargetAway      the target does not work right now: wait, with jitter, and try again
       +-- TargetSlow    it did not finish in time: try again with less
  +-- NotOwner        another process owns this consumer now: stand by
@@ -13,7 +13,7 @@ class ConsumerError(Exception):
 
 
 class TargetRefused(ConsumerError):
-    """The target says no for a reason that waiting does not mend; the message names it."""
+    """The target refuses for a reason that waiting does not cure; the message names it."""
 
 
 class TargetAway(ConsumerError):

@@ -1,10 +1,10 @@
 """A sink into JSON lines files: rotated, synced, and each event once.
 
-The files are their own position. Each line holds the `stream_seq` of its event; a batch counts as
-written once it is synced. After a crash the newest file may end in a half line or in lines whose
-batch was not acknowledged to anybody. Half a line is cut off; whole lines are kept, and the sink
-goes on behind them. What a file cannot say (which stream it was, which events were buried) is in
-`position.json`, replaced atomically after each batch.
+The files hold the position: each line has the `stream_seq` of its event, and a batch counts as
+written once it is synced. After a crash the newest file may end in half a line, or in whole lines
+of a batch whose position was not yet recorded. Half a line is cut off. Whole lines are kept, and
+the sink goes on behind them. `position.json` holds what the lines cannot (which stream it was, and
+up to where events were written or buried); it is replaced atomically after each batch.
 
     battery-00000000000000000001.jsonl    named after its first stream sequence
     battery-00000000000000514203.jsonl
@@ -89,6 +89,8 @@ class FilesTarget:
                 lines.append(_line(event))
             except msgspec.DecodeError:
                 rejected.append(Rejected(event, "json", "the event is not JSON"))
+            except RecursionError:
+                rejected.append(Rejected(event, "json", "the event is nested too deep to be read"))
         if rejected:
             await bury(rejected)
         await self._do(lambda: self._append(b"".join(lines), events[0].stream_seq, after))
@@ -187,6 +189,7 @@ def _line(event: Event) -> bytes:
     """
     Raises:
         msgspec.DecodeError: its data is not JSON.
+        RecursionError: its data is nested too deep.
     """
     msgspec.json.decode(event.data, type=msgspec.Raw)
     line = {

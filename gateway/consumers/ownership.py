@@ -1,8 +1,8 @@
 """Who owns a sink: a row with the owner's sign of life, kept on a connection of its own.
 
-The owner renews it every second. Whoever finds it older than the lease takes over, and first ends
-the backend of the owner before: a process that was stopped in the middle of a COPY holds the lock
-of the position, and PostgreSQL does not notice by itself that its client is stopped.
+The owner renews it every second. A process that finds it older than the lease takes over, and
+first ends the backend of the previous owner: an owner that was stopped in the middle of a COPY
+still holds the lock of the position, and PostgreSQL does not notice that its client is stopped.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ from gateway.consumers.catalogue import Connection
 from gateway.consumers.errors import NotOwner
 
 LEASE_S: Final = 5.0
-"""Without a sign of life for so long an owner has lost the sink."""
+"""An owner that gives no sign of life for so long has lost the sink."""
 
 
 class Ownership:
@@ -23,7 +23,7 @@ class Ownership:
             connection: for signs of life alone.
             sink: its name.
             owner: this process.
-            backend_pid: the backend which writes the rows; a successor may end it.
+            backend_pid: the backend which writes the rows; a successor can end it.
         """
         self._connection = connection
         self._sink = sink
@@ -31,7 +31,7 @@ class Ownership:
         self._backend_pid = backend_pid
 
     async def take(self) -> bool:
-        """Become the owner if nobody is, or if the owner has shown no sign of life.
+        """Become the owner if there is none, or if the owner gives no sign of life.
 
         Raises:
             psycopg.Error: the database does not answer.
@@ -84,7 +84,7 @@ class Ownership:
             raise NotOwner(f"sink {self._sink} has another owner")
 
     async def release(self) -> None:
-        """Own it no more, so that the next one needs not wait for the lease to end."""
+        """Give up the ownership, so that the next owner need not wait for the lease to end."""
         await self._connection.execute(
             "DELETE FROM tidegate_sink_owner WHERE name = %s AND owner = %s",
             (self._sink, self._owner),

@@ -6,11 +6,11 @@
                                                 +--> a row that does not fit becomes a dead letter
 
 Two processes may believe that they own a sink, if one was stopped and goes on. The lock on the
-position's row decides: whoever finds another owner there, or another position, has written nothing.
+position's row decides: a process that finds another owner or another position there writes nothing.
 
-The owner shows that it lives on a connection of its own (`Ownership`), so that a long transaction
-is not taken for a dead process. What a stopped owner can hold up is bounded: timeouts end its
-statements, and its successor ends its backend.
+The owner gives its signs of life on a connection of its own (`Ownership`), so that a long
+transaction is not taken for a dead process. A stopped owner blocks others for a bounded time only:
+timeouts end its statements, and its successor ends its backend.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,28 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from gateway.consumers.catalogue import BOOKKEEPING, Connection, table_columns, table_name
+from gateway.consumers.catalogue import (
+    BOOKKEEPING,
+    Connection,
+    check_rights,
+    table_columns,
+    table_name,
+)
 from gateway.consumers.errors import NotOwner, TargetAway, TargetRefused
 from gateway.consumers.ownership import Ownership
 from gateway.consumers.sqlstate import (
+    READ_ONLY_ADVICE,
     as_consumer_error,
     copy_line,
     describe,
     is_row_error,
     word_of,
+)
+from gateway.consumers.statements import (
+    EMPTY_BATCH,
+    Statements,
+    rights_of,
+    statements_of,
 )
 from gateway.consumers.target import Bury, Rejected
 from gateway.events.columns import RowEncoder, row_encoder
@@ -42,9 +55,6 @@ _IDLE_TIMEOUT_MS: Final = 10_000
 _LOCK_TIMEOUT_MS: Final = 10_000
 _TRANSACTION_TIMEOUT_SINCE: Final = 170_000
 _WRITE_BYTES: Final = 262_144
-
-_BATCH: Final = sql.Identifier("tidegate_batch")
-_SEQ: Final = sql.Identifier("tidegate_stream_seq")
 
 
 class PostgresTarget:
@@ -64,8 +74,7 @@ class PostgresTarget:
         self._ownership: Ownership | None = None
         self._encoder: RowEncoder | None = None
         self._position: Position | None = None
-        self._copy: sql.Composed | None = None
-        self._merge: sql.Composed | None = None
+        self._statements: Statements | None = None
 
     async def open(self) -> None:
         try:
@@ -76,7 +85,7 @@ class PostgresTarget:
         except ColumnError as exc:
             await self.close()
             raise TargetRefused(str(exc)) from exc
-        except BaseException:
+        except BaseException:  # cancelled in the middle of connecting: no connection stays behind
             await self.close()
             raise
 
@@ -84,17 +93,15 @@ class PostgresTarget:
         self._connection = connection = await self._connect("data")
         if connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
             await connection.execute(f"SET transaction_timeout = {2 * _STATEMENT_TIMEOUT_MS}")
+        await self._check_writable(connection)
         await self._ensure_bookkeeping(connection)
         sink = self._sink
         found = await table_columns(connection, sink.name, sink.table)
         self._encoder = encoder = row_encoder(sink.name, sink.table, sink.columns, found)
-        columns = sql.SQL(", ").join(map(sql.Identifier, encoder.columns))
-        if sink.on_conflict == "error":
-            self._copy = _copy_into(table_name(sink.table), columns)
-        else:
-            await connection.execute(self._batch_table(columns))
-            self._copy = _copy_into(_BATCH, sql.SQL(", ").join([_SEQ, columns]))
-            self._merge = self._merge_statement(columns)
+        await check_rights(connection, sink.name, sink.table, rights_of(sink))
+        self._statements = statements = statements_of(sink, encoder.columns)
+        if statements.prepare is not None:
+            await connection.execute(statements.prepare)
         self._ownership = Ownership(
             await self._connect("owner"), sink.name, self._owner, connection.info.backend_pid
         )
@@ -115,6 +122,11 @@ class PostgresTarget:
             " -c tcp_keepalives_idle=3 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
             " -c client_min_messages=warning -c datestyle=ISO -c timezone=UTC",
         )
+
+    async def _check_writable(self, connection: Connection) -> None:
+        found = await (await connection.execute("SHOW transaction_read_only")).fetchone()
+        if found == ("on",):
+            raise TargetRefused(f"sink {self._sink.name}: {READ_ONLY_ADVICE}")
 
     async def _ensure_bookkeeping(self, connection: Connection) -> None:
         found = await (
@@ -160,7 +172,7 @@ class PostgresTarget:
             raise as_consumer_error(exc) from exc
 
     async def _take_position(self) -> Position | None:
-        """From now on a transaction of the owner before finds that it is not the owner."""
+        """From now on, a transaction of the previous owner finds that it is not the owner."""
         connection = self._live()
         row = await (
             await connection.execute(
@@ -205,7 +217,7 @@ class PostgresTarget:
         """Forget the position, so that the sink begins anew; its table must be empty.
 
         Raises:
-            TargetRefused: the table holds rows, or the database says no.
+            TargetRefused: the table holds rows, or the database refuses.
             TargetAway: the database does not answer.
         """
         connection, sink = self._live(), self._sink
@@ -229,7 +241,7 @@ class PostgresTarget:
         rejected: list[Rejected] = []
         kept: list[Event] = []
         lines: list[bytes] = []
-        with_seq = self._merge is not None
+        with_seq = self._statements is not None and self._statements.merge is not None
         for event in events:
             try:
                 line = encoder.encode(event)
@@ -295,7 +307,7 @@ class PostgresTarget:
                     continue
                 named = copy_line(exc)
                 if named is not None and 1 <= named <= end - first:
-                    # What stands before the line that COPY names was taken, so it fits.
+                    # COPY took all lines before the one that it names, so they fit.
                     place = first + named - 1
                     refused.append((place, word_of(exc), describe(exc)))
                     ranges += [(place + 1, end), (first, place)]
@@ -306,43 +318,16 @@ class PostgresTarget:
         return sorted(refused)
 
     async def _put(self, connection: Connection, lines: Sequence[bytes]) -> None:
-        assert self._copy is not None
+        statements = self._statements
+        assert statements is not None
         async with connection.cursor() as cursor:
-            async with cursor.copy(self._copy) as copy:
+            async with cursor.copy(statements.copy) as copy:
                 block = b"".join(lines)
                 for start in range(0, len(block), _WRITE_BYTES):
                     await copy.write(block[start : start + _WRITE_BYTES])
-            if self._merge is not None:
-                await cursor.execute(self._merge)
-                await cursor.execute(sql.SQL("DELETE FROM {}").format(_BATCH))
-
-    def _batch_table(self, columns: sql.Composed) -> sql.Composed:
-        return sql.SQL(
-            "CREATE TEMPORARY TABLE {} ON COMMIT DELETE ROWS AS"
-            " SELECT 0::bigint AS {}, {} FROM {} WITH NO DATA"
-        ).format(_BATCH, _SEQ, columns, table_name(self._sink.table))
-
-    def _merge_statement(self, columns: sql.Composed) -> sql.Composed:
-        sink = self._sink
-        key = sql.SQL(", ").join(map(sql.Identifier, sink.key))
-        target = sql.SQL("({})").format(key) if sink.key else sql.SQL("")
-        table = table_name(sink.table)
-        if sink.on_conflict == "nothing":
-            return sql.SQL(
-                "INSERT INTO {} ({}) SELECT {} FROM {} ORDER BY {} ON CONFLICT {} DO NOTHING"
-            ).format(table, columns, columns, _BATCH, _SEQ, target)
-        newest = sql.Identifier(sink.sequence_column or "")
-        changes = sql.SQL(", ").join(
-            sql.SQL("{} = EXCLUDED.{}").format(sql.Identifier(name), sql.Identifier(name))
-            for name in sink.columns
-            if name not in sink.key
-        )
-        return sql.SQL(
-            "INSERT INTO {} AS old ({}) SELECT DISTINCT ON ({}) {} FROM {} ORDER BY {}, {} DESC"
-            " ON CONFLICT {} DO UPDATE SET {} WHERE old.{} IS NULL OR old.{} < EXCLUDED.{}"
-        ).format(
-            table, columns, key, columns, _BATCH, key, _SEQ, target, changes, newest, newest, newest
-        )  # fmt: skip
+            if statements.merge is not None:
+                await cursor.execute(statements.merge)
+                await cursor.execute(EMPTY_BATCH)
 
     def _live(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -356,7 +341,3 @@ class PostgresTarget:
             await ownership.close()
         if connection is not None:
             await connection.close()
-
-
-def _copy_into(table: sql.Identifier, columns: sql.Composed) -> sql.Composed:
-    return sql.SQL("COPY {} ({}) FROM STDIN").format(table, columns)

@@ -14,7 +14,7 @@ async def forget_position(sinks: Sequence[Sink], database_url: str | None) -> No
     """Forget the positions of these sinks, so that each fills its empty table anew.
 
     Raises:
-        TargetRefused: a table holds rows, a sink writes no table, or the database says no.
+        TargetRefused: a table holds rows, a sink writes no table, or the database refuses.
         NotOwner: a process runs one of them.
         TargetAway: the database does not answer.
     """

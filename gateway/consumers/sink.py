@@ -5,7 +5,7 @@
        |               |               |  target away, owner lost, connection lost
        +------ wait ---+---------------+
        |
-       +--- REFUSED: the target says no until somebody changes something; asked again, ever slower
+       +--- REFUSED: the target refuses until an operator changes something; tried ever slower
 
 Memory is bounded by the reader's room: one batch that is written, and one that is read meanwhile.
 """
@@ -13,7 +13,6 @@ Memory is bounded by the reader's room: one batch that is written, and one that 
 import asyncio
 import contextlib
 import enum
-import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -21,7 +20,6 @@ from typing import Final, Protocol
 import nats.errors
 import structlog
 
-from gateway.consumers.backlog import Backlog, backlog
 from gateway.consumers.errors import (
     ConsumerError,
     NotOwner,
@@ -29,6 +27,7 @@ from gateway.consumers.errors import (
     TargetRefused,
     TargetSlow,
 )
+from gateway.consumers.lag import Lag
 from gateway.consumers.letterbox import Letterbox
 from gateway.consumers.target import BEAT_S, Rejected, Target
 from gateway.events.document import Sink
@@ -36,7 +35,7 @@ from gateway.events.event import Event
 from gateway.events.position import Position, StreamState, resume
 from gateway.stream.encoding import EVENTS
 from gateway.stream.errors import StreamMissing
-from gateway.stream.inspection import StreamFacts, message_id_at, stream_facts
+from gateway.stream.inspection import message_id_at, stream_facts
 from gateway.stream.nats_client import LinkClient
 from gateway.stream.reader import Link, StartAt, StreamReader
 
@@ -46,8 +45,6 @@ _CLAIM_S: Final = 1.0
 _RETRY_S: Final = 0.2
 _RETRY_MAX_S: Final = 10.0
 _REFUSED_RETRY_MAX_S: Final = 60.0
-_BACKLOG_S: Final = 4.0
-_NS: Final = 1_000_000_000
 
 
 class State(enum.Enum):
@@ -58,7 +55,7 @@ class State(enum.Enum):
 
 
 class SinkObserver(Protocol):
-    """Hooks for whoever counts. Names of sinks come from the operator's file."""
+    """Hooks for metrics. Names of sinks come from the operator's file."""
 
     def written(self, sink: str, rows: int, buried: int, took_s: float) -> None:
         """A batch was committed: so many rows, so many dead letters."""
@@ -85,7 +82,7 @@ class SinkRunner:
     ) -> None:
         """
         Args:
-            sink: what the events file says of it.
+            sink: its section of the events file.
             target: what it writes to.
             link: the connection to NATS.
             observer: hooks for metrics.
@@ -97,14 +94,11 @@ class SinkRunner:
         self._link = link
         self._observer = observer
         self._rng = rng
-        self._wall_clock = wall_clock
         self._letterbox = Letterbox(link, "sink", sink.name)
         self._reader: StreamReader[Event] | None = None
         self._position: Position | None = None
-        self._facts: StreamFacts | None = None
         self._batch = sink.batch
-        self._written_at_ns = 0
-        self._backlog: Backlog | None = None
+        self._lag = Lag(link, sink.subjects, rng=rng, wall_clock=wall_clock)
         self.state = State.OPENING
         self.trouble = ""
         """Why it is not running, in words; empty while it is."""
@@ -127,39 +121,26 @@ class SinkRunner:
 
     @property
     def lag_messages(self) -> float:
-        """Events in the stream that are not yet written, as the server said last.
-
-        NaN while the position is not known: another process owns the sink, or the target was never
-        reached.
-        """
-        reader = self._reader
-        if reader is not None and reader.begun.is_set():
-            return reader.pending + len(reader)
-        return self._backlog.messages if self._backlog is not None else math.nan
+        """Events in the stream that are not yet written; NaN if that is not known."""
+        return self._lag.messages(self._reader)
 
     @property
     def lag_s(self) -> float:
         """How long ago the oldest event that is not yet written was stored; NaN as above."""
-        if self._backlog is None:
-            return math.nan
-        oldest_at_s = max(self._backlog.oldest_at_s, self._written_at_ns / _NS)
-        if not self.lag_messages or not self._backlog.oldest_at_s:
-            return 0.0
-        return max(0.0, self._wall_clock() - oldest_at_s)
+        return self._lag.seconds(self._reader)
 
     @property
     def retention_used(self) -> float:
         """The lag as a share of how long the stream keeps an event. At 1 events are lost."""
-        kept_s = self._facts.max_age_s if self._facts is not None else 0
-        return self.lag_s / kept_s if kept_s else 0.0
+        return self._lag.retention_used(self._reader)
 
     # Running
 
     async def check(self) -> None:
-        """Open the target once, so that what is wrong with it is said at the start.
+        """Open the target once, so that a problem is reported at the start.
 
         Raises:
-            TargetRefused: it says no. A target that is merely away is no error.
+            TargetRefused: it refuses. A target that is merely away is no error.
         """
         try:
             await self._target.open()
@@ -174,7 +155,9 @@ class SinkRunner:
         Raises:
             PositionError: the stream is not the one this sink has read.
         """
-        watching = asyncio.create_task(self._watch_backlog(), name=f"sink-lag-{self.name}")
+        watching = asyncio.create_task(
+            self._lag.watch(self.name, lambda: self._position), name=f"sink-lag-{self.name}"
+        )
         try:
             await self._run()
         finally:
@@ -202,18 +185,6 @@ class SinkRunner:
                     await self._target.close()
             await asyncio.sleep(wait_s)
 
-    async def _watch_backlog(self) -> None:
-        """Ask the stream how far behind the sink is, whether it runs or stands still."""
-        while True:
-            client, position = self._link.client, self._position
-            if client is not None and position is not None:
-                try:
-                    self._backlog = await backlog(client, EVENTS, self.sink.subjects, position.seq)
-                    self._facts = await stream_facts(client, EVENTS)
-                except (StreamMissing, nats.errors.Error, TimeoutError) as exc:
-                    _log.debug("backlog_unknown", sink=self.name, error=str(exc))
-            await asyncio.sleep(self._rng.uniform(_BACKLOG_S / 2, _BACKLOG_S))
-
     def _wait_s(self, error: ConsumerError, failures: int) -> float:
         if isinstance(error, NotOwner):
             return self._rng.uniform(0, _CLAIM_S)
@@ -224,12 +195,10 @@ class SinkRunner:
         state = State.REFUSED if isinstance(error, TargetRefused) else State.OPENING
         if isinstance(error, NotOwner):
             state = State.STANDING_BY
-        if isinstance(error, TargetSlow):
-            self._batch = max(1, self._batch // 2)
         self._say(state, str(error))
 
     def _say(self, state: State, trouble: str) -> None:
-        """Log a change, not each of a thousand attempts."""
+        """Log a change of state, and not each of a thousand attempts."""
         if (state, trouble) != (self.state, self.trouble):
             log = _log.error if state is State.REFUSED else _log.warning
             if not trouble:
@@ -312,11 +281,13 @@ class SinkRunner:
             after = Position(position.created, last.stream_seq, last.message_id)
             try:
                 buried = await self._target.write(events, after, bury)
-            except ConsumerError:
+            except ConsumerError as exc:
+                if isinstance(exc, TargetSlow):
+                    self._batch = max(1, len(events) // 2)
                 self._observer.repeated(sink.name)
                 raise
             self._position = after
-            self._written_at_ns = last.stored_at_ns
+            self._lag.written(last)
             in_doubt = False
             if self._batch < sink.batch:
                 self._batch = min(sink.batch, self._batch * 2)
@@ -328,11 +299,13 @@ class SinkRunner:
         assert position is not None
         id_there = None
         try:
-            self._facts = facts = await stream_facts(client, EVENTS)
-            if facts.first_seq <= position.seq <= facts.last_seq:
+            facts = await stream_facts(client, EVENTS)
+            self._lag.stream_is(facts)
+            # An empty stream that was never written begins at 0, where no message can be asked for.
+            if position.seq and facts.first_seq <= position.seq <= facts.last_seq:
                 id_there = await message_id_at(client, EVENTS, position.seq)
         except StreamMissing as exc:
-            raise TargetAway(str(exc)) from exc  # somebody may be about to make it again
+            raise TargetAway(str(exc)) from exc  # an operator may be about to make it again
         stream = StreamState(facts.created, facts.first_seq, facts.last_seq)
         start = resume(position, stream, id_there)
         if start.expired and position.seq:

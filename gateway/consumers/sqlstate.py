@@ -1,6 +1,6 @@
 """What a PostgreSQL error means for a sink, by its SQLSTATE (PostgreSQL documentation, appendix A).
 
-A row's fault is a dead letter; a fault of the set-up needs somebody; all else passes with time.
+A faulty row becomes a dead letter; a faulty set-up needs an operator; all else passes with time.
 """
 
 import re
@@ -12,9 +12,16 @@ from gateway.consumers.errors import ConsumerError, TargetAway, TargetRefused, T
 
 _ROW_CLASSES: Final = ("22", "23")
 _ROW_STATES: Final = {"P0001", "P0004", "21000", "44000", "54000", "54001", "0A000"}
-"""Raised by a trigger, a violated view, a value too complex or of a kind that is not supported."""
+"""A trigger raised it, a view was violated, or a value is too complex or of an unsupported kind."""
 _REFUSED_CLASSES: Final = ("28", "3D", "3F", "42", "0L", "0P")
 _REFUSED_STATES: Final = {"55000"}
+_READ_ONLY: Final = "25006"
+_UNUSABLE_URL: Final = ("does not exist", "invalid connection option", "for connection option")
+"""Words of libpq about a URL that no waiting makes usable."""
+READ_ONLY_ADVICE: Final = (
+    "the database is read-only: is it a standby? Name the primary, or name all servers and add"
+    " target_session_attrs=read-write to the URL"
+)
 _SLOW_STATES: Final = {"57014", "25P04"}
 """statement_timeout and transaction_timeout."""
 _copy_line = re.compile(r"^COPY .*?, line (\d+)", re.MULTILINE)
@@ -47,6 +54,8 @@ def as_consumer_error(error: psycopg.Error) -> ConsumerError:
     """The same error in this room's words."""
     state = error.sqlstate or ""
     detail = describe(error)
+    if state == _READ_ONLY:
+        return TargetRefused(f"{READ_ONLY_ADVICE} ({detail})")
     if state[:2] in _REFUSED_CLASSES or state in _REFUSED_STATES:
         return TargetRefused(detail)
     if state in _SLOW_STATES:
@@ -54,6 +63,6 @@ def as_consumer_error(error: psycopg.Error) -> ConsumerError:
     text = str(error)
     if not state and ("authentication failed" in text or "no pg_hba.conf entry" in text):
         return TargetRefused(detail)  # libpq gives no SQLSTATE for a failed start of a connection
-    if not state and ("does not exist" in text or "invalid connection option" in text):
+    if not state and any(each in text for each in _UNUSABLE_URL):
         return TargetRefused(detail)
     return TargetAway(detail)

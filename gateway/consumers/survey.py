@@ -63,7 +63,7 @@ async def survey(
             if not len(reader) and reader.begun.is_set() and not reader.pending:
                 break
             for event in reader.take(events_max - proposal.events, _BATCH_BYTES):
-                with contextlib.suppress(msgspec.DecodeError):  # nobody can say what it was
+                with contextlib.suppress(msgspec.DecodeError, RecursionError):  # unreadable
                     proposal.add(event.data)
     finally:
         reading.cancel()

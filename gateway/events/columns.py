@@ -88,6 +88,8 @@ class RowEncoder:
                 texts = self._reader.read(event.data)
             except msgspec.DecodeError as exc:
                 raise RowError("data", f"the event is not JSON: {exc}") from None
+            except RecursionError:
+                raise RowError("data", "the event is nested too deep to be read") from None
         return b"\t".join([cell(event, texts) for cell in self._cells]) + b"\n"
 
 
@@ -168,12 +170,16 @@ def _member_cell(column: TableColumn, name: Member) -> Cell:
     # Names are allow-listed by the grammar, and times are checked: neither needs an escape.
     cells: dict[Member, Cell] = {
         "tenant": lambda event, _: event.tenant.encode(),
-        "device": lambda event, _: event.device.encode(),
+        "device": lambda event, _: event.subject.split(".", 3)[2].encode(),
         "type": lambda event, _: event.type.encode(),
         "outbox": lambda event, _: event.outbox.encode() or NULL,
-        "time": lambda event, _: event.time.encode() or NULL,
+        "time": lambda event, _: event.time_text or NULL,
         "seq": lambda event, _: integer_cell(column, event.seq),
-        "stream_seq": lambda event, _: integer_cell(column, event.stream_seq),
+        "stream_seq": (
+            (lambda event, _: b"%d" % event.stream_seq)
+            if column.type_name == "int8"
+            else lambda event, _: integer_cell(column, event.stream_seq)
+        ),
         "stored_at": lambda event, _: time_of_ns(event.stored_at_ns),
         "data": lambda event, _: escaped(event.data),
     }

@@ -44,7 +44,7 @@ class ColumnError(EventsError):
 class RowError(EventsError):
     """An event cannot become a row of its sink's table.
 
-    `column` names the column, `detail` says what is wrong with the value.
+    `column` is the column's name, `detail` what is wrong with the value.
     """
 
     def __init__(self, column: str, detail: str) -> None:
@@ -54,7 +54,7 @@ class RowError(EventsError):
 
 
 class PositionError(EventsError):
-    """A consumer cannot read on from where it was; the message says what an operator can do."""
+    """A consumer cannot read on from its position; the message tells the operator what to do."""
 
 
 class StreamReplaced(PositionError):

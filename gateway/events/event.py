@@ -1,4 +1,4 @@
-"""A stored event as a consumer reads it, with its members read only when somebody asks for them.
+"""A stored event as a consumer reads it, with its members read only when they are asked for.
 
 A sink that writes two columns of a message with eight headers must not pay for eight headers.
 """
@@ -33,12 +33,20 @@ class Event(Struct, frozen=True, gc=False):
 
     def header(self, name: bytes) -> str:
         """The value of a header, empty if it is absent."""
-        line = b"\r\n" + name + b":"
-        start = self.headers.find(line)
+        return self._value(b"\r\n" + name + b":").decode()
+
+    @property
+    def time_text(self) -> bytes:
+        """`time` as it came."""
+        return self._value(b"\r\nce-time:")
+
+    def _value(self, line: bytes) -> bytes:
+        headers = self.headers
+        start = headers.rfind(line)  # what consumers ask for stands towards the end
         if start < 0:
-            return ""
+            return b""
         start += len(line)
-        return self.headers[start : self.headers.index(b"\r\n", start)].strip().decode()
+        return headers[start : headers.index(b"\r", start)].strip()
 
     @property
     def message_id(self) -> str:

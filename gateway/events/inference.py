@@ -1,7 +1,7 @@
 """A schema proposed from events that were stored: what they all have in common.
 
-A proposal, for an engineer to tighten: it says which members there were, which of them always, and
-of what type. It sets no bounds, since what was seen so far is not what may come.
+It is a proposal for an engineer to tighten. It names the members, those that every event had, and
+their types. It sets no bounds, since later events may go beyond those that are stored.
 """
 
 from collections.abc import Iterator
@@ -47,6 +47,7 @@ class SchemaProposal:
 
         Raises:
             msgspec.DecodeError: it is not JSON.
+            RecursionError: it is nested too deep.
         """
         _look(self._seen, msgspec.json.decode(data), 0)
 

@@ -43,6 +43,6 @@ def letter_headers(
 
 
 def seq_of_letter(message_id: str) -> int:
-    """The sequence in EVENTS of the event whose letter has this id; 0 if it is no such id."""
+    """The sequence in EVENTS of the event which the letter with this id holds; 0 for other ids."""
     seq = message_id.rpartition(":")[2]
     return int(seq) if seq.isdecimal() else 0

@@ -1,7 +1,7 @@
 """Reads some members of a JSON document, and skips the rest at the speed of the codec.
 
 A path names members from the outside in: `("position", "lat")`. The value of a path is its JSON
-text, so nothing that nobody asked for is built, and a number keeps its digits.
+text: members that are not wanted are never built, and a number keeps its digits.
 """
 
 from collections.abc import Callable, Sequence

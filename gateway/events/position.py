@@ -1,7 +1,7 @@
 """How far a consumer has come in a stream, and whether that stream is still the one it read.
 
 A sequence alone is not enough. A stream that was deleted and made again, or put back from a backup,
-gives the same sequences to other messages; whoever reads on would skip some and never know. So a
+gives the same sequences to other messages; a consumer that read on would skip some unnoticed. So a
 position holds the stream's creation time and the id of the message at its sequence.
 """
 
@@ -15,7 +15,7 @@ class Position:
     """Everything up to and including `seq` is processed; 0 is nothing yet."""
 
     created: str
-    """When the stream was made, as the server says it."""
+    """When the stream was made, in the server's own words."""
     seq: int
     message_id: str = ""
     """`Nats-Msg-Id` of the message at `seq`; empty if there is none, or none was recorded."""
@@ -23,7 +23,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What the server says of the stream now."""
+    """The stream as the server describes it now."""
 
     created: str
     first_seq: int

@@ -70,6 +70,8 @@ class SchemaSet:
             value = _decode(data)
         except msgspec.DecodeError as exc:
             return f"data: {exc}"
+        except RecursionError:
+            return "data: it is nested too deep"
         if validator.is_valid(value):
             return None
         return _offence(validator, value)
@@ -97,7 +99,6 @@ def compile_schemas(files: Mapping[str, bytes], unknown_type: UnknownType) -> Sc
             documents[name] = parse_schema(name, content)
         except SchemaError as exc:
             problems.append(str(exc))
-    problems += [] if problems else _dangling(documents)
     if problems:
         raise SchemaError("\n".join(problems))
     registry = registry_of(documents)
@@ -161,8 +162,12 @@ def registry_of(documents: Mapping[str, Document]) -> jsonschema_rs.Registry:
     """What schemas of a folder may refer to: each other.
 
     Raises:
-        SchemaError: one declares an `$id` or anchor that makes no sense.
+        SchemaError: one refers to what is not there, or declares an `$id` or anchor that makes no
+            sense.
     """
+    dangling = _dangling(documents)
+    if dangling:
+        raise SchemaError("\n".join(dangling))
     try:
         return jsonschema_rs.Registry(
             [(BASE_URI + name, document) for name, document in documents.items()]

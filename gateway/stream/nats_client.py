@@ -19,6 +19,7 @@ from nats.aio.subscription import Subscription
 
 from gateway import tasks
 from gateway.stream.errors import ConnectError, Unreachable
+from gateway.stream.parsing import BulkParser, RawHandler
 
 _log = structlog.get_logger(__name__)
 
@@ -32,8 +33,6 @@ _REFUSALS: Final = ("Authorization", "Authentication", "SSL", "Certificate", "ce
 Headers = dict[str, str] | None
 DirectHandler = Callable[[str, bytes, Headers], None]
 """Takes subject, payload and headers of a message, in the task that reads the socket."""
-RawHandler = Callable[[bytes, bytes, bytes, bytes | None], None]
-"""As `DirectHandler`: takes subject, reply, payload and the header block as it came."""
 
 
 class LinkClient(Client):
@@ -47,6 +46,7 @@ class LinkClient(Client):
         super().__init__()
         self._direct: dict[int, DirectHandler] = {}
         self._raw: dict[int, RawHandler] = {}
+        self._ps = BulkParser(self, self._raw)
 
     def write(self, data: bytes) -> bool:
         """Hand complete protocol commands to the socket now.
@@ -71,6 +71,15 @@ class LinkClient(Client):
         subscription = await self.subscribe(subject)
         self._raw[subscription._id] = handler  # noqa: SLF001  # no public name for it
         return subscription
+
+    async def unsubscribe_raw(self, subscription: Subscription) -> None:
+        """End such a subscription, and forget its handler.
+
+        Raises:
+            nats.errors.Error: the connection is lost.
+        """
+        self._raw.pop(subscription._id, None)  # noqa: SLF001  # no public name for it
+        await subscription.unsubscribe()
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None

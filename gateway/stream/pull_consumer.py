@@ -90,7 +90,7 @@ class PullConsumer:
         client = self.client
         if self.subscription is not None and client.is_connected:
             with contextlib.suppress(nats.errors.Error, TimeoutError):
-                await self.subscription.unsubscribe()
+                await client.unsubscribe_raw(self.subscription)
                 jetstream = client.jetstream(timeout=_DELETE_TIMEOUT_S)
                 await jetstream.delete_consumer(self._stream, self._name)
 

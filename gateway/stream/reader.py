@@ -1,7 +1,8 @@
 """Reads a stream in order, each message once, whatever happens to the connection.
 
-The reader uses a pull consumer without acks, which the server deletes when nobody asks. Only the
-position of the reader counts. It makes a new consumer behind the last accepted message when
+The reader uses a pull consumer without acks, which the server deletes when it is not asked for a
+while. Only the position of the reader counts. It makes a new consumer behind the last accepted
+message when
 
 - the sequence of the consumer has a gap: a message was lost on its way,
 - the consumer is silent: no message and no heartbeat for `SILENCE_S`,
@@ -22,6 +23,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import nats.errors
@@ -193,10 +195,7 @@ class StreamReader(Generic[T]):
         inbox = client.new_inbox()
         consumer = PullConsumer(client, self._stream, name, inbox)
         consumer.subscription = await client.subscribe_raw(
-            inbox,
-            lambda subject, reply, data, headers: self._on_message(
-                consumer, subject, reply, data, headers
-            ),
+            inbox, partial(self._on_message, consumer)
         )
         try:
             info = await client.jetstream().add_consumer(

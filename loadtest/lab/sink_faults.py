@@ -1,23 +1,25 @@
-"""Fault runs of sinks: two sinks share one table, and every process dies in turn.
-
-The command is `python -m loadtest.lab.sink_faults`:
+"""Fault runs of sinks: `python -m loadtest.lab.sink_faults`. Two sinks, one table, everything dies.
 
     make faults-sink                                      # a million events, 20 random faults
     make faults-sink ARGS="--events 50000 --faults 5 --seed 7"
-    make faults-sink ARGS="--control no-lock"             # a broken sink, which must be found out
+    make faults-sink ARGS="--control no-lock"             # a broken sink: must be found out
 
-The checker reads stream and table itself: each stored event is in the table once, unchanged.
-A run is its seed: the same seed picks the same faults in the same order.
+The checker reads stream, dead letters and table itself: each stored event is a row or a letter,
+once and unchanged. One event in 5,000 violates a deferred constraint. A run is its seed: the same
+seed picks the same faults in the same order.
 """
 
 import argparse
 import asyncio
 import contextlib
+import json
 import random
 import sys
 import tempfile
+import urllib.request
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -25,11 +27,11 @@ from typing import Final
 import psycopg
 import uvloop
 
-from loadtest.checker import messages_of
-from loadtest.errors import LoadtestError
+from loadtest.errors import LoadtestError, TargetError
 from loadtest.lab.mishaps import kill_and_start, pause
+from loadtest.lab.sink_checker import Findings, check
 from loadtest.servers.backends import NatsServer
-from loadtest.servers.eventstream import fill, make_streams
+from loadtest.servers.eventstream import fill, make_streams, plain
 from loadtest.servers.gateway import SinkServer
 from loadtest.servers.network import BadNetwork
 from loadtest.servers.postgres import PostgresServer
@@ -39,15 +41,28 @@ from loadtest.waiting import until_awaited
 _SETTLE_TIMEOUT_S: Final = 300.0
 _PAUSE_S: Final = 4.0
 _LONG_PAUSE_S: Final = 12.0
-"""Longer than a lease, so that the other sink takes over meanwhile."""
+"""Longer than a lease: the other process takes over meanwhile."""
+_COPY_TIMEOUT_S: Final = 20.0
 _BROKEN: Final = Path(__file__).parents[2] / "tests" / "support" / "broken_sink.py"
 CONTROLS: Final = ("no-lock", "position-apart")
-# A deferred constraint is checked at the commit, where it must not fail a whole batch.
+_POISON_EVERY: Final = 5_000
+# The constraint is checked at the commit, which must not fail a whole batch: of all events with
+# this `soc`, one is a row and the others are letters.
+_POISON: Final = b'{"soc":2000,"voltage":1.5}'
 _TABLE: Final = """\
 CREATE TABLE battery (
     device text, at timestamptz, stream_seq bigint, soc int, voltage float8,
-    CONSTRAINT sane EXCLUDE (stream_seq WITH =) WHERE (soc > 1000) DEFERRABLE INITIALLY DEFERRED
+    CONSTRAINT sane EXCLUDE (soc WITH =) WHERE (soc > 1000) DEFERRABLE INITIALLY DEFERRED
 )"""
+_IN_COPY: Final = """\
+SELECT s.owner FROM pg_stat_activity a, tidegate_sink s
+WHERE a.application_name = 'tidegate-sink-battery-data' AND a.state = 'active'
+AND a.query LIKE 'COPY%'"""
+
+
+def payload(number: int) -> bytes:
+    """A small event; now and then one that the table's constraint refuses."""
+    return plain(number) if (number + 1) % _POISON_EVERY else _POISON
 
 
 class Stage:
@@ -67,32 +82,45 @@ class Stage:
         self.network = network
         self._rng = rng
         self.done: Counter[str] = Counter()
-        self._faults: dict[str, Callable[[], Awaitable[None]]] = {
+        self.faults: dict[str, Callable[[], Awaitable[None]]] = {
             "kill -9 sink": self._kill_sink,
             "SIGSTOP sink": self._stop_sink,
+            "SIGSTOP sink in COPY": self._stop_sink_in_copy,
             "kill -9 PostgreSQL": self._kill_postgres,
+            "PostgreSQL restarted in COPY": self._restart_postgres_in_copy,
             "SIGSTOP PostgreSQL": self._stop_postgres,
             "kill -9 NATS": self._kill_nats,
             "SIGSTOP NATS": self._stop_nats,
             "connections cut": self._cut,
-            "NATS starts last": self._nats_starts_last,
+            "NATS restarts before the first message": self._nats_starts_last,
         }
 
     async def break_something(self) -> None:
         """One fault, of the kinds that were tried least so far."""
-        least = min(self.done[name] for name in self._faults)
-        name = self._rng.choice([each for each in self._faults if self.done[each] == least])
+        least = min(self.done[name] for name in self.faults)
+        name = self._rng.choice([each for each in self.faults if self.done[each] == least])
         self.done[name] += 1
-        await self._faults[name]()
+        await self.faults[name]()
 
     async def _kill_sink(self) -> None:
         await kill_and_start(self._rng.choice(self.sinks))
 
     async def _stop_sink(self) -> None:
-        await pause(self._rng.choice(self.sinks).pids, _LONG_PAUSE_S)
+        await pause([self._rng.choice(self.sinks).pids[0]], _LONG_PAUSE_S)
+
+    async def _stop_sink_in_copy(self) -> None:
+        """Stop the process which owns the sink while its COPY runs."""
+        owner = await self._owner_in_copy()
+        pid = int(owner.rsplit("-", 2)[1])  # <host>-<pid>-<random>
+        await pause([pid], _LONG_PAUSE_S)
 
     async def _kill_postgres(self) -> None:
         await kill_and_start(self.postgres)
+
+    async def _restart_postgres_in_copy(self) -> None:
+        await self._owner_in_copy()
+        await asyncio.to_thread(self.postgres.stop)
+        await asyncio.to_thread(self.postgres.start)
 
     async def _stop_postgres(self) -> None:
         await pause(self.postgres.pids, _PAUSE_S)
@@ -101,30 +129,50 @@ class Stage:
         await kill_and_start(self.server)
 
     async def _stop_nats(self) -> None:
-        await pause(self.server.pids, _PAUSE_S)
+        await pause([self.server.pids[0]], _PAUSE_S)
 
     async def _cut(self) -> None:
         self.network.half_open(1.0)
 
     async def _nats_starts_last(self) -> None:
-        """The sinks start first, and the server restarts before their readers have a message."""
+        """Readers are made before the server that restarts under them gives a first message."""
         for sink in self.sinks:
             sink.kill()
         self.server.kill()
         for sink in self.sinks:
             sink.launch()
         await asyncio.to_thread(self.server.start)
-        await kill_and_start(self.server)
+        self.server.kill()
+        await asyncio.to_thread(self.server.start)
         for sink in self.sinks:
             await asyncio.to_thread(sink.wait_until_up)
 
-    def rows(self) -> int:
-        """Rows that are committed now; 0 while the database is away."""
+    async def _owner_in_copy(self) -> str:
+        """Wait for the moment in which a COPY runs.
+
+        Raises:
+            TargetError: none was seen in time.
+        """
+        deadline = monotonic() + _COPY_TIMEOUT_S
+        while monotonic() < deadline:
+            with contextlib.suppress(psycopg.Error):
+                async with await psycopg.AsyncConnection.connect(
+                    self.postgres.url(), autocommit=True
+                ) as connection:
+                    while monotonic() < deadline:
+                        row = await (await connection.execute(_IN_COPY)).fetchone()
+                        if row is not None:
+                            return str(row[0])
+            await asyncio.sleep(0.1)
+        raise TargetError(f"no COPY was seen in {_COPY_TIMEOUT_S:.0f} s")
+
+    def position(self) -> int:
+        """The stream sequence up to which everything is committed, 0 while the database is away."""
         with (
             contextlib.suppress(psycopg.Error),
             psycopg.connect(self.postgres.url(), connect_timeout=2) as connection,
         ):
-            row = connection.execute("SELECT count(*) FROM battery").fetchone()
+            row = connection.execute("SELECT position FROM tidegate_sink").fetchone()
             return int(row[0]) if row is not None else 0
         return 0
 
@@ -136,122 +184,129 @@ async def through_faults(stage: Stage, *, events: int, faults: int) -> float:
         Seconds.
 
     Raises:
-        TargetError: not every event became a row in time.
+        TargetError: not every event was processed in time.
     """
     began = monotonic()
-    filling = asyncio.create_task(fill(stage.server.url, 0, events))
+    filling = asyncio.create_task(fill(stage.server.url, 0, events, payload=payload))
     try:
         for number in range(1, faults + 1):
-            await _rows(stage, events * number // (faults + 1))
+            await _processed(stage, events * number // (faults + 1))
             await stage.break_something()
         await filling
-        await _rows(stage, events)
+        await _processed(stage, events)
+        for sink in stage.sinks:
+            # A broken sink may still write what the other one has committed.
+            done = partial(_in, sink, ("running", "standing_by"), events)
+            await until_awaited(done, "a sink at the end of the stream", _SETTLE_TIMEOUT_S)
     finally:
         filling.cancel()
         await asyncio.gather(filling, return_exceptions=True)
     return monotonic() - began
 
 
-async def _rows(stage: Stage, wanted: int) -> None:
-    async def there() -> bool:
-        return await asyncio.to_thread(stage.rows) >= wanted
+async def _processed(stage: Stage, wanted: int) -> None:
+    deadline = monotonic() + _SETTLE_TIMEOUT_S
+    while (found := await asyncio.to_thread(stage.position)) < wanted:
+        if monotonic() > deadline:
+            raise TargetError(
+                f"position {found:,}, {wanted:,} wanted, in {_SETTLE_TIMEOUT_S:.0f} s;"
+                f" faults so far: {dict(stage.done)}"
+            )
+        await asyncio.sleep(0.1)
 
-    await until_awaited(there, f"{wanted:,} rows", _SETTLE_TIMEOUT_S)
+
+async def _in(sink: SinkServer, states: Sequence[str], position: int = 0) -> bool:
+    """Whether the sink is in one of these states, and if it runs, as far as that."""
+
+    def asked() -> bool:
+        with contextlib.suppress(OSError):
+            url = f"http://127.0.0.1:{sink.port}/status"
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                found = json.load(answer)["sinks"]["battery"]
+            done = found["state"] != "running" or found["position"] >= position
+            return found["state"] in states and done
+        return False
+
+    return await asyncio.to_thread(asked)
 
 
-async def check(nats_url: str, database_url: str) -> dict[str, int]:
-    """Read stream and table and compare them.
-
-    Returns:
-        Figures by name, of which `lost`, `doubled` and `wrong` are damage.
-    """
-    stored: dict[int, tuple[str, bytes]] = {}
-    async for message in messages_of(nats_url):
-        seq = message.metadata.sequence.stream
-        stored[seq] = (message.subject.split(".")[2], message.data)
-    rows: Counter[int] = Counter()
-    wrong = 0
-    with psycopg.connect(database_url) as connection:
-        for seq, device, soc in connection.execute("SELECT stream_seq, device, soc FROM battery"):
-            rows[seq] += 1
-            there = stored.get(seq)
-            wrong += there is None or there[0] != device or b'"soc":%d,' % soc not in there[1]
-    return {
-        "stored": len(stored),
-        "rows": rows.total(),
-        "lost": sum(seq not in rows for seq in stored),
-        "doubled": sum(count - 1 for count in rows.values()),
-        "wrong": wrong,
-    }
+@contextlib.asynccontextmanager
+async def staged(directory: Path, *, seed: int, control: str | None) -> AsyncIterator[Stage]:
+    """Everything started: two sinks, honest ones or of a control, and what they need."""
+    rng = random.Random(seed)
+    # Without the lock there is no owner, so both run.
+    states = ("running",) if control == "no-lock" else ("running", "standing_by")
+    postgres = PostgresServer(directory / "pg")
+    program = [str(_BROKEN), control] if control else ["-c", "from gateway.cli import main; main()"]
+    with NatsServer(directory / "nats") as server, postgres:
+        await make_streams(server.url)
+        with psycopg.connect(postgres.url(), autocommit=True) as connection:
+            connection.execute(_TABLE)
+        async with BadNetwork.before(postgres.port, delay_s=0.0, rng=rng) as network:
+            url = postgres.url().replace(f":{postgres.port}/", f":{network.port}/")
+            sinks = [
+                SinkServer(
+                    directory / f"sink-{number}", nats_url=server.url, database_url=url,
+                    table="battery", program=program,
+                )
+                for number in range(2)
+            ]  # fmt: skip
+            with contextlib.ExitStack() as stack:
+                for sink in sinks:
+                    # Not one after the other: a sink is up once its database answers, and that is
+                    # behind the network, which this very loop carries.
+                    sink.launch()
+                    stack.callback(sink.stop)
+                for sink in sinks:
+                    await until_awaited(partial(_in, sink, states), "a sink that is ready", 30.0)
+                yield Stage(sinks, server, postgres, network, rng)
 
 
 async def run(options: argparse.Namespace) -> int:
-    """One run.
-
-    Returns:
-        1 if an objective was missed, else 0.
-
-    Raises:
-        LoadtestError: it could not be run.
-    """
-    program = ["-c", "from gateway.cli import main; main()"]
-    if options.control:
-        program = [str(_BROKEN), options.control]
-    rng = random.Random(options.seed)
-    with tempfile.TemporaryDirectory(prefix="tidegate-sink-faults-") as name:
-        directory = Path(name)
-        with NatsServer(directory / "nats") as server, PostgresServer(directory / "pg") as postgres:
-            await make_streams(server.url)
-            with psycopg.connect(postgres.url(), autocommit=True) as connection:
-                connection.execute(_TABLE)
-            async with BadNetwork.before(postgres.port, delay_s=0.0, rng=rng) as network:
-                url = postgres.url().replace(f":{postgres.port}/", f":{network.port}/")
-                sinks = [
-                    SinkServer(
-                        directory / f"sink-{number}", nats_url=server.url, database_url=url,
-                        table="battery", program=program,
-                    )
-                    for number in range(2)
-                ]  # fmt: skip
-                stage = Stage(sinks, server, postgres, network, rng)
-                with contextlib.ExitStack() as stack:
-                    for sink in sinks:
-                        stack.enter_context(sink)
-                    seconds = await through_faults(
-                        stage, events=options.events, faults=options.faults
-                    )
-            found = await check(server.url, postgres.url())
-    return _judge(options, stage, found, seconds)
-
-
-def _judge(options: argparse.Namespace, stage: Stage, found: dict[str, int], seconds: float) -> int:
     report = Report()
+    with tempfile.TemporaryDirectory(prefix="tidegate-sink-faults-") as name:
+        async with staged(Path(name), seed=options.seed, control=options.control) as stage:
+            seconds = await through_faults(stage, events=options.events, faults=options.faults)
+            for sink in stage.sinks:
+                await asyncio.to_thread(sink.stop)
+            found = await check(stage.server.url, stage.postgres.url())
+            done = dict(stage.done)
+    _report(report, options, found, done, seconds)
+    return report.status()
+
+
+def _report(
+    report: Report,
+    options: argparse.Namespace,
+    found: Findings,
+    done: dict[str, int],
+    seconds: float,
+) -> None:
     report.table(
         "Two sinks, one table" + (f", control {options.control}" if options.control else ""),
         ("", ""),
         [
-            *((what, f"{count:,}") for what, count in found.items()),
-            ("faults", ", ".join(f"{n} x {each}" for each, n in sorted(stage.done.items()))),
-            ("seconds, seed", f"{seconds:.0f}, {options.seed}"),
+            ("events stored", f"{found.stored:,}"),
+            ("rows", f"{found.rows:,}"),
+            ("dead letters", f"{found.letters:,}"),
+            *((each, f"{count} x") for each, count in sorted(done.items())),
+            ("seconds", f"{seconds:.0f}"),
+            ("seed", f"{options.seed}"),
         ],
     )
-    damage = {what: found[what] for what in ("lost", "doubled", "wrong")}
     if options.control:
-        total = sum(damage.values())
-        report.verdict("damage that the checker finds", total, "more than 0", ok=total > 0)
-    else:
-        for what, count in damage.items():
-            report.none(what, count)
-    return report.status()
+        report.verdict("doubled", found.doubled, "more than 0", ok=found.doubled > 0)
+        return
+    for what in ("lost", "doubled", "wrong"):
+        report.none(what, getattr(found, what))
 
 
 def main() -> None:
-    """Entry point."""
     parser = argparse.ArgumentParser(description="Every stored event is in the table once.")
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--control", choices=CONTROLS, help="run a broken sink, to be found out")
+    parser.add_argument("--control", choices=CONTROLS, help="a broken sink, to be found out")
     options = parser.parse_args()
     try:
         sys.exit(uvloop.run(run(options)))

@@ -1,17 +1,3 @@
-from collections.abc import Iterator
+from support.postgres_fixtures import database, postgres_url
 
-import pytest
-
-from support.postgres import drop_database, fresh_database, shared_server
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    yield from shared_server()
-
-
-@pytest.fixture
-def database(postgres_url) -> Iterator[str]:
-    url = fresh_database(postgres_url)
-    yield url
-    drop_database(postgres_url, url)
+__all__ = ["database", "postgres_url"]

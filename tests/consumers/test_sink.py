@@ -5,12 +5,14 @@ import contextlib
 import json
 import math
 import random
+import shutil
 import time
 from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
 
+from gateway.consumers import postgres
 from gateway.consumers.postgres import PostgresTarget
 from gateway.consumers.sink import SinkRunner, State
 from gateway.events.document import PostgresSink
@@ -255,3 +257,77 @@ async def test_a_sink_that_stands_by_does_not_know_the_lag(stream, table):
             async with running(standby):
                 await eventually(lambda: standby.state is State.STANDING_BY)
                 assert math.isnan(standby.lag_messages)
+
+
+async def test_an_older_copy_that_gives_sequences_again_stops_the_sink(stream, table):
+    """The creation time is the same; other messages stand under the sequences that were read."""
+    await publish_events(stream, [{"soc": 1}, {"soc": 2}])
+    stored, copy = stream.directory / "js", stream.directory / "copy"
+    stream.kill()
+    shutil.copytree(stored, copy)
+    stream.start()
+    await publish_events(stream, [{"soc": 3}, {"soc": 4}], first=3)
+    async with linked(stream) as link, running(runner_of(link, table)):
+        await written(table, 4)
+    stream.kill()
+    shutil.rmtree(stored)
+    copy.rename(stored)
+    stream.start()
+    async with linked(stream) as link:
+        with pytest.raises(StreamWentBack, match="position is 4 and the stream ends at 2"):
+            await within(runner_of(link, table, owner="again").run())
+        await publish_events(stream, [{"soc": 30}, {"soc": 40}], first=30)
+        with pytest.raises(StreamWentBack, match="was default:veh-1:o1:4 and is now"):
+            await within(runner_of(link, table, owner="later").run())
+    assert rows(table) == [1, 2, 3, 4]
+
+
+async def test_a_column_that_is_added_while_it_runs_takes_its_default(stream, table):
+    async with linked(stream) as link, running(runner_of(link, table)):
+        await publish_events(stream, [{"soc": 1}])
+        await written(table, 1)
+        with psycopg.connect(table, autocommit=True) as connection:
+            connection.execute("ALTER TABLE battery ADD COLUMN site text NOT NULL DEFAULT 'depot'")
+        await publish_events(stream, [{"soc": 2}], first=2)
+        assert await written(table, 2) == [1, 2]
+    assert rows(table, "SELECT site FROM battery") == ["depot", "depot"]
+
+
+async def test_a_statement_that_is_too_slow_is_tried_with_fewer_rows(stream, table, monkeypatch):
+    monkeypatch.setattr(postgres, "_STATEMENT_TIMEOUT_MS", 400)
+    with psycopg.connect(table, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER slow BEFORE INSERT ON battery FOR EACH ROW EXECUTE FUNCTION slow()"
+        )
+    await publish_events(stream, [{"soc": n} for n in range(60)])
+    async with linked(stream) as link:
+        runner = runner_of(link, table, linger_ms=200)
+        async with running(runner):
+            assert await written(table, 60) == list(range(60))
+            assert runner._observer.repeats > 0
+
+
+async def test_an_event_that_is_nested_too_deep_is_a_letter_and_does_not_end_the_sink(
+    stream, table
+):
+    deep = b'{"soc":' + b"[" * 20_000 + b"]" * 20_000 + b"}"
+    await publish_events(stream, [{"soc": 1}, deep, {"soc": 3}])
+    async with linked(stream) as link, running(runner_of(link, table)):
+        assert await written(table, 2) == [1, 3]
+    ((_subject, headers, payload),) = await letters(stream)
+    assert payload == deep
+    assert "nested too deep" in headers["Tidegate-Detail"]
+
+
+async def test_a_stream_that_is_still_empty_is_read_at_once(stream, table):
+    """Not after a backoff, which would hold up the first event."""
+    async with linked(stream) as link:
+        runner = runner_of(link, table)
+        async with running(runner):
+            await eventually(lambda: runner._reader is not None and runner._reader.begun.is_set())
+            await publish_events(stream, [{"soc": 1}])
+            assert await written(table, 1) == [1]

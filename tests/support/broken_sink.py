@@ -12,11 +12,12 @@ import psycopg
 from gateway.cli import main
 from gateway.consumers import postgres
 from gateway.consumers.sqlstate import as_consumer_error
+from gateway.consumers.target import Rejected
 
 
-async def _no_lock(self, _connection):
+async def _no_lock(_self, connection):
     """Neither owner nor position is looked at: two processes may write the same events."""
-    del self
+    await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
 async def _always_owner(_self):
@@ -35,7 +36,10 @@ async def _position_apart(self, events, after, bury):
     try:
         async with connection.transaction():
             await self._lock_position(connection)
-            await self._insert(connection, [encoder.encode(event) for event in events])
+            lines = [encoder.encode(event) for event in events]
+            refused = await self._insert(connection, lines)
+        if refused:
+            await bury([Rejected(events[place], *why) for place, *why in refused])
         await asyncio.sleep(0.3)  # a busy database
         async with connection.transaction():
             await connection.execute(
@@ -44,9 +48,8 @@ async def _position_apart(self, events, after, bury):
             )
     except psycopg.Error as exc:
         raise as_consumer_error(exc) from exc
-    del bury
     self._position = after
-    return 0
+    return len(refused)
 
 
 if __name__ == "__main__":
