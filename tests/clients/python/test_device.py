@@ -5,10 +5,14 @@ import json
 import random
 import sys
 import threading
+import time
 
+import nats
 import pytest
 
 from gateway import development
+from gateway.stream.nats_server import url_file
+from gateway.stream.rights import Role
 from support.children import spawned
 from support.gateways import running_gateway, token_for, url_of
 from support.processes import GatewayProcess
@@ -27,7 +31,6 @@ from tidegate import (
     Unreachable,
 )
 from tidegate.outbox import Entry
-from tidegate.wire import frames
 
 QUICK = BackoffSettings(first_retry_ms=20, base_ms=10, cap_ms=100, stable_ms=1_000)
 
@@ -113,19 +116,22 @@ async def test_a_rejected_message_is_reported_and_the_others_are_stored(tmp_path
 
 
 async def test_commands_and_answers(gateway, tmp_path):
+    operator = await nats.connect(url_file(gateway.data_dir, Role.OPERATORS).read_text().strip())
     async with device_of(gateway, tmp_path) as device:
         await within(device.connected.wait())
-        handler = gateway.basis.fleet.find("default", "veh-1")
-        results = []
-        handler._context.on_result = lambda *args: results.append(args) or True
-        assert handler.command(frames.Command("7", "lock", frames.Raw(b'{"doors":4}')))
+        asking = asyncio.create_task(
+            operator.request(
+                "commands.default.veh-1", b'{"type":"lock","data":{"doors":4}}', timeout=20
+            )
+        )
         command = await within(anext(device.commands()))
-        assert (command.id, command.type, command.data) == ("7", "lock", {"doors": 4})
+        assert (command.type, command.data) == ("lock", {"doors": 4})
         await device.answer(command.id, ok=True, data=[1])
-        await eventually(lambda: results)
-        assert results[0][2] == frames.Result("7", ok=True, data=frames.Raw(b"[1]"))
+        answer = json.loads((await within(asking)).data)
+        assert answer == {"id": command.id, "ok": True, "data": [1]}
         with pytest.raises(Rejected):
             await device.answer("7", ok=True, data=object())
+    await operator.close()
 
 
 async def test_a_refused_credential_asks_the_provider_for_another(gateway, tmp_path):
@@ -176,9 +182,9 @@ async def test_a_credential_is_renewed_before_it_expires(tmp_path):
 
         async with device_of(gateway, tmp_path, credential=provide) as device:
             await within(device.connected.wait())
-            handler = gateway.basis.fleet.find("default", "veh-1")
-            first = handler._expires_at
-            await eventually(lambda: handler._expires_at > first)
+            expires_at = time.time() + 4
+            await eventually(lambda: given == [None, None], "a renewal")
+            await eventually(lambda: time.time() > expires_at + 0.5, "the first one's end")
             await device.send("a", 1)
             await within(device.flush())
             assert given == [None, None]
