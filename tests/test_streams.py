@@ -22,7 +22,7 @@ async def provision(directory, *, make=False, accept_loss=False, **settings):
     return done, said
 
 
-async def test_a_dead_end_on_the_embedded_server_has_a_way_out(tmp_path):
+async def test_provision_changes_the_streams_of_an_embedded_server(tmp_path):
     """While the gateway runs, and while it does not."""
     longer = {"stream__events__max_age_s": 2 * WEEK_S, "stream__duplicate_window_s": 300}
     window = "stream.duplicate_window_s is 300 in the settings and 120 in the stream"
@@ -55,7 +55,7 @@ async def test_a_dead_end_on_the_embedded_server_has_a_way_out(tmp_path):
     assert not (tmp_path / "nats" / "pid").exists()
 
 
-async def test_what_jetstream_cannot_change_is_said_with_what_to_do(tmp_path):
+async def test_the_plan_advises_what_to_do_where_jetstream_cannot_change_a_stream(tmp_path):
     with nats_server(tmp_path / "nats") as server:
         settings = {"nats__urls": (server.url,)}
         done, said = await provision(tmp_path, make=True, **settings)
@@ -65,7 +65,7 @@ async def test_what_jetstream_cannot_change_is_said_with_what_to_do(tmp_path):
         assert "JetStream cannot change it: keep it true in the settings" in said[0]
 
 
-async def test_nats_that_cannot_be_reached_is_named(tmp_path):
+async def test_the_error_names_the_server_that_cannot_be_reached(tmp_path):
     url = "nats://operator:s3cr3t-word@127.0.0.1:1"
     with pytest.raises(Unreachable, match=r"nats://127\.0\.0\.1:1") as caught:
         await provision(tmp_path, nats__urls=(url,))

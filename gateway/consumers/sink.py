@@ -33,6 +33,7 @@ from gateway.consumers.target import BEAT_S, Rejected, Target
 from gateway.events.document import Sink
 from gateway.events.event import Event
 from gateway.events.position import Position, StreamState, resume
+from gateway.jitter import full_jitter_s
 from gateway.stream.encoding import EVENTS
 from gateway.stream.errors import StreamMissing
 from gateway.stream.inspection import message_id_at, stream_facts
@@ -189,7 +190,9 @@ class SinkRunner:
         if isinstance(error, NotOwner):
             return self._rng.uniform(0, _CLAIM_S)
         ceiling_s = _REFUSED_RETRY_MAX_S if isinstance(error, TargetRefused) else _RETRY_MAX_S
-        return self._rng.uniform(_RETRY_S / 2, min(ceiling_s, _RETRY_S * 2 ** min(failures, 12)))
+        return full_jitter_s(
+            self._rng, failures, first_s=_RETRY_S, max_s=ceiling_s, least_s=_RETRY_S / 2
+        )
 
     def _failed(self, error: ConsumerError) -> None:
         state = State.REFUSED if isinstance(error, TargetRefused) else State.OPENING

@@ -21,7 +21,7 @@ async def test_a_node_is_full_in_messages_or_in_bytes():
     assert backlog.full
 
 
-async def test_who_waits_for_room_is_called_once_when_a_quarter_is_free():
+async def test_a_waiter_is_called_once_when_a_quarter_is_free():
     backlog = Backlog(messages_max=4, bytes_max=1_000)
     backlog.add([Item(1)] * 5)
     calls = []
@@ -31,7 +31,7 @@ async def test_who_waits_for_room_is_called_once_when_a_quarter_is_free():
     assert calls == [3]
 
 
-async def test_empty_is_waited_for():
+async def test_a_drain_waits_until_everything_is_settled():
     backlog = Backlog(messages_max=4, bytes_max=1_000)
     await within(backlog.wait_empty())
     backlog.add([Item(1)])

@@ -12,5 +12,5 @@ async def test_the_server_is_asked_whether_it_syncs(tmp_path, sync, durability):
 
 
 @pytest.mark.parametrize("url", [None, "http://127.0.0.1:1", "file:///etc/passwd"])
-async def test_what_cannot_be_asked_is_never_claimed(url):
+async def test_fsync_is_not_claimed_where_the_server_cannot_be_asked(url):
     assert await probe_durability(url) == "unverified"

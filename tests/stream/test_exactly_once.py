@@ -291,7 +291,7 @@ def test_each_message_is_stored_once_and_none_is_settled_before(
         world.check()
 
 
-def test_the_model_can_fail():
+def test_the_model_sees_a_message_stored_twice_without_look_ups():
     """Without the rule's look-ups something is stored twice: the model would see it."""
 
     class Credulous(Standings):
@@ -315,7 +315,7 @@ def test_the_model_can_fail():
     assert any(broken(seed) for seed in range(50))
 
 
-def test_the_model_can_fail_for_a_schema_that_changes(monkeypatch):
+def test_the_model_sees_a_message_in_both_streams_without_look_ups_of_letters(monkeypatch):
     """Without the look-ups of the other stream, a message is stored in both."""
 
     def broken(seed):

@@ -202,7 +202,7 @@ def test_a_single_message_that_can_never_be_stored_becomes_its_dead_letter():
 
 
 @pytest.mark.parametrize("strategy", Strategy)
-def test_what_a_newer_session_resends_is_dropped_from_the_queue(strategy):
+def test_the_queue_drops_what_a_newer_session_resends(strategy):
     lane, old, other = make(strategy), Owner("a"), Owner("b")
     lane.submit([pending(old, 1)])
     lane.next_batch(0)
@@ -216,7 +216,7 @@ def test_what_a_newer_session_resends_is_dropped_from_the_queue(strategy):
     assert named(batch.items) == [("b", 1)]
 
 
-def test_what_a_newer_session_resends_is_dropped_from_a_round_that_is_repeated():
+def test_a_repeated_round_drops_what_a_newer_session_resends():
     lane, old, other = make(Strategy.PLAIN), Owner("a"), Owner("b")
     lane.submit([pending(old, 1), pending(other, 1)])
     lane.next_batch(0)
@@ -237,7 +237,7 @@ def busy(waiting, messages=1_000, size=10_000_000):
     return lane, owner
 
 
-def test_what_waits_behind_a_batch_is_sent_ahead_but_for_its_commit():
+def test_what_waits_behind_a_batch_is_sent_ahead_without_its_commit():
     lane, owner = busy(EAGER_MESSAGES)
     staged, first, _ = lane.stage(0)
     assert (first, staged.sent, len(staged.items)) == (0, EAGER_MESSAGES - 1, EAGER_MESSAGES)
@@ -264,7 +264,7 @@ def test_what_a_newer_session_resends_is_not_sent_ahead():
     assert (batch, first, len(dropped)) == (None, 0, EAGER_MESSAGES)
 
 
-def test_a_staged_batch_is_bounded_as_any():
+def test_a_staged_batch_has_the_bounds_of_any_batch():
     lane, _ = busy(2_000)
     staged, _, _ = lane.stage(0)
     assert (staged.sent, len(staged.items)) == (999, 1_000)
@@ -274,7 +274,7 @@ def test_a_staged_batch_is_bounded_as_any():
     assert len(staged.items) == 300
 
 
-def test_a_fast_batch_is_smaller_for_its_answer_may_be_lost():
+def test_a_fast_batch_is_smaller_because_its_answer_may_be_lost():
     lane, owner = make(Strategy.FAST, messages=4_000, size=10_000_000), Owner()
     lane.submit(pending(owner, seq) for seq in range(1, 3_001))
     batch, _ = lane.next_batch(0)
@@ -342,7 +342,7 @@ def test_the_size_of_batches_is_learned_from_a_server_that_takes_less():
     assert taken == [40, 40, 20]
 
 
-def test_what_was_long_in_doubt_is_looked_up_before_it_is_repeated():
+def test_a_message_in_doubt_for_long_is_looked_up_before_it_is_repeated():
     lane, owner, other = make(), Owner("a"), Owner("b")
     for seq in range(1, 5):
         lane.submit([pending(owner, seq)])
@@ -370,7 +370,7 @@ def test_what_was_long_in_doubt_is_looked_up_before_it_is_repeated():
     assert len(lane.take_questions()) == 1
 
 
-def test_what_waited_long_before_it_was_published_is_looked_up_too():
+def test_a_message_that_waited_for_long_is_looked_up_before_it_is_published():
     """Its device may have been elsewhere meanwhile, with the same message."""
     lane, owner = make(), Owner()
     lane.submit([pending(owner, 1)])
@@ -381,7 +381,7 @@ def test_what_waited_long_before_it_was_published_is_looked_up_too():
     assert seqs(lane.next_batch(10)[0].items) == [2]
 
 
-def test_what_is_new_since_the_look_up_is_not_settled_by_it():
+def test_a_message_that_came_after_the_look_up_is_not_settled_by_it():
     """Another copy of the outbox has come further: seq 2 is another message there."""
     lane, owner = make(), Owner()
     lane.submit([pending(owner, 1)])
@@ -405,7 +405,7 @@ def test_two_outboxes_of_a_device_stay_in_order_and_each_is_looked_up():
     assert question.items[0].standing.key == ("t", "a", "new")
 
 
-def test_what_was_staged_waits_behind_what_is_set_aside():
+def test_staged_messages_wait_behind_those_set_aside():
     lane, _ = busy(EAGER_MESSAGES)
     lane.stage(0)
     lane.resolve(Answer(Verdict.PARTIAL, "partial"))
@@ -453,7 +453,7 @@ def test_fast_ingest_which_hides_duplicates_is_not_used_where_there_may_be_some(
     assert kinds == [Kind.FAST, Kind.ATOMIC, Kind.FAST, Kind.FAST]
 
 
-def test_a_newer_session_frees_what_waits_aside():
+def test_messages_aside_are_dropped_when_a_newer_session_resends_them():
     lane, owner = make(), Owner()
     lane.submit([pending(owner, 1), pending(owner, 2)])
     lane.next_batch(10)
@@ -464,7 +464,7 @@ def test_a_newer_session_frees_what_waits_aside():
     assert (batch, seqs(dropped), len(lane)) == (None, [2], 0)
 
 
-def test_a_letter_that_a_look_up_finds_is_settled_without_a_word_unless_it_is_our_own():
+def test_a_letter_found_by_a_look_up_is_reported_only_if_this_node_published_it():
     """It may be in either stream: the message was sent before, perhaps under another schema."""
     for ours in (False, True):
         lane, owner = make(), Owner()
@@ -478,7 +478,7 @@ def test_a_letter_that_a_look_up_finds_is_settled_without_a_word_unless_it_is_ou
         assert letter.reject == (("schema", "") if ours else None)
 
 
-def test_failures_in_a_row_are_counted_and_end_with_a_success():
+def test_failures_in_a_row_are_counted_until_a_success():
     lane = make(Strategy.PLAIN)
     lane.submit(pending(Owner(name), 1) for name in "ab")
     for expected in (1, 2, 3):

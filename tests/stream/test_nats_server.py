@@ -82,7 +82,7 @@ async def test_it_inherits_no_secret_of_the_gateway(tmp_path, monkeypatch):
     assert b"s3cr3t" not in environment
 
 
-async def test_killed_it_comes_back_on_the_same_address_with_its_messages(server):
+async def test_a_killed_server_comes_back_on_the_same_address_with_its_messages(server):
     client = await nats.connect(server.url, error_cb=_quiet, inbox_prefix="_INBOX.gateway")
     context = client.jetstream()
     await context.add_stream(name="EVENTS", subjects=["events.>"])
@@ -97,7 +97,7 @@ async def test_killed_it_comes_back_on_the_same_address_with_its_messages(server
     await client.close()
 
 
-async def test_stopped_it_is_gone(server, tmp_path):
+async def test_a_stopped_server_leaves_no_process_and_no_url_file(server, tmp_path):
     pid = server.pid
     await server.stop()
     assert not alive(pid)

@@ -53,7 +53,7 @@ def standing(publisher):
     return publisher.standings.of("t", "d", "o", 50.0)
 
 
-def test_before_anything_is_known_every_message_may_be_stored_already(publisher, outlet):
+def test_a_message_of_an_unknown_outbox_may_be_stored_already(publisher, outlet):
     outlet.store([message(1)], "2026-11-23T10:00:00Z")
     assert [item.absent_at for item in publisher.items] == [NEVER]
 

@@ -123,7 +123,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize(("field", "value", "shown", "change"), FOREIGN)
-async def test_what_the_plan_says_of_a_difference_is_what_jetstream_does(
+async def test_jetstream_does_with_a_difference_what_the_plan_says(
     client, field, value, shown, change
 ):
     (ours, _) = configs(client)
@@ -148,7 +148,7 @@ async def test_what_the_plan_says_of_a_difference_is_what_jetstream_does(
 
 
 @pytest.mark.parametrize("name", ["deny_delete", "deny_purge"])
-async def test_a_protection_once_given_is_kept_and_the_plan_says_so(client, name):
+async def test_the_plan_says_that_a_protection_cannot_be_taken_back(client, name):
     await provision(client, configs(client))
     planned = await plan(client, configs(client, **{name: False}))
     assert {each.change for each in planned.differences} == {Change.IMPOSSIBLE}

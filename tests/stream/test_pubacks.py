@@ -60,7 +60,7 @@ def test_batches_say_how_many_they_stored():
     assert (again.verdict, again.stored_count) == (Verdict.PARTIAL, 0)
 
 
-def test_a_flow_message_is_no_answer_yet():
+def test_a_flow_message_is_not_an_answer():
     assert read({"type": "ack", "seq": 5, "msgs": 10}, Kind.FAST, 20) is None
 
 
@@ -76,6 +76,6 @@ def test_a_batch_too_large_says_what_the_server_takes(description, allowed):
 
 
 @given(st.binary(max_size=60))
-def test_noise_settles_nothing(noise):
+def test_an_answer_that_is_no_json_settles_nothing(noise):
     answer = read(noise)
     assert answer is None or answer.verdict not in (Verdict.STORED, Verdict.REFUSED)

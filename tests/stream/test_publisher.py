@@ -191,7 +191,7 @@ async def test_kill_9_of_the_server_in_mid_traffic_loses_and_doubles_nothing(tmp
     assert stored == {(device, "box"): list(range(1, total + 1)) for device in devices}
 
 
-async def test_a_server_that_stops_answering_is_a_trouble_and_then_is_not(tmp_path):
+async def test_trouble_is_reported_while_the_server_does_not_answer(tmp_path):
     with nats_server(tmp_path) as server:
         async with Rig(server.url, Strategy.ATOMIC, ack_timeout_s=0.05) as rig:
             rig.submit("a", 1)
@@ -224,7 +224,7 @@ async def test_a_missing_stream_is_waited_for(tmp_path):
             await rig.settled("a", 1)
 
 
-async def test_a_full_node_says_so_until_there_is_room(tmp_path):
+async def test_a_full_node_is_full_until_there_is_room(tmp_path):
     with nats_server(tmp_path) as server:
         async with Rig(server.url, Strategy.ATOMIC, pending_messages_max=10) as rig:
             drained = asyncio.Event()
@@ -248,7 +248,7 @@ async def test_a_server_that_takes_small_batches_is_given_small_batches(tmp_path
         assert by_device(await read_stream(server.url)) == {("a", "box"): list(range(1, 1_001))}
 
 
-async def test_what_is_staged_when_the_connection_is_lost_is_stored_once(tmp_path):
+async def test_a_staged_batch_is_stored_once_when_the_connection_is_lost(tmp_path):
     with nats_server(tmp_path) as server:
         async with Rig(server.url, Strategy.ATOMIC, batch_messages_max=1_000) as rig:
             for seq in range(1, 4_001):

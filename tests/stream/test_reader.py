@@ -198,7 +198,7 @@ async def test_nothing_is_left_on_the_server(server):
         assert await client.jetstream().consumers_info("EVENTS") == []
 
 
-async def test_a_stream_is_told_from_its_successor(server):
+async def test_a_stream_made_anew_has_another_creation_time(server):
     await make_stream(server)
     await publish(server, 3)
     client = await nats.connect(server.url)

@@ -81,7 +81,7 @@ async def restart(server, link):
     await within(link.wait_up())
 
 
-async def test_without_following_it_ends_at_the_end(server):
+async def test_without_follow_it_stops_at_the_end_of_the_stream(server):
     await publish(server, 1, 2)
     await publish(server, 3, subject="events.default.veh-2.t")
     async with linked(server) as link:
@@ -153,7 +153,7 @@ async def test_what_was_purged_below_the_position_is_not_missed(server):
             await tail.stop()
 
 
-async def test_a_stream_made_anew_ends_the_reading_and_is_said(server):
+async def test_reading_ends_with_an_error_when_the_stream_is_made_anew(server):
     await publish(server, *range(5))
     async with linked(server) as link:
         tail = Tail(link, ReplayFilter())
@@ -166,7 +166,7 @@ async def test_a_stream_made_anew_ends_the_reading_and_is_said(server):
             await within(tail.task)
 
 
-async def test_a_stream_that_is_not_there_is_said(server):
+async def test_a_missing_stream_is_an_error(server):
     async with linked(server) as link:
         with pytest.raises(StreamMissing, match="DEADLETTERS"):
             await within(Tail(link, ReplayFilter(dead_letters=True)).task)
@@ -194,7 +194,7 @@ def test_a_dead_letter_shows_its_error_and_the_original():
 
 
 @pytest.mark.parametrize("data", [b"plain text", b"", b"[" * 100_000, b"\xff"])
-def test_what_somebody_else_stored_is_shown_too(data):
+def test_messages_that_others_stored_are_shown_too(data):
     line = json.loads(render("events.acme.veh-1.t", b"", data, 1, 0))
     assert line["data"] == data.decode(errors="replace")
     assert "seq" not in line

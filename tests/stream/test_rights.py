@@ -147,7 +147,7 @@ async def test_a_command_is_asked_and_answered(tmp_path):
         await tool.close()
 
 
-async def test_no_user_hears_what_another_was_answered(tmp_path):
+async def test_no_user_can_subscribe_to_the_answers_of_another(tmp_path):
     async with Users(tmp_path) as users:
         for role in (Role.OPERATORS, Role.CONSUMERS):
             heard = []

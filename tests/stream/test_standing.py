@@ -15,7 +15,7 @@ def hello(oldest, sent=None, age_ms=0):
     return Resume(oldest, age_ms, sent)
 
 
-def test_of_an_unknown_outbox_nothing_is_certain():
+def test_nothing_is_certain_of_an_unknown_outbox():
     known = standing()
     assert known.resume(hello(1), 0.0) is None
     assert known.absent_at(1) == NEVER

@@ -45,7 +45,7 @@ def test_it_is_full_until_the_restart_is_made():
     assert not watch.full
 
 
-def test_a_long_silence_ends_in_restarts_ever_more_seldom():
+def test_a_long_silence_ends_in_restarts_with_growing_pauses():
     times = observe(StoreWatch(), trouble="stream_slow", free=ROOM, seconds=1_000)
     assert times == [120.0, 360.5, 841.0]
 
@@ -58,7 +58,7 @@ def test_what_is_stored_in_between_starts_the_patience_anew():
 
 
 @pytest.mark.parametrize("trouble", ["nats_disconnected", "stream_limits", "stream_no_responders"])
-def test_what_a_restart_does_not_cure_gets_none(trouble):
+def test_the_server_is_not_restarted_for_trouble_that_a_restart_does_not_cure(trouble):
     assert not observe(StoreWatch(), trouble=trouble, free=ROOM, seconds=1_000)
 
 

@@ -68,7 +68,7 @@ async def rig(tmp_path):
             yield found
 
 
-async def test_nothing_stored_is_zero(rig):
+async def test_an_outbox_of_which_nothing_is_stored_stands_at_zero(rig):
     assert await rig.last("A") == 0
 
 
@@ -105,7 +105,7 @@ async def test_dead_letters_count_and_those_of_another_outbox_do_not_hide_them(r
     assert (await rig.last("A"), await rig.last("B")) == (3, 7)
 
 
-async def test_neither_a_redrive_nor_a_consumers_letter_misleads(rig):
+async def test_redrives_and_letters_of_consumers_do_not_mislead_the_look_up(rig):
     await rig.store("A", 1, 2)
     await rig.put("events.t.d.a", "redrive:77")
     await rig.put("events.t.d.a", "t:d:rule/x:99")
@@ -175,7 +175,7 @@ async def test_the_outboxes_of_all_devices_together_are_bounded(rig, monkeypatch
     assert [await rig.last("B", device=device) for device in "uvw"] == [1, 1, 1]
 
 
-async def test_a_question_waits_for_the_connection_and_says_that_it_does(rig):
+async def test_a_question_waits_for_the_connection_and_reports_it(rig):
     await rig.store("A", 1)
     rig.live = None
     asked = asyncio.create_task(rig.last("A"))
@@ -210,7 +210,7 @@ async def test_a_replica_that_is_behind_has_not_answered(rig, monkeypatch):
     assert behind == []
 
 
-async def test_a_last_message_that_nobody_has_any_more_is_asked_for_again(rig, monkeypatch):
+async def test_the_leader_is_asked_again_if_its_last_message_has_expired(rig, monkeypatch):
     monkeypatch.setattr("gateway.stream.stored._BEHIND_S", 0.001)
     await rig.store("A", 1)
     await rig.store("B", 1)
@@ -239,5 +239,5 @@ async def test_a_stored_message_is_compared_by_subject_and_payload(rig):
 
 
 @given(st.text(max_size=40))
-def test_an_id_of_anybody_else_is_not_taken_for_a_message_of_the_device(text):
+def test_an_id_of_another_device_is_not_parsed_as_one_of_this_device(text):
     assert parse_id(text, "t", "d") is None or text.startswith("t:d:")

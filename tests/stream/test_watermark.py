@@ -66,7 +66,7 @@ async def test_where_schemas_reject_every_device_in_doubt_is_looked_up():
     assert resume.known("t", "d", Hello("o", 10, sent=9)) == 9, "nothing is in doubt"
 
 
-async def test_a_stream_that_does_not_answer_keeps_no_device_waiting(monkeypatch):
+async def test_a_device_is_answered_although_the_stream_is_silent(monkeypatch):
     monkeypatch.setattr("gateway.stream.watermark._PATIENCE_S", 0.01)
     standings = Standings(100.0)
     resume = points(standings=standings)
@@ -76,7 +76,7 @@ async def test_a_stream_that_does_not_answer_keeps_no_device_waiting(monkeypatch
     assert standing.doubt_seq > 2**53, "its lane asks before it publishes anything"
 
 
-async def test_a_device_that_leaves_ends_its_question():
+async def test_the_look_up_of_a_device_that_leaves_is_cancelled():
     resume = points()
     asking = asyncio.create_task(resume.look_up("t", "d", Hello("o", 5)))
     await asyncio.sleep(0)

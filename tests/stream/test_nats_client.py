@@ -1,0 +1,36 @@
+"""One attempt to connect, and how an address is shown."""
+
+import asyncio
+
+import pytest
+
+from gateway.stream.errors import Unreachable
+from gateway.stream.nats_client import NatsAddress, connect_once, without_secret
+from support.waiting import within
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time():
+    ended = asyncio.Event()
+
+    async def silent(reader, writer):
+        await reader.read()
+        writer.close()
+        ended.set()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(Unreachable, match=r"TimeoutError|no answer"):
+            await within(connect_once(NatsAddress((url,), connect_timeout_s=0.05), name="test"))
+        await within(ended.wait())
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://u:p@a:1", "nats://a:1"),
+        ("tls://a:1", "tls://a:1"),
+        ("u:p@a:1", "a:1"),
+    ],
+)
+def test_a_url_is_shown_without_its_secret(url, shown):
+    assert without_secret(url) == shown
