@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from gateway.session.owner import MessageOwner
 from gateway.stream.encoding import SEQ_REUSED, Envelope
-from gateway.stream.standing import Standing
+from gateway.stream.standing import NEVER, Standing
 
 
 class Pending(Struct, eq=False):
@@ -25,6 +25,8 @@ class Pending(Struct, eq=False):
     """`error` and `detail` if it goes to the dead letters."""
     repeated: bool = False
     """This node published the message before, and does not know whether it was stored."""
+    ask_after: float = NEVER
+    """A look-up from before this moment does not tell whether the message is stored."""
 
     @property
     def ours(self) -> bool:

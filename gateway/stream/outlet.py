@@ -106,6 +106,11 @@ class SessionOutlet:
                 items.append(
                     Pending(owner, standing, seq, envelope, envelope.size, letter_absent_at, reject)
                 )
+        if letter_absent_at is NEVER:
+            for item in items:
+                if item.absent_at == NEVER:
+                    # A look-up on its way may be from before another node stored the message.
+                    item.ask_after = now
         self._lane.submit(items)
 
     @property

@@ -33,7 +33,8 @@ class Question(Struct, eq=False):
             if item.standing is not standing or item.absent_at >= asked_at:
                 continue  # of another outbox, or new since the stream was asked
             if item.seq > seq:
-                item.absent_at = asked_at
+                if item.ask_after <= asked_at:
+                    item.absent_at = asked_at
                 continue
             settled.append(item)
             if not item.repeated:

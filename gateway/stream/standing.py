@@ -179,10 +179,18 @@ class Standing:
                 return seq if hello.sent is None else min(seq, hello.sent)
         return None
 
-    def doubt_all(self) -> None:
-        """A session begins without an answer: whatever it sends may be stored already."""
+    def doubt_all(self, *, forget: bool) -> None:
+        """A session begins without an answer: whatever it sends may be stored already.
+
+        Args:
+            forget: nothing that is known lets a message be published without a look-up. Needed
+                where schemas reject: since that moment, another node may have stored the message in
+                the other stream.
+        """
         self.doubt_seq = _EVERYTHING
         self.unsure = True
+        if forget:
+            self._newest = self._older = _NOTHING
 
     def doubt(self, hello: Resume, resumed: int, credit_max: int) -> None:
         """A session begins after `resumed`: settle which of its messages may be repeats.

@@ -69,7 +69,7 @@ class ResumePoints:
             async with asyncio.timeout(_PATIENCE_S):
                 stored, asked_at = await self._stored.last_seq(tenant, device, hello.outbox)
         except TimeoutError:
-            standing.doubt_all()
+            standing.doubt_all(forget=self._rejecting)
             return told.oldest - 1
         standing.found(stored, asked_at)
         seq = max(told.oldest - 1, stored)

@@ -197,7 +197,7 @@ class Device:
             seq = max(told.oldest - 1, found)
             seq = seq if sent is None else min(seq, sent)
         if unanswered:
-            standing.doubt_all()
+            standing.doubt_all(forget=rejecting)
         else:
             standing.doubt(told, seq, CREDIT)
         self.acked[outbox] = self.claimed[outbox] = max(self.acked[outbox], seq)

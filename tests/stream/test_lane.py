@@ -13,7 +13,7 @@ from gateway.stream import lane as lane_module
 from gateway.stream.batch import Answer, Kind, Pending, Strategy, Verdict
 from gateway.stream.encoding import SEQ_REUSED, Envelope, SourceHeaders
 from gateway.stream.lane import EAGER_MESSAGES, Lane
-from gateway.stream.standing import Standing
+from gateway.stream.standing import NEVER, Standing
 
 STORED = Answer(Verdict.STORED)
 DUPLICATE = Answer(Verdict.DUPLICATE, stored_at=7)
@@ -391,6 +391,25 @@ def test_a_message_that_came_after_the_look_up_is_not_settled_by_it():
     lane.next_batch(11)
     assert seqs(lane.found(question, 2, asked_at=10.5)) == [1]
     assert seqs(lane.next_batch(11)[0].items) == [2]
+
+
+def test_a_look_up_from_before_a_message_came_does_not_let_it_be_published():
+    """Meanwhile another node may have stored it in the other stream."""
+    lane, owner = make(), Owner()
+    lane.submit([pending(owner, 1)])
+    lane.next_batch(10)
+    (question,) = lane.take_questions()
+    late = pending(owner, 2, absent_at=NEVER)
+    late.ask_after = 12
+    lane.submit([late])
+    lane.next_batch(12)
+    assert lane.found(question, 0, asked_at=11) == []
+    assert seqs(lane.next_batch(12)[0].items) == [1]
+    lane.resolve(STORED)
+    assert lane.next_batch(12) == (None, [])
+    (question,) = lane.take_questions()
+    lane.found(question, 1, asked_at=13)
+    assert seqs(lane.next_batch(13)[0].items) == [2]
 
 
 def test_two_outboxes_of_a_device_stay_in_order_and_each_is_looked_up():
