@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway import development
 from gateway.admission.revocation import Revocation
-from support.fleet import fleet_of, minted, nodes
+from support.fleet import STEADY, fleet_of, minted, nodes
 from support.gateways import running_gateway, url_of
 from support.processes import GatewayProcess
 from support.stored import by_device, read_stream
@@ -103,7 +103,7 @@ async def test_without_redis_each_node_goes_on_with_its_share_and_heals_by_itsel
 ):
     _nats, redis = servers
     token = minted(tmp_path, "veh-1")
-    async with nodes(tmp_path, servers, admission__rate_per_s=600.0) as (one, two):
+    async with nodes(tmp_path, servers, **STEADY) as (one, two):
         async with raw_device(one, token=token) as device:
             redis.kill()
             await eventually(lambda: fleet_of(one)["alone"] and fleet_of(two)["alone"])
@@ -125,7 +125,7 @@ async def test_without_redis_each_node_goes_on_with_its_share_and_heals_by_itsel
 
 async def test_a_node_back_at_redis_keeps_its_share_until_the_missing_are_gone(tmp_path, servers):
     _nats, redis = servers
-    async with nodes(tmp_path, servers, admission__rate_per_s=600.0) as (one, two):
+    async with nodes(tmp_path, servers, **STEADY) as (one, two):
         redis.kill()
         await eventually(lambda: fleet_of(one)["alone"] and fleet_of(two)["alone"])
         await two.stop()

@@ -8,7 +8,7 @@ import redis
 
 from gateway.admission.revocation import Revocation
 from gateway.cluster.errors import RedisRefused, RedisUnavailable, unavailable
-from support.fleet import complete, fleet_of, minted, node_settings, nodes
+from support.fleet import STEADY, complete, fleet_of, minted, node_settings, nodes
 from support.gateways import running_gateway
 from support.waiting import eventually
 from support.wire import raw_device
@@ -81,7 +81,7 @@ async def test_a_password_that_is_changed_later_is_said_and_the_node_keeps_to_it
     admin.execute_command("ACL", "SETUSER", "tidegate", "reset", "on", ">secret",
                           *documented_rights())  # fmt: skip
     url = as_user(servers)
-    settings = {"cluster__redis_url": url, "admission__rate_per_s": 600.0}
+    settings = {"cluster__redis_url": url, **STEADY}
     async with nodes(tmp_path, servers, **settings) as fleet:
         admin.execute_command("ACL", "SETUSER", "tidegate", "<secret", ">other")
         admin.execute_command("CLIENT", "KILL", "USER", "tidegate")
@@ -103,7 +103,7 @@ async def test_a_password_that_is_changed_later_is_said_and_the_node_keeps_to_it
 
 async def test_a_node_that_never_met_its_fleet_admits_a_share(tmp_path, servers):
     servers[1].kill()
-    settings = node_settings(tmp_path, servers, admission__rate_per_s=600.0)
+    settings = node_settings(tmp_path, servers, **STEADY)
     async with running_gateway(tmp_path / "a", **settings) as node:
         assert node.status()["admission"]["rate_per_s"] == 200
     async with running_gateway(tmp_path / "b", **settings, cluster__assumed_nodes=1) as node:
