@@ -6,9 +6,12 @@ import json
 import logging
 import os
 
+import nats
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from gateway.stream.nats_server import url_file
+from gateway.stream.rights import Role
 from support.conformance import javascript
 from support.gateways import running_gateway, token_for, url_of
 from support.stored import read_embedded
@@ -110,16 +113,15 @@ async def test_a_refused_client_connects_in_its_slot_with_its_ticket(tmp_path):
 
 
 async def test_a_command_is_answered(gateway, tmp_path):
-    results = []
+    operator = await nats.connect(url_file(gateway.data_dir, Role.OPERATORS).read_text().strip())
     async with Script(gateway, tmp_path / "box", token_for(gateway, "veh-1")):
-        handler = await eventually(lambda: gateway.basis.fleet.find("default", "veh-1"))
-        handler._context.on_result = lambda *args: results.append(args[2]) or True
-        from tidegate.wire import frames
-
-        command = frames.Command("7", "lock", frames.Raw(b'{"doors":4}'))
-        await eventually(lambda: handler.command(command))
-        await eventually(lambda: results)
-    assert (results[0].id, results[0].ok, bytes(results[0].data)) == ("7", True, b'{"doors":4}')
+        await eventually(lambda: gateway.basis.fleet.find("default", "veh-1"))
+        answer = await operator.request(
+            "commands.default.veh-1", b'{"type":"lock","data":{"doors":4}}', timeout=20
+        )
+    result = json.loads(answer.data)
+    assert (result["ok"], result["data"]) == (True, {"doors": 4})
+    await operator.close()
 
 
 async def test_it_stops_while_its_issuer_does_not_answer(gateway, tmp_path):
