@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "check-config": "gateway.commands.config",
     "sink": "gateway.commands.sinks",
     "schema": "gateway.commands.schemas",
+    "rules": "gateway.commands.rules",
 }
 """Each command, and the module whose `app` has it."""
 

@@ -9,6 +9,7 @@ their columns exist is checked when the sink reaches its database.
 
 import difflib
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -25,6 +26,7 @@ from pydantic_core import ErrorDetails
 
 from gateway.events.columns import EventMember, Source
 from gateway.events.errors import EventsFileError
+from gateway.events.rules import RULES_MAX, Rule
 from gateway.events.sections import Reading, Section, source_of
 
 _SINKS_MAX: Final = 64
@@ -111,13 +113,17 @@ class EventsDocument(Section):
 
     schemas: Schemas | None = None
     sinks: Annotated[tuple[_TaggedSink, ...], Field(alias="sink", max_length=_SINKS_MAX)] = ()
+    rules: Annotated[tuple[Rule, ...], Field(alias="rule", max_length=RULES_MAX)] = ()
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
-        names = [sink.name for sink in self.sinks]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two sinks have the name {name}: a name owns a position")
+        for kind, names in (
+            ("sinks", Counter(sink.name for sink in self.sinks)),
+            ("rules", Counter(rule.name for rule in self.rules)),
+        ):
+            name, count = max(names.items(), key=lambda pair: pair[1], default=("", 0))
+            if count > 1:
+                raise ValueError(f"two {kind} have the name {name}: a name owns a position")
         return self
 
 
@@ -157,13 +163,16 @@ def parse_events(tree: dict[str, Any], name: str) -> EventsDocument:
 def _explain(error: ErrorDetails, tree: dict[str, Any]) -> str:
     model: type[BaseModel] = EventsDocument
     place, rest = "", list(error["loc"])
-    if len(rest) > 1 and rest[0] == "sink":
-        place, rest = _sink_place(rest[1], tree["sink"]), rest[2:]
-        if rest:
+    if len(rest) > 1 and rest[0] in ("sink", "rule"):
+        kind = str(rest[0])
+        place, rest = _named_place(kind, rest[1], tree[kind]), rest[2:]
+        model = Rule
+        if rest and kind == "sink":
             model, rest = _SINKS[str(rest[0])], rest[1:]
     elif len(rest) > 1 and rest[0] == "schemas":
         model = Schemas
     place = ".".join(filter(None, [place, *map(str, rest)]))
+    place += error.get("ctx", {}).get("place", "")
     if error["type"] == "extra_forbidden":
         known = [field.alias or name for name, field in model.model_fields.items()]
         close = difflib.get_close_matches(str(rest[-1]), known, n=1, cutoff=0.5)
@@ -174,10 +183,10 @@ def _explain(error: ErrorDetails, tree: dict[str, Any]) -> str:
     return f"{place}: {message}" if place else message
 
 
-def _sink_place(number: str | int, sinks: list[Any]) -> str:
-    sink = sinks[int(number)]
-    name = sink.get("name") if isinstance(sink, dict) else None
-    return f'sink "{name}"' if isinstance(name, str) else f"sink number {int(number) + 1}"
+def _named_place(kind: str, number: str | int, sections: list[Any]) -> str:
+    section = sections[int(number)]
+    name = section.get("name") if isinstance(section, dict) else None
+    return f'{kind} "{name}"' if isinstance(name, str) else f"{kind} number {int(number) + 1}"
 
 
 def _resolved(document: EventsDocument, folder: Path) -> EventsDocument:

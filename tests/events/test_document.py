@@ -14,6 +14,7 @@ from gateway.events.document import (
     read_events_file,
 )
 from gateway.events.errors import EventsFileError
+from gateway.events.rules import Rule
 
 SINK = """
 [[sink]]
@@ -134,11 +135,13 @@ def test_the_example_shows_every_key_with_its_default():
     )
     written = parse(text)
     assert [sink.name for sink in written.sinks] == ["battery", "archive"]
+    assert [rule.name for rule in written.rules] == ["battery-low"]
     everything = tomllib.loads(shown)
     for model, section in (
         (Schemas, everything["schemas"]),
         (PostgresSink, everything["sink"][0]),
         (FilesSink, everything["sink"][1]),
+        (Rule, everything["rule"][0]),
     ):
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
         shared = {"types", "from", "batch", "batch_bytes", "linger_ms"}
@@ -146,5 +149,5 @@ def test_the_example_shows_every_key_with_its_default():
         assert set(section) >= wanted
         for name, value in section.items():
             default = fields[name].default
-            if not fields[name].is_required() and name not in {"types", "key", "kind"}:
+            if not fields[name].is_required() and name not in {"types", "key", "kind", "pick"}:
                 assert value == default, name
