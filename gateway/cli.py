@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "check-config": "gateway.commands.config",
     "sink": "gateway.commands.sinks",
     "schema": "gateway.commands.schemas",
+    "route": "gateway.commands.route",
     "rules": "gateway.commands.rules",
 }
 """Each command, and the module whose `app` has it."""

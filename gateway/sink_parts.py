@@ -1,4 +1,4 @@
-"""The parts of a process that runs sinks: its sinks, its end, and what its pages say."""
+"""The parts of a process that runs sinks or rules: its sinks, its end, and what its pages say."""
 
 import asyncio
 import math
@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.consumers.errors import TargetRefused
 from gateway.consumers.sink import SinkRunner, State
+from gateway.events.letters import Stage
 from gateway.process import Ending, Work
 from gateway.stream.nats_link import NatsLink
 
@@ -38,8 +39,9 @@ class Survivors:
 class Sinks:
     """The sinks of this process."""
 
-    def __init__(self, runners: Sequence[SinkRunner], survivors: Survivors) -> None:
+    def __init__(self, runners: Sequence[SinkRunner], survivors: Survivors, kind: Stage) -> None:
         self.runners = tuple(runners)
+        self._kind = kind
         self._survivors = survivors
 
     async def check(self) -> None:
@@ -62,15 +64,21 @@ class Sinks:
         """All sinks, side by side."""
         self._survivors.began(len(self.runners))
         for runner in self.runners:
-            yield f"sink-{runner.name}", runner.run()
+            yield f"{self._kind}-{runner.name}", runner.run()
 
 
 class SinkStatus:
     """What the pages say of the process."""
 
     def __init__(
-        self, owner: str, runners: Sequence[SinkRunner], link: NatsLink, ending: Ending
+        self,
+        kind: Stage,
+        owner: str,
+        runners: Sequence[SinkRunner],
+        link: NatsLink,
+        ending: Ending,
     ) -> None:
+        self._kind = kind
         self._owner = owner
         self._runners = runners
         self._link = link
@@ -85,10 +93,10 @@ class SinkStatus:
         if not self.connected():
             return "nats"
         if self._ending.failures:
-            return "sink_failed"
+            return f"{self._kind}_failed"
         for runner in self._runners:
             if runner.state in (State.OPENING, State.REFUSED):
-                return f"sink_{runner.state.value}"
+                return f"{self._kind}_{runner.state.value}"
         return None
 
     def page(self) -> dict[str, Any]:
@@ -102,7 +110,7 @@ class SinkStatus:
                 "last_error": self._link.last_error or None,
             },
             "failed": [str(failure) for failure in self._ending.failures],
-            "sinks": {
+            f"{self._kind}s": {
                 runner.name: {
                     "state": runner.state.value,
                     "trouble": runner.trouble or None,

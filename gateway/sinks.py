@@ -1,26 +1,25 @@
-"""The composition of `tidegate sink`: NATS, targets and pages of a process that runs sinks.
+"""The composition of `tidegate sink` and `tidegate route`: NATS, targets and pages of a process.
 
 The process needs no gateway, only NATS and the targets. Its parts start in this order: the pages;
-each target once, so that a refusal is reported; NATS; all sinks side by side. When it stops, each
-sink leaves what it has not committed to the next owner, and gives up its ownership.
+NATS; each target once, so that a refusal is reported; all sinks, or all rules, side by side. When
+it stops, each leaves what it has not committed to the next owner, and gives up its ownership.
 """
 
+import asyncio
+import contextlib
 import os
 import random
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
-from gateway.consumers.errors import TargetRefused
-from gateway.consumers.files import FilesTarget
-from gateway.consumers.postgres import PostgresTarget
 from gateway.consumers.sink import SinkRunner
-from gateway.consumers.target import Target
-from gateway.events.document import PostgresSink, Sink
+from gateway.consumers.target import Consumption, Target
+from gateway.events.letters import Stage
 from gateway.nats_access import nats_address
 from gateway.ops.listener import OpsListener, Pages
 from gateway.process import Assembly, Background, Ending, OpsPort, Part, nothing, serve
@@ -35,25 +34,32 @@ _log = structlog.get_logger(__name__)
 
 _STOP_S: Final = 5.0
 """How long each part of the process may take to stop."""
+_NATS_S: Final = 5.0
+"""How long the check of the targets waits for NATS, which rules need for it."""
+
+TargetOf = Callable[[Any, str, NatsLink], Target]
+"""Makes the target of a sink or rule, for an owner, on the process's connection."""
 
 
 class SinkProcess:
-    """One process that runs the sinks of an events file."""
+    """One process that runs the sinks, or the rules, of an events file."""
 
     def __init__(
         self,
         settings: Settings,
-        sinks: Sequence[Sink],
+        sinks: Sequence[Consumption],
         *,
-        database_url: str | None,
+        kind: Stage,
+        target_of: TargetOf,
         ops_host: str,
         ops_port: int,
     ) -> None:
         """
         Args:
             settings: sections `nats` and `ops` are read.
-            sinks: what the events file says of them.
-            database_url: of all sinks into PostgreSQL; a secret.
+            sinks: what the events file says of the sinks, or of the rules.
+            kind: which of the two they are, and the stage of their dead letters.
+            target_of: makes the target of one of them.
             ops_host: where the pages are served.
             ops_port: likewise; 0 for a free port.
 
@@ -63,13 +69,14 @@ class SinkProcess:
         """
         rng = random.Random()
         owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._kind: Stage = kind
         self.ending = Ending()
-        self.metrics = SinkMetrics()
+        self.metrics = SinkMetrics(kind)
         self._survivors = Survivors(self.ending)
         self._link = NatsLink(
             nats_address(settings, Role.CONSUMERS),
             renew=lambda: nats_address(settings, Role.CONSUMERS),
-            name=f"tidegate-sink-{owner}",
+            name=f"tidegate-{kind}-{owner}",
             on_up=_nothing_to_subscribe,
             on_ready=_nothing_to_publish,
             on_down=nothing,
@@ -80,8 +87,9 @@ class SinkProcess:
             [
                 SinkRunner(
                     sink,
-                    _target(sink, owner, database_url),
+                    target_of(sink, owner, self._link),
                     self._link,
+                    stage=kind,
                     observer=self.metrics,
                     rng=rng,
                     wall_clock=time.time,
@@ -89,8 +97,9 @@ class SinkProcess:
                 for sink in sinks
             ],
             self._survivors,
+            kind,
         )
-        status = SinkStatus(owner, self._sinks.runners, self._link, self.ending)
+        status = SinkStatus(kind, owner, self._sinks.runners, self._link, self.ending)
         self.metrics.watch(self._sinks.runners, status.connected)
         pages = Pages(
             metrics=self.metrics.exposition, not_ready=status.not_ready, status=status.page
@@ -102,9 +111,15 @@ class SinkProcess:
     def _parts(self) -> Iterator[Part]:
         """In the order in which they start. They stop in the reverse order."""
         yield Part("ops", self.ops.start, self.ops.stop, _STOP_S)
-        yield Part("targets", self._sinks.check, nothing)
         yield Part("nats-link", self._link.start, self._link.stop, _STOP_S)
+        yield Part("targets", self._check, nothing)
         yield Part("sinks", self._background.start, self._background.stop, _STOP_S)
+
+    async def _check(self) -> None:
+        if self._kind == "rule":
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._link.wait_up(), _NATS_S)
+        await self._sinks.check()
 
     async def run(self, *, on_ready: Callable[["SinkProcess"], None] | None = None) -> None:
         """Run until SIGTERM or SIGINT.
@@ -119,19 +134,12 @@ class SinkProcess:
         """
 
         def started() -> None:
-            _log.info("sinks_started", sinks=[runner.name for runner in self._sinks.runners])
+            names = [runner.name for runner in self._sinks.runners]
+            _log.info(f"{self._kind}s_started", names=names)
             if on_ready is not None:
                 on_ready(self)
 
         await serve(Assembly(self._parts()), self.ending, on_started=started)
-
-
-def _target(sink: Sink, owner: str, database_url: str | None) -> Target:
-    if not isinstance(sink, PostgresSink):
-        return FilesTarget(sink)
-    if database_url is None:
-        raise TargetRefused(f"sink {sink.name} needs --database-url")
-    return PostgresTarget(sink, database_url, owner=owner)
 
 
 async def _nothing_to_subscribe(_client: LinkClient) -> None:

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from gateway.commands.terminal import fail
 from gateway.events.document import EventsDocument, read_events_file
 from gateway.events.errors import EventsError
 from gateway.events.explaining import first_failure
 from gateway.events.linting import never
 from gateway.events.patterns import MEMBERS
 from gateway.events.rules import Rule
-from gateway.terminal import fail
 
 EventsFile = Annotated[
     Path, typer.Option("--events", "-e", help="The events file.", dir_okay=False)

@@ -10,8 +10,11 @@ import uvloop
 from gateway.commands import foreground
 from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, nats_settings_of
 from gateway.consumers.catalogue import BOOKKEEPING, table_ddl
-from gateway.consumers.errors import ConsumerError
+from gateway.consumers.errors import ConsumerError, TargetRefused
+from gateway.consumers.files import FilesTarget
+from gateway.consumers.postgres import PostgresTarget
 from gateway.consumers.rebuild import forget_position
+from gateway.consumers.target import Target
 from gateway.events.document import EventsDocument, PostgresSink, Sink, read_events_file
 from gateway.events.errors import EventsError
 from gateway.ops.errors import OpsError
@@ -79,9 +82,22 @@ def sink(
 
 async def _run(settings: Settings, sinks: tuple[Sink, ...], url: str | None, ops_port: int) -> None:
     process = SinkProcess(
-        settings, sinks, database_url=url, ops_host=settings.ops.host, ops_port=ops_port
+        settings,
+        sinks,
+        kind="sink",
+        target_of=lambda sink, owner, _link: _target(sink, owner, url),
+        ops_host=settings.ops.host,
+        ops_port=ops_port,
     )
     await process.run()
+
+
+def _target(sink: Sink, owner: str, url: str | None) -> Target:
+    if not isinstance(sink, PostgresSink):
+        return FilesTarget(sink)
+    if url is None:
+        raise TargetRefused(f"sink {sink.name} needs --database-url")
+    return PostgresTarget(sink, url, owner=owner)
 
 
 def _document(events: Path) -> EventsDocument:

@@ -29,9 +29,9 @@ from gateway.consumers.errors import (
 )
 from gateway.consumers.lag import Lag
 from gateway.consumers.letterbox import Letterbox
-from gateway.consumers.target import BEAT_S, Rejected, Target
-from gateway.events.document import Sink
+from gateway.consumers.target import BEAT_S, Consumption, Rejected, Target
 from gateway.events.event import Event
+from gateway.events.letters import Stage
 from gateway.events.position import Position, StreamState, resume
 from gateway.jitter import full_jitter_s
 from gateway.stream.encoding import EVENTS
@@ -73,19 +73,21 @@ class SinkRunner:
 
     def __init__(
         self,
-        sink: Sink,
+        sink: Consumption,
         target: Target,
         link: Link,
         *,
+        stage: Stage = "sink",
         observer: SinkObserver,
         rng: random.Random,
         wall_clock: Callable[[], float],
     ) -> None:
         """
         Args:
-            sink: its section of the events file.
+            sink: its section of the events file; a rule is run like a sink.
             target: what it writes to.
             link: the connection to NATS.
+            stage: of its dead letters.
             observer: hooks for metrics.
             rng: source of jitter.
             wall_clock: Unix seconds, to say how far behind the sink is.
@@ -95,7 +97,7 @@ class SinkRunner:
         self._link = link
         self._observer = observer
         self._rng = rng
-        self._letterbox = Letterbox(link, "sink", sink.name)
+        self._letterbox = Letterbox(link, stage, sink.name)
         self._reader: StreamReader[Event] | None = None
         self._position: Position | None = None
         self._batch = sink.batch
@@ -322,6 +324,7 @@ class SinkRunner:
             self._observer.expired(self.sink.name, start.expired)
         if accepted > position.seq:
             return StartAt(accepted + 1)
-        if not position.seq and not isinstance(self.sink.start, str):
-            return StartAt(time=self.sink.start)
+        begin = self.sink.start
+        if not position.seq and not isinstance(begin, str):
+            return StartAt(time=begin)
         return StartAt(start.seq)

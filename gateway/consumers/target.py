@@ -4,12 +4,41 @@ A target keeps the sink's position together with what it wrote, so that both are
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
 from gateway.events.event import Event
 from gateway.events.position import Position
 
 BEAT_S: Final = 1.0
+
+
+class Consumption(Protocol):
+    """What the events file says of a sink or a rule, as far as its runner is concerned."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which owns its position."""
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Filter subjects for the server, without overlaps."""
+
+    @property
+    def start(self) -> str | datetime:
+        """Where it begins without a position: `start`, `now`, or a time."""
+
+    @property
+    def batch(self) -> int:
+        """Events that are written together, at most."""
+
+    @property
+    def batch_bytes(self) -> int:
+        """Bytes of them."""
+
+    @property
+    def linger_ms(self) -> int:
+        """How long the first event of a batch waits for others."""
 
 
 class Rejected(NamedTuple):

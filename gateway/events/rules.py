@@ -16,6 +16,8 @@ from gateway.events.sections import Section, source_of, start_of, token
 
 RULES_MAX: Final = 1_000
 ATTEMPTS_MAX: Final = 1_000
+_BATCH: Final = 2_000
+_BATCH_BYTES: Final = 8_388_608
 
 
 def _pattern(written: Any) -> Pattern:
@@ -55,6 +57,21 @@ class Rule(Section):
     """The longest wait of all, `Retry-After` included."""
 
     _name = field_validator("name")(token)
+
+    @property
+    def batch(self) -> int:
+        """Events that are read and delivered together, at most."""
+        return _BATCH
+
+    @property
+    def batch_bytes(self) -> int:
+        """Bytes of them."""
+        return _BATCH_BYTES
+
+    @property
+    def linger_ms(self) -> int:
+        """A rule waits for nothing: a batch is what came while the last one was delivered."""
+        return 0
 
     @property
     def subjects(self) -> tuple[str, ...]:

@@ -83,8 +83,9 @@ def rights_of(role: Role, rule_subjects: Sequence[str] = ()) -> Rights:
         publish=(
             "commands.>",
             "deadletters.*.*.*.>",
-            *_api("STREAM.INFO.{}"),
             *_READING,
+            *_LEASES,
+            *_LOOKING_UP,
             *rule_subjects,
         ),
         subscribe=(f"{role.inbox_prefix}.>",),
@@ -113,3 +114,19 @@ _READING: Final = (
     *(f"$JS.{kind}.{stream}.>" for stream in _STREAMS for kind in ("ACK", "FC")),
 )
 """Creating consumers, reading through them, acknowledging, and looking up single messages."""
+
+_LEASES: Final = (
+    "$KV.TIDEGATE_RULES.>",
+    "$JS.API.STREAM.CREATE.KV_TIDEGATE_RULES",
+    "$JS.API.STREAM.MSG.GET.KV_TIDEGATE_RULES",
+)
+"""Who owns which rule, and how far it has come: a bucket that consumers make themselves."""
+
+_LOOKING_UP: Final = (
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.STREAM.INFO.*",
+    "$JS.API.CONSUMER.CREATE.*.>",
+    "$JS.API.CONSUMER.MSG.NEXT.*.*",
+    "$JS.API.CONSUMER.DELETE.*.*",
+)
+"""Finding out which stream holds a rule's target, and what of the rule is in it already."""

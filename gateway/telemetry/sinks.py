@@ -1,4 +1,4 @@
-"""Metrics of a process that runs sinks. Names of sinks come from the operator's own file."""
+"""Metrics of a process that runs sinks or rules, whose names come from the operator's own file."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
@@ -12,6 +12,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 _SECONDS_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_UNITS: Final = {"sink": "rows", "rule": "events"}
 _ROWS_BUCKETS: Final = (1, 10, 100, 500, 1_000, 2_000, 5_000, 10_000, 100_000)
 
 
@@ -46,44 +47,44 @@ class SinkView(Protocol):
 class SinkMetrics:
     """All metrics of such a process. Satisfies the observer of sinks."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "sink") -> None:
+        """
+        Args:
+            kind: what runs, `sink` or `rule`: part of each name, and the label.
+        """
+        self._kind = kind
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
 
         def counter(name: str, documentation: str) -> Counter:
-            return Counter(name, documentation, ["sink"], registry=registry)
+            return Counter(f"tidegate_{kind}_{name}", documentation, [kind], registry=registry)
 
-        self._rows = counter("tidegate_sink_rows", "Events that became rows.")
-        self._letters = counter(
-            "tidegate_sink_dead_letters", "Events that fit no row and are dead letters."
-        )
-        self._repeated = counter(
-            "tidegate_sink_batches_repeated", "Batches that were not committed at once."
-        )
+        def histogram(name: str, documentation: str, buckets: Sequence[float]) -> Histogram:
+            return Histogram(
+                f"tidegate_{kind}_{name}",
+                documentation,
+                [kind],
+                registry=registry,
+                buckets=buckets,
+            )
+
+        unit = _UNITS[kind]
+        self._rows = counter(unit, "Events that became rows, or that a rule has dealt with.")
+        self._letters = counter("dead_letters", "Events that the target cannot take.")
+        self._repeated = counter("batches_repeated", "Batches that were not settled at once.")
         self._expired = counter(
-            "tidegate_sink_expired_sequences",
-            "Stream sequences that expired before the sink had read them.",
+            "expired_sequences", "Stream sequences that expired before they were read."
         )
-        self._seconds = Histogram(
-            "tidegate_sink_commit_seconds",
-            "From the first statement of a batch to its commit.",
-            ["sink"],
-            registry=registry,
-            buckets=_SECONDS_BUCKETS,
+        self._seconds = histogram(
+            "commit_seconds", "From the begin of a batch to the end of its work.", _SECONDS_BUCKETS
         )
-        self._batch = Histogram(
-            "tidegate_sink_batch_rows",
-            "Events of a transaction.",
-            ["sink"],
-            registry=registry,
-            buckets=_ROWS_BUCKETS,
-        )
+        self._batch = histogram(f"batch_{unit}", "Events of a batch.", _ROWS_BUCKETS)
 
     def watch(self, sinks: Sequence[SinkView], nats_up: Callable[[], bool]) -> None:
         """Show the gauges of these sinks, and whether NATS answers."""
-        self._registry.register(_Gauges(sinks, nats_up))
+        self._registry.register(_Gauges(self._kind, sinks, nats_up))
 
     def written(self, sink: str, rows: int, buried: int, took_s: float) -> None:
         self._rows.labels(sink).inc(rows)
@@ -103,12 +104,12 @@ class SinkMetrics:
 
 
 _GAUGES: Final[tuple[tuple[str, str, Callable[[SinkView], float]], ...]] = (
-    ("tidegate_sink_running", "1 if this process writes the sink.", lambda s: float(s.running)),
-    ("tidegate_sink_position", "Last stream sequence processed.", lambda s: s.position),
-    ("tidegate_sink_lag_messages", "Events not yet written.", lambda s: s.lag_messages),
-    ("tidegate_sink_lag_seconds", "Age of the oldest event not yet written.", lambda s: s.lag_s),
+    ("running", "1 if this process owns it.", lambda s: float(s.running)),
+    ("position", "Last stream sequence processed.", lambda s: s.position),
+    ("lag_messages", "Events not yet written.", lambda s: s.lag_messages),
+    ("lag_seconds", "Age of the oldest event not yet written.", lambda s: s.lag_s),
     (
-        "tidegate_sink_retention_used_ratio",
+        "retention_used_ratio",
         "That age over how long the stream keeps an event; at 1 events are lost.",
         lambda s: s.retention_used,
     ),
@@ -116,16 +117,20 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[SinkView], float]], ...]] = (
 
 
 class _Gauges(Collector):
-    def __init__(self, sinks: Sequence[SinkView], nats_up: Callable[[], bool]) -> None:
+    def __init__(self, kind: str, sinks: Sequence[SinkView], nats_up: Callable[[], bool]) -> None:
+        self._kind = kind
         self._sinks = sinks
         self._nats_up = nats_up
 
     def collect(self) -> Iterable[Metric]:
         for name, documentation, read in _GAUGES:
-            family = GaugeMetricFamily(name, documentation, labels=["sink"])
+            full_name = f"tidegate_{self._kind}_{name}"
+            family = GaugeMetricFamily(full_name, documentation, labels=[self._kind])
             for sink in self._sinks:
                 family.add_metric([sink.name], read(sink))
             yield family
         yield GaugeMetricFamily(
-            "tidegate_sink_nats_up", "1 while NATS answers.", value=float(self._nats_up())
+            f"tidegate_{self._kind}_nats_up",
+            "1 while NATS answers.",
+            value=float(self._nats_up()),
         )

@@ -115,6 +115,8 @@ async def test_every_user_can_do_its_work_and_nothing_else(tmp_path):
             "deadletters.t.d",
             "$JS.API.STREAM.UPDATE.EVENTS",
             "alerts.soc.high",
+            "$KV.OTHER.x",
+            "$JS.API.STREAM.DELETE.KV_TIDEGATE_RULES",
         )
         users.denied.clear()
         for role in (Role.OPERATORS, Role.CONSUMERS):

@@ -1,0 +1,85 @@
+"""Delivery as a command to the device which sent the event. Its `ok` is the receipt.
+
+At least once, as far as attempts reach: a device that is not connected does not answer, and a
+silence is a failed attempt.
+"""
+
+import random
+from collections.abc import Sequence
+
+import msgspec
+import nats.errors
+from msgspec import Raw, Struct
+
+from gateway.consumers.attempts import deliver_each
+from gateway.consumers.errors import AttemptFailed, TargetAway
+from gateway.consumers.target import Rejected
+from gateway.events.destinations import CommandDestination
+from gateway.events.errors import PickError
+from gateway.events.event import Event
+from gateway.events.payloads import Picker
+from gateway.events.rules import Rule
+from gateway.stream.reader import Link
+
+
+class _Command(Struct):
+    type: str
+    data: Raw
+
+
+class _Result(Struct):
+    ok: bool = False
+    error: str = ""
+    detail: str = ""
+
+
+class CommandDelivery:
+    """The target of one rule. Satisfies `Delivery`."""
+
+    mark = 0
+
+    def __init__(
+        self, rule: Rule, destination: CommandDestination, link: Link, rng: random.Random
+    ) -> None:
+        self._rule = rule
+        self._type = destination.message_type
+        self._link = link
+        self._rng = rng
+        self._picker = Picker(rule.pick) if rule.pick is not None else None
+
+    async def open(self) -> None:
+        if self._link.client is None:
+            raise TargetAway("NATS is away")
+
+    async def begin(self) -> None:
+        """A device has no position."""
+
+    async def resume(self, after_seq: int, mark: int) -> None:
+        """What was sent behind the position is sent again."""
+
+    async def deliver(self, events: Sequence[Event]) -> Sequence[Rejected]:
+        return await deliver_each(self._rule, events, self._attempt, self._rng)
+
+    async def close(self) -> None:
+        """The connection is the process's."""
+
+    async def _attempt(self, event: Event) -> None:
+        client = await self._link.wait_up()
+        try:
+            data = event.data if self._picker is None else self._picker.payload(event)
+        except PickError as exc:
+            raise AttemptFailed("pick", str(exc), final=True) from None
+        body = msgspec.json.encode(_Command(self._type, Raw(data)))
+        subject = f"commands.{event.tenant}.{event.device}"
+        try:
+            answer = await client.request(subject, body, timeout=self._rule.timeout_ms / 1000)
+        except (nats.errors.NoRespondersError, TimeoutError):
+            raise AttemptFailed("silence", "the device did not answer") from None
+        except nats.errors.Error as exc:
+            raise AttemptFailed("connection", str(exc) or type(exc).__name__) from None
+        try:
+            result = msgspec.json.decode(answer.data, type=_Result)
+        except msgspec.DecodeError as exc:
+            raise AttemptFailed("answer", f"the answer cannot be read: {exc}") from None
+        if not result.ok:
+            raise AttemptFailed(result.error or "refused", result.detail or "the device said no")

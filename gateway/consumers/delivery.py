@@ -1,0 +1,46 @@
+"""How a rule's events reach its target, as the rule sees it."""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from gateway.consumers.target import Rejected
+from gateway.events.event import Event
+
+HOPS_MAX: Final = 8
+"""A derived message that would be the eighth of its chain is a dead letter: rules that feed
+themselves end here."""
+HOPS_HEADER: Final = b"Tidegate-Hops"
+
+
+class Delivery(Protocol):
+    """Raises TargetAway, TargetRefused and NotOwner from every method but `close`."""
+
+    @property
+    def mark(self) -> int:
+        """The target's last sequence that is known; 0 where the target has none."""
+
+    async def open(self) -> None:
+        """Connect, and check that the target is one that rules may use."""
+
+    async def begin(self) -> None:
+        """The rule begins: what the target holds now is not of this rule."""
+
+    async def resume(self, after_seq: int, mark: int) -> None:
+        """Find out what was delivered behind the stored position.
+
+        Args:
+            after_seq: the position in EVENTS.
+            mark: of the target, stored with it.
+        """
+
+    async def deliver(self, events: Sequence[Event]) -> Sequence[Rejected]:
+        """Deliver events in stream order. Returns once each has arrived or is rejected."""
+
+    async def close(self) -> None:
+        """Give up what is open. Raises nothing."""
+
+
+def hops_of(event: Event) -> int:
+    """How many rules an event has passed."""
+    text = event.header(HOPS_HEADER)
+    return int(text) if text.isdecimal() and len(text) < HOPS_MAX else 0

@@ -1,0 +1,88 @@
+"""Messages that rules derive, as NATS protocol commands.
+
+Nothing is escaped here: names and ids are allow-listed by `tidegate.wire.grammar`, and header lines
+are copied whole from the event.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.consumers.delivery import HOPS_HEADER, hops_of
+from gateway.events.event import Event
+
+_COPIED: Final = (b"ce-", b"traceparent:")
+
+
+class Derived(Struct, frozen=True, gc=False):
+    """One message for a target. `headers` lacks only what its batch adds, and the blank line."""
+
+    event: Event
+    subject: bytes
+    headers: bytes
+    payload: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that count against the server's largest payload."""
+        return len(self.headers) + len(self.payload) + _BATCH_HEADERS_BYTES
+
+
+_BATCH_HEADERS_BYTES: Final = 128
+
+
+def derived_id(event: Event, rule: str) -> str:
+    """`Nats-Msg-Id` and idempotency key: the same however often the event is delivered."""
+    return f"{event.tenant}:{event.device}:rule/{rule}:{event.stream_seq}"
+
+
+def derived(event: Event, rule: str, subject: str, payload: bytes) -> Derived:
+    """The message of an event, with the event's `ce-*` headers."""
+    copied = [line for line in event.headers.split(b"\r\n") if line.lower().startswith(_COPIED)]
+    lines = [
+        b"NATS/1.0\r\nNats-Msg-Id:" + derived_id(event, rule).encode(),
+        *copied,
+        b"%b:%d" % (HOPS_HEADER, hops_of(event) + 1),
+        b"",
+    ]
+    return Derived(event, subject.encode(), b"\r\n".join(lines), payload)
+
+
+def encode_single(message: Derived, reply: bytes, stream: bytes) -> bytes:
+    """One publish of its own, answered by a PubAck on `reply`."""
+    return _encoded(message, b" " + reply, b"Nats-Expected-Stream:%b\r\n" % stream)
+
+
+def encode_unstored(message: Derived) -> bytes:
+    """A publish that nobody answers."""
+    return _encoded(message, b"", b"")
+
+
+def encode_batch(
+    messages: Sequence[Derived], batch_id: bytes, reply: bytes, stream: bytes
+) -> bytes:
+    """An atomic batch (ADR-50): all of it is stored, or nothing."""
+    marks = b"Nats-Batch-Id:%b\r\nNats-Batch-Sequence:" % batch_id
+    last = len(messages)
+    commit = b"Nats-Batch-Commit:1\r\nNats-Expected-Stream:%b\r\n" % stream
+    return b"".join(
+        _encoded(
+            message,
+            b" " + reply if place == last else b"",
+            marks + b"%d\r\n%b" % (place, commit if place == last else b""),
+        )
+        for place, message in enumerate(messages, 1)
+    )
+
+
+def _encoded(message: Derived, reply: bytes, more: bytes) -> bytes:
+    headers = message.headers + more + b"\r\n"
+    return b"HPUB %b%b %d %d\r\n%b%b\r\n" % (
+        message.subject,
+        reply,
+        len(headers),
+        len(headers) + len(message.payload),
+        headers,
+        message.payload,
+    )

@@ -1,0 +1,264 @@
+"""Delivery to a subject of NATS: exactly once, if a stream holds the subject.
+
+Each derived message has the id `<tenant>:<device>:rule/<name>:<sequence in EVENTS>`. JetStream
+drops a repeated id within its duplicate window only, so no repeat relies on that alone: whenever it
+is not known what arrived (another process took over, a publish was not answered), the target is
+read from the stored mark on, and what is there is not sent again.
+
+    resume: read the target behind the mark -> known sequences -> deliver all but those
+
+Atomic batches are used where the stream allows them: all of a batch is stored or nothing, in order.
+Elsewhere at most one message of a device is under way, so the order per device holds.
+"""
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import nats.errors
+
+from gateway.consumers.answers import Answer, Answers
+from gateway.consumers.derived import (
+    Derived,
+    derived,
+    encode_batch,
+    encode_single,
+    encode_unstored,
+)
+from gateway.consumers.errors import TargetAway
+from gateway.consumers.holding import Holder, holder_of, last_seq
+from gateway.consumers.target import Rejected
+from gateway.consumers.target_scan import delivered_behind
+from gateway.events.destinations import NatsDestination
+from gateway.events.errors import PickError
+from gateway.events.event import Event
+from gateway.events.payloads import Picker
+from gateway.events.rules import Rule
+from gateway.stream.nats_client import LinkClient
+from gateway.stream.reader import Link
+
+BATCH_MESSAGES_MAX: Final = 500
+BATCH_BYTES_MAX: Final = 2 << 20
+_FLUSH_S: Final = 5
+_BATCH_TOO_LARGE: Final = 10199
+_ONE_BY_ONE: Final = frozenset(
+    {
+        10054,  # one of them is too large
+        10097,  # headers too large
+        10174,  # batches are not enabled
+        10175,
+        10176,  # incomplete: one of them may have been refused on its way
+        10177,
+        10200,
+        10201,  # one of them is stored already
+        10205,
+        10206,  # too many batches at once
+    }
+)
+"""What JetStream says of a batch of which nothing is stored, and that can go one by one."""
+_NEVER: Final = {10054: "too_large", 10097: "headers_too_large"}
+
+
+class NatsDelivery:
+    """The target of one rule. Satisfies `Delivery`."""
+
+    def __init__(
+        self, rule: Rule, destination: NatsDestination, link: Link, guard: Callable[[], None]
+    ) -> None:
+        """
+        Args:
+            rule: what the events file says of it.
+            destination: its subject.
+            link: the connection.
+            guard: raises NotOwner if this process must not write any more.
+        """
+        self._rule = rule
+        self._destination = destination
+        self._link = link
+        self._guard = guard
+        self._picker = Picker(rule.pick) if rule.pick is not None else None
+        self._client: LinkClient | None = None
+        self._answers: Answers | None = None
+        self._holder: Holder | None = None
+        self._known: set[int] = set()
+        self.mark = 0
+
+    async def open(self) -> None:
+        client = self._link.client
+        if client is None:
+            raise TargetAway("NATS is away")
+        self._holder = await holder_of(client, self._rule.name, self._destination.filter)
+        if client is not self._client:
+            self._client, self._answers = client, Answers(client)
+            try:
+                await self._answers.open()
+            except (nats.errors.Error, TimeoutError) as exc:
+                self._client = None
+                raise TargetAway(f"NATS does not answer: {exc or type(exc).__name__}") from exc
+
+    async def begin(self) -> None:
+        self._known = set()
+        if self._holder is not None:
+            self.mark = await last_seq(self._open_client(), self._holder.stream)
+
+    async def resume(self, after_seq: int, mark: int) -> None:
+        self._known, self.mark = set(), mark
+        if self._holder is None:
+            return
+        last = await last_seq(self._open_client(), self._holder.stream)
+        if last < mark:
+            self.mark = 0  # the target was made anew
+        try:
+            self._known = await delivered_behind(
+                self._link,
+                self._holder.stream,
+                self._destination.filter,
+                self._rule.name,
+                mark=self.mark,
+                last=last,
+                after_seq=after_seq,
+            )
+        except nats.errors.Error as exc:
+            raise TargetAway(f"the target cannot be read: {exc}") from exc
+
+    async def deliver(self, events: Sequence[Event]) -> Sequence[Rejected]:
+        messages, rejected = self._made(events)
+        holder = self._holder
+        if holder is None:
+            await self._publish(messages)
+            return rejected
+        stored = 0
+        for chunk in _chunks(messages):
+            self._guard()
+            if holder.atomic and len(chunk) > 1:
+                stored = max(stored, await self._store_batch(chunk, rejected))
+            else:
+                stored = max(stored, await self._store_in_rounds(chunk, rejected))
+        if events:
+            last = events[-1].stream_seq
+            self._known = {seq for seq in self._known if seq > last}
+            # What is known lies behind the mark, and must stay findable until it is passed.
+            if stored and not self._known:
+                self.mark = max(self.mark, stored)
+        return rejected
+
+    async def close(self) -> None:
+        """The connection is the process's, and its subscription ends with it."""
+
+    def _open_client(self) -> LinkClient:
+        if self._client is None:
+            raise TargetAway("NATS is away")
+        return self._client
+
+    def _open_answers(self) -> Answers:
+        if self._answers is None:
+            raise TargetAway("NATS is away")
+        return self._answers
+
+    def _made(self, events: Sequence[Event]) -> tuple[list[Derived], list[Rejected]]:
+        bytes_max = self._open_client().max_payload
+        made: list[Derived] = []
+        rejected: list[Rejected] = []
+        for event in events:
+            if event.stream_seq in self._known:
+                continue
+            try:
+                payload = event.data if self._picker is None else self._picker.payload(event)
+            except PickError as exc:
+                rejected.append(Rejected(event, "pick", str(exc)))
+                continue
+            subject = self._destination.subject(event)
+            message = derived(event, self._rule.name, subject, payload)
+            if message.size > bytes_max:
+                detail = f"{message.size} bytes are more than NATS takes"
+                rejected.append(Rejected(event, "too_large", detail))
+            else:
+                made.append(message)
+        return made, rejected
+
+    async def _publish(self, messages: Sequence[Derived]) -> None:
+        """For whoever listens: no stream holds the subject."""
+        if not messages:
+            return
+        self._guard()
+        self._open_answers().write(b"".join(map(encode_unstored, messages)))
+        try:
+            await self._open_client().flush(timeout=_FLUSH_S)
+        except (nats.errors.Error, TimeoutError) as exc:
+            raise TargetAway(f"NATS does not answer: {exc or type(exc).__name__}") from exc
+
+    async def _store_batch(self, chunk: list[Derived], rejected: list[Rejected]) -> int:
+        """Store all of them at once; the target's last sequence then."""
+        answers, stream = self._open_answers(), self._stream
+        reply, future = answers.reply()
+        answers.write(encode_batch(chunk, secrets.token_hex(11).encode(), reply, stream))
+        (answer,) = await answers.wait([future])
+        if answer.error is None:
+            if answer.count != len(chunk):
+                raise TargetAway(f"{answer.count} of {len(chunk)} messages were stored")
+            return answer.seq
+        if answer.error.err_code == _BATCH_TOO_LARGE:
+            half = len(chunk) // 2
+            await self._store_batch(chunk[:half], rejected)
+            return await self._store_batch(chunk[half:], rejected)
+        if answer.error.err_code not in _ONE_BY_ONE:
+            raise TargetAway(f"the target's stream says: {answer.error.description}")
+        return await self._store_in_rounds(chunk, rejected)
+
+    async def _store_in_rounds(self, chunk: Sequence[Derived], rejected: list[Rejected]) -> int:
+        """Store them with at most one message of a device under way."""
+        answers, stream, stored = self._open_answers(), self._stream, 0
+        waiting: dict[tuple[str, str], deque[Derived]] = {}
+        for message in chunk:
+            device = message.event.tenant, message.event.device
+            waiting.setdefault(device, deque()).append(message)
+        while waiting:
+            self._guard()
+            sent = [messages.popleft() for messages in waiting.values()]
+            waiting = {device: messages for device, messages in waiting.items() if messages}
+            replies = [answers.reply() for _ in sent]
+            answers.write(
+                b"".join(
+                    encode_single(message, reply, stream)
+                    for message, (reply, _) in zip(sent, replies, strict=True)
+                )
+            )
+            for message, answer in zip(
+                sent, await answers.wait([future for _, future in replies]), strict=True
+            ):
+                stored = max(stored, _settled(message, answer, rejected))
+        return stored
+
+    @property
+    def _stream(self) -> bytes:
+        assert self._holder is not None
+        return self._holder.stream.encode()
+
+
+def _settled(message: Derived, answer: Answer, rejected: list[Rejected]) -> int:
+    """The sequence at which a message is stored, 0 if it never can be.
+
+    Raises:
+        TargetAway: it is not stored now.
+    """
+    if answer.error is None:
+        return answer.seq
+    error = _NEVER.get(answer.error.err_code)
+    if error is None:
+        raise TargetAway(f"the target's stream says: {answer.error.description}")
+    rejected.append(Rejected(message.event, error, answer.error.description))
+    return 0
+
+
+def _chunks(messages: Sequence[Derived]) -> list[list[Derived]]:
+    chunks: list[list[Derived]] = []
+    size = 0
+    for message in messages:
+        full = not chunks or len(chunks[-1]) >= BATCH_MESSAGES_MAX
+        if full or size + message.size > BATCH_BYTES_MAX:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(message)
+        size += message.size
+    return chunks

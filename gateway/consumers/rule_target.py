@@ -1,0 +1,95 @@
+"""A rule as the target of a runner: it picks what matches, delivers it, and moves the position."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from gateway.consumers.delivery import HOPS_MAX, Delivery, hops_of
+from gateway.consumers.lease import Lease
+from gateway.consumers.target import BEAT_S, Bury, Rejected
+from gateway.events.event import Event
+from gateway.events.matching import compiled, facts_of
+from gateway.events.position import Position
+from gateway.events.rules import Rule
+
+_SAVE_S: Final = 1.0
+"""A position behind which nothing matched is stored that often; it is only a shorter way back."""
+
+
+class RuleTarget:
+    """Satisfies `Target`: the lease holds the position, the delivery takes the events."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        lease: Lease,
+        delivery: Delivery,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rule = rule
+        self._lease = lease
+        self._delivery = delivery
+        self._clock = clock
+        self._matches = compiled(rule.when)
+        self._saved_at = clock()
+
+    async def open(self) -> None:
+        await self._lease.open()
+        await self._delivery.open()
+
+    async def claim(self) -> tuple[bool, Position | None]:
+        if not await self._lease.take():
+            return False, None
+        record = self._lease.record
+        if record.position is not None:
+            await self._alive(self._delivery.resume(record.position.seq, record.mark))
+        return True, record.position
+
+    async def _alive(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work and show signs of life meanwhile: it may take longer than a lease."""
+        task = asyncio.create_task(work, name=f"rule-resume-{self._rule.name}")
+        try:
+            while not (await asyncio.wait({task}, timeout=BEAT_S))[0]:
+                await self._lease.beat()
+            task.result()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def beat(self) -> None:
+        await self._lease.beat()
+
+    async def begin(self, position: Position) -> None:
+        await self._delivery.begin()
+        await self._lease.save(position, self._delivery.mark)
+
+    async def write(self, events: Sequence[Event], after: Position, bury: Bury) -> int:
+        matches = self._matches
+        matched = [event for event in events if matches(facts_of(event))]
+        self._lease.check()
+        rejected = list(await self._delivery.deliver(_within_hops(matched)))
+        rejected += [_too_far(event) for event in matched if hops_of(event) >= HOPS_MAX - 1]
+        if rejected:
+            rejected.sort(key=lambda each: each.event.stream_seq)
+            await bury(rejected)
+        if matched or self._clock() - self._saved_at > _SAVE_S:
+            await self._lease.save(after, self._delivery.mark)
+            self._saved_at = self._clock()
+        return len(rejected)
+
+    async def release(self) -> None:
+        await self._lease.release()
+
+    async def close(self) -> None:
+        await self._delivery.close()
+
+
+def _within_hops(events: Sequence[Event]) -> list[Event]:
+    return [event for event in events if hops_of(event) < HOPS_MAX - 1]
+
+
+def _too_far(event: Event) -> Rejected:
+    return Rejected(
+        event, "hops", f"it has passed {hops_of(event)} rules: do they feed themselves?"
+    )
