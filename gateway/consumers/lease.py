@@ -147,7 +147,7 @@ class Lease:
         async with self._lock:
             await self._must_write(self.record)
 
-    async def save(self, position: Position, mark: int) -> None:
+    async def save(self, position: Position | None, mark: int) -> None:
         """Store how far the rule has come. Raises as `beat`."""
         async with self._lock:
             changed = msgspec.structs.replace(self.record, position=position, mark=mark)

@@ -35,6 +35,7 @@ from gateway.events.errors import PickError
 from gateway.events.event import Event
 from gateway.events.payloads import Picker
 from gateway.events.rules import Rule
+from gateway.stream.errors import StreamMissing
 from gateway.stream.nats_client import LinkClient
 from gateway.stream.reader import Link
 
@@ -113,13 +114,12 @@ class NatsDelivery:
             self._known = await delivered_behind(
                 self._link,
                 self._holder.stream,
-                self._destination.filter,
-                self._rule.name,
+                [self._destination.filter],
+                f":rule/{self._rule.name}:",
                 mark=self.mark,
-                last=last,
                 after_seq=after_seq,
             )
-        except nats.errors.Error as exc:
+        except (StreamMissing, nats.errors.Error, TimeoutError) as exc:
             raise TargetAway(f"the target cannot be read: {exc}") from exc
 
     async def deliver(self, events: Sequence[Event]) -> Sequence[Rejected]:

@@ -4,6 +4,7 @@ EventsError
  +-- EventsFileError   config/events.toml cannot be used: a line for each offence, naming its place
  +-- PatternError      a rule's pattern is wrong: the place in it and the offence
  +-- PickError         one event has no payload by a rule's `pick`: it is a dead letter
+ +-- RedriveError      a dead letter cannot be sent again: the reason
  +-- SchemaError       schemas cannot be used: a line for each file, naming the offence
  +-- ColumnError       a sink's column does not fit its table
  +-- RowError          one event cannot become a row: it is a dead letter
@@ -36,6 +37,10 @@ class PatternError(EventsError):
 
 class PickError(EventsError):
     """An event has no payload by a rule's `pick`; the message says why."""
+
+
+class RedriveError(EventsError):
+    """A dead letter cannot be sent again; the message says why."""
 
 
 class SchemaError(EventsError):

@@ -72,6 +72,8 @@ def rights_of(role: Role, rule_subjects: Sequence[str] = ()) -> Rights:
                 "$JS.API.STREAM.LIST",
                 *_api("STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.UPDATE.{}"),
                 *_READING,
+                *_LEASES,
+                *_REDRIVING,
             ),
             # Any inbox but those of other users, so that `nats` and other tools work unchanged.
             subscribe=("_INBOX.>",),
@@ -121,6 +123,24 @@ _LEASES: Final = (
     "$JS.API.STREAM.MSG.GET.KV_TIDEGATE_RULES",
 )
 """Who owns which rule, and how far it has come: a bucket that consumers make themselves."""
+
+_REDRIVING: Final = (
+    "redriven.*",
+    "redrives.>",
+    *(
+        f"$JS.API.{each}"
+        for each in (
+            "STREAM.INFO.KV_TIDEGATE_RULES",
+            "STREAM.INFO.REDRIVES",
+            "STREAM.CREATE.REDRIVES",
+            "STREAM.MSG.GET.REDRIVES",
+            "CONSUMER.CREATE.REDRIVES.>",
+            "CONSUMER.MSG.NEXT.REDRIVES.*",
+            "CONSUMER.DELETE.REDRIVES.*",
+        )
+    ),
+)
+"""Writing down, and looking up, which dead letters were sent again."""
 
 _LOOKING_UP: Final = (
     "$JS.API.STREAM.NAMES",

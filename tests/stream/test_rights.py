@@ -107,7 +107,13 @@ async def test_every_user_can_do_its_work_and_nothing_else(tmp_path):
             "rules.x",
         )
         assert await users.denies(
-            Role.OPERATORS, "events.t.d.a", "deadletters.t.d", "rules.x", "$JS.ACK.OTHER.x"
+            Role.OPERATORS,
+            "events.t.d.a",
+            "deadletters.t.d",
+            "rules.x",
+            "$JS.ACK.OTHER.x",
+            "$KV.OTHER.x",
+            "$JS.API.STREAM.DELETE.REDRIVES",
         )
         assert await users.denies(
             Role.CONSUMERS,

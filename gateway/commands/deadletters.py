@@ -1,0 +1,319 @@
+"""`tidegate deadletters list | show | redrive | export`."""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+import nats.errors
+import typer
+
+from gateway.commands import foreground
+from gateway.commands.terminal import (
+    Config,
+    DataDir,
+    NatsUrl,
+    fail,
+    moment_of,
+    say,
+    settings_of,
+)
+from gateway.consumers.errors import ConsumerError
+from gateway.consumers.letter_reading import letters_in, redriven_among, redriven_seqs
+from gateway.consumers.redrive import Outcome, Redrive
+from gateway.events.dead_letters import STAGES, Letter, Selection
+from gateway.events.document import read_events_file
+from gateway.events.errors import EventsError
+from gateway.events.redriving import Check
+from gateway.nats_access import nats_address
+from gateway.node.schemas_in_force import read_folder
+from gateway.settings import Settings
+from gateway.stream.errors import StreamError
+from gateway.stream.nats_client import LinkClient, connect_once
+from gateway.stream.reader import OneConnection
+from gateway.stream.rights import Role
+from tidegate.wire.grammar import is_message_type, is_token
+
+_NAME: Final = "tidegate-deadletters"
+_REFUSALS_SHOWN: Final = 20
+
+Stage = Annotated[str | None, typer.Option(help=f"One of {', '.join(STAGES)}.")]
+Consumer = Annotated[str | None, typer.Option(help="The rule or sink that wrote them.")]
+Error = Annotated[str | None, typer.Option(help="The error, such as `schema`.")]
+Tenant = Annotated[str | None, typer.Option(help="Of this tenant.")]
+Device = Annotated[str | None, typer.Option(help="Of this device.")]
+Type = Annotated[str | None, typer.Option("--type", help="Of this message type.")]
+Since = Annotated[
+    str | None, typer.Option(help="Stored from then on: 10m, 2h, 1d ago, or an RFC 3339 time.")
+]
+Until = Annotated[str | None, typer.Option(help="Stored before then.")]
+
+app: Final = typer.Typer()
+letters_app: Final = typer.Typer(help="Dead letters of all stages.", no_args_is_help=True)
+app.add_typer(letters_app, name="deadletters")
+T = TypeVar("T")
+
+
+@letters_app.command("list")
+def list_(
+    stage: Stage = None,
+    consumer: Consumer = None,
+    error: Error = None,
+    tenant: Tenant = None,
+    device: Device = None,
+    type_: Type = None,
+    since: Since = None,
+    until: Until = None,
+    after: Annotated[int, typer.Option(help="Go on behind this letter.", min=0)] = 0,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=10_000)] = 50,
+    config: Config = None,
+    nats_url: NatsUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show letters, oldest first, one a line, and which of them were sent again."""
+    selection = _selection(stage, consumer, error, tenant, device, type_, since, until)
+    settings = _settings(config, nats_url, data_dir)
+
+    async def page(client: LinkClient) -> tuple[list[Letter], set[int]]:
+        found: list[Letter] = []
+        async for letter in letters_in(OneConnection(client), selection, after=after, few=True):
+            found.append(letter)
+            if len(found) > limit:
+                break
+        return found, await redriven_among(client, found)
+
+    found, sent = _run(settings, page)
+    for letter in found[:limit]:
+        typer.echo(_line(letter, sent=letter.seq in sent))
+    if len(found) > limit:
+        say(f"there are more: --after {found[limit - 1].seq}")
+
+
+@letters_app.command()
+def show(
+    seq: Annotated[int, typer.Argument(help="The letter's number in the list.", min=1)],
+    config: Config = None,
+    nats_url: NatsUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show one letter whole, as JSON."""
+    settings = _settings(config, nats_url, data_dir)
+
+    async def one(client: LinkClient) -> tuple[Letter | None, set[int]]:
+        async for letter in letters_in(OneConnection(client), Selection(), after=seq - 1, few=True):
+            if letter.seq != seq:
+                break
+            return letter, await redriven_among(client, [letter])
+        return None, set()
+
+    letter, sent = _run(settings, one)
+    if letter is None:
+        fail(f"there is no letter {seq}")
+    typer.echo(msgspec.json.format(msgspec.json.encode(_whole(letter, sent=bool(sent)))))
+
+
+@letters_app.command()
+def export(
+    stage: Stage = None,
+    consumer: Consumer = None,
+    error: Error = None,
+    tenant: Tenant = None,
+    device: Device = None,
+    type_: Type = None,
+    since: Since = None,
+    until: Until = None,
+    config: Config = None,
+    nats_url: NatsUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write letters whole, one JSON object a line."""
+    selection = _selection(stage, consumer, error, tenant, device, type_, since, until)
+    settings = _settings(config, nats_url, data_dir)
+
+    async def write(client: LinkClient) -> None:
+        link = OneConnection(client)
+        sent = await redriven_seqs(link)
+        async for letter in letters_in(link, selection):
+            typer.echo(msgspec.json.encode(_whole(letter, sent=letter.seq in sent)))
+
+    _run(settings, write)
+
+
+@letters_app.command()
+def redrive(
+    stage: Stage = None,
+    error: Error = None,
+    tenant: Tenant = None,
+    device: Device = None,
+    type_: Type = None,
+    since: Since = None,
+    until: Until = None,
+    patch: Annotated[
+        str | None, typer.Option(help="A JSON merge patch for the data of each, as JSON.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="At most so many a second.", min=0.01)] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")
+    ] = False,
+    events: Annotated[
+        Path | None,
+        typer.Option("--events", "-e", help="The events file, for its schemas.", dir_okay=False),
+    ] = None,
+    config: Config = None,
+    nats_url: NatsUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Send letters of the stages `ingest` and `schema` again, as events, each once.
+
+    What was sent is remembered: the command may be interrupted and run again.
+    """
+    selection = _selection(stage, None, error, tenant, device, type_, since, until)
+    settings = _settings(config, nats_url, data_dir)
+    check = _schemas(events if events is not None else settings.events.file)
+    merge = _patch(patch)
+
+    async def send(client: LinkClient) -> Outcome:
+        publisher = await connect_once(nats_address(settings, Role.GATEWAY), name=_NAME)
+        try:
+            work = Redrive(
+                OneConnection(client),
+                publisher,
+                selection,
+                patch=merge,
+                check=check,
+                rate_per_s=rate,
+                owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+            )
+            if not dry_run:
+                return await work.run()
+            planned, outcome = await work.preview()
+            for event in planned:
+                shown = msgspec.json.encode(
+                    {
+                        "letter": event.letter.seq,
+                        "subject": event.subject,
+                        "data": msgspec.Raw(event.payload),
+                    }
+                )
+                typer.echo(shown)
+            return outcome
+        finally:
+            await publisher.close()
+
+    _report(_run(settings, send))
+
+
+def _report(outcome: Outcome) -> None:
+    say(f"{outcome.sent} sent, {outcome.known} were sent before, {len(outcome.refused)} refused")
+    for seq, reason in outcome.refused[:_REFUSALS_SHOWN]:
+        say(f"letter {seq}: {reason}")
+    if len(outcome.refused) > _REFUSALS_SHOWN:
+        say(f"and {len(outcome.refused) - _REFUSALS_SHOWN} more")
+    if outcome.refused:
+        raise typer.Exit(1)
+
+
+def _settings(config: Path | None, nats_url: list[str] | None, data_dir: Path | None) -> Settings:
+    urls = tuple(nats_url) if nats_url else None
+    return settings_of(config, {"nats.urls": urls, "nats.data_dir": data_dir})
+
+
+def _run(settings: Settings, work: Callable[[LinkClient], Coroutine[Any, Any, T]]) -> T:
+    """Connect as an operator, do the work, and end with what went wrong in words."""
+
+    async def connected() -> T:
+        client = await connect_once(nats_address(settings, Role.OPERATORS), name=_NAME)
+        try:
+            return await work(client)
+        finally:
+            await client.close()
+
+    try:
+        return foreground.run(connected())
+    except ConsumerError as exc:
+        fail(str(exc))
+    except (StreamError, nats.errors.Error, TimeoutError) as exc:
+        fail(f"NATS: {exc or type(exc).__name__}")
+
+
+def _selection(
+    stage: str | None,
+    consumer: str | None,
+    error: str | None,
+    tenant: str | None,
+    device: str | None,
+    type_: str | None,
+    since: str | None,
+    until: str | None,
+) -> Selection:
+    if stage is not None and stage not in STAGES:
+        fail(f"--stage {stage}: there are {', '.join(STAGES)}")
+    for name, value in (("consumer", consumer), ("tenant", tenant), ("device", device)):
+        if value is not None and not is_token(value):
+            fail(f"--{name} must match [A-Za-z0-9_-]{{1,64}}")
+    if type_ is not None and not is_message_type(type_):
+        fail("--type is one to eight tokens [A-Za-z0-9_-]{1,64} joined by dots")
+    begin, end = moment_of(since), moment_of(until)
+    return Selection(stage, consumer, error, tenant, device, type_, begin, end)
+
+
+def _schemas(file: Path | None) -> Check:
+    """What checks a redriven event: the schemas of the events file, if there is one."""
+    try:
+        section = read_events_file(file).schemas if file is not None else None
+        if section is not None and section.invalid == "reject":
+            return read_folder(section).check
+    except EventsError as exc:
+        fail(str(exc))
+    return lambda _type, _data: None
+
+
+def _patch(text: str | None) -> Mapping[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        found: Mapping[str, Any] = msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as exc:
+        fail(f"--patch is no JSON object: {exc}")
+    return found
+
+
+def _line(letter: Letter, *, sent: bool) -> str:
+    stage = f"{letter.stage}/{letter.consumer}" if letter.consumer else letter.stage
+    words = [
+        str(letter.seq),
+        _stored(letter).isoformat(timespec="seconds"),
+        stage,
+        letter.error,
+        f"{letter.tenant}/{letter.device}",
+        letter.type or "-",
+        "(sent again)" if sent else "",
+        letter.detail,
+    ]
+    return "  ".join(filter(None, words))
+
+
+def _stored(letter: Letter) -> datetime:
+    return datetime.fromtimestamp(letter.stored_at_ns / 1e9, UTC)
+
+
+def _whole(letter: Letter, *, sent: bool) -> dict[str, Any]:
+    return {
+        "letter": letter.seq,
+        "stored": _stored(letter),
+        "stage": letter.stage,
+        "consumer": letter.consumer or None,
+        "error": letter.error,
+        "detail": letter.detail,
+        "tenant": letter.tenant,
+        "device": letter.device,
+        "type": letter.type or None,
+        "sent_again": sent,
+        "truncated": letter.truncated,
+        "headers": letter.headers,
+        "original": letter.data.decode(errors="replace"),
+    }

@@ -1,0 +1,74 @@
+"""Reads what a stream holds now, once, in order: up to its end, and not what comes meanwhile."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, TypeVar
+
+from gateway.stream.inspection import stream_facts
+from gateway.stream.nats_client import LinkClient
+from gateway.stream.reader import Link, Make, StartAt, StreamReader
+
+_ROOM_MESSAGES: Final = 2_000
+_ROOM_BYTES: Final = 8 << 20
+_QUIET_S: Final = 1.0
+
+T = TypeVar("T")
+
+
+async def stored_now(
+    link: Link,
+    stream: str,
+    subjects: Sequence[str],
+    make: Make[T],
+    *,
+    after: int = 0,
+    room_messages: int = _ROOM_MESSAGES,
+) -> AsyncIterator[T]:
+    """What is stored behind a sequence.
+
+    Args:
+        link: the connection.
+        stream: what to read.
+        subjects: filters, without overlaps.
+        make: makes an item of a message.
+        after: the sequence behind which reading begins.
+        room_messages: asked for at once; few, if the reader stops early.
+
+    Raises:
+        StreamMissing: there is no such stream.
+        nats.errors.Error: JetStream does not answer.
+    """
+    last = (await stream_facts(await link.wait_up(), stream)).last_seq
+
+    async def start(_client: LinkClient, accepted: int) -> StartAt:
+        return StartAt(max(accepted, after) + 1)
+
+    reader = StreamReader(
+        link,
+        stream,
+        subjects,
+        start=start,
+        make=make,
+        room_messages=room_messages,
+        room_bytes=_ROOM_BYTES,
+        rng=random.Random(),
+    )
+    reading = asyncio.create_task(reader.run(), name=f"stored-now-{stream}")
+    try:
+        while True:
+            if reading.done():
+                reading.result()
+            # Asked before taking: what is taken then is all that was stored.
+            at_end = reader.begun.is_set() and (not reader.pending or reader.accepted >= last)
+            for item in reader.take(room_messages, _ROOM_BYTES):
+                yield item
+            if at_end:
+                break
+            waited_for = reader.arrived if reader.begun.is_set() else reader.begun
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(waited_for.wait(), _QUIET_S)
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)

@@ -1,0 +1,249 @@
+"""Dead letters of a real nats-server: shown, exported, and sent again."""
+
+import asyncio
+import json
+import random
+import subprocess
+import time
+from contextlib import asynccontextmanager
+
+import nats
+import pytest
+
+from gateway.consumers.errors import NotOwner
+from gateway.consumers.lease import Lease
+from gateway.consumers.redrive import LEASE_NAME, Redrive
+from gateway.events.dead_letters import Selection
+from gateway.events.redriving import redrive_id
+from gateway.stream.nats_client import NatsAddress, connect_once
+from gateway.stream.reader import OneConnection
+from gateway.stream.stored import StoredSeqs
+from support.eventstream import make_streams, publish_events
+from support.servers import nats_server
+from support.waiting import eventually
+from test_cli import TIDEGATE
+
+
+@pytest.fixture
+async def stream(tmp_path):
+    with nats_server(tmp_path / "nats") as server:
+        await make_streams(server)
+        yield server
+
+
+@asynccontextmanager
+async def connected(server):
+    client = await connect_once(NatsAddress((server.url,)), name="test")
+    yield client
+    await client.close()
+
+
+async def bury(server, seqs, device="veh-1", error="schema", soc=170):
+    """Letters as the gateway writes them."""
+    async with connected(server) as client:
+        for seq in seqs:
+            message = {"seq": seq, "type": "battery.low", "data": {"soc": soc}}
+            headers = {
+                "Nats-Msg-Id": f"default:{device}:o1:{seq}",
+                "ce-time": "2026-11-25T10:00:00Z",
+                "Tidegate-Outbox": "o1",
+                "Tidegate-Seq": str(seq),
+                "Tidegate-Error": error,
+                "Tidegate-Detail": "data.soc: 170 is greater than the maximum of 100",
+            }
+            await client.jetstream().publish(
+                f"deadletters.default.{device}", json.dumps(message).encode(), headers=headers
+            )
+
+
+def work(client, check=lambda _type, _data: None, patch=None, owner="me", **wanted):
+    return Redrive(
+        OneConnection(client), client, Selection(**wanted),
+        patch=patch, check=check, rate_per_s=None, owner=owner,
+    )  # fmt: skip
+
+
+async def stored(server):
+    client = await nats.connect(server.url)
+    jetstream = client.jetstream()
+    count = (await jetstream.stream_info("EVENTS")).state.messages
+    found = [await jetstream.get_msg("EVENTS", seq) for seq in range(1, count + 1)]
+    await client.close()
+    return found
+
+
+async def test_letters_are_sent_again_once_and_in_order(stream):
+    await bury(stream, [3, 5])
+    await bury(stream, [1], device="veh-2")
+    async with connected(stream) as client:
+        outcome = await work(client, patch={"soc": 100}).run()
+        assert (outcome.sent, outcome.known, outcome.refused) == (3, 0, [])
+        again = await work(client, patch={"soc": 100}).run()
+        assert (again.sent, again.known) == (0, 3)
+    found = await stored(stream)
+    assert [event.data for event in found] == [b'{"soc":100}'] * 3
+    of_first = [event.headers["ce-id"] for event in found if ".veh-1." in event.subject]
+    assert of_first == ["o1:3", "o1:5"]
+
+
+async def test_a_redriven_event_does_not_mislead_the_look_up_by_last_message(stream):
+    """The device has sent 10 messages; its third one is redriven behind them.
+
+    Under the device's own id the last message of the outbox would say 3, and 4 to 10 would be
+    stored a second time.
+    """
+    await publish_events(stream, [{"soc": 1}] * 10)
+    await bury(stream, [3])
+    async with connected(stream) as client:
+        await work(client, patch={"soc": 9}).run()
+        look_up = StoredSeqs(
+            lambda: client, concurrency=1, rng=random.Random(1), clock=time.monotonic
+        )
+        seq, _ = await look_up.last_seq("default", "veh-1", "o1")
+    assert (await stored(stream))[-1].data == b'{"soc":9}'
+    assert seq == 10
+
+
+class Killed(BaseException):
+    """As a kill: nothing handles it."""
+
+
+async def test_a_run_that_was_killed_sends_nothing_twice(stream, monkeypatch):
+    """It ends after the event and before the fact, and the duplicate window is over."""
+    client = await nats.connect(stream.url)
+    config = (await client.jetstream().stream_info("EVENTS")).config
+    config.duplicate_window = 0.1
+    await client.jetstream().update_stream(config)
+    await client.close()
+    await bury(stream, range(1, 21))
+    async with connected(stream) as client:
+        killed = work(client)
+        publish, count = killed._publisher.jetstream, 0
+
+        class Dying:
+            def __init__(self, context):
+                self._context = context
+
+            async def publish(self, *arguments, **options):
+                nonlocal count
+                await self._context.publish(*arguments, **options)
+                count += 1
+                if count == 7:
+                    raise Killed
+
+        publisher = type("P", (), {"jetstream": lambda _self, **more: Dying(publish(**more))})()
+        killed._publisher = publisher
+
+        async def no_release():
+            pass
+
+        monkeypatch.setattr(killed._lease, "release", no_release)
+        with pytest.raises(BaseExceptionGroup):
+            await killed.run()
+        assert count == 7
+
+        async def forgotten():
+            headers = {"Nats-Msg-Id": "default:veh-1:redrive/schema:7"}
+            ack = await client.jetstream().publish("events.x.x.x", b"", headers=headers)
+            return not ack.duplicate
+
+        await eventually(forgotten)
+        outcome = await work(client).run()
+        assert (outcome.sent, outcome.known) == (13, 7)
+    ids = [event.headers["Nats-Msg-Id"] for event in await stored(stream) if event.data]
+    assert ids == [f"default:veh-1:redrive/schema:{seq}" for seq in range(1, 21)]
+
+
+async def test_two_redrives_do_not_run_at_once(stream):
+    await bury(stream, [1])
+    async with connected(stream) as client:
+        lease = Lease(OneConnection(client), LEASE_NAME, "other", time.monotonic)
+        await lease.open()
+        await eventually(lease.take)
+        with pytest.raises(NotOwner, match="another redrive runs"):
+            await work(client).run()
+
+
+async def test_what_cannot_be_an_event_stays_a_letter(stream):
+    await bury(stream, [1, 2])
+    async with connected(stream) as client:
+        await client.jetstream().publish("deadletters.default.veh-1.rule.low", b"{}")
+
+        def check(_type, data):
+            return "too much" if b"170" in data else None
+
+        outcome = await work(client, check=check).run()
+        assert outcome.sent == 0
+        assert [seq for seq, _ in outcome.refused] == [1, 2, 3]
+        assert outcome.refused[0][1] == "schema: too much"
+        events, _ = await work(client, stage="schema").preview()
+        assert [redrive_id(event.letter)[-8:] for event in events] == ["schema:1", "schema:2"]
+    assert await stored(stream) == []
+
+
+# The command
+
+
+@pytest.fixture
+def run(stream):
+    async def run(*arguments):
+        command = ["deadletters", *arguments, "--nats-url", stream.url]
+        return await asyncio.to_thread(
+            subprocess.run, [*TIDEGATE, *command], capture_output=True, text=True, timeout=60
+        )
+
+    return run
+
+
+async def test_the_command_lists_shows_exports_and_sends(stream, run, tmp_path):
+    await bury(stream, [1, 2, 3])
+    await bury(stream, [9], device="veh-2", error="seq_reused")
+    first = await run("list", "--limit", "2")
+    assert len(first.stdout.splitlines()) == 2
+    assert "--after 2" in first.stderr
+    rest = await run("list", "--after", "2")
+    assert [line.split()[0] for line in rest.stdout.splitlines()] == ["3", "4"]
+    assert "ingest  seq_reused  default/veh-2  battery.low" in rest.stdout
+    planned = await run("redrive", "--device", "veh-1", "--patch", '{"soc":50}', "--dry-run")
+    assert planned.stdout.count('"data":{"soc":50}') == 3
+    assert await stored(stream) == []
+    sent = await run("redrive", "--device", "veh-1", "--patch", '{"soc":50}', "--rate", "1000")
+    assert "3 sent, 0 were sent before, 0 refused" in sent.stderr
+    assert len(await stored(stream)) == 3
+    assert (await run("list", "--device", "veh-1")).stdout.count("(sent again)") == 3
+    whole = json.loads((await run("show", "4")).stdout)
+    assert (whole["stage"], whole["sent_again"]) == ("ingest", False)
+    assert json.loads(whole["original"])["seq"] == 9
+    exported = (await run("export", "--stage", "schema")).stdout.splitlines()
+    assert [json.loads(line)["sent_again"] for line in exported] == [True] * 3
+
+
+async def test_the_schemas_in_force_judge_a_redrive(stream, run, tmp_path):
+    await bury(stream, [1])
+    (tmp_path / "schemas").mkdir()
+    schema = {"properties": {"soc": {"maximum": 100}}}
+    (tmp_path / "schemas" / "battery.low.json").write_text(json.dumps(schema))
+    (tmp_path / "events.toml").write_text('[schemas]\nfolder = "schemas"\n')
+    events = ("-e", str(tmp_path / "events.toml"))
+    refused = await run("redrive", "--patch", '{"soc":150}', *events)
+    assert refused.returncode == 1
+    assert "letter 1: schema: " in refused.stderr
+    assert (await run("redrive", "--patch", '{"soc":80}', *events)).returncode == 0
+    assert [event.data for event in await stored(stream)] == [b'{"soc":80}']
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("show", "7"), "there is no letter 7"),
+        (("list", "--stage", "x"), "there are ingest, schema, rule, sink"),
+        (("list", "--device", "a b"), "--device must match"),
+        (("export", "--type", "a b"), "--type is one to eight"),
+        (("redrive", "--patch", "[1]"), "--patch is no JSON object"),
+        (("redrive", "-e", "/nowhere/events.toml"), "No such file"),
+    ],
+)
+async def test_a_mistake_is_named(run, arguments, said):
+    result = await run(*arguments)
+    assert result.returncode == 1
+    assert said in result.stderr
