@@ -21,31 +21,17 @@ from gateway.consumers import lease as leases
 from gateway.consumers.attempts import wait_s
 from gateway.consumers.errors import NotOwner, TargetRefused
 from gateway.consumers.lease import Lease
-from gateway.consumers.sink import SinkRunner, State
+from gateway.consumers.sink import State
 from gateway.events.position import Position
 from gateway.events.rules import Rule
-from gateway.routing import rule_target
 from support.children import spawned
 from support.eventstream import letters, linked, make_streams, publish_events
+from support.rules import runner_of, running
 from support.servers import free_port, nats_server
-from support.waiting import eventually, within
+from support.waiting import eventually
 from test_cli import TIDEGATE
 
 LOW = {"type": ["battery.low"], "data": {"soc": [{"numeric": ["<", 20]}]}}
-
-
-class Counts:
-    def __init__(self):
-        self.repeats = 0
-
-    def written(self, _rule, _events, _buried, _took_s):
-        pass
-
-    def repeated(self, _rule):
-        self.repeats += 1
-
-    def expired(self, _rule, _sequences):
-        pass
 
 
 @pytest.fixture
@@ -88,29 +74,6 @@ async def payloads(server, count):
 
     await eventually(enough, f"{count} messages")
     return [json.loads(message.data)["soc"] for message in await arrived(server)]
-
-
-def runner_of(link, wanted, owner="me"):
-    return SinkRunner(
-        wanted,
-        rule_target(wanted, owner, link),
-        link,
-        stage="rule",
-        observer=Counts(),
-        rng=random.Random(1),
-        wall_clock=time.time,
-    )
-
-
-@asynccontextmanager
-async def running(runner):
-    task = asyncio.create_task(runner.run())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await within(task)
 
 
 @pytest.mark.parametrize("atomic", [True, False])

@@ -1,0 +1,53 @@
+"""Rules run without a process of their own."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.consumers.sink import SinkRunner
+from gateway.events.rules import Rule
+from gateway.routing import rule_target
+from gateway.stream.nats_link import NatsLink
+from support.waiting import within
+
+
+class Counts:
+    """What a runner tells whoever counts."""
+
+    def __init__(self) -> None:
+        self.repeats = 0
+
+    def written(self, _rule: str, _events: int, _buried: int, _took_s: float) -> None:
+        pass
+
+    def repeated(self, _rule: str) -> None:
+        self.repeats += 1
+
+    def expired(self, _rule: str, _sequences: int) -> None:
+        pass
+
+
+def runner_of(link: NatsLink, wanted: Rule, owner: str = "me") -> SinkRunner:
+    return SinkRunner(
+        wanted,
+        rule_target(wanted, owner, link),
+        link,
+        stage="rule",
+        observer=Counts(),
+        rng=random.Random(1),
+        wall_clock=time.time,
+    )
+
+
+@asynccontextmanager
+async def running(runner: SinkRunner) -> AsyncIterator[None]:
+    task = asyncio.create_task(runner.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await within(task)
