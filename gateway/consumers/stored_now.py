@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final, TypeVar
 
 from gateway.stream.inspection import stream_facts
@@ -25,7 +25,7 @@ async def stored_now(
     *,
     after: int = 0,
     room_messages: int = _ROOM_MESSAGES,
-) -> AsyncIterator[T]:
+) -> AsyncGenerator[T, None]:
     """What is stored behind a sequence.
 
     Args:
