@@ -18,6 +18,7 @@ import nats.errors
 import nats.js.errors
 from nats.js.api import StreamConfig
 
+from gateway import tasks
 from gateway.consumers.errors import NotOwner, TargetAway
 from gateway.consumers.lease import Lease
 from gateway.consumers.letter_reading import (
@@ -118,8 +119,7 @@ class Redrive:
             outcome = working.result()
             await self._lease.save(None, 0)
         finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+            await tasks.end(working)
             with contextlib.suppress(TargetAway):
                 await self._lease.release()
         return outcome

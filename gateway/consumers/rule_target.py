@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
+from gateway import tasks
 from gateway.consumers.delivery import HOPS_MAX, Delivery, hops_of
 from gateway.consumers.lease import Lease
 from gateway.consumers.target import BEAT_S, Bury, Rejected
@@ -54,8 +55,7 @@ class RuleTarget:
                 await self._lease.beat()
             task.result()
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await tasks.end(task)
 
     async def beat(self) -> None:
         await self._lease.beat()

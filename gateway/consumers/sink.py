@@ -15,11 +15,12 @@ import contextlib
 import enum
 import random
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import nats.errors
 import structlog
 
+from gateway import tasks
 from gateway.consumers.errors import (
     ConsumerError,
     NotOwner,
@@ -29,7 +30,7 @@ from gateway.consumers.errors import (
 )
 from gateway.consumers.lag import Lag
 from gateway.consumers.letterbox import Letterbox
-from gateway.consumers.target import BEAT_S, Consumption, Rejected, Target
+from gateway.consumers.target import BEAT_S, Consumption, Rejected, SinkObserver, Target
 from gateway.events.event import Event
 from gateway.events.letters import Stage
 from gateway.events.position import Position, StreamState, resume
@@ -53,19 +54,6 @@ class State(enum.Enum):
     STANDING_BY = "standing_by"
     RUNNING = "running"
     REFUSED = "refused"
-
-
-class SinkObserver(Protocol):
-    """Hooks for metrics. Names of sinks come from the operator's file."""
-
-    def written(self, sink: str, rows: int, buried: int, took_s: float) -> None:
-        """A batch was committed: so many rows, so many dead letters."""
-
-    def repeated(self, sink: str) -> None:
-        """A batch was not committed and will be written again."""
-
-    def expired(self, sink: str, sequences: int) -> None:
-        """So many sequences left the stream before the sink had read them."""
 
 
 class SinkRunner:
@@ -164,8 +152,7 @@ class SinkRunner:
         try:
             await self._run()
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await _ended([watching])
 
     async def _run(self) -> None:
         failures = 0
@@ -247,19 +234,17 @@ class SinkRunner:
             rng=self._rng,
         )
         self._say(State.RUNNING, "")
-        tasks = [
+        side_by_side = [
             asyncio.create_task(reader.run(), name=f"sink-read-{sink.name}"),
             asyncio.create_task(self._beat(), name=f"sink-beat-{sink.name}"),
             asyncio.create_task(self._write(reader), name=f"sink-write-{sink.name}"),
         ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(side_by_side, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _ended(side_by_side)
             with contextlib.suppress(ConsumerError):
                 await self._target.release()
 
@@ -328,3 +313,9 @@ class SinkRunner:
         if not position.seq and not isinstance(begin, str):
             return StartAt(time=begin)
         return StartAt(start.seq)
+
+
+async def _ended(side_by_side: Sequence[asyncio.Task[None]]) -> None:
+    """End tasks; again, if nats-py swallows their cancellation."""
+    await tasks.end(*side_by_side)
+    await asyncio.gather(*(each for each in side_by_side if each.done()), return_exceptions=True)

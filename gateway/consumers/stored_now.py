@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final, TypeVar
 
+from gateway import tasks
 from gateway.stream.inspection import stream_facts
 from gateway.stream.nats_client import LinkClient
 from gateway.stream.reader import Link, Make, StartAt, StreamReader
@@ -70,5 +71,4 @@ async def stored_now(
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(waited_for.wait(), _QUIET_S)
     finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        await tasks.end(reading)

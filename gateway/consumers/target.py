@@ -50,6 +50,19 @@ class Rejected(NamedTuple):
     detail: str
 
 
+class SinkObserver(Protocol):
+    """Hooks for whoever counts. Names of sinks come from the operator's file."""
+
+    def written(self, sink: str, rows: int, buried: int, took_s: float) -> None:
+        """A batch was committed: so many rows, so many dead letters."""
+
+    def repeated(self, sink: str) -> None:
+        """A batch was not committed and will be written again."""
+
+    def expired(self, sink: str, sequences: int) -> None:
+        """So many sequences left the stream before the sink had read them."""
+
+
 Bury = Callable[[Sequence[Rejected]], Awaitable[None]]
 """Stores dead letters. Returns once all of them are acknowledged."""
 

@@ -1,17 +1,16 @@
 """Rules run without a process of their own."""
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from gateway import tasks
 from gateway.consumers.sink import SinkRunner
 from gateway.events.rules import Rule
 from gateway.routing import rule_target
 from gateway.stream.nats_link import NatsLink
-from support.waiting import within
 
 
 class Counts:
@@ -48,6 +47,7 @@ async def running(runner: SinkRunner) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await within(task)
+        await tasks.end(task)
+        assert task.done()
+        if not task.cancelled():
+            task.result()
