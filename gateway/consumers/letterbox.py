@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from typing import Final
 
 import nats.errors
-import nats.js.errors
 
 from gateway.consumers.errors import TargetAway
 from gateway.consumers.target import Rejected
+from gateway.consumers.target_scan import delivered_behind
 from gateway.events.letters import (
     Stage,
     letter_headers,
     letter_subject,
-    seq_of_letter,
 )
 from gateway.stream.encoding import DEADLETTERS
+from gateway.stream.errors import StreamMissing
 from gateway.stream.nats_client import LinkClient
 from gateway.stream.reader import Link
 
@@ -37,8 +37,8 @@ class Letterbox:
         Args:
             rejected: in stream order.
             in_doubt: whether some may be stored already, longer ago than JetStream remembers ids:
-                they are looked up first. A consumer writes the letters of a device in stream order,
-                so the last one tells.
+                they are looked up first, one by one. The last letter does not tell: what an HTTP
+                receiver refused before may be accepted now, and the reverse.
 
         Raises:
             TargetAway: not all of them were acknowledged.
@@ -55,7 +55,7 @@ class Letterbox:
             async with asyncio.TaskGroup() as group:
                 for subject, letters in by_device.items():
                     group.create_task(self._of_device(client, gate, subject, letters, in_doubt))
-        except* (nats.errors.Error, TimeoutError) as failures:
+        except* (StreamMissing, nats.errors.Error, TimeoutError) as failures:
             first = failures.exceptions[0]
             raise TargetAway(f"a dead letter was not stored: {first}") from None
 
@@ -69,9 +69,9 @@ class Letterbox:
     ) -> None:
         jetstream = client.jetstream(timeout=_TIMEOUT_S)
         async with gate:
-            known = await self._last(client, subject) if in_doubt else 0
+            known = await self._known(subject) if in_doubt else set()
             for each in letters:
-                if each.event.stream_seq <= known:
+                if each.event.stream_seq in known:
                     continue
                 headers = letter_headers(
                     each.event, self._stage, self._name, each.error, each.detail
@@ -80,10 +80,7 @@ class Letterbox:
                     subject, each.event.data, stream=DEADLETTERS, headers=dict(headers)
                 )
 
-    async def _last(self, client: LinkClient, subject: str) -> int:
-        """The sequence in EVENTS of the last letter there, 0 if there is none."""
-        try:
-            last = await client.jetstream(timeout=_TIMEOUT_S).get_last_msg(DEADLETTERS, subject)
-        except nats.js.errors.NotFoundError:
-            return 0
-        return seq_of_letter((last.headers or {}).get("Nats-Msg-Id", ""))
+    async def _known(self, subject: str) -> set[int]:
+        """The sequences in EVENTS of the events whose letters are there."""
+        middle = f":{self._stage}/{self._name}:"
+        return await delivered_behind(self._link, DEADLETTERS, [subject], middle, mark=0)

@@ -1,4 +1,4 @@
-"""Reads a stream to find out which events of a rule, or which letters of a redrive, it holds."""
+"""Reads a stream to find out which events of a consumer, or letters of a redrive, it holds."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -21,7 +21,10 @@ from gateway.consumers import lease as leases
 from gateway.consumers.attempts import wait_s
 from gateway.consumers.errors import NotOwner, TargetRefused
 from gateway.consumers.lease import Lease
+from gateway.consumers.letterbox import Letterbox
 from gateway.consumers.sink import State
+from gateway.consumers.target import Rejected
+from gateway.events.event import Event
 from gateway.events.position import Position
 from gateway.events.rules import Rule
 from support.children import spawned
@@ -157,6 +160,21 @@ async def test_the_eighth_hop_is_a_letter(stream):
         ((_, headers, _),) = await eventually(lambda: letters(stream))
     assert (await arrived(stream))[0].headers["Tidegate-Hops"] == "7"
     assert headers["Tidegate-Error"] == "hops"
+
+
+async def test_a_letter_in_doubt_is_looked_up_by_itself(stream):
+    """A later letter of the device is stored; an earlier one may be missing nevertheless."""
+    events = [
+        Event("events.t.d.battery.low", b"NATS/1.0\r\n\r\n", b"%d" % seq, seq, 0) for seq in (3, 7)
+    ]
+    rejected = [Rejected(event, "http_500", "") for event in events]
+    async with linked(stream) as link:
+        await link.wait_up()
+        box = Letterbox(link, "rule", "low")
+        await box.store(rejected[1:], in_doubt=False)
+        await box.store(rejected, in_doubt=True)
+        await box.store(rejected, in_doubt=True)
+    assert [payload for _, _, payload in await letters(stream)] == [b"7", b"3"]
 
 
 async def test_a_message_larger_than_the_target_takes_is_a_letter(stream):
