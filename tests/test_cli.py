@@ -87,6 +87,8 @@ def test_a_device_at_the_terminal_and_its_messages_read_back(gateway):
     assert tail(gateway, "--since", "2099-01-01T00:00:00Z") == []
     assert len(tail(gateway, "--since", "1h")) == 3
     assert tail(gateway, "--dead-letters") == []
+    assert len(tail(gateway, "--where", '{"type": ["battery.low"]}')) == 2
+    assert tail(gateway, "--until", "1h") == []
 
 
 def test_tail_follows(gateway):

@@ -86,3 +86,18 @@ def test_lint(run, tmp_path):
     result = run("lint", rules=rules)
     assert "door.open" in result.stdout
     assert "battery.low" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--where", '{"typ": ["x"]}'), "--where: typ: an event has"),
+        (("--where", "{"), "--where: a pattern in a string is JSON"),
+        (("--where", '{"type": ["x"]}', "--dead-letters"), "--where is for events"),
+        (("--until", "noon"), "--until 'noon': neither 10m"),
+    ],
+)
+def test_what_tail_cannot_replay_is_named(arguments, said):
+    result = CliRunner().invoke(app, ["tail", *arguments])
+    assert result.exit_code == 1
+    assert said in result.stderr

@@ -257,7 +257,7 @@ def _selection(
             fail(f"--{name} must match [A-Za-z0-9_-]{{1,64}}")
     if type_ is not None and not is_message_type(type_):
         fail("--type is one to eight tokens [A-Za-z0-9_-]{1,64} joined by dots")
-    begin, end = moment_of(since), moment_of(until)
+    begin, end = moment_of(since), moment_of(until, "--until")
     return Selection(stage, consumer, error, tenant, device, type_, begin, end)
 
 

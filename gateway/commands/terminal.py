@@ -59,8 +59,8 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def moment_of(text: str | None) -> datetime | None:
-    """The time that `--since` names; None for the beginning of the stream.
+def moment_of(text: str | None, option: str = "--since") -> datetime | None:
+    """The time that an option names; None for the beginning of the stream.
 
     Raises:
         typer.Exit: it is none of these.
@@ -75,7 +75,7 @@ def moment_of(text: str | None) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        fail(f"--since {text!r}: neither 10m, 2h, 1d, `all` nor an RFC 3339 time")
+        fail(f"{option} {text!r}: neither 10m, 2h, 1d, `all` nor an RFC 3339 time")
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,10 +14,13 @@ from gateway.stream.encoding import DEADLETTERS, EVENTS
 from gateway.stream.errors import StreamChanged
 from gateway.stream.inspection import stream_facts
 from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link, StartAt, StreamReader
+from gateway.stream.reader import Link, Make, StartAt, StreamReader
 
 _ROOM_MESSAGES: Final = 1_000
 _ROOM_BYTES: Final = 8 << 20
+
+
+Where = Callable[[str, bytes, bytes, int, int], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,10 @@ class ReplayFilter:
     since: datetime | None = None
     new_only: bool = False
     dead_letters: bool = False
+    until: datetime | None = None
+    """The first message that is stored then, or later, ends the reading."""
+    where: Where | None = None
+    """Says of subject, headers, data, sequence and Unix nanoseconds whether a message is meant."""
 
     @property
     def stream(self) -> str:
@@ -64,7 +71,7 @@ async def replay(
         wanted.stream,
         wanted.subjects,
         start=_Beginning(wanted).of,
-        make=render,
+        make=_line_of(wanted),
         room_messages=_ROOM_MESSAGES,
         room_bytes=_ROOM_BYTES,
         rng=rng,
@@ -78,7 +85,10 @@ async def replay(
             if running.done():
                 await running  # its failure is ours
             for line in reader.take(_ROOM_MESSAGES, _ROOM_BYTES):
-                yield line
+                if line is None:
+                    return
+                if line:
+                    yield line
             if not follow and not reader.pending and not len(reader):
                 return
             arrived = asyncio.create_task(reader.arrived.wait(), name="replay-arrived")
@@ -86,6 +96,23 @@ async def replay(
             await tasks.end(arrived)
     finally:
         await tasks.end(arrived, begun, running)
+
+
+def _line_of(wanted: ReplayFilter) -> Make[bytes | None]:
+    """Makes the line of a message: empty if it is not meant, None if it is too late."""
+    until_ns = None if wanted.until is None else int(wanted.until.timestamp() * 1e9)
+    where = wanted.where
+
+    def line(
+        subject: str, headers: bytes, data: bytes, stream_seq: int, stored_ns: int
+    ) -> bytes | None:
+        if until_ns is not None and stored_ns >= until_ns:
+            return None
+        if where is not None and not where(subject, headers, data, stream_seq, stored_ns):
+            return b""
+        return render(subject, headers, data, stream_seq, stored_ns)
+
+    return line
 
 
 class _Beginning:

@@ -96,6 +96,25 @@ async def test_without_follow_it_stops_at_the_end_of_the_stream(server):
             assert tail.lines == lines
 
 
+async def test_what_is_not_meant_is_left_out_and_what_is_too_late_ends_it(server):
+    await publish(server, 1, 2, 3)
+    client = await nats.connect(server.url)
+    last = await client.jetstream().get_msg("EVENTS", 3)
+    await client.close()
+
+    def odd(_subject, _headers, data, _seq, _stored_ns):
+        return json.loads(data) % 2 == 1
+
+    async with linked(server) as link:
+        tail = Tail(link, ReplayFilter(where=odd), follow=False)
+        await within(tail.task)
+        assert tail.lines == [1, 3]
+        # With `until` even a reading that follows ends.
+        tail = Tail(link, ReplayFilter(until=last.time))
+        await within(tail.task)
+        assert tail.lines == [1, 2]
+
+
 async def test_a_loss_before_the_first_message_does_not_begin_again_at_the_start(server):
     """An ordered consumer of nats-py begins at sequence 1 then, whatever was asked for."""
     await publish(server, "old")
