@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "check-config": "gateway.commands.config",
     "sink": "gateway.commands.sinks",
     "schema": "gateway.commands.schemas",
+    "audit": "gateway.commands.audit",
     "deadletters": "gateway.commands.deadletters",
     "route": "gateway.commands.route",
     "rules": "gateway.commands.rules",

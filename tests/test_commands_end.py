@@ -269,6 +269,6 @@ def _descendants(root):
 def test_no_command_is_forgotten():
     """A new command needs a case above, or a reason here why it has none."""
     local = {"token", "schema", "rules"}  # ask no server, or end with what they read
-    elsewhere = {"serve", "device", "provision", "sink", "route", "deadletters"}
+    elsewhere = {"serve", "device", "provision", "sink", "route", "deadletters", "audit"}
     mine = {*WAITING, "simulate", "storm"}
     assert set(COMMANDS) <= mine | local | elsewhere

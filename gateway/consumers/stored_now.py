@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
 from typing import Final, TypeVar
 
 from gateway import tasks
@@ -25,6 +26,7 @@ async def stored_now(
     make: Make[T],
     *,
     after: int = 0,
+    since: datetime | None = None,
     room_messages: int = _ROOM_MESSAGES,
 ) -> AsyncGenerator[T, None]:
     """What is stored behind a sequence.
@@ -35,6 +37,7 @@ async def stored_now(
         subjects: filters, without overlaps.
         make: makes an item of a message.
         after: the sequence behind which reading begins.
+        since: the time at which it begins, in place of a sequence.
         room_messages: asked for at once; few, if the reader stops early.
 
     Raises:
@@ -44,6 +47,8 @@ async def stored_now(
     last = (await stream_facts(await link.wait_up(), stream)).last_seq
 
     async def start(_client: LinkClient, accepted: int) -> StartAt:
+        if since is not None and not accepted:
+            return StartAt(time=since)
         return StartAt(max(accepted, after) + 1)
 
     reader = StreamReader(

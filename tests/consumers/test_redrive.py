@@ -247,3 +247,25 @@ async def test_a_mistake_is_named(run, arguments, said):
     result = await run(*arguments)
     assert result.returncode == 1
     assert said in result.stderr
+
+
+async def test_an_audit_of_the_stream(stream):
+    async def audit(*more):
+        command = [*TIDEGATE, "audit", "--nats-url", stream.url, *more]
+        return await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, timeout=60
+        )
+
+    await publish_events(stream, [{"soc": 1}] * 3)
+    await bury(stream, [4])
+    await publish_events(stream, [{"soc": 1}], first=5)
+    async with connected(stream) as client:
+        await work(client).run()
+    first = await audit()
+    assert first.returncode == 0
+    assert "5 events (1 of them not sent by a device as they are), 1 letters, 1 out" in first.stdout
+    assert (await audit()).stdout == first.stdout
+    await publish_events(stream, [{"soc": 1}], first=7)
+    broken = await audit("--device", "veh-1")
+    assert broken.returncode == 1
+    assert "default/veh-1 outbox o1: seq 6 is neither an event nor a letter" in broken.stdout
