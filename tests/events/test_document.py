@@ -151,3 +151,8 @@ def test_the_example_shows_every_key_with_its_default():
             default = fields[name].default
             if not fields[name].is_required() and name not in {"types", "key", "kind", "pick"}:
                 assert value == default, name
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "config" / "examples").glob("*/events.toml")))
+def test_an_example_is_read(example):
+    assert read_events_file(example).sinks
