@@ -97,7 +97,7 @@ async def test_a_redriven_event_does_not_mislead_the_look_up_by_last_message(str
     async with connected(stream) as client:
         await work(client, patch={"soc": 9}).run()
         look_up = StoredSeqs(
-            lambda: client, concurrency=1, rng=random.Random(1), clock=time.monotonic
+            lambda: client, concurrency=1, timeout_s=5.0, rng=random.Random(1), clock=time.monotonic
         )
         seq, _ = await look_up.last_seq("default", "veh-1", "o1")
     assert (await stored(stream))[-1].data == b'{"soc":9}'
