@@ -18,6 +18,7 @@ from gateway.stream.encoding import DEADLETTERS, EVENTS
 from gateway.stream.errors import StreamError
 from gateway.stream.nats_client import connect_once
 from gateway.stream.reader import OneConnection
+from gateway.stream.replay import unix_ns
 from gateway.stream.rights import Role
 from tidegate.wire.grammar import is_token
 
@@ -70,7 +71,7 @@ async def _audited(
 ) -> Audit:
     client = await connect_once(nats_address(settings, Role.OPERATORS), name=_NAME)
     link, found = OneConnection(client), Audit()
-    until_ns = until.timestamp() * 1e9 if until is not None else float("inf")
+    until_ns = unix_ns(until) if until is not None else float("inf")
     try:
         # Events first: a letter that is stored meanwhile can fill a gap, but makes none.
         events = stored_now(link, EVENTS, [f"events.{source}.>"], Event, since=since)

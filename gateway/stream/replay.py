@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +16,7 @@ from gateway.stream.inspection import stream_facts
 from gateway.stream.nats_client import LinkClient
 from gateway.stream.reader import Link, Make, StartAt, StreamReader
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ROOM_MESSAGES: Final = 1_000
 _ROOM_BYTES: Final = 8 << 20
 
@@ -98,9 +99,14 @@ async def replay(
         await tasks.end(arrived, begun, running)
 
 
+def unix_ns(moment: datetime) -> int:
+    """Unix nanoseconds, exactly: a float of that size is off by a hundred."""
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000
+
+
 def _line_of(wanted: ReplayFilter) -> Make[bytes | None]:
     """Makes the line of a message: empty if it is not meant, None if it is too late."""
-    until_ns = None if wanted.until is None else int(wanted.until.timestamp() * 1e9)
+    until_ns = None if wanted.until is None else unix_ns(wanted.until)
     where = wanted.where
 
     def line(
