@@ -180,6 +180,9 @@ class Stage:
 async def through_faults(stage: Stage, *, events: int, faults: int) -> float:
     """Store and sink everything, with so many faults on the way.
 
+    The events come in parts, one more than faults, and each fault happens while a part flows:
+    otherwise a fast sink is at the end before the second fault.
+
     Returns:
         Seconds.
 
@@ -187,20 +190,24 @@ async def through_faults(stage: Stage, *, events: int, faults: int) -> float:
         TargetError: not every event was processed in time.
     """
     began = monotonic()
-    filling = asyncio.create_task(fill(stage.server.url, 0, events, payload=payload))
-    try:
-        for number in range(1, faults + 1):
-            await _processed(stage, events * number // (faults + 1))
-            await stage.break_something()
-        await filling
-        await _processed(stage, events)
-        for sink in stage.sinks:
-            # A broken sink may still write what the other one has committed.
-            done = partial(_in, sink, ("running", "standing_by"), events)
-            await until_awaited(done, "a sink at the end of the stream", _SETTLE_TIMEOUT_S)
-    finally:
-        filling.cancel()
-        await asyncio.gather(filling, return_exceptions=True)
+    part = events // (faults + 1)
+    for number in range(faults + 1):
+        first = number * part
+        count = part if number < faults else events - first
+        filling = asyncio.create_task(fill(stage.server.url, first, count, payload=payload))
+        try:
+            if number < faults:
+                await _processed(stage, first + 1)
+                await stage.break_something()
+            await filling
+            await _processed(stage, first + count)
+        finally:
+            filling.cancel()
+            await asyncio.gather(filling, return_exceptions=True)
+    for sink in stage.sinks:
+        # A broken sink may still write what the other one has committed.
+        done = partial(_in, sink, ("running", "standing_by"), events)
+        await until_awaited(done, "a sink at the end of the stream", _SETTLE_TIMEOUT_S)
     return monotonic() - began
 
 
