@@ -248,7 +248,8 @@ async def test_a_chatty_device_does_not_keep_quiet_ones_waiting(tmp_path, chatty
                 await quiet.say(message(seq))
                 await quiet.hear_ack(seq)
         stop.set()
-        assert sum(await within(asyncio.gather(*shouting))) > 500
+        # More than the quiet device, though a chatty one has a small window beside a few others.
+        assert sum(await within(asyncio.gather(*shouting))) > 2 * 50
 
 
 async def test_a_greedy_device_has_a_small_window_and_its_fleet_does_not(tmp_path):
