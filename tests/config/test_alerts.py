@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.telemetry.sinks import SinkMetrics
+
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "config" / "prometheus"
 ALERTS = (PROMETHEUS / "alerts.yml").read_text()
@@ -61,7 +63,10 @@ def metrics_of_the_code():
     for path in (ROOT / "gateway").rglob("*.py"):
         for name in re.findall(r'"(tidegate_\w+)"', path.read_text()):
             names |= {name, f"{name}_total", f"{name}_bucket"}
-    return names
+    sinks = SinkMetrics("sink")
+    sinks.watch([], lambda: True)
+    page = sinks.exposition()[0].decode()
+    return names | set(re.findall(r"^# HELP (\w+)", page, re.MULTILINE))
 
 
 def test_every_metric_of_the_alerts_exists():
