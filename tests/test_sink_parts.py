@@ -52,14 +52,14 @@ def test_what_fails_before_a_sink_has_begun_ends_the_process():
 
 async def test_every_target_that_refuses_is_named():
     runners = [Runner(name, refuses=TargetRefused(f"{name}: no table")) for name in ("a", "b")]
-    sinks = Sinks([*runners, Runner("c")], Survivors(Ending()))
+    sinks = Sinks([*runners, Runner("c")], Survivors(Ending()), "sink")
     with pytest.raises(TargetRefused) as caught:
         await sinks.check()
     assert str(caught.value) == "a: no table\nb: no table"
 
 
 async def test_a_fault_of_ours_is_not_taken_for_a_refusal():
-    sinks = Sinks([Runner("a", refuses=KeyError("x"))], Survivors(Ending()))
+    sinks = Sinks([Runner("a", refuses=KeyError("x"))], Survivors(Ending()), "sink")
     with pytest.raises(KeyError):
         await sinks.check()
 
@@ -69,7 +69,7 @@ def test_the_page_says_why_the_process_is_not_ready():
         ending = Ending()
         if failed:
             ending.note(ValueError("broken"))
-        return SinkStatus("owner", [Runner("a", state=state)], Link(client), ending)
+        return SinkStatus("sink", "owner", [Runner("a", state=state)], Link(client), ending)
 
     assert status().not_ready() is None
     assert status(client=None).not_ready() == "nats"

@@ -28,7 +28,7 @@ from gateway.consumers.redrive import Outcome, Redrive
 from gateway.events.dead_letters import STAGES, Letter, Selection
 from gateway.events.document import read_events_file
 from gateway.events.errors import EventsError
-from gateway.events.redriving import Check
+from gateway.events.redriving import Check, Redriven
 from gateway.nats_access import nats_address
 from gateway.node.schemas_in_force import read_folder
 from gateway.settings import Settings
@@ -192,19 +192,23 @@ def redrive(
                 return await work.run()
             planned, outcome = await work.preview()
             for event in planned:
-                shown = msgspec.json.encode(
-                    {
-                        "letter": event.letter.seq,
-                        "subject": event.subject,
-                        "data": msgspec.Raw(event.payload),
-                    }
-                )
-                typer.echo(shown)
+                typer.echo(_planned(event))
             return outcome
         finally:
             await publisher.close()
 
     _report(_run(settings, send))
+
+
+def _planned(event: Redriven) -> bytes:
+    """A line of what would be sent."""
+    return msgspec.json.encode(
+        {
+            "letter": event.letter.seq,
+            "subject": event.subject,
+            "data": msgspec.Raw(event.payload),
+        }
+    )
 
 
 def _report(outcome: Outcome) -> None:

@@ -240,4 +240,5 @@ async def test_an_expired_session_asks_for_a_credential_and_reconnects(tmp_path)
         async with device_of(gateway, tmp_path, provide) as device:
             await gateway.knocked(2)
             await within(device.connected.wait())
-    assert asked == [None, "expired"]
+    # The token's span is known from now on, and is short: more questions may have followed.
+    assert asked[:2] == [None, "expired"]
