@@ -28,8 +28,7 @@ PURE_TESTS := tests/admission tests/session tests/stream/test_lane.py tests/clie
   $(foreach each,$(CLIENT_PURE) outbox outbox_file,tests/clients/python/test_$(each).py)
 PURE_MODULES := gateway.admission gateway.session gateway.stream.lane gateway.stream.lane_waiting \
   gateway.stream.lane_method tidegate.wire $(CLIENT_PURE:%=tidegate.%)
-# Three workers for two cores: tests wait for processes and sockets a third of their time.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(2, (os.cpu_count() or 1) * 3 // 2))')
+WORKERS ?= auto
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 
 test: lint unit ## lint, types, architecture and every test
