@@ -54,7 +54,7 @@ def audit(
     except (StreamError, nats.errors.Error, TimeoutError) as exc:
         fail(f"NATS: {exc or type(exc).__name__}")
     typer.echo(
-        f"{found.events} events ({found.others} of them not sent by a device as they are),"
+        f"{found.events} events ({found.others} of them redriven or from other programs),"
         f" {found.letters} letters, {found.outboxes} outboxes"
     )
     typer.echo(f"digest {found.digest}")

@@ -201,7 +201,7 @@ class StreamReader(Generic[T]):
             info = await client.jetstream().add_consumer(
                 self._stream, _config(name, self._subjects, start)
             )
-        except BaseException:
+        except BaseException:  # failed or cancelled: nobody else has this subscription yet
             await consumer.close()
             raise
         self.pending = info.num_pending or 0

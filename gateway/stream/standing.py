@@ -141,8 +141,8 @@ class Standing:
         self.unsure = False
         self.learn(seq, asked_at)
 
-    def of_use_until(self) -> float:
-        """From then on it answers nothing that a new standing would not."""
+    def expires_at(self) -> float:
+        """After this moment nothing that it knows is fresh enough to spare a look-up."""
         return max(self.asked_at, self._newest.since) + self._window_s
 
     def absent_at(self, seq: int) -> float:
@@ -240,14 +240,14 @@ class Standings:
         return standing
 
     def _forget(self, now: float) -> None:
-        """Drop what is of no use any more.
+        """Drop standings that have expired.
 
-        Two are looked at for each that is added, so their number follows that of the outboxes in
-        use, however many have been seen. A session keeps the standing that it has.
+        Each addition examines two of them, so the number that is kept follows the number of
+        outboxes in use. A session keeps the standing that it has.
         """
         for _ in range(min(2, len(self._known))):
             key, oldest = next(iter(self._known.items()))
-            if oldest.of_use_until() < now:
+            if oldest.expires_at() < now:
                 del self._known[key]
             else:
                 self._known.move_to_end(key)

@@ -263,7 +263,7 @@ async def test_an_audit_of_the_stream(stream):
         await work(client).run()
     first = await audit()
     assert first.returncode == 0
-    assert "5 events (1 of them not sent by a device as they are), 1 letters, 1 out" in first.stdout
+    assert "5 events (1 of them redriven or from other programs), 1 letters, 1 out" in first.stdout
     assert (await audit()).stdout == first.stdout
     await publish_events(stream, [{"soc": 1}], first=7)
     broken = await audit("--device", "veh-1")
