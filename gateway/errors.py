@@ -4,7 +4,8 @@ GatewayError
  +-- SettingsError            the settings cannot be used (`settings/errors.py`)
  +-- KeyFetchError            the JWKS can be neither read nor fetched
  +-- DataDirectoryError       the data directory cannot be used
-      +-- DataDirectoryInUse  another process holds it
+ |    +-- DataDirectoryInUse  another process holds it
+ +-- OperateError            an ops port cannot be asked, or refuses (`commands/operate.py`)
 """
 
 

@@ -4,6 +4,7 @@ LoadtestError
  +-- TargetError   a server under test did not start, or died
  +-- ScenarioError a scenario file cannot be used
  +-- LimitError    this machine cannot hold the load (descriptors, ports)
+ +-- Refused       the gateway refused a knock (`devices/gevent_link.py`)
 """
 
 

@@ -15,6 +15,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from clients.conformance.errors import Mismatch
+from tidegate.wire import frames
 
 SUBPROTOCOL: Final = "tidegate.v1"
 _CLOSE_ANSWER_S: Final = 3.0
@@ -130,7 +131,7 @@ class Opening:
         except TimeoutError:
             raise Mismatch("the client did not close the connection") from None
         received = self.connection.protocol.close_rcvd
-        return received.code if received is not None else 1006
+        return received.code if received is not None else frames.CLOSE_ABNORMAL
 
 
 class Peer:

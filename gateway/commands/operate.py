@@ -11,11 +11,13 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
+from gateway.errors import GatewayError
+
 ANSWER_S: Final = 4.0
 _POLL_S: Final = 0.5
 
 
-class OperateError(Exception):
+class OperateError(GatewayError):
     """The ops port cannot be asked, or refuses. The message names it and says why."""
 
 

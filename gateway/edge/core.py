@@ -18,7 +18,7 @@ from tidegate.wire import frames
 _websockets_log = logging.getLogger("tidegate.websockets")
 _websockets_log.setLevel(logging.CRITICAL)
 
-LOST: Final = 1006
+LOST: Final = frames.CLOSE_ABNORMAL
 """RFC 6455 section 7.1.5: the connection ended without a close frame."""
 FRAMING_CAUSES: Final = {
     LOST: "lost",

@@ -221,7 +221,7 @@ class DeviceHandler:
             case out.StopReading():
                 connection.pause_reading(PAUSED_BY_DRAIN)
             case out.Close(reason):
-                connection.close(frames.CLOSE_GOING_AWAY, close_reason(reason), reason)
+                connection.close(frames.CLOSE_SERVICE_RESTART, close_reason(reason), reason)
             case out.Wake(after_s):
                 self.deadline = self._context.loop.time() + after_s
                 connection.touch()

@@ -64,6 +64,7 @@ from gateway.session.outputs import (
     WatchExpiry,
 )
 from tidegate.wire import frames
+from tidegate.wire.errors import FrameError
 from tidegate.wire.grammar import is_token
 
 RESULT_ID_MAX_CHARS: Final = 64
@@ -172,7 +173,7 @@ class Session:
         """
         try:
             received = frames.decode_device_frame(text)
-        except frames.FrameError as exc:
+        except FrameError as exc:
             raise _offence(exc.error, exc.detail) from None
         if self.state is ESTABLISHED:
             if type(received) is frames.Damaged:

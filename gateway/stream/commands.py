@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 
 from gateway.stream.nats_client import LinkClient
 from tidegate.wire import frames
+from tidegate.wire.errors import FrameError
 from tidegate.wire.grammar import is_message_type
 
 _log = structlog.get_logger(__name__)
@@ -68,7 +69,7 @@ class CommandInlet:
             request = _decode(msg.data)
             if not is_message_type(request.type):
                 raise msgspec.ValidationError("type is not one to eight tokens joined by dots")
-        except (frames.FrameError, msgspec.DecodeError, RecursionError) as exc:
+        except (FrameError, msgspec.DecodeError, RecursionError) as exc:
             self._answer(msg, msgspec.json.encode({"error": "request", "detail": str(exc)}))
             return
         command = frames.Command(secrets.token_hex(8), request.type, request.data)

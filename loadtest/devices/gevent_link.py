@@ -24,15 +24,16 @@ from loadtest.devices.wire import (
     handshake_request,
     masked_frame,
 )
+from loadtest.errors import LoadtestError
+from tidegate.wire import frames
 
 CONNECT_TIMEOUT_S: Final = 20.0
 _BODY_TIMEOUT_S: Final = 1.0
 _RESPONSE_BYTES_MAX: Final = 65_536
-_NORMAL_CLOSURE: Final = b"\x03\xe8"
-"""Close code 1000."""
+_NORMAL_CLOSURE: Final = frames.CLOSE_NORMAL.to_bytes(2, "big")
 
 
-class Refused(Exception):
+class Refused(LoadtestError):
     """The gateway refused the knock."""
 
     def __init__(self, answer: Answer) -> None:

@@ -22,7 +22,8 @@ from loadtest.devices.payloads import numbered
 from loadtest.devices.policies import Policy
 from loadtest.devices.telemetry import Drive
 from tidegate.backoff import ReconnectPolicy
-from tidegate.session import ClientSession, ProtocolViolation
+from tidegate.errors import ProtocolViolation
+from tidegate.session import ClientSession
 from tidegate.wire import frames
 
 _SILENCE_S: Final = 90.0

@@ -26,7 +26,8 @@ from gateway.edge.opening import Opening
 from gateway.edge.side_traffic import SideBudget
 from gateway.edge.wheel import TimingWheel
 from gateway.session.errors import close_reason
-from tidegate.wire.frames import CLOSE_INVALID_DATA, FrameError, check_utf8
+from tidegate.wire.errors import FrameError
+from tidegate.wire.frames import CLOSE_INVALID_DATA, check_utf8
 
 MIB = 2**20
 

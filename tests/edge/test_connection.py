@@ -24,6 +24,7 @@ from gateway.edge.wheel import TimingWheel
 from support.in_memory import IDENTITY
 from support.waiting import eventually, within
 from tidegate.wire import frames
+from tidegate.wire.errors import FrameError
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -44,7 +45,7 @@ class Echo:
     def received_text(self, text):
         try:
             frames.check_utf8(text)
-        except frames.FrameError as exc:
+        except FrameError as exc:
             self.connection.fail(frames.CLOSE_INVALID_DATA, "{}", exc.error)
         else:
             self.connection.send_text(text)

@@ -28,7 +28,8 @@ from gateway.session.errors import SessionError
 from gateway.session.limits import SessionLimits
 from gateway.session.machine import Session
 from support.in_memory import Line, Listening
-from tidegate.wire.frames import FrameError, decode_server_frame
+from tidegate.wire.errors import FrameError
+from tidegate.wire.frames import decode_server_frame
 from tidegate.wire.grammar import is_message_type, is_timestamp, is_token
 
 Parse = Callable[[bytes], object]

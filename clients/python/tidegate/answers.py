@@ -125,13 +125,21 @@ def read_close(code: int, reason: str, secret: str = "") -> Refusal:
     return Refusal(code, error, detail=detail, meaning=Meaning.ENDED)
 
 
-_OFFENCES: Final = frozenset({1002, 1003, 1007, 1008, 1009})
+_OFFENCES: Final = frozenset(
+    {
+        frames.CLOSE_PROTOCOL_ERROR,
+        frames.CLOSE_UNSUPPORTED_DATA,
+        frames.CLOSE_INVALID_DATA,
+        frames.CLOSE_POLICY,
+        frames.CLOSE_TOO_LARGE,
+    }
+)
 _CLOSES: Final = {
-    1000: "the gateway closed the connection",
-    1001: "the peer is going away",
-    1006: "the connection was lost",
-    1011: "the gateway failed",
-    frames.CLOSE_GOING_AWAY: "the gateway is going away",
+    frames.CLOSE_NORMAL: "the gateway closed the connection",
+    frames.CLOSE_GOING_AWAY: "the peer is going away",
+    frames.CLOSE_ABNORMAL: "the connection was lost",
+    frames.CLOSE_INTERNAL: "the gateway failed",
+    frames.CLOSE_SERVICE_RESTART: "the gateway is going away",
     frames.CLOSE_TRY_AGAIN_LATER: "try again later",
     frames.CLOSE_CREDENTIAL: "the credential expired",
     frames.CLOSE_REVOKED: "revoked",

@@ -7,15 +7,14 @@ Closed       an open connection has ended
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from tidegate.answers import Refusal
+from tidegate.errors import AttemptEnded
+from tidegate.wire import frames
 
-ABNORMAL: Final = 1006
-"""The close code of a connection that ended without a close frame (RFC 6455, section 7.1.5)."""
 
-
-class Refused(Exception):
+class Refused(AttemptEnded):
     """An answer came, but it was not a connection."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -23,18 +22,18 @@ class Refused(Exception):
         self.refusal = refusal
 
 
-class Silent(Exception):
+class Silent(AttemptEnded):
     """No answer came."""
 
 
-class NotAGateway(Exception):
+class NotAGateway(AttemptEnded):
     """Something answered that is not a gateway: no WebSocket, or a foreign certificate."""
 
 
-class Closed(Exception):
+class Closed(AttemptEnded):
     """A connection has ended. `code` and `reason` are those of the peer's close frame."""
 
-    def __init__(self, code: int = ABNORMAL, reason: str = "") -> None:
+    def __init__(self, code: int = frames.CLOSE_ABNORMAL, reason: str = "") -> None:
         super().__init__(f"{code} {reason}".rstrip())
         self.code = code
         self.reason = reason

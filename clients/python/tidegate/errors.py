@@ -1,24 +1,33 @@
-"""The errors of the client that reach an application.
+"""The errors of the client.
 
-DeviceError
- +-- Misuse              an option or a call that cannot work
- |    +-- BadAddress        not a ws:// or wss:// address
- |    +-- BadCredential     a token that an HTTP header cannot carry
- +-- NotOpen             the device is not open: used outside `async with`
- +-- Rejected            the message cannot be sent unchanged: type, size, depth, no JSON form
- +-- OutboxError         the outbox file cannot be used, or is open already
- |    +-- OutboxFull        the outbox is at a bound, and its policy is to refuse
- +-- CredentialRefused   the gateway accepts no credential of the provider
- +-- Unreachable         every address says that it is no device endpoint (400, 404, 426)
- +-- CallbackFailed      a callback of the application raised, or is asynchronous
+ClientError
+ +-- DeviceError              reaches the application, and most of them end the device
+ |    +-- Misuse              an option or a call that cannot work
+ |    |    +-- BadAddress        not a ws:// or wss:// address
+ |    |    +-- BadCredential     a token that an HTTP header cannot carry
+ |    +-- NotOpen             the device is not open: used outside `async with`
+ |    +-- Rejected            the message cannot be sent unchanged: type, size, depth, no JSON form
+ |    +-- OutboxError         the outbox file cannot be used, or is open already
+ |    |    +-- OutboxFull        the outbox is at a bound, and its policy is to refuse
+ |    +-- CredentialRefused   the gateway accepts no credential of the provider
+ |    +-- Unreachable         every address says that it is no device endpoint (400, 404, 426)
+ |    +-- CallbackFailed      a callback of the application raised, or is asynchronous
+ +-- AttemptEnded             stays in the client: an attempt has ended, and another one follows
+      +-- ProtocolViolation   the gateway sent something that the contract does not allow
+      +-- Refused, Silent, NotAGateway, Closed   how a connection fails (`connection.py`)
+      +-- ProviderFailed      the credential provider raised (`wallet.py`)
+      +-- SentAway, MovedOn   a session ends for a better one (`runner.py`)
 
-A fault of the peer or of the network is none of these: the attempt has failed, and another follows.
-`connection.py` has those errors.
+Bytes that are no frame of the contract have a family of their own (`tidegate.wire.errors`).
 """
 
 
-class DeviceError(Exception):
+class ClientError(Exception):
     """Base of the client's errors."""
+
+
+class DeviceError(ClientError):
+    """Base of the errors that reach an application."""
 
 
 class Misuse(DeviceError):
@@ -63,3 +72,11 @@ class CallbackFailed(DeviceError):
     The device has ended. A callback is not called again for the same event, so continuing would
     hide the error.
     """
+
+
+class AttemptEnded(ClientError):
+    """An attempt to connect, or a session, has ended, and another one follows."""
+
+
+class ProtocolViolation(AttemptEnded):
+    """The gateway sent something that the contract does not allow."""

@@ -13,7 +13,7 @@ from tidegate.backoff import ReconnectPolicy
 from tidegate.board import Board
 from tidegate.clock import Clock
 from tidegate.connection import Connection
-from tidegate.errors import DeviceError
+from tidegate.errors import AttemptEnded, DeviceError
 from tidegate.exchange import Callbacks, Mailbox
 from tidegate.outbox import Run
 from tidegate.outbox_thread import OutboxThread
@@ -33,13 +33,13 @@ _CANCEL_TIMEOUT_S: Final = 3.0
 """How long a task may take to end: it may run the application's credential provider."""
 
 
-class SentAway(Exception):
+class SentAway(AttemptEnded):
     """The gateway named another slot. This connection stays open until the next one is
     established.
     """
 
 
-class MovedOn(Exception):
+class MovedOn(AttemptEnded):
     """The next messages need another hello, and with this gateway that takes a new connection."""
 
 

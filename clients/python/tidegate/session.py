@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec import UNSET
 
+from tidegate.errors import ProtocolViolation
 from tidegate.wire import frames
 from tidegate.wire.depth import json_depth_exceeds
 
@@ -18,10 +19,6 @@ _FRAME_OVERHEAD_BYTES: Final = 64
 """What a frame takes beside the type, data and time of a message."""
 _DEPTH_MAX: Final = 1_000
 """The client's own decoder cannot follow deeper nesting, whatever a gateway takes."""
-
-
-class ProtocolViolation(Exception):
-    """The gateway sent something that the contract does not allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +139,7 @@ class ClientSession:
         """
         try:
             frame = frames.decode_server_frame(text)
-        except (frames.FrameError, RecursionError, ValueError) as exc:
+        except (RecursionError, ValueError) as exc:
             raise ProtocolViolation(f"not a frame of the contract: {exc}") from None
         if frame.welcome is not UNSET:
             self._on_welcome(frame.welcome)

@@ -16,14 +16,13 @@ from typing import Final
 
 from tidegate.answers import Meaning, Refusal, read_close
 from tidegate.connection import Closed, Connect, Connection, NotAGateway, Refused, Silent
-from tidegate.errors import DeviceError, OutboxError, Unreachable
+from tidegate.errors import DeviceError, OutboxError, ProtocolViolation, Unreachable
 from tidegate.runner import Gear, MovedOn, SentAway, SessionRunner
-from tidegate.session import ProtocolViolation
 from tidegate.wallet import ProviderFailed
+from tidegate.wire import frames
 
 _log = logging.getLogger("tidegate.device")
 
-_POLICY_VIOLATION: Final = 1008
 _TEND_INTERVAL_S: Final = 5.0
 
 
@@ -201,7 +200,7 @@ class Supervisor:
             # A takeover or an offence would happen again after an immediate reconnect.
             gear.status.last_refusal = refusal
             gear.policy.failed()
-        if closed.code == _POLICY_VIOLATION and runner.extended and not runner.welcomed:
+        if closed.code == frames.CLOSE_POLICY and runner.extended and not runner.welcomed:
             # This gateway is older than `features`, so the next hello must be plain.
             await gear.store.remember_features(False)
 

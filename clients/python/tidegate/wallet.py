@@ -11,7 +11,7 @@ from typing import Final
 
 from tidegate.clock import Clock
 from tidegate.credentials import CallBudget, CredentialProvider, check_token, token_span_s
-from tidegate.errors import DeviceError
+from tidegate.errors import AttemptEnded, DeviceError
 
 _log = logging.getLogger("tidegate.device")
 
@@ -25,7 +25,7 @@ _SAME_TOKEN_WAIT_S: Final = 10.0
 _SAME_TOKEN_WAIT_MAX_S: Final = 300.0
 
 
-class ProviderFailed(Exception):
+class ProviderFailed(AttemptEnded):
     """The provider raised. It is called again later."""
 
 

@@ -3,7 +3,8 @@ import json
 import pytest
 from msgspec import UNSET, Raw
 
-from tidegate.session import ClientSession, GatewayLimits, ProtocolViolation, frame_bytes_of
+from tidegate.errors import ProtocolViolation
+from tidegate.session import ClientSession, GatewayLimits, frame_bytes_of
 from tidegate.wire.frames import Message, encode_messages
 
 

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from tidegate.connection import ABNORMAL, Closed
-
-_NORMAL = 1000
+from tidegate.connection import Closed
+from tidegate.wire import frames
 
 
 class _End:
@@ -43,10 +42,10 @@ class DeviceEnd(_End):
     """The device's end: a `tidegate.connection.Connection`."""
 
     async def close(self) -> None:
-        self._line.end(Closed(_NORMAL))
+        self._line.end(Closed(frames.CLOSE_NORMAL))
 
     def abort(self) -> None:
-        self._line.end(Closed(ABNORMAL))
+        self._line.end(Closed())
 
 
 class GatewayEnd(_End):
@@ -57,7 +56,7 @@ class GatewayEnd(_End):
 
     def cut(self) -> None:
         """Lose the connection without a close frame."""
-        self._line.end(Closed(ABNORMAL))
+        self._line.end(Closed())
 
 
 class Line:

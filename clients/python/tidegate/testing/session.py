@@ -15,8 +15,6 @@ from tidegate.testing.refusals import Answer
 from tidegate.testing.stream import Stream
 from tidegate.wire import frames
 
-_POLICY_VIOLATION = 1008
-
 
 class CommandResult(NamedTuple):
     """How a device answered a command."""
@@ -142,7 +140,7 @@ class GatewaySession:
         await self.settle()
 
     async def _offence(self, error: str, detail: str) -> None:
-        await self._peer.close(_POLICY_VIOLATION, {"error": error, "detail": detail})
+        await self._peer.close(frames.CLOSE_POLICY, {"error": error, "detail": detail})
 
     # What a test demands
 

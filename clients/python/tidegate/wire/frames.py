@@ -13,6 +13,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from tidegate.wire.errors import FrameError
+
 SUBPROTOCOL: Final = "tidegate.v1"
 BEARER_SUBPROTOCOL_PREFIX: Final = "bearer."
 TICKET_SUBPROTOCOL_PREFIX: Final = "ticket."
@@ -21,13 +23,17 @@ TICKET_HEADER: Final = "Tidegate-Ticket"
 RETRY_AFTER_MS_HEADER: Final = "Tidegate-Retry-After-Ms"
 
 # Close codes of the contract: those of RFC 6455 section 7.4.1 and its registry, then our own.
+CLOSE_NORMAL: Final = 1000
+CLOSE_GOING_AWAY: Final = 1001
 CLOSE_PROTOCOL_ERROR: Final = 1002
 CLOSE_UNSUPPORTED_DATA: Final = 1003
+CLOSE_ABNORMAL: Final = 1006
+"""Never sent: what a connection that ended without a close frame counts as."""
 CLOSE_INVALID_DATA: Final = 1007
 CLOSE_POLICY: Final = 1008
 CLOSE_TOO_LARGE: Final = 1009
 CLOSE_INTERNAL: Final = 1011
-CLOSE_GOING_AWAY: Final = 1012
+CLOSE_SERVICE_RESTART: Final = 1012
 CLOSE_TRY_AGAIN_LATER: Final = 1013
 CLOSE_CREDENTIAL: Final = 4401
 CLOSE_REVOKED: Final = 4403
@@ -42,15 +48,6 @@ SEQ_MAX: Final = 2**53 - 1
 """Largest `seq`: what every JSON implementation keeps exact (RFC 8259, section 6)."""
 
 Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
-
-
-class FrameError(ValueError):
-    """The bytes are no frame of the contract. `error` is the name used in close reasons."""
-
-    def __init__(self, error: str, detail: str) -> None:
-        super().__init__(f"{error}: {detail}")
-        self.error = error
-        self.detail = detail
 
 
 class Message(Struct, forbid_unknown_fields=True):

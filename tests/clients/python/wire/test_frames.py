@@ -8,9 +8,9 @@ from msgspec import UNSET, Raw
 
 from support.values import JSON
 from tidegate.wire import frames
+from tidegate.wire.errors import FrameError
 from tidegate.wire.frames import (
     Damaged,
-    FrameError,
     Hello,
     Message,
     Result,
