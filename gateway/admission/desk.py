@@ -86,17 +86,13 @@ class AdmissionDesk(Generic[W]):
             entries_max=settings.promises_max,
         )
         self._undecided: OrderedDict[W, tuple[Claim, bool]] = OrderedDict()
+        """Knocks that wait for the calendar to have slots at hand."""
         self._displaced: list[tuple[W, Outcome]] = []
         self._hold: Hold | None = None
 
     @property
     def parked(self) -> int:
         return len(self._lot)
-
-    @property
-    def undecided(self) -> int:
-        """Knocks that wait for the calendar to have slots at hand."""
-        return len(self._undecided)
 
     def lead_s(self, now: float) -> float:
         """Seconds until the next free slot: the predicted time until the storm is over."""

@@ -16,13 +16,12 @@ _FAINT: Final = 0.01
 class _Shares:
     """Fading counts by name."""
 
-    __slots__ = ("_counts", "_names_max", "_scale", "_total")
+    __slots__ = ("_counts", "_names_max", "_total")
 
     def __init__(self, names_max: int) -> None:
         self._counts: OrderedDict[str, float] = OrderedDict()
         self._names_max = names_max
         self._total = 0.0
-        self._scale = 1.0
 
     def add(self, name: str, weight: float) -> None:
         self._counts[name] = self._counts.get(name, 0.0) + weight

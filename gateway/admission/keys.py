@@ -11,8 +11,6 @@ import jwt
 
 from gateway.admission.errors import KeySetError
 
-SUPPORTED_ALGORITHMS: Final = ("HS256", "ES256", "EdDSA", "RS256")
-
 _HMAC_SECRET_BYTES_MIN: Final = 32  # RFC 7518 section 3.2
 _RSA_BITS_MIN: Final = 2048  # RFC 7518 section 3.3
 

@@ -46,11 +46,6 @@ class Revocation:
     def key(self) -> Subject:
         return (self.jti,) if self.jti else (self.tenant, self.device)
 
-    def concerns(self, identity: Identity) -> bool:
-        if self.jti:
-            return self.jti == identity.jti
-        return (self.tenant, self.device) == (identity.tenant, identity.device)
-
     def replaces(self, other: "Revocation") -> bool:
         """Whether this fact is newer. Of two facts of one moment, the one that revokes wins."""
         return (self.at, not self.lifted) > (other.at, not other.lifted)

@@ -69,20 +69,6 @@ class Verdict(enum.Enum):
     REFUSED = "refused"  # never going to be stored: the message itself is the offence
 
 
-RETRY_REASONS = (
-    "partial",
-    "batch_size",
-    "timeout",
-    "disconnected",
-    "no_responders",
-    "conflict",
-    "absent",
-    "limits",
-    "error",
-)
-"""Why batches are repeated, as metric labels."""
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What JetStream said of a message or a batch."""

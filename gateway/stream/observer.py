@@ -11,7 +11,11 @@ class StreamObserver:
         """A batch was answered after so many seconds: `kind` is one of batch.Kind, or "lookup"."""
 
     def batch_retried(self, reason: str, messages: int) -> None:
-        """A batch must be repeated; `reason` is one of batch.RETRY_REASONS."""
+        """A batch must be repeated.
+
+        `reason` is partial, batch_size, timeout, disconnected, no_responders, conflict, absent,
+        limits or error.
+        """
 
     def dead_lettered(self, error: str) -> None:
         """A message was stored in the dead letters."""

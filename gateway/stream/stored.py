@@ -107,8 +107,6 @@ class StoredSeqs:
         """What was read of devices."""
         self.failing = False
         """Whether the last question found no answer. It is asked again."""
-        self.scanned = 0
-        """Messages read because a device's last one did not answer the question."""
 
     async def last_seq(self, tenant: str, device: str, outbox: str) -> tuple[int, float]:
         """How far an outbox has come.
@@ -171,7 +169,6 @@ class StoredSeqs:
                 fresh = chunk[1:] if start else chunk
                 for place in fresh:
                     read.take(place, source, outbox)
-                self.scanned += len(fresh)
                 self.reads.keep(source, read)
                 if not fresh:
                     behind += 1

@@ -43,7 +43,6 @@ _WINDOW: Final = 100
 _WARM_SHARE: Final = 0.1
 """Share of the messages or knocks of a turn that comes before the measurement."""
 _ANSWER_TIMEOUT_S: Final = 60.0
-SIDES: Final = ("A", "B", "control")
 
 
 @dataclass(frozen=True, slots=True)

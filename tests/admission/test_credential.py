@@ -14,8 +14,9 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.admission.credential import CredentialPolicy, CredentialVerifier, claimed_holder
 from gateway.admission.errors import CredentialError
-from gateway.admission.keys import SUPPORTED_ALGORITHMS, KeySet
+from gateway.admission.keys import KeySet
 from gateway.admission.ticket import device_hash
+from support.values import ALGORITHMS
 from tidegate.wire.grammar import is_token
 
 NOW = 1_800_000_000
@@ -57,7 +58,7 @@ class Clock:
         return self.now
 
 
-def make(cache=100, algorithms=SUPPORTED_ALGORITHMS, clock=None, **policy):
+def make(cache=100, algorithms=ALGORITHMS, clock=None, **policy):
     rules = {"audience": "fleet", "issuer": "https://issuer", "leeway_s": 10.0, **policy}
     return CredentialVerifier(
         KeySet.from_jwks(JWKS, algorithms),
@@ -85,7 +86,7 @@ def assembled(header, payload=CLAIMS, secret=SECRET):
     return f"{text}.{b64(signature)}"
 
 
-@pytest.mark.parametrize("algorithm", SUPPORTED_ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_each_allowed_algorithm_is_believed(algorithm):
     identity = make().verify(
         signed(algorithm, tenant="acme", group="depot-7", jti="j", **{"class": "urgent"})
@@ -273,9 +274,9 @@ def test_the_matrix_is_large_enough():
     assert len(FORGERIES) >= 40
 
 
-@pytest.mark.parametrize("algorithm", SUPPORTED_ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_what_is_not_on_the_allow_list_is_refused_though_its_key_is_known(algorithm):
-    others = [name for name in SUPPORTED_ALGORITHMS if name != algorithm]
+    others = [name for name in ALGORITHMS if name != algorithm]
     with pytest.raises(CredentialError, match="algorithm"):
         make(algorithms=others).verify(signed(algorithm))
 

@@ -5,7 +5,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.admission.errors import KeySetError
-from gateway.admission.keys import SUPPORTED_ALGORITHMS, KeySet
+from gateway.admission.keys import KeySet
+from support.values import ALGORITHMS
 
 SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"
 
@@ -27,10 +28,10 @@ def document():
 
 
 def test_each_key_serves_the_algorithm_it_is_made_for_and_no_other(document):
-    keys = KeySet.from_jwks(document, SUPPORTED_ALGORITHMS)
+    keys = KeySet.from_jwks(document, ALGORITHMS)
     made_for = {"h": "HS256", "r": "RS256", "e": "ES256", "o": "EdDSA"}
     for kid, natural in made_for.items():
-        for algorithm in SUPPORTED_ALGORITHMS:
+        for algorithm in ALGORITHMS:
             assert (keys.find(kid, algorithm) is not None) == (algorithm == natural)
     assert keys.find(None, "RS256") is keys.find("r", "RS256")
     assert keys.find("nobody", "RS256") is None
@@ -44,7 +45,7 @@ def test_the_allow_list_filters_keys(document):
 
 def test_without_a_kid_there_must_be_exactly_one_key(document):
     twice = {"keys": [*document["keys"], {"kty": "oct", "kid": "h2", "k": SECRET}]}
-    assert KeySet.from_jwks(twice, SUPPORTED_ALGORITHMS).find(None, "HS256") is None
+    assert KeySet.from_jwks(twice, ALGORITHMS).find(None, "HS256") is None
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_without_a_kid_there_must_be_exactly_one_key(document):
 )
 def test_a_broken_or_weak_key_is_named_by_its_place(document, entry):
     with pytest.raises(KeySetError, match=r"key 4|no key"):
-        KeySet.from_jwks({"keys": [*document["keys"], entry]}, SUPPORTED_ALGORITHMS)
+        KeySet.from_jwks({"keys": [*document["keys"], entry]}, ALGORITHMS)
 
 
 def test_a_short_rsa_key_is_refused():
@@ -72,7 +73,7 @@ def test_a_short_rsa_key_is_refused():
 @pytest.mark.parametrize("document", [None, [], {}, {"keys": {}}, {"keys": []}, {"keys": ["x"]}])
 def test_what_is_no_usable_jwks(document):
     with pytest.raises(KeySetError):
-        KeySet.from_jwks(document, SUPPORTED_ALGORITHMS)
+        KeySet.from_jwks(document, ALGORITHMS)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_what_is_no_usable_jwks(document):
 )
 def test_keys_for_other_purposes_are_passed_over(document, more):
     odd = {"kty": "oct", "kid": "x", "k": SECRET, **more}
-    keys = KeySet.from_jwks({"keys": [*document["keys"], odd]}, SUPPORTED_ALGORITHMS)
+    keys = KeySet.from_jwks({"keys": [*document["keys"], odd]}, ALGORITHMS)
     assert len(keys) == 4
 
 

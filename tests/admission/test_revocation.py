@@ -123,13 +123,6 @@ def test_nodes_that_hear_the_same_facts_in_any_order_agree(facts, seed):
     assert nodes[0] == nodes[1] == nodes[2]
 
 
-def test_a_revocation_concerns_its_subject():
-    assert Revocation(1.0, jti="j-1").concerns(ONE)
-    assert not Revocation(1.0, jti="j-2").concerns(ONE)
-    assert Revocation(1.0, tenant="t", device="veh-1").concerns(ONE)
-    assert not Revocation(1.0, tenant="u", device="veh-1").concerns(ONE)
-
-
 @pytest.mark.parametrize(
     "wrong", [{}, {"jti": "a", "device": "b"}, {"device": "b"}, {"tenant": "t"}]
 )

@@ -4,8 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.stream.batch import RETRY_REASONS, Kind, Verdict
+from gateway.stream.batch import Kind, Verdict
 from gateway.stream.pubacks import read_answer
+
+RETRY_REASONS = {
+    "partial",
+    "batch_size",
+    "timeout",
+    "disconnected",
+    "no_responders",
+    "conflict",
+    "absent",
+    "limits",
+    "error",
+}
+"""All values of a metric's label."""
 
 
 def read(document, kind=Kind.SINGLE, messages=1):

@@ -16,7 +16,7 @@ from websockets.frames import Frame, Opcode
 
 from gateway.admission.credential import CredentialPolicy, CredentialVerifier, claimed_holder
 from gateway.admission.errors import CredentialError, TicketError
-from gateway.admission.keys import SUPPORTED_ALGORITHMS, KeySet
+from gateway.admission.keys import KeySet
 from gateway.admission.ticket import TicketOffice
 from gateway.edge.errors import Refusal
 from gateway.edge.handshake import negotiate, read_request
@@ -28,6 +28,7 @@ from gateway.session.errors import SessionError
 from gateway.session.limits import SessionLimits
 from gateway.session.machine import Session
 from support.in_memory import Line, Listening
+from support.values import ALGORITHMS
 from tidegate.wire.errors import FrameError
 from tidegate.wire.frames import decode_server_frame
 from tidegate.wire.grammar import is_message_type, is_timestamp, is_token
@@ -252,7 +253,7 @@ _SECRET = b"0123456789abcdef0123456789abcdef"
 def _verifier() -> Parse:
     jwks = {"keys": [{"kty": "oct", "kid": "hs", "k": _b64(_SECRET).decode()}]}
     verifier = CredentialVerifier(
-        KeySet.from_jwks(jwks, SUPPORTED_ALGORITHMS),
+        KeySet.from_jwks(jwks, ALGORITHMS),
         CredentialPolicy(algorithms=("HS256",), audience=None, issuer=None, leeway_s=0),
         clock=time.time,
         is_token=is_token,
