@@ -26,7 +26,7 @@ class TimingWheel:
     def __init__(self, loop: asyncio.AbstractEventLoop, *, tick_s: float = 0.1) -> None:
         self._loop = loop
         self._tick_s = tick_s
-        self._buckets: dict[int, list[Deadline]] = {}
+        self._buckets: dict[int, set[Deadline]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._last_tick = int(loop.time() / tick_s)
 
@@ -35,13 +35,17 @@ class TimingWheel:
         tick = max(int(due_at / self._tick_s) + 1, self._last_tick + 1)
         if tick == deadline.due_tick:
             return
+        self.cancel(deadline)
         deadline.due_tick = tick
-        self._buckets.setdefault(tick, []).append(deadline)
+        self._buckets.setdefault(tick, set()).add(deadline)
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick_s, self._turn)
 
     def cancel(self, deadline: Deadline) -> None:
-        """Do not let `deadline` fire. Its bucket lets go of it when the bucket's time comes."""
+        """Do not let `deadline` fire, and let go of it: a closed connection is freed at once."""
+        bucket = self._buckets.get(deadline.due_tick)
+        if bucket is not None:
+            bucket.discard(deadline)
         deadline.due_tick = _NEVER
 
     def close(self) -> None:

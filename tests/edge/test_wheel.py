@@ -1,4 +1,5 @@
 import random
+import weakref
 
 from gateway.edge.wheel import TimingWheel
 
@@ -87,3 +88,34 @@ def test_an_idle_wheel_sets_no_timer():
     loop.advance(1)
     assert loop.timers == []
     wheel.close()
+
+
+def test_the_wheel_lets_go_of_what_is_cancelled_or_moved():
+    loop = Loop()
+    wheel = TimingWheel(loop, tick_s=0.1)
+    cancelled, moved = Item(), Item()
+    references = weakref.ref(cancelled), weakref.ref(moved)
+    wheel.schedule(cancelled, 130)
+    wheel.schedule(moved, 130)
+    wheel.schedule(moved, 140)
+    wheel.cancel(cancelled)
+    wheel.cancel(moved)
+    del cancelled, moved
+    assert [reference() for reference in references] == [None, None]
+
+
+def test_a_deadline_that_fires_may_cancel_another_of_its_tick():
+    loop = Loop()
+    wheel = TimingWheel(loop, tick_s=0.1)
+
+    class Killer(Item):
+        def on_due(self, now):
+            super().on_due(now)
+            for each in items:
+                wheel.cancel(each)
+
+    items = [Killer(), Killer()]
+    for each in items:
+        wheel.schedule(each, 101)
+    loop.advance(2)
+    assert sorted(len(each.fired) for each in items) == [0, 1]
