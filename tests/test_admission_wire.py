@@ -9,12 +9,12 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from support.commands import tidegate
 from support.gateways import Way, client_context, running_gateway, token_for, url_of
 from support.processes import GatewayProcess
 from support.servers import nats_server
 from support.waiting import eventually, within
 from support.wire import knock_bytes, message, raw_connection, raw_device
-from test_cli import tidegate
 from tidegate import BackoffSettings, Device
 
 SLOW = {

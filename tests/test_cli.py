@@ -1,7 +1,6 @@
 """The command as its user types it."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -10,24 +9,10 @@ from importlib.metadata import version
 
 import pytest
 
+from gateway.cli import COMMANDS
 from support.children import spawned
+from support.commands import TIDEGATE, environment, spawned_tidegate, tidegate
 from support.processes import GatewayProcess, strip_colours
-
-TIDEGATE = [sys.executable, "-P", "-m", "gateway"]
-
-
-def tidegate(*arguments, stdin=None, cwd=None, **environment):
-    inherited = {n: v for n, v in os.environ.items() if not n.startswith("TIDEGATE_")}
-    return subprocess.run(
-        [*TIDEGATE, *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        cwd=cwd,
-        env=inherited | environment | {"COLUMNS": "200"},
-    )
 
 
 @pytest.fixture
@@ -92,9 +77,8 @@ def test_a_device_at_the_terminal_and_its_messages_read_back(gateway):
 
 
 def test_tail_follows(gateway):
-    with spawned(
-        [*TIDEGATE, "tail", "--data-dir", str(gateway.data_dir), "--since", "all"],
-        stderr=subprocess.PIPE,
+    with spawned_tidegate(
+        "tail", "--data-dir", gateway.data_dir, "--since", "all", stderr=subprocess.PIPE
     ) as following:
         device(gateway, "veh-1", [{"type": "a", "data": 1}])
         assert json.loads(following.stdout.readline())["device"] == "veh-1"
@@ -113,6 +97,21 @@ def test_the_version_is_said_however_the_command_is_called():
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert (module.returncode, module.stdout, module.stderr) == (0, said, "")
+
+
+FRESH = {module.rpartition(".")[2]: command for command, module in COMMANDS.items()}
+"""A command of each module."""
+
+
+@pytest.mark.parametrize("module", sorted(set(FRESH) - {"serving", "devices", "reading"}))
+def test_a_command_starts_in_an_interpreter_of_its_own(module):
+    """The other tests fork a process that has imported all modules. Three: see the hint below."""
+    command = FRESH[module]
+    done = subprocess.run(
+        [*TIDEGATE, command, "--help"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert command in done.stdout
 
 
 def test_token_prints_a_credential(tmp_path):
@@ -181,7 +180,7 @@ def test_the_hint_of_serve_can_be_pasted(tmp_path):
             *("--data-dir", str(tmp_path / "data dir")),
         ],
         stderr=subprocess.DEVNULL,
-        env={n: v for n, v in os.environ.items() if not n.startswith("TIDEGATE_")},
+        env=environment(),
     ) as serving:
         try:
             said = []

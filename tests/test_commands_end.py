@@ -1,6 +1,5 @@
 """Every command says what it cannot reach and why, and ends on one SIGINT or SIGTERM."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -12,13 +11,11 @@ import pytest
 
 from gateway.cli import COMMANDS
 from loadtest.servers.certificates import make_certificate
-from support.children import spawned
+from support.commands import environment, spawned_tidegate, tidegate
 from support.processes import GatewayProcess
 from support.servers import free_port, mute_server, nats_server
 from support.waiting import eventually
-from test_cli import TIDEGATE, tidegate
 
-ENVIRONMENT = {n: v for n, v in os.environ.items() if not n.startswith("TIDEGATE_")}
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
@@ -57,10 +54,10 @@ def mute():
     server.close()
 
 
-def started(*arguments, cwd=None, **environment):
-    return spawned(
-        [*TIDEGATE, *map(str, arguments)], stderr=subprocess.PIPE, stdin=subprocess.PIPE,
-        env=ENVIRONMENT | environment, cwd=cwd,
+def started(*arguments, cwd=None, **variables):
+    return spawned_tidegate(
+        *arguments, stderr=subprocess.PIPE, stdin=subprocess.PIPE,
+        env=environment(**variables), cwd=cwd,
     )  # fmt: skip
 
 
@@ -133,30 +130,30 @@ def test_a_certificate_that_is_not_trusted_is_said(tmp_path):
         done = tidegate("tail", "--nats-url", url)
         assert done.returncode == 1
         assert "certificate verify failed" in done.stderr
-        environment = {"TIDEGATE_NATS__URLS": url}
-        checked = tidegate("check-config", "--connect", **environment)
+        variables = {"TIDEGATE_NATS__URLS": url}
+        checked = tidegate("check-config", "--connect", **variables)
         assert checked.returncode == 1
         assert "certificate verify failed" in checked.stderr
-        environment["TIDEGATE_NATS__TLS_CA_FILE"] = str(files.cert)
-        checked = tidegate("check-config", "--connect", **environment)
+        variables["TIDEGATE_NATS__TLS_CA_FILE"] = str(files.cert)
+        checked = tidegate("check-config", "--connect", **variables)
         assert (checked.returncode, checked.stderr) == (0, "")
-        done = tidegate("tail", "--since", "all", "--no-follow", **environment)
+        done = tidegate("tail", "--since", "all", "--no-follow", **variables)
         assert "EVENTS" in done.stderr  # trusted now, and there is no stream
 
 
 def test_rights_that_nats_does_not_give_are_said(tmp_path):
     user = {"user": "gate", "password": "pw", "permissions": {"publish": ["events.>", "$JS.>"]}}
     with nats_server(tmp_path / "nats", authorization={"users": [user]}) as nats:
-        environment = {
+        variables = {
             "TIDEGATE_NATS__URLS": nats.url,
             "TIDEGATE_NATS__USER": "gate",
             "TIDEGATE_NATS__PASSWORD": "pw",
         }
-        done = tidegate("check-config", "--connect", **environment)
+        done = tidegate("check-config", "--connect", **variables)
         assert done.returncode == 1
         assert done.stderr == "tidegate: nats.urls: the user may not publish deadletters.>\n"
-        environment["TIDEGATE_NATS__PASSWORD"] = "hunter2"
-        done = tidegate("check-config", "--connect", **environment)
+        variables["TIDEGATE_NATS__PASSWORD"] = "hunter2"
+        done = tidegate("check-config", "--connect", **variables)
         assert done.returncode == 1
         assert "uthorization" in done.stderr
         assert "hunter2" not in done.stderr + done.stdout

@@ -8,10 +8,10 @@ import signal
 import socket
 
 from gateway import development
+from support.commands import tidegate
 from support.processes import GatewayProcess
 from support.servers import redis_server
 from support.waiting import eventually
-from test_cli import tidegate
 
 PASSWORD = "redis-Pass-" + random_secrets.token_hex(8)
 TICKET_SECRET = "ticket-" + random_secrets.token_hex(32)

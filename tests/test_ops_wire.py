@@ -5,11 +5,11 @@ import json
 
 import aiohttp
 
+from support.commands import tidegate
 from support.gateways import running_gateway
 from support.processes import GatewayProcess
 from support.waiting import within
 from support.wire import message, raw_device
-from test_cli import tidegate
 
 
 async def post(gateway, page, document, **headers):

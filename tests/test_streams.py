@@ -5,9 +5,9 @@ import pytest
 from gateway.settings import load_settings
 from gateway.stream.errors import IncompatibleStream, Unreachable
 from gateway.streams import provision_streams
+from support.commands import tidegate
 from support.gateways import listening_gateway, running_gateway
 from support.servers import nats_server
-from test_cli import tidegate
 
 WEEK_S = 604_800
 

@@ -13,8 +13,8 @@ from gateway import development
 from gateway.commands import checks
 from gateway.settings import load_settings
 from loadtest.servers.certificates import make_certificate
+from support.commands import tidegate
 from support.servers import free_port, mute_server, redis_server
-from test_cli import tidegate
 
 
 def settings(tmp_path, **overrides):

@@ -1,13 +1,11 @@
 """`tidegate sink` and `tidegate schema` as their user types them."""
 
 import json
-import os
-import subprocess
-import sys
 
 import psycopg
 import pytest
 
+from support import commands
 from support.eventstream import make_streams, publish_events
 from support.servers import free_port, nats_server
 
@@ -31,15 +29,7 @@ directory = "out"
 
 
 def tidegate(*arguments, **environment):
-    inherited = {n: v for n, v in os.environ.items() if not n.startswith("TIDEGATE_")}
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "gateway", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env=inherited | environment | {"COLUMNS": "200", "NO_COLOR": "1"},
-    )
+    return commands.tidegate(*arguments, **environment, NO_COLOR="1")
 
 
 def refused(*arguments, **environment):

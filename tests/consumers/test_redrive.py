@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-import subprocess
 import time
 from contextlib import asynccontextmanager
 
@@ -18,10 +17,10 @@ from gateway.events.redriving import redrive_id
 from gateway.stream.nats_client import NatsAddress, connect_once
 from gateway.stream.reader import OneConnection
 from gateway.stream.stored import StoredSeqs
+from support.commands import tidegate
 from support.eventstream import make_streams, publish_events
 from support.servers import nats_server
 from support.waiting import eventually
-from test_cli import TIDEGATE
 
 
 @pytest.fixture
@@ -187,9 +186,8 @@ async def test_what_cannot_be_an_event_stays_a_letter(stream):
 @pytest.fixture
 def run(stream):
     async def run(*arguments):
-        command = ["deadletters", *arguments, "--nats-url", stream.url]
         return await asyncio.to_thread(
-            subprocess.run, [*TIDEGATE, *command], capture_output=True, text=True, timeout=60
+            tidegate, "deadletters", *arguments, "--nats-url", stream.url
         )
 
     return run
@@ -251,10 +249,7 @@ async def test_a_mistake_is_named(run, arguments, said):
 
 async def test_an_audit_of_the_stream(stream):
     async def audit(*more):
-        command = [*TIDEGATE, "audit", "--nats-url", stream.url, *more]
-        return await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, timeout=60
-        )
+        return await asyncio.to_thread(tidegate, "audit", "--nats-url", stream.url, *more)
 
     await publish_events(stream, [{"soc": 1}] * 3)
     await bury(stream, [4])

@@ -27,12 +27,11 @@ from gateway.consumers.target import Rejected
 from gateway.events.event import Event
 from gateway.events.position import Position
 from gateway.events.rules import Rule
-from support.children import spawned
+from support.commands import spawned_tidegate
 from support.eventstream import letters, linked, make_streams, publish_events
 from support.rules import runner_of, running
 from support.servers import free_port, nats_server
 from support.waiting import eventually
-from test_cli import TIDEGATE
 
 LOW = {"type": ["battery.low"], "data": {"soc": [{"numeric": ["<", 20]}]}}
 
@@ -473,7 +472,7 @@ async def test_a_process_runs_the_rules_and_gives_them_up(stream, tmp_path, numb
     await make_target(stream)
     await publish_events(stream, [{"soc": 1}])
     arguments = ["route", "-e", str(events_file(tmp_path)), "--ops-port", "0"]
-    with spawned([*TIDEGATE, *arguments, "--nats-url", stream.url]) as process:
+    with spawned_tidegate(*arguments, "--nats-url", stream.url) as process:
         assert await payloads(stream, 1) == [1]
         process.send_signal(number)
         assert await asyncio.to_thread(process.wait, 30) == 0
@@ -490,8 +489,8 @@ async def test_a_process_whose_target_is_refused_ends_with_the_reason(tmp_path):
             subjects = ["events.>", "alerts.>"]
             await client.jetstream().add_stream(StreamConfig("EVENTS", subjects=subjects))
         arguments = ["route", "-e", str(events_file(tmp_path)), "--ops-port", "0"]
-        command = [*TIDEGATE, *arguments, "--nats-url", server.url]
-        with spawned(command, stderr=subprocess.PIPE) as process:
+        arguments += ["--nats-url", server.url]
+        with spawned_tidegate(*arguments, stderr=subprocess.PIPE) as process:
             assert await asyncio.to_thread(process.wait, 30) == 1
             assert "rule low: EVENTS holds alerts.*" in process.stderr.read()
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loadtest.devices.policies import POLICIES, make_policy
 from loadtest.simulator import StormPlan, rate_for, simulate
-from test_cli import tidegate
+from support.commands import tidegate
 
 STORM = StormPlan(devices=4_000, rate_per_s=400)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from support.commands import TidegateProcess, environment
 from support.servers import free_port, wait_until_ready
 
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")
@@ -38,24 +38,20 @@ class GatewayProcess:
 
     def start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable,
-            "-c",
-            "from gateway.cli import main; main()",
+        arguments = [
             "serve",
             f"--port={self.port}",
             f"--ops-port={self.ops_port}",
             f"--data-dir={self.data_dir}",
         ]
-        inherited = {n: v for n, v in os.environ.items() if not n.startswith("TIDEGATE_")}
         with (self.directory / "gateway.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                env=inherited | self.environment,
-                cwd=self.source,  # first on the module path of `-c`
-            )
+            given = {"stdout": log, "stderr": log, "env": environment(**self.environment)}
+            if self.source is None:
+                self.process = TidegateProcess(*arguments, **given)
+            else:  # its directory is first on the module path of `-c`
+                code = "from gateway.cli import main; main()"
+                command = [sys.executable, "-c", code, *arguments]
+                self.process = subprocess.Popen(command, cwd=self.source, **given)
         wait_until_ready(self.ops_port, self.process)
 
     @property

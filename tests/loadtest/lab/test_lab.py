@@ -9,10 +9,10 @@ import aiohttp
 import pytest
 
 from loadtest.devices.credentials import Issuer
+from support.commands import tidegate
 from support.gateways import running_gateway, url_of
 from support.servers import free_port
 from support.waiting import eventually
-from test_cli import tidegate
 
 SMALL = """
 title = "small"

@@ -5,7 +5,7 @@ import pytest
 from loadtest.errors import ScenarioError
 from loadtest.lab import options
 from loadtest.lab.scenario import load, shipped
-from test_cli import tidegate
+from support.commands import tidegate
 
 
 def written(tmp_path, text):
