@@ -7,17 +7,12 @@ import nats.errors
 from msgspec import Struct
 from nats.aio.client import Client
 
+from gateway.stream.api_error import ApiError
 from gateway.stream.errors import StreamMissing
 
 _TIMEOUT_S: Final = 5.0
 _NO_STREAM: Final = 10059
 _NO_MESSAGE: Final = 10037
-
-
-class _Failure(Struct):
-    code: int
-    description: str = ""
-    err_code: int = 0
 
 
 class _State(Struct):
@@ -34,7 +29,7 @@ class _Info(Struct):
     created: str = ""
     config: _Config = _Config()
     state: _State | None = None
-    error: _Failure | None = None
+    error: ApiError | None = None
 
 
 class _Stored(Struct):
@@ -43,7 +38,7 @@ class _Stored(Struct):
 
 class _Got(Struct):
     message: _Stored | None = None
-    error: _Failure | None = None
+    error: ApiError | None = None
 
 
 class StreamFacts(Struct, frozen=True):
@@ -107,7 +102,7 @@ async def _ask(client: Client, subject: str, body: bytes, kind: type[Any]) -> An
     return msgspec.json.decode(answer.data, type=kind)
 
 
-def _failed(stream: str, failure: _Failure) -> Exception:
+def _failed(stream: str, failure: ApiError) -> Exception:
     if failure.err_code == _NO_STREAM:
         return StreamMissing(f"there is no stream {stream}")
     return nats.errors.Error(f"stream {stream}: {failure.description} ({failure.err_code})")

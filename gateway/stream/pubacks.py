@@ -11,14 +11,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from gateway.stream.api_error import ApiError
 from gateway.stream.batch import Answer, Kind, Verdict
 from gateway.stream.encoding import TOO_LARGE
-
-
-class _ApiError(Struct):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
 
 
 class _PubAck(Struct):
@@ -27,7 +22,7 @@ class _PubAck(Struct):
     duplicate: bool = False
     count: int = 0
     type: str = ""
-    error: _ApiError | None = None
+    error: ApiError | None = None
 
 
 _decode = msgspec.json.Decoder(_PubAck).decode
@@ -86,7 +81,7 @@ def read_answer(payload: bytes, *, kind: Kind, stream: str, messages: int) -> An
     return STORED
 
 
-def _read_error(error: _ApiError, messages: int) -> Answer:
+def _read_error(error: ApiError, messages: int) -> Answer:
     code = error.err_code
     if code == _BATCH_TOO_LARGE:
         found = _BATCH_LIMIT.search(error.description)

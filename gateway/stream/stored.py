@@ -23,6 +23,7 @@ from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
+from gateway.stream.api_error import ApiError
 from gateway.stream.encoding import DEADLETTERS, EVENTS, Envelope
 from gateway.stream.stored_reads import DeviceRead, DeviceReads, Place, Source, parse_id
 
@@ -43,11 +44,6 @@ _MESSAGE_ID: Final = re.compile(rb"^Nats-Msg-Id: ?(.+?)\r$", re.MULTILINE)
 _encode = msgspec.json.encode
 
 
-class _ApiError(Struct):
-    err_code: int = 0
-    description: str = ""
-
-
 class _Message(Struct):
     seq: int
     hdrs: bytes = b""
@@ -63,7 +59,7 @@ M = TypeVar("M", bound=Struct)
 
 class _Found(Struct, Generic[M]):
     message: M | None = None
-    error: _ApiError | None = None
+    error: ApiError | None = None
 
 
 _decode = msgspec.json.Decoder(_Found[_Message]).decode
