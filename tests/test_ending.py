@@ -8,11 +8,13 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.settings import load_settings
+from gateway.stream import nats_server as nats_server_module
+from gateway.stream.errors import ServerError
 from loadtest.servers.certificates import make_certificate
 from support.gateways import running_gateway
 from support.processes import GatewayProcess
 from support.servers import nats_server
-from support.suspensions import hooked, others
+from support.suspensions import hooked, hooked_task, others
 from support.waiting import eventually, within
 from support.wire import message, raw_device
 
@@ -35,14 +37,10 @@ async def test_it_stops_whichever_await_of_its_start_it_is_told_at(tmp_path, par
         def tell(gateway=gateway, told=told):
             told.append(gateway.drain())
 
-        starts = {
-            "gateway": (gateway.lifecycle, "start"),
-            "backbone": (gateway.storage.backbone, "_run"),
-        }
-        target, name = starts[part]
-        setattr(target, name, hooked(getattr(target, name), at, tell))
-        running = asyncio.create_task(gateway.run(on_ready=Gateway.drain))
-        await within(running)
+        if part == "gateway":
+            gateway.lifecycle.start = hooked(gateway.lifecycle.start, at, tell)
+        with hooked_task(part, at, tell):  # the backbone is a task of its own
+            await within(gateway.run(on_ready=Gateway.drain))
         reached = bool(told)
         assert gateway.not_ready() == "stopped"
         assert left_behind(tmp_path) == []
@@ -51,20 +49,24 @@ async def test_it_stops_whichever_await_of_its_start_it_is_told_at(tmp_path, par
     assert at > 2
 
 
-async def test_it_stops_whichever_await_of_its_drain_nats_dies_at(tmp_path):
-    """And what it holds cannot be stored any more."""
+async def test_it_stops_whichever_await_of_its_drain_nats_dies_at(tmp_path, monkeypatch):
+    """And what it holds cannot be stored any more, because NATS does not come back."""
+    there, died = nats_server_module.find_binary, []
+
+    def find_binary():
+        if died:
+            raise ServerError("deleted")
+        return there()
+
+    monkeypatch.setattr(nats_server_module, "find_binary", find_binary)
     reached, at = True, 0
     while reached:
-        died = []
+        died.clear()
         settings = {"drain__flush_timeout_ms": 200, "drain__linger_ms": 0}
         async with running_gateway(tmp_path, **settings) as gateway:
 
-            def die(gateway=gateway, died=died):
-                gateway.storage.backbone.server.server._fork = never
-                died.append(os.kill(gateway.storage.backbone.server.server.pid, signal.SIGKILL))
-
-            async def never():
-                await asyncio.Event().wait()
+            def die(server=gateway.storage.backbone.server.server):
+                died.append(os.kill(server.pid, signal.SIGKILL))
 
             gateway.lifecycle.draining.run = hooked(gateway.lifecycle.draining.run, at, die)
             async with raw_device(gateway, outbox=f"box{at}") as device:

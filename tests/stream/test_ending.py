@@ -13,7 +13,7 @@ import pytest
 from gateway.stream.nats_client import NatsAddress
 from gateway.stream.nats_link import NatsLink
 from gateway.stream.nats_server import EmbeddedServer
-from support.suspensions import hooked, others
+from support.suspensions import hooked, hooked_task, others
 from support.waiting import eventually, within
 
 
@@ -57,9 +57,9 @@ async def on_up(client):
 
 
 class Link:
-    """A link of which one await is hooked."""
+    """A link, and what it has said."""
 
-    def __init__(self, url, at, hook, on_up=on_up):
+    def __init__(self, url, on_up=on_up):
         self.failures = []
         self.connections = 0
         self.link = NatsLink(
@@ -69,9 +69,8 @@ class Link:
             on_ready=self.on_ready,
             on_down=lambda: None,
             on_failure=self.failures.append,
-            rng=random.Random(at),
+            rng=random.Random(1),
         )
-        self.link._keep_up = hooked(self.link._keep_up, at, hook)
 
     def on_ready(self, _client):
         self.connections += 1
@@ -90,9 +89,11 @@ async def test_a_link_ends_whichever_await_it_is_stopped_at(lost):
                     server.drop()
                 stopping.append(asyncio.create_task(links[0].stop()))
 
-            made = Link(server.url, at, stop)
+            made = Link(server.url)
             links.append(made.link)
-            made.link.start()
+            with hooked_task("nats-link", at, stop):
+                made.link.start()
+                await asyncio.sleep(0)  # it runs
             for wanted in (1, 2):
                 await eventually(lambda m=made, w=wanted, s=stopping: m.connections >= w or s)
                 server.drop()
@@ -119,7 +120,7 @@ async def test_a_link_ends_though_cancellations_are_swallowed():
 
     async with FakeNats() as server:
         reached = asyncio.Event()
-        made = Link(server.url, -1, list, deaf)
+        made = Link(server.url, deaf)
         made.link.start()
         await within(reached.wait())
         await within(made.link.stop())
@@ -128,14 +129,14 @@ async def test_a_link_ends_though_cancellations_are_swallowed():
         await eventually(lambda: not others() - server.tasks)
 
 
-def embedded(directory):
+def embedded(directory, on_restart=list):
     return EmbeddedServer(
         directory,
         fsync=False,
         batch_messages_max=100,
         port=0,
         rng=random.Random(1),
-        on_restart=list,
+        on_restart=on_restart,
         on_failure=list,
     )
 
@@ -171,15 +172,15 @@ async def test_a_server_leaves_no_process_whichever_await_its_start_is_cancelled
 async def test_a_server_leaves_no_process_whichever_await_of_a_restart_it_is_stopped_at(tmp_path):
     reached, at = True, 0
     while reached:
-        server = embedded(tmp_path)
         stopping, restarted = [], []
+        server = embedded(tmp_path, lambda restarted=restarted: restarted.append(1))
 
         def stop(server=server, stopping=stopping):
             stopping.append(asyncio.create_task(server.stop()))
 
-        server._keep_running = hooked(server._keep_running, at, stop)
-        server._on_restart = lambda restarted=restarted: restarted.append(1)
-        await within(server.start())
+        with hooked_task("nats-server", at, stop):
+            await within(server.start())
+            await asyncio.sleep(0)  # its task runs
         if at:
             os.kill(server.pid, signal.SIGKILL)
         await eventually(lambda s=stopping, r=restarted: s or r)

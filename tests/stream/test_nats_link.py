@@ -136,7 +136,8 @@ async def test_signing_in(tmp_path, config, right, wrong):
         await eventually(lambda: "Authorization" in refused.last_error)
         assert refused.client is None
         await refused.stop()
-        assert not any(secret in repr(link._address) for secret in right.values() if secret != "u")
+        shown = repr(NatsAddress((server.url,), **right))
+        assert not any(secret in shown for secret in right.values() if secret != "u")
 
 
 async def test_tls(tmp_path):
@@ -171,11 +172,12 @@ async def test_an_error_is_logged_once_a_connection(tmp_path):
         link.start()
         client = await within(link.wait_up())
         with capture_logs() as logs:
-            for _ in range(3):
-                link._note("SlowConsumerError")
-            client.write(b"PUB b 1\r\nx\r\n" * 2)
+            await client.subscribe("a", pending_msgs_limit=1)
+            await client.flush()
+            client.write(b"PUB a 1\r\nx\r\n" * 4 + b"PUB b 1\r\nx\r\n" * 2)
             await eventually(lambda: len(watcher.denied) == 2)
-        assert [line["error"] for line in logs] == ["SlowConsumerError"]
+        (line,) = logs
+        assert line["error"].startswith("SlowConsumerError")
         assert watcher.denied[0] == 'permissions violation for publish to "b"'
         await link.stop()
     assert watcher.failures == []

@@ -1,7 +1,8 @@
 """Doing something at each await of a coroutine in turn: how a stop is tested in every state."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from functools import partial
 from typing import Any
 
@@ -39,6 +40,31 @@ def hooked(method: Callable[..., Any], at: int, hook: Callable[[], Any]) -> Call
         return await Suspensions(method(*args, **kwargs), at, hook)
 
     return wrapper
+
+
+@contextlib.contextmanager
+def hooked_task(name: str, at: int, hook: Callable[[], Any]) -> Iterator[None]:
+    """For tasks of that name that start meanwhile: `hook` is called at their n-th suspension."""
+
+    async def wrapper(work: Coroutine[Any, Any, Any]) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        # A task has its name only once it runs.
+        return await (Suspensions(work, at, hook) if task.get_name() == name else work)
+
+    def factory(
+        loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
+    ) -> asyncio.Task[Any]:
+        task = asyncio.Task(wrapper(work), loop=loop, **options)
+        task.add_done_callback(lambda _task: work.close())  # in case it never ran
+        return task
+
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(factory)  # type: ignore[arg-type]  # typeshed wants any awaitable
+    try:
+        yield
+    finally:
+        loop.set_task_factory(None)
 
 
 def others() -> set[asyncio.Task[Any]]:
