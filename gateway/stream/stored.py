@@ -32,8 +32,9 @@ _log = structlog.get_logger(__name__)
 _RETRY_S: Final = 1.0
 _CHUNK_MESSAGES: Final = 250
 _CHUNK_BYTES: Final = 1_048_576
-_SCANS: Final = 2
-"""Devices whose messages are read at once; all others are only asked for their last one."""
+_CHUNKS: Final = 8
+"""Chunks that are read at once. A place is taken for each chunk, not for each device: a device with
+a long history, which takes many chunks, does not keep the others waiting."""
 _BEHIND_S: Final = 0.05
 """A replica that is behind is asked again after this."""
 _BEHIND_MAX: Final = 40
@@ -96,7 +97,7 @@ class StoredSeqs:
         self._client = client
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(concurrency)
-        self._scans = asyncio.Semaphore(_SCANS)
+        self._chunks = asyncio.Semaphore(_CHUNKS)
         self._rng = rng
         self._clock = clock
         self.reads = DeviceReads()
@@ -139,8 +140,7 @@ class StoredSeqs:
         found = parse_id(last.message_id, source.tenant, source.device)
         if found is not None and found[0] == outbox:
             return found[1], asked_at
-        async with self._scans:
-            read = await self._read_up_to(last, source, outbox)
+        read = await self._read_up_to(last, source, outbox)
         return read.outboxes.get(outbox, 0), asked_at
 
     async def _read_up_to(self, last: Place, source: Source, outbox: str) -> DeviceRead:
@@ -158,7 +158,8 @@ class StoredSeqs:
         try:
             while read.at.sequence < last.sequence:
                 start = read.at.sequence
-                chunk = await self._chunk(client, answers, source, max(1, start))
+                async with self._chunks:
+                    chunk = await self._chunk(client, answers, source, max(1, start))
                 if start and chunk and chunk[0] != read.at:
                     read = DeviceRead()
                     continue

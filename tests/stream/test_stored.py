@@ -207,6 +207,27 @@ async def test_a_question_that_is_cancelled_frees_its_place(rig):
     assert await rig.last("A") == 0
 
 
+async def test_a_long_history_does_not_keep_other_devices_waiting(rig, monkeypatch):
+    monkeypatch.setattr("gateway.stream.stored._CHUNKS", 1)
+    monkeypatch.setattr("gateway.stream.stored._CHUNK_MESSAGES", 2)
+    await rig.store("A", *range(1, 41), device="long")
+    await rig.store("A", 1, 2, device="short")
+    for device in ("long", "short"):
+        await rig.store("B", 1, device=device)
+    rig = Rig(rig.client)
+    honest, read = rig.stored._chunk, []
+
+    async def recorded(client, answers, source, first):
+        read.append(source.device)
+        return await honest(client, answers, source, first)
+
+    monkeypatch.setattr(rig.stored, "_chunk", recorded)
+    asked = [rig.last("A", device=device) for device in ("long", "short")]
+    assert await asyncio.gather(*asked) == [40, 2]
+    turns_of_short = [turn for turn, device in enumerate(read) if device == "short"]
+    assert turns_of_short[-1] < 10 < read.count("long")
+
+
 async def test_a_replica_that_is_behind_has_not_answered(rig, monkeypatch):
     await rig.store("A", 1, 2, 3)
     await rig.store("B", 1)
