@@ -321,6 +321,7 @@ class DeviceHandler:
 
     def _looked_up(self, resuming: asyncio.Task[None]) -> None:
         """A look-up that failed must not leave the device waiting for its answer."""
+        self._resuming = None  # one at a time; a task that has ended keeps its frame
         if not resuming.cancelled() and (failure := resuming.exception()) is not None:
             _log.error("look_up_failed", exc_info=failure)
             self.end(InternalError("where the outbox stands could not be looked up"))

@@ -173,6 +173,8 @@ class StoredSeqs:
                         raise _NotAnsweredError(f"{source.stream}: no replica has {last.sequence}")
                     await asyncio.sleep(_BEHIND_S)
         finally:
+            # The iterator of nats-py refers to the subscription: only the collector finds a cycle.
+            answers._message_iterator = None  # noqa: SLF001  # no public way to drop it
             await answers.unsubscribe()
         return read
 

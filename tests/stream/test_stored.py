@@ -1,6 +1,7 @@
 """Look-ups against a real nats-server: whichever outbox, type, stage or redrive wrote last."""
 
 import asyncio
+import gc
 import random
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -9,11 +10,12 @@ import nats
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.aio.subscription import Subscription
 
 from gateway.stream.encoding import SourceHeaders
 from gateway.stream.provision import StreamSettings, provision, server_version, stream_configs
 from gateway.stream.stored import StoredSeqs
-from gateway.stream.stored_reads import parse_id
+from gateway.stream.stored_reads import DeviceReads, parse_id
 from support.servers import nats_server
 from support.waiting import eventually, within
 
@@ -226,6 +228,24 @@ async def test_a_long_history_does_not_keep_other_devices_waiting(rig, monkeypat
     assert await asyncio.gather(*asked) == [40, 2]
     turns_of_short = [turn for turn, device in enumerate(read) if device == "short"]
     assert turns_of_short[-1] < 10 < read.count("long")
+
+
+async def test_a_look_up_leaves_nothing_to_the_collector(rig):
+    def subscriptions():
+        return sum(isinstance(each, Subscription) for each in gc.get_objects())
+
+    await rig.store("A", 1)
+    await rig.store("B", 1)
+    assert await rig.last("A") == 1
+    gc.collect()
+    gc.disable()
+    try:
+        before = subscriptions()
+        rig.stored.reads = DeviceReads()
+        assert await rig.last("A") == 1
+        assert subscriptions() == before
+    finally:
+        gc.enable()
 
 
 async def test_a_replica_that_is_behind_has_not_answered(rig, monkeypatch):
