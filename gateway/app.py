@@ -49,7 +49,7 @@ class Gateway:
         Raises:
             EdgeError: the certificate cannot be used.
             EventsError: the events file, or a schema, cannot be used.
-            OSError: a file of ticket secrets can be neither read nor made.
+            OpsError, OSError: tokens of operators, or ticket secrets, cannot be read.
         """
         basis = self.basis = _basis(settings, wall)
         storage = self.storage = build_storage(basis)
@@ -107,6 +107,7 @@ class Gateway:
                 transport=devices.transport,
                 schemas=devices.schemas,
                 keys=devices.keys,
+                access=operators.access,
                 background=self.background,
             ).run,
         )

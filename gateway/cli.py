@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "storm": "gateway.commands.load",
     "drain": "gateway.commands.operators",
     "revoke": "gateway.commands.operators",
+    "disconnect": "gateway.commands.operators",
     "provision": "gateway.commands.streams",
     "check-config": "gateway.commands.config",
     "sink": "gateway.commands.sinks",

@@ -21,9 +21,11 @@ from gateway.consumers.sink import SinkRunner
 from gateway.consumers.target import Consumption, Target
 from gateway.events.letters import Stage
 from gateway.nats_access import nats_address
+from gateway.node.certificate import following, transport_of
+from gateway.node.operator_access import tls_of
 from gateway.ops.listener import OpsListener, Pages
 from gateway.process import Assembly, Background, Ending, OpsPort, Part, nothing, serve
-from gateway.settings import Settings
+from gateway.settings import Ops, Settings
 from gateway.sink_parts import Sinks, SinkStatus, Survivors
 from gateway.stream.nats_client import LinkClient
 from gateway.stream.nats_link import NatsLink
@@ -66,6 +68,7 @@ class SinkProcess:
         Raises:
             TargetRefused: a sink into PostgreSQL has no URL.
             StreamError: the address of NATS cannot be found, or its TLS files cannot be used.
+            TlsError: the certificate of the ops port cannot be used.
         """
         rng = random.Random()
         owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -104,8 +107,7 @@ class SinkProcess:
         pages = Pages(
             metrics=self.metrics.exposition, not_ready=status.not_ready, status=status.page
         )
-        listener = OpsListener(pages, hosts=settings.ops.hosts)
-        self.ops = OpsPort(listener, host=ops_host, port=ops_port)
+        self.ops = OpsPort(_listener(pages, settings.ops), host=ops_host, port=ops_port)
         self._background = Background([self._sinks], on_failure=self._survivors.sink_failed)
 
     def _parts(self) -> Iterator[Part]:
@@ -148,3 +150,13 @@ async def _nothing_to_subscribe(_client: LinkClient) -> None:
 
 def _nothing_to_publish(_client: LinkClient) -> None:
     """A sink publishes letters by request."""
+
+
+def _listener(pages: Pages, settings: Ops) -> OpsListener:
+    """The pages of these processes name no device and change nothing, so they need no token.
+
+    Raises:
+        TlsError: the certificate cannot be used.
+    """
+    tls = following(transport_of(tls_of(settings)))
+    return OpsListener(pages, hosts=settings.hosts, tls=tls)

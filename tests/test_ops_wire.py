@@ -5,6 +5,7 @@ import json
 
 import aiohttp
 
+from loadtest.servers.certificates import make_certificate
 from support.commands import tidegate
 from support.gateways import running_gateway
 from support.processes import GatewayProcess
@@ -96,3 +97,50 @@ async def test_a_revocation_is_listed_undone_and_its_undoing_survives_a_restart(
         assert "takes nothing but" in (await run("--list", "--undo")).stderr
     finally:
         gateway.stop()
+
+
+async def test_disconnect_ends_a_session_after_its_acks_and_the_device_may_return(gateway):
+    device = {"tenant": "default", "device": "veh-1"}
+    assert await post(gateway, "/disconnect", device) == (200, {"disconnected": False})
+    async with raw_device(gateway, "veh-1") as session:
+        await session.say(message(1))
+        await session.hear_ack(1)
+        assert await post(gateway, "/disconnect", device) == (200, {"disconnected": True})
+        assert (await session.hear_named("goaway"))["reason"] == "disconnect"
+        assert (await session.closed())[0] == 1012
+    async with raw_device(gateway, "veh-1") as again:
+        await again.say(message(1))
+        await again.hear_ack(1)
+
+
+async def test_the_commands_show_a_token_over_tls_and_are_refused_without(tmp_path):
+    files = make_certificate(tmp_path / "ops")
+    tokens, mine = tmp_path / "operators", tmp_path / "mine"
+    tokens.write_text("alice operate " + "a" * 24)
+    mine.write_text("a" * 24 + "\n")
+    async with running_gateway(
+        tmp_path / "node",
+        ops__token_file=tokens,
+        ops__tls_cert_file=files.cert,
+        ops__tls_key_file=files.key,
+    ) as gateway:
+        options = ["--ops-url", f"https://127.0.0.1:{gateway.ops_port}", "--ca-file", files.cert]
+
+        async def run(*arguments, **environment):
+            return await asyncio.to_thread(tidegate, *arguments, *options, **environment)
+
+        refused = await run("revoke", "--list")
+        assert refused.returncode == 1
+        assert "this needs a bearer token (see --token-file" in refused.stderr
+        assert (await run("revoke", "--list", "--token-file", mine)).returncode == 0
+        gone = await run("disconnect", "veh-1", "--token-file", mine)
+        assert gone.stderr == "tidegate: default/veh-1 is not connected\n"
+        async with raw_device(gateway, "veh-1") as session:
+            done = await run("disconnect", "veh-1", "--token-file", mine)
+            assert (done.stdout, done.stderr) == ("disconnected\n", "")
+            assert (await session.closed())[0] == 1012
+        untrusted = await asyncio.to_thread(tidegate, "revoke", "--list", *options[:2])
+        assert "see --ca-file" in untrusted.stderr
+        tokens.write_text("alice operate " + "b" * 24)
+        gateway.operators.access.reload()
+        assert "no such token" in (await run("revoke", "--list", "--token-file", mine)).stderr

@@ -38,6 +38,7 @@ def test_priority_rises_from_file_to_environment_to_command_line(tmp_path):
         ("[keepalive]\ninterval_ms = 10", "keepalive: timeout_ms is longer than interval_ms"),
         ("[limits]\nframe_bytes = 1024", "limits: frame_bytes is smaller than message_bytes"),
         ('[tls]\ncert_file = "x"', "tls: cert_file and key_file go together"),
+        ('[ops]\ntls_key_file = "x"', "ops: tls_cert_file and tls_key_file go together"),
         ('[credentials]\njwks_file = "a"\njwks_url = "b"', "exclude each other"),
         ("[credentials]\nalgorithms = []", "algorithms is empty"),
         ('[credentials]\nalgorithms = ["none"]', "credentials.algorithms"),

@@ -27,6 +27,8 @@ from gateway.events.errors import EventsError
 from gateway.nats_access import in_time, nats_address
 from gateway.node.key_source import KeySource
 from gateway.node.schemas_in_force import read_folder
+from gateway.ops.access import parse_tokens
+from gateway.ops.errors import BadTokenFile
 from gateway.settings import Settings
 from gateway.stream.checkup import Denials, missing_rights
 from gateway.stream.commands import SUBJECT as COMMANDS
@@ -58,6 +60,7 @@ def problems(settings: Settings, *, now: dt.datetime | None = None) -> list[str]
 
 def _of_files(settings: Settings, now: dt.datetime) -> Iterator[str]:
     credentials, tls, nats = settings.credentials, settings.tls, settings.nats
+    ops = settings.ops
     checks: list[tuple[str, Path | None, Callable[[Path], None]]] = [
         (
             "credentials.jwks_file",
@@ -66,6 +69,9 @@ def _of_files(settings: Settings, now: dt.datetime) -> Iterator[str]:
         ),
         ("tls.cert_file", tls.cert_file, lambda path: _check_certificate(path, now)),
         ("tls.key_file", tls.key_file, lambda path: _check_key(path, tls.cert_file)),
+        ("ops.token_file", ops.token_file, _check_tokens),
+        ("ops.tls_cert_file", ops.tls_cert_file, lambda path: _check_certificate(path, now)),
+        ("ops.tls_key_file", ops.tls_key_file, lambda path: _check_key(path, ops.tls_cert_file)),
         ("nats.credentials_file", nats.credentials_file, _check_nats_credentials),
         ("nats.tls_ca_file", nats.tls_ca_file, lambda path: _check_certificate(path, now)),
         ("nats.tls_cert_file", nats.tls_cert_file, lambda path: _check_certificate(path, now)),
@@ -123,6 +129,15 @@ def _check_key(path: Path, cert_file: Path | None) -> None:
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != certificate[0].public_key().public_bytes(*form):
         raise _Unusable(f"is not the key of the certificate in {cert_file}")
+
+
+def _check_tokens(path: Path) -> None:
+    try:
+        parse_tokens(path.read_text())
+    except BadTokenFile as exc:
+        raise _Unusable(str(exc)) from None
+    except UnicodeDecodeError:
+        raise _Unusable("is no text in UTF-8") from None
 
 
 def _check_nats_credentials(path: Path) -> None:

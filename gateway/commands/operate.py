@@ -1,11 +1,17 @@
-"""The requests of `tidegate drain` and `tidegate revoke` to a gateway's ops port.
+"""The requests of the operators' commands to a gateway's ops port.
 
-The wait for each answer is bounded. A port that cannot be reached is an error with its reason.
+The wait for each answer is bounded. A port that cannot be reached is an error with its reason. The
+token comes from a file or from the environment, never from the command line, which every user of
+the machine can read.
 """
 
 import asyncio
-from collections.abc import Callable
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -14,6 +20,8 @@ import orjson
 from gateway.errors import GatewayError
 
 ANSWER_S: Final = 4.0
+TOKEN_VARIABLE: Final = "TIDEGATE_OPS_TOKEN"  # noqa: S105  # the name of a variable
+TOKEN_FILE_VARIABLE: Final = "TIDEGATE_OPS_TOKEN_FILE"  # noqa: S105  # likewise
 _POLL_S: Final = 0.5
 
 
@@ -25,55 +33,117 @@ class NobodyListens(OperateError):
     """No connection to the ops port can be made."""
 
 
-async def ask(url: str, document: dict[str, Any] | None = None) -> dict[str, Any]:
-    """POST `document` to `url`, or GET it without one.
+def token_of(file: Path | None, environment: Mapping[str, str] = os.environ) -> str:
+    """The token of this operator; empty if there is none.
+
+    Args:
+        file: named on the command line; else the environment names the file, or has the token.
+        environment: variables.
 
     Raises:
-        OperateError: no answer, no answer of a gateway, or a refusal.
+        OperateError: the file cannot be read, or holds no single token.
     """
-    timeout = aiohttp.ClientTimeout(total=ANSWER_S)
+    if file is None and TOKEN_FILE_VARIABLE in environment:
+        file = Path(environment[TOKEN_FILE_VARIABLE])
+    if file is None:
+        return environment.get(TOKEN_VARIABLE, "").strip()
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as http,
-            http.request(
-                "GET" if document is None else "POST", url, json=document, allow_redirects=False
-            ) as response,
-        ):
-            status = response.status
-            answer = await response.json(loads=orjson.loads)
-    except TimeoutError:
-        raise OperateError(f"{url}: no answer in {ANSWER_S:g} s") from None
-    except aiohttp.ContentTypeError:
-        raise OperateError(f"{url}: HTTP {status} without JSON: no gateway's ops port") from None
-    except aiohttp.InvalidURL:
-        raise OperateError(f"{url}: not a URL; it must be like http://127.0.0.1:9090") from None
-    except aiohttp.ClientConnectorError as exc:
-        raise NobodyListens(f"{url}: cannot connect: {exc.os_error}") from None
-    except (aiohttp.ClientError, OSError, ValueError) as exc:
-        raise OperateError(f"{url}: {exc or type(exc).__name__}") from None
+        words = file.read_text().split()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise OperateError(f"token file {file}: {exc}") from None
+    if len(words) != 1:
+        raise OperateError(f"token file {file}: must hold one token and nothing else")
+    return words[0]
+
+
+def trust(ca_file: Path | None) -> ssl.SSLContext:
+    """Whose certificates are believed: those of the system, or of a file.
+
+    Raises:
+        OperateError: the file holds no certificate.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as exc:
+        raise OperateError(f"CA file {ca_file}: {exc}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class OpsClient:
+    """Asks one ops port."""
+
+    url: str
+    """Base of the port, without a slash at the end."""
+    token: str = ""
+    tls: ssl.SSLContext | None = None
+
+    async def ask(self, path: str, document: dict[str, Any] | None = None) -> dict[str, Any]:
+        """POST `document` to a page, or GET it without one.
+
+        Raises:
+            OperateError: no answer, no answer of a gateway, or a refusal.
+        """
+        url = self.url + path
+        timeout = aiohttp.ClientTimeout(total=ANSWER_S)
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        method = "GET" if document is None else "POST"
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout, headers=headers) as http,
+                http.request(
+                    method, url, json=document, allow_redirects=False, ssl=self.tls or True
+                ) as response,
+            ):
+                status = response.status
+                answer = await response.json(loads=orjson.loads)
+        except TimeoutError:
+            raise OperateError(f"{url}: no answer in {ANSWER_S:g} s") from None
+        except aiohttp.ContentTypeError:
+            text = f"{url}: HTTP {status} without JSON: no gateway's ops port"
+            raise OperateError(text) from None
+        except aiohttp.InvalidURL:
+            text = f"{url}: not a URL; it must be like http://127.0.0.1:9090"
+            raise OperateError(text) from None
+        except aiohttp.ClientConnectorCertificateError as exc:
+            raise OperateError(f"{url}: {exc.certificate_error}; see --ca-file") from None
+        except aiohttp.ClientConnectorError as exc:
+            raise NobodyListens(f"{url}: cannot connect: {exc.os_error}") from None
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            raise OperateError(f"{url}: {exc or type(exc).__name__}") from None
+        return _checked(url, status, answer)
+
+
+def _checked(url: str, status: int, answer: Any) -> dict[str, Any]:
+    """
+    Raises:
+        OperateError: the answer is a refusal, or not of a gateway.
+    """
     if not isinstance(answer, dict):
         raise OperateError(f"{url}: no gateway's ops port")
     if status >= HTTPStatus.BAD_REQUEST:
-        raise OperateError(f"{url}: HTTP {status}: {answer.get('detail', answer)}")
+        hint = ""
+        if status == HTTPStatus.UNAUTHORIZED:
+            hint = f" (see --token-file, {TOKEN_FILE_VARIABLE} and {TOKEN_VARIABLE})"
+        raise OperateError(f"{url}: HTTP {status}: {answer.get('detail', answer)}{hint}")
     return answer
 
 
-async def drain(ops_url: str, *, now: bool, say: Callable[[str], None]) -> None:
+async def drain(client: OpsClient, *, now: bool, say: Callable[[str], None]) -> None:
     """Stop a gateway, and wait until it has stopped.
 
     Args:
-        ops_url: base of the ops port.
+        client: of its ops port.
         now: do not give the devices slots elsewhere first.
         say: takes each line for the operator.
 
     Raises:
         OperateError: it cannot be asked.
     """
-    await ask(f"{ops_url}/drain", {"now": True} if now else {})
+    await client.ask("/drain", {"now": True} if now else {})
     shown = ""
     while True:
         try:
-            line = f"{(await ask(f'{ops_url}/status'))['devices']} devices left"
+            line = f"{(await client.ask('/status'))['devices']} devices left"
         except NobodyListens:
             say("stopped")
             return

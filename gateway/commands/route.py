@@ -9,6 +9,7 @@ import uvloop
 
 from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, settings_of
 from gateway.consumers.errors import ConsumerError
+from gateway.edge.errors import EdgeError
 from gateway.events.document import read_events_file
 from gateway.events.errors import EventsError
 from gateway.events.rules import Rule
@@ -50,7 +51,14 @@ def route(
     configure_logs(settings.log.level, settings.log.format, secrets=secrets_of(settings))
     try:
         uvloop.run(_run(settings, rules, ops_port))
-    except (ConsumerError, EventsError, StreamError, OpsError, nats.errors.Error) as exc:
+    except (
+        ConsumerError,
+        EdgeError,
+        EventsError,
+        OpsError,
+        StreamError,
+        nats.errors.Error,
+    ) as exc:
         fail(str(exc))
 
 

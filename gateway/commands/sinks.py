@@ -15,6 +15,7 @@ from gateway.consumers.files import FilesTarget
 from gateway.consumers.postgres import PostgresTarget
 from gateway.consumers.rebuild import forget_position
 from gateway.consumers.target import Target
+from gateway.edge.errors import EdgeError
 from gateway.events.document import EventsDocument, PostgresSink, Sink, read_events_file
 from gateway.events.errors import EventsError
 from gateway.ops.errors import OpsError
@@ -76,7 +77,14 @@ def sink(
         if rebuild:
             foreground.run(forget_position(sinks, url))
         uvloop.run(_run(settings, sinks, url, ops_port))
-    except (ConsumerError, EventsError, StreamError, OpsError, nats.errors.Error) as exc:
+    except (
+        ConsumerError,
+        EdgeError,
+        EventsError,
+        OpsError,
+        StreamError,
+        nats.errors.Error,
+    ) as exc:
         fail(str(exc))
 
 

@@ -1,4 +1,4 @@
-"""The certificate of the device listener, reloaded on SIGHUP; `PlainTcp` where there is none."""
+"""The certificate of a listener, reloaded on SIGHUP; `PlainTcp` where there is none."""
 
 import ssl
 import time
@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Transport(Protocol):
-    """Over what devices come in."""
+    """Over what connections come in."""
 
     def context(self) -> ssl.SSLContext | None:
         """TLS for new connections; None for plain TCP."""
@@ -67,6 +67,25 @@ class TlsTransport:
 
     def _expires_in_s(self) -> float:
         return self._certificate.expires_in_s
+
+
+def following(transport: Transport) -> ssl.SSLContext | None:
+    """TLS for a listener that is bound once: each handshake takes the certificate in force then.
+
+    asyncio keeps the context that a server was made with. OpenSSL calls the callback in every
+    handshake, also if the client names no server.
+    """
+    context = transport.context()
+    if context is None:
+        return None
+
+    def choose(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        in_force = transport.context()
+        assert in_force is not None
+        connection.context = in_force
+
+    context.sni_callback = choose
+    return context
 
 
 def transport_of(tls: Tls) -> Transport:

@@ -222,6 +222,19 @@ class StreamMetrics(StreamObserver):
         self._reconnects.inc()
 
 
+class OpsMetrics:
+    """Counts what the operators' port refuses."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._denied = metrics.counter(
+            "tidegate_operators_denied", "Requests to the ops port that were refused.", "error"
+        )
+
+    def denied(self, error: str) -> None:
+        """`error` is of a fixed set (`gateway/ops/access.py`)."""
+        self._denied.labels(error).inc()
+
+
 @dataclass(frozen=True, slots=True)
 class Observers:
     """What counts in each room of a node."""
@@ -229,7 +242,13 @@ class Observers:
     edge: EdgeMetrics
     admission: AdmissionMetrics
     stream: StreamMetrics
+    ops: OpsMetrics
 
     @classmethod
     def of(cls, metrics: Metrics) -> "Observers":
-        return cls(EdgeMetrics(metrics), AdmissionMetrics(metrics), StreamMetrics(metrics))
+        return cls(
+            EdgeMetrics(metrics),
+            AdmissionMetrics(metrics),
+            StreamMetrics(metrics),
+            OpsMetrics(metrics),
+        )

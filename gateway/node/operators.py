@@ -7,11 +7,14 @@ from gateway.node.admission import Admission
 from gateway.node.basis import Basis
 from gateway.node.devices import Devices
 from gateway.node.lifecycle import NodeState, StopOrders
+from gateway.node.operator_access import OperatorAccess
 from gateway.node.operator_revocations import OperatorRevocations
+from gateway.node.operator_sessions import OperatorSessions
 from gateway.node.status import AdmissionStatus, NodeStatus
 from gateway.node.storage import Storage
 from gateway.ops.gateway_orders import GatewayOrders
 from gateway.ops.listener import OpsListener, Pages
+from gateway.ops.protection import Protection
 from gateway.process import OpsPort
 from tidegate.wire.grammar import is_token
 
@@ -23,6 +26,7 @@ class Operators:
     state: NodeState
     orders: StopOrders
     revocations: OperatorRevocations
+    access: OperatorAccess
     status: NodeStatus
     port: OpsPort
 
@@ -30,7 +34,13 @@ class Operators:
 def build_operators(
     basis: Basis, storage: Storage, admission: Admission, devices: Devices
 ) -> Operators:
+    """
+    Raises:
+        BadTokenFile: the tokens of operators cannot be used.
+        TlsError: the certificate of their port cannot be used.
+    """
     settings = basis.settings
+    access = OperatorAccess(settings.ops, wall=basis.wall, clock=basis.local)
     state = NodeState()
     orders = StopOrders(basis.ending)
     revocations = OperatorRevocations(admission.revocations, admission.membership)
@@ -53,14 +63,19 @@ def build_operators(
     )
     listener = OpsListener(
         Pages(metrics=basis.metrics.exposition, not_ready=status.not_ready, status=status.page),
+        protection=Protection(access.access, on_denied=basis.observers.ops.denied),
         routes=GatewayOrders(
-            drain=orders.drain, revocations=revocations, is_token=is_token
+            drain=orders.drain,
+            revocations=revocations,
+            sessions=OperatorSessions(basis.fleet),
+            is_token=is_token,
         ).routes(),
         hosts=settings.ops.hosts,
+        tls=access.tls,
     )
     port = OpsPort(listener, host=settings.ops.host, port=settings.ops.port)
     register_gauges(basis, storage, admission, devices, status)
-    return Operators(state, orders, revocations, status, port)
+    return Operators(state, orders, revocations, access, status, port)
 
 
 def register_gauges(

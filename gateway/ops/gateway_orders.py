@@ -1,4 +1,4 @@
-"""What operators can order a gateway to do: drain, revoke, undo a revocation."""
+"""What operators can order a gateway to do: drain, revoke, undo a revocation, disconnect."""
 
 import time
 from collections.abc import Callable
@@ -7,8 +7,16 @@ from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from gateway.ops.listener import json_body, json_page
-from gateway.ops.orders import Subject, parse_drain, parse_revoke, parse_unrevoke
+from gateway.ops.access import Role
+from gateway.ops.orders import (
+    Subject,
+    parse_disconnect,
+    parse_drain,
+    parse_revoke,
+    parse_unrevoke,
+)
+from gateway.ops.pages import json_body, json_page
+from gateway.ops.protection import Route
 
 REVOCATIONS_SHOWN_MAX: Final = 10_000
 """Most revocations that `/revocations` shows; the answer also says how many there are."""
@@ -27,6 +35,13 @@ class Revocations(Protocol):
         """All there are, each with its end (Unix time in seconds)."""
 
 
+class Sessions(Protocol):
+    """The sessions of the devices."""
+
+    async def disconnect(self, tenant: str, device: str) -> bool:
+        """End the session of a device, which may connect again. False if it has none."""
+
+
 class GatewayOrders:
     """The routes of a gateway's operators' port, besides those of every process."""
 
@@ -35,6 +50,7 @@ class GatewayOrders:
         *,
         drain: Callable[[bool], None],
         revocations: Revocations,
+        sessions: Sessions,
         is_token: Callable[[str], bool],
     ) -> None:
         """
@@ -42,19 +58,22 @@ class GatewayOrders:
             drain: sends every device elsewhere, then stops; if True, stops at once. May be called
                 again.
             revocations: the devices and credentials that are revoked.
+            sessions: those that can be ended.
             is_token: the grammar of tenants and devices.
         """
         self._drain_gateway = drain
         self._known = revocations
+        self._sessions = sessions
         self._is_token = is_token
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Route]:
         """For the listener."""
         return [
-            web.get("/revocations", self._revocations),
-            web.post("/drain", self._drain),
-            web.post("/revoke", self._revoke),
-            web.post("/unrevoke", self._unrevoke),
+            Route("GET", "/revocations", self._revocations, Role.READ),
+            Route("POST", "/drain", self._drain, Role.OPERATE),
+            Route("POST", "/revoke", self._revoke, Role.OPERATE),
+            Route("POST", "/unrevoke", self._unrevoke, Role.OPERATE),
+            Route("POST", "/disconnect", self._disconnect, Role.OPERATE),
         ]
 
     async def _drain(self, request: web.Request) -> web.Response:
@@ -73,6 +92,10 @@ class GatewayOrders:
         revocations = self._known
         known = any(subject == each for each, _until in revocations.in_force())
         return json_page({"unrevoked": await revocations.unrevoke(subject), "was_revoked": known})
+
+    async def _disconnect(self, request: web.Request) -> web.Response:
+        tenant, device = parse_disconnect(await json_body(request), is_token=self._is_token)
+        return json_page({"disconnected": await self._sessions.disconnect(tenant, device)})
 
     async def _revocations(self, _request: web.Request) -> web.Response:
         found = self._known.in_force()

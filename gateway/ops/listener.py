@@ -7,36 +7,37 @@ Its rules:
   (`hosts.py` says why).
 - A request that changes something is a POST of JSON. A page on another site can send that only with
   a consent that this port never gives (CORS).
+- What changes something or names a device needs a token or this machine (`access.py`,
+  `protection.py`).
 - Every body, head, connection and wait is bounded (`guard.py`).
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+import ssl
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.ops.errors import BadOrder, OpsListenError
 from gateway.ops.guard import ConnectionGuard
 from gateway.ops.hosts import HostRule
+from gateway.ops.pages import BODY_BYTES_MAX, error_page, json_page
+from gateway.ops.protection import Handler, Protection, Route, add_security_headers
 
-BODY_BYTES_MAX: Final = 4_096
-BODY_TIMEOUT_S: Final = 5.0
 HEADERS_MAX: Final = 64
 HEADER_BYTES_MAX: Final = 4_096
 
 _KEEPALIVE_S: Final = 75.0
 """Longer than the usual interval of a scrape, so that a connection is kept for the next."""
 _LINGER_S: Final = 1.0
-_JSON_OPTIONS: Final = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 _ANY_HOST: Final = frozenset({"/metrics", "/healthz", "/readyz"})
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_HANDSHAKE_TIMEOUT_S: Final = 5.0
+"""Of TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +55,37 @@ class OpsListener:
     """The pages, on a port of their own."""
 
     def __init__(
-        self, pages: Pages, *, routes: Iterable[web.RouteDef] = (), hosts: Iterable[str] = ()
+        self,
+        pages: Pages,
+        *,
+        protection: Protection | None = None,
+        routes: Iterable[Route] = (),
+        hosts: Iterable[str] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """
         Args:
             pages: what every process shows.
+            protection: stands before the routes; needed if there are any.
             routes: what this kind of process adds. Handlers raise `BadOrder` and read
                 bodies with `json_body`.
             hosts: names that are a good `Host`, besides IP literals and `localhost`.
+            tls: of the port; None for plain HTTP.
         """
         self._pages = pages
         self._rule = HostRule(hosts)
+        self._tls = tls
         self._server: asyncio.Server | None = None
         application = web.Application(middlewares=[self._guarded], client_max_size=BODY_BYTES_MAX)
+        application.on_response_prepare.append(add_security_headers)
         router = application.router
         router.add_get("/metrics", self._metrics)
         router.add_get("/healthz", self._healthz)
         router.add_get("/readyz", self._readyz)
         router.add_get("/status", self._status)
-        router.add_routes(routes)
+        for route in routes:
+            assert protection is not None
+            router.add_route(route.method, route.path, protection.guard(route))
         self._runner = web.AppRunner(
             application,
             access_log=None,
@@ -101,7 +114,14 @@ class OpsListener:
         loop = asyncio.get_running_loop()
         guard = ConnectionGuard(server, loop=loop)
         try:
-            self._server = await loop.create_server(guard.connect, host, port, reuse_address=True)
+            self._server = await loop.create_server(
+                guard.connect,
+                host,
+                port,
+                reuse_address=True,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE_TIMEOUT_S,
+            )
         except OSError as exc:
             raise OpsListenError(host, port, exc) from exc
         bound: int = self._server.sockets[0].getsockname()[1]
@@ -114,19 +134,19 @@ class OpsListener:
         await self._runner.cleanup()
 
     @web.middleware
-    async def _guarded(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse a foreign `Host`, and answer every error in JSON."""
         if request.path not in _ANY_HOST and not self._is_ours(request):
             detail = "this Host is neither an IP address nor localhost; name it in ops.hosts"
-            return _error(HTTPStatus.MISDIRECTED_REQUEST, "host", detail)
+            return error_page(HTTPStatus.MISDIRECTED_REQUEST, "host", detail)
         try:
             return await handler(request)
         except BadOrder as exc:
-            return _error(HTTPStatus.BAD_REQUEST, "bad_request", str(exc))
+            return error_page(HTTPStatus.BAD_REQUEST, "bad_request", str(exc))
         except web.HTTPException as exc:
             if exc.status < HTTPStatus.BAD_REQUEST:
                 raise
-            response = _error(exc.status, "bad_request", exc.reason)
+            response = error_page(exc.status, "bad_request", exc.reason)
             if "Allow" in exc.headers:
                 response.headers["Allow"] = exc.headers["Allow"]
             return response
@@ -155,32 +175,6 @@ class OpsListener:
 
     async def _status(self, _request: web.Request) -> web.Response:
         return json_page(self._pages.status())
-
-
-async def json_body(request: web.Request) -> bytes:
-    """The JSON of a POST, within its bounds.
-
-    Raises:
-        web.HTTPException: it is no JSON, too large or too slow.
-    """
-    # No page of a browser can post JSON to another site without asking first (CORS).
-    if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(reason="send application/json")
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await request.read()
-    except TimeoutError:
-        raise web.HTTPRequestTimeout(reason="the body took too long") from None
-
-
-def _error(status: int, error: str, detail: str) -> web.Response:
-    return json_page({"error": error, "detail": detail}, status)
-
-
-def json_page(document: dict[str, Any], status: int = HTTPStatus.OK) -> web.Response:
-    """A page of JSON, indented for people that read it in a terminal. NaN is `null`."""
-    body = orjson.dumps(document, option=_JSON_OPTIONS)
-    return web.Response(body=body, status=status, content_type="application/json")
 
 
 def _server_log() -> logging.Logger:

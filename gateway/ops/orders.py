@@ -1,4 +1,4 @@
-"""What an operator posts: the bodies of `/drain`, `/revoke` and `/unrevoke`. Pure.
+"""What an operator posts: the bodies of the orders. Pure.
 
 Every name is checked against the same grammar as a device's, so that nothing is kept that no device
 could ever present.
@@ -37,6 +37,11 @@ class _Named(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Revoke(_Named, forbid_unknown_fields=True, kw_only=True):
     until: float
+
+
+class _Disconnect(msgspec.Struct, forbid_unknown_fields=True):
+    tenant: str
+    device: str
 
 
 class _Drain(msgspec.Struct, forbid_unknown_fields=True):
@@ -83,12 +88,32 @@ def parse_unrevoke(body: bytes, *, is_token: Callable[[str], bool]) -> Subject:
     return _subject(_decode(body, _Named), is_token)
 
 
+def parse_disconnect(body: bytes, *, is_token: Callable[[str], bool]) -> tuple[str, str]:
+    """Tenant and device whose session must end.
+
+    Raises:
+        BadOrder: the body is no such order.
+    """
+    order = _decode(body, _Disconnect)
+    check_names(order.tenant, order.device, is_token)
+    return order.tenant, order.device
+
+
+def check_names(tenant: str, device: str, is_token: Callable[[str], bool]) -> None:
+    """
+    Raises:
+        BadOrder: no device could have that name.
+    """
+    for name, value in (("tenant", tenant), ("device", device)):
+        if not is_token(value):
+            raise BadOrder(f"{name} must match [A-Za-z0-9_-]{{1,64}}")
+
+
 def _subject(order: _Named, is_token: Callable[[str], bool]) -> Subject:
     if bool(order.jti) == bool(order.device) or bool(order.device) != bool(order.tenant):
         raise BadOrder("name a jti, or a tenant and a device")
-    for name, value in (("tenant", order.tenant), ("device", order.device)):
-        if value and not is_token(value):
-            raise BadOrder(f"{name} must match [A-Za-z0-9_-]{{1,64}}")
+    if order.device:
+        check_names(order.tenant, order.device, is_token)
     if len(order.jti) > JTI_CHARS_MAX:
         raise BadOrder(f"jti is longer than {JTI_CHARS_MAX} characters")
     return Subject(order.jti, order.tenant, order.device)

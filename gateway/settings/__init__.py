@@ -13,13 +13,14 @@ from gateway.settings.devices import Compression, Credentials, Mark, Server, Tls
 from gateway.settings.errors import SettingsError
 from gateway.settings.loading import load_settings, secrets_of
 from gateway.settings.model import Settings
-from gateway.settings.services import Cluster, Retention
+from gateway.settings.services import Cluster, Ops, Retention
 
 __all__ = [
     "Cluster",
     "Compression",
     "Credentials",
     "Mark",
+    "Ops",
     "Retention",
     "Server",
     "Settings",

@@ -14,7 +14,14 @@ from gateway.settings.errors import SettingsError
 from gateway.settings.model import Settings
 
 ENVIRONMENT_PREFIX: Final = "TIDEGATE_"
-NOT_SETTINGS: Final = frozenset({"TIDEGATE_SINK_DATABASE_URL", "TIDEGATE_TEST_POSTGRES_URL"})
+NOT_SETTINGS: Final = frozenset(
+    {
+        "TIDEGATE_OPS_TOKEN",
+        "TIDEGATE_OPS_TOKEN_FILE",
+        "TIDEGATE_SINK_DATABASE_URL",
+        "TIDEGATE_TEST_POSTGRES_URL",
+    }
+)
 """Variables with that prefix that other commands and the tests read."""
 
 _SECRETS: Final = {

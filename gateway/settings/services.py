@@ -19,6 +19,15 @@ class Ops(Section):
     host: str = "127.0.0.1"
     port: Port = 9090
     hosts: tuple[HostName, ...] = ()
+    token_file: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file go together")
+        return self
 
 
 def _check_address(name: str, url: str) -> None:

@@ -203,3 +203,20 @@ def test_a_start_with_a_wrong_password_is_refused(tmp_path):
     assert done.returncode == 1
     assert "Redis: wrong password" in done.stderr
     assert "hunter2" not in done.stderr + done.stdout
+
+
+def test_the_files_of_the_ops_port_are_opened(tmp_path, pair):
+    tokens = tmp_path / "operators"
+    files = {"ops__tls_cert_file": pair.cert, "ops__tls_key_file": pair.key}
+    (found,) = problems(tmp_path, ops__token_file=tokens, **files)
+    assert found.startswith(f"ops.token_file: {tokens}: No such file")
+    tokens.write_text("alice operate")
+    (found,) = problems(tmp_path, ops__token_file=tokens, **files)
+    assert "line 1: must be `name role token [expires]`" in found
+    tokens.write_bytes(b"\xff")
+    (found,) = problems(tmp_path, ops__token_file=tokens, **files)
+    assert "no text" in found
+    tokens.write_text("alice operate " + "x" * 24)
+    assert problems(tmp_path, ops__token_file=tokens, **files) == []
+    swapped = {"ops__tls_cert_file": pair.key, "ops__tls_key_file": pair.cert}
+    assert len(problems(tmp_path, **swapped)) == 2

@@ -31,11 +31,13 @@ class Counting:
 
 
 async def test_everything_is_read_again():
-    transport, schemas, keys = Counting(), Counting(), Keys()
+    transport, schemas, access, keys = Counting(), Counting(), Counting(), Keys()
     background = Background([], on_failure=pytest.fail)
-    Reload(transport=transport, schemas=schemas, keys=keys, background=background).run()
+    Reload(
+        transport=transport, schemas=schemas, keys=keys, access=access, background=background
+    ).run()
     await eventually(lambda: keys.refreshed == 1)
-    assert (transport.reloads, schemas.reloads) == (1, 1)
+    assert (transport.reloads, schemas.reloads, access.reloads) == (1, 1, 1)
     await background.stop()
 
 
