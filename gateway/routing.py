@@ -1,14 +1,19 @@
-"""The composition of `tidegate route`: makes the target of each rule."""
+"""The composition of `tidegate route`: makes the target of each rule, and what rules read with."""
 
 import random
 import time
+from collections.abc import Sequence
 
 from gateway.consumers.command_delivery import CommandDelivery
 from gateway.consumers.delivery import Delivery
 from gateway.consumers.http_delivery import HttpDelivery
 from gateway.consumers.lease import Lease
 from gateway.consumers.nats_delivery import NatsDelivery
+from gateway.consumers.progress import Progress
+from gateway.consumers.reading import ReadingOf
 from gateway.consumers.rule_target import RuleTarget
+from gateway.consumers.shared_reading import SharedReaders, SharedReading
+from gateway.consumers.target import Consumption
 from gateway.events.destinations import HttpDestination, NatsDestination
 from gateway.events.rules import Rule
 from gateway.stream.reader import Link
@@ -18,6 +23,17 @@ def rule_target(rule: Rule, owner: str, link: Link) -> RuleTarget:
     """The target of a rule for one owner, on the process's connection."""
     lease = Lease(link, rule.name, owner, time.monotonic)
     return RuleTarget(rule, lease, _delivery(rule, lease, link))
+
+
+def rule_readings(rules: Sequence[Rule], link: Link, rng: random.Random) -> ReadingOf:
+    """Readers that rules with equal filters share."""
+    readers = SharedReaders(rules, link, rng)
+
+    def reading(rule: Consumption, progress: Progress) -> SharedReading:
+        assert isinstance(rule, Rule)
+        return readers.reading(rule, progress)
+
+    return reading
 
 
 def _delivery(rule: Rule, lease: Lease, link: Link) -> Delivery:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import structlog
 
+from gateway.consumers.reading import OwnReading, ReadingOf
 from gateway.consumers.sink import SinkRunner
 from gateway.consumers.target import Consumption, Target
 from gateway.events.letters import Stage
@@ -41,6 +42,13 @@ _NATS_S: Final = 5.0
 
 TargetOf = Callable[[Any, str, NatsLink], Target]
 """Makes the target of a sink or rule, for an owner, on the process's connection."""
+Readings = Callable[[Sequence[Any], NatsLink, random.Random], ReadingOf]
+"""Makes, for all sinks or rules of a process, what makes the reading of each."""
+
+
+def own_readings(_sinks: Sequence[Consumption], link: NatsLink, rng: random.Random) -> ReadingOf:
+    """A reader for each sink."""
+    return lambda sink, progress: OwnReading(sink, progress, link, rng)
 
 
 class SinkProcess:
@@ -53,6 +61,7 @@ class SinkProcess:
         *,
         kind: Stage,
         target_of: TargetOf,
+        readings: Readings,
         ops_host: str,
         ops_port: int,
     ) -> None:
@@ -62,6 +71,7 @@ class SinkProcess:
             sinks: what the events file says of the sinks, or of the rules.
             kind: which of the two they are, and the stage of their dead letters.
             target_of: makes the target of one of them.
+            readings: makes what makes their readings.
             ops_host: where the pages are served.
             ops_port: likewise; 0 for a free port.
 
@@ -76,22 +86,15 @@ class SinkProcess:
         self.ending = Ending()
         self.metrics = SinkMetrics(kind)
         self._survivors = Survivors(self.ending)
-        self._link = NatsLink(
-            nats_address(settings, Role.CONSUMERS),
-            renew=lambda: nats_address(settings, Role.CONSUMERS),
-            name=f"tidegate-{kind}-{owner}",
-            on_up=_nothing_to_subscribe,
-            on_ready=_nothing_to_publish,
-            on_down=nothing,
-            on_failure=self._survivors.failed,
-            rng=rng,
-        )
+        self._link = _link_of(settings, f"tidegate-{kind}-{owner}", self._survivors, rng)
+        reading_of = readings(sinks, self._link, rng)
         self._sinks = Sinks(
             [
                 SinkRunner(
                     sink,
                     target_of(sink, owner, self._link),
                     self._link,
+                    reading_of=reading_of,
                     stage=kind,
                     observer=self.metrics,
                     rng=rng,
@@ -142,6 +145,19 @@ class SinkProcess:
                 on_ready(self)
 
         await serve(Assembly(self._parts()), self.ending, on_started=started)
+
+
+def _link_of(settings: Settings, name: str, survivors: Survivors, rng: random.Random) -> NatsLink:
+    return NatsLink(
+        nats_address(settings, Role.CONSUMERS),
+        renew=lambda: nats_address(settings, Role.CONSUMERS),
+        name=name,
+        on_up=_nothing_to_subscribe,
+        on_ready=_nothing_to_publish,
+        on_down=nothing,
+        on_failure=survivors.failed,
+        rng=rng,
+    )
 
 
 async def _nothing_to_subscribe(_client: LinkClient) -> None:

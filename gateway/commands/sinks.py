@@ -20,7 +20,7 @@ from gateway.events.document import EventsDocument, PostgresSink, Sink, read_eve
 from gateway.events.errors import EventsError
 from gateway.ops.errors import OpsError
 from gateway.settings import Settings, secrets_of
-from gateway.sinks import SinkProcess
+from gateway.sinks import SinkProcess, own_readings
 from gateway.stream.errors import StreamError
 from gateway.telemetry.logs import configure_logs
 
@@ -94,6 +94,7 @@ async def _run(settings: Settings, sinks: tuple[Sink, ...], url: str | None, ops
         sinks,
         kind="sink",
         target_of=lambda sink, owner, _link: _target(sink, owner, url),
+        readings=own_readings,
         ops_host=settings.ops.host,
         ops_port=ops_port,
     )

@@ -15,7 +15,7 @@ from gateway.events.position import Position
 from gateway.stream.encoding import EVENTS
 from gateway.stream.errors import StreamMissing
 from gateway.stream.inspection import StreamFacts, stream_facts
-from gateway.stream.reader import Link, StreamReader
+from gateway.stream.reader import Link
 
 _log = structlog.get_logger(__name__)
 
@@ -52,24 +52,28 @@ class Lag:
         self._kept_s = 0.0
         self._written_at_ns = 0
 
-    def messages(self, reader: StreamReader[Event] | None) -> float:
-        """Events in the stream that are not yet written, as the server said last."""
-        if reader is not None and reader.begun.is_set():
-            return reader.pending + len(reader)
+    def messages(self, pending: int | None) -> float:
+        """Events in the stream that are not yet written.
+
+        Args:
+            pending: how many its reader says, None if there is no reader that knows it.
+        """
+        if pending is not None:
+            return pending
         return self._backlog.messages if self._backlog is not None else math.nan
 
-    def seconds(self, reader: StreamReader[Event] | None) -> float:
+    def seconds(self, pending: int | None) -> float:
         """How long ago the oldest event that is not yet written was stored."""
         if self._backlog is None:
             return math.nan
         oldest_at_s = max(self._backlog.oldest_at_s, self._written_at_ns / _NS)
-        if not self.messages(reader) or not self._backlog.oldest_at_s:
+        if not self.messages(pending) or not self._backlog.oldest_at_s:
             return 0.0
         return max(0.0, self._wall_clock() - oldest_at_s)
 
-    def retention_used(self, reader: StreamReader[Event] | None) -> float:
+    def retention_used(self, pending: int | None) -> float:
         """The lag as a share of how long the stream keeps an event. At 1 events are lost."""
-        return self.seconds(reader) / self._kept_s if self._kept_s else 0.0
+        return self.seconds(pending) / self._kept_s if self._kept_s else 0.0
 
     def stream_is(self, facts: StreamFacts) -> None:
         """The stream was looked at."""

@@ -1,4 +1,4 @@
-"""A rule as the target of a runner: it picks what matches, delivers it, and moves the position."""
+"""A rule as the target of a runner: it delivers what matched, and moves the position."""
 
 import asyncio
 import time
@@ -10,7 +10,6 @@ from gateway.consumers.delivery import HOPS_MAX, Delivery, hops_of
 from gateway.consumers.lease import Lease
 from gateway.consumers.target import BEAT_S, Bury, Rejected
 from gateway.events.event import Event
-from gateway.events.matching import compiled, facts_of
 from gateway.events.position import Position
 from gateway.events.rules import Rule
 
@@ -32,7 +31,6 @@ class RuleTarget:
         self._lease = lease
         self._delivery = delivery
         self._clock = clock
-        self._matches = compiled(rule.when)
         self._saved_at = clock()
 
     async def open(self) -> None:
@@ -65,15 +63,13 @@ class RuleTarget:
         await self._lease.save(position, self._delivery.mark)
 
     async def write(self, events: Sequence[Event], after: Position, bury: Bury) -> int:
-        matches = self._matches
-        matched = [event for event in events if matches(facts_of(event))]
         self._lease.check()
-        rejected = list(await self._delivery.deliver(_within_hops(matched)))
-        rejected += [_too_far(event) for event in matched if hops_of(event) >= HOPS_MAX - 1]
+        rejected = list(await self._delivery.deliver(_within_hops(events)))
+        rejected += [_too_far(event) for event in events if hops_of(event) >= HOPS_MAX - 1]
         if rejected:
             rejected.sort(key=lambda each: each.event.stream_seq)
             await bury(rejected)
-        if matched or self._clock() - self._saved_at > _SAVE_S:
+        if events or self._clock() - self._saved_at > _SAVE_S:
             await self._lease.save(after, self._delivery.mark)
             self._saved_at = self._clock()
         return len(rejected)

@@ -17,7 +17,6 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import nats.errors
 import structlog
 
 from gateway import tasks
@@ -30,16 +29,13 @@ from gateway.consumers.errors import (
 )
 from gateway.consumers.lag import Lag
 from gateway.consumers.letterbox import Letterbox
+from gateway.consumers.progress import Progress
+from gateway.consumers.reading import Reading, ReadingOf
 from gateway.consumers.target import BEAT_S, Consumption, Rejected, SinkObserver, Target
-from gateway.events.event import Event
 from gateway.events.letters import Stage
-from gateway.events.position import Position, StreamState, resume
+from gateway.events.position import Position
 from gateway.jitter import full_jitter_s
-from gateway.stream.encoding import EVENTS
-from gateway.stream.errors import StreamMissing
-from gateway.stream.inspection import message_id_at, stream_facts
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link, StartAt, StreamReader
+from gateway.stream.reader import Link
 
 _log = structlog.get_logger(__name__)
 
@@ -65,6 +61,7 @@ class SinkRunner:
         target: Target,
         link: Link,
         *,
+        reading_of: ReadingOf,
         stage: Stage = "sink",
         observer: SinkObserver,
         rng: random.Random,
@@ -75,6 +72,7 @@ class SinkRunner:
             sink: its section of the events file; a rule is run like a sink.
             target: what it writes to.
             link: the connection to NATS.
+            reading_of: makes its way through the stream.
             stage: of its dead letters.
             observer: hooks for metrics.
             rng: source of jitter.
@@ -82,14 +80,14 @@ class SinkRunner:
         """
         self.sink = sink
         self._target = target
-        self._link = link
+        self._reading_of = reading_of
         self._observer = observer
         self._rng = rng
         self._letterbox = Letterbox(link, stage, sink.name)
-        self._reader: StreamReader[Event] | None = None
-        self._position: Position | None = None
+        self._reading: Reading | None = None
         self._batch = sink.batch
         self._lag = Lag(link, sink.subjects, rng=rng, wall_clock=wall_clock)
+        self._progress = Progress(sink, link, self._lag, observer)
         self.state = State.OPENING
         self.trouble = ""
         """Why it is not running, in words; empty while it is."""
@@ -108,22 +106,26 @@ class SinkRunner:
     @property
     def position(self) -> int:
         """The last stream sequence that is processed."""
-        return self._position.seq if self._position is not None else 0
+        return self._progress.seq
 
     @property
     def lag_messages(self) -> float:
         """Events in the stream that are not yet written; NaN if that is not known."""
-        return self._lag.messages(self._reader)
+        return self._lag.messages(self._pending)
 
     @property
     def lag_s(self) -> float:
         """How long ago the oldest event that is not yet written was stored; NaN as above."""
-        return self._lag.seconds(self._reader)
+        return self._lag.seconds(self._pending)
 
     @property
     def retention_used(self) -> float:
         """The lag as a share of how long the stream keeps an event. At 1 events are lost."""
-        return self._lag.retention_used(self._reader)
+        return self._lag.retention_used(self._pending)
+
+    @property
+    def _pending(self) -> int | None:
+        return self._reading.pending if self._reading is not None else None
 
     # Running
 
@@ -147,7 +149,8 @@ class SinkRunner:
             PositionError: the stream is not the one this sink has read.
         """
         watching = asyncio.create_task(
-            self._lag.watch(self.name, lambda: self._position), name=f"sink-lag-{self.name}"
+            self._lag.watch(self.name, lambda: self._progress.position),
+            name=f"sink-lag-{self.name}",
         )
         try:
             await self._run()
@@ -170,7 +173,7 @@ class SinkRunner:
                 self._failed(exc)
                 wait_s = self._wait_s(exc, failures)
             finally:
-                self._reader = None
+                self._reading = None
                 with contextlib.suppress(ConsumerError):
                     await self._target.close()
             await asyncio.sleep(wait_s)
@@ -206,38 +209,21 @@ class SinkRunner:
                 break
             self._say(State.STANDING_BY, "another process owns it")
             await asyncio.sleep(self._rng.uniform(_CLAIM_S / 2, _CLAIM_S))
+        fresh = position is None
         if position is None:
-            position = await self._first_position()
+            position = await self._progress.first()
             await self._target.begin(position)
-        self._position = position
-
-    async def _first_position(self) -> Position:
-        client = await self._link.wait_up()
-        try:
-            facts = await stream_facts(client, EVENTS)
-        except (StreamMissing, nats.errors.Error, TimeoutError) as exc:
-            raise TargetAway(f"the stream does not answer: {exc}") from exc
-        # A time is looked for by the server when reading begins.
-        return Position(facts.created, facts.last_seq if self.sink.start == "now" else 0)
+        self._progress.begins(position, in_doubt=not fresh)
 
     async def _carry(self) -> None:
         """Read and write side by side until something ends it."""
-        sink = self.sink
-        self._reader = reader = StreamReader(
-            self._link,
-            EVENTS,
-            sink.subjects,
-            start=self._start,
-            make=Event,
-            room_messages=2 * sink.batch,
-            room_bytes=sink.batch_bytes,
-            rng=self._rng,
-        )
+        name = self.sink.name
+        self._reading = reading = self._reading_of(self.sink, self._progress)
         self._say(State.RUNNING, "")
         side_by_side = [
-            asyncio.create_task(reader.run(), name=f"sink-read-{sink.name}"),
-            asyncio.create_task(self._beat(), name=f"sink-beat-{sink.name}"),
-            asyncio.create_task(self._write(reader), name=f"sink-write-{sink.name}"),
+            asyncio.create_task(reading.run(), name=f"sink-read-{name}"),
+            asyncio.create_task(self._beat(), name=f"sink-beat-{name}"),
+            asyncio.create_task(self._write(reading), name=f"sink-write-{name}"),
         ]
         try:
             done, _ = await asyncio.wait(side_by_side, return_when=asyncio.FIRST_COMPLETED)
@@ -245,6 +231,7 @@ class SinkRunner:
                 task.result()
         finally:
             await _ended(side_by_side)
+            await reading.close()
             with contextlib.suppress(ConsumerError):
                 await self._target.release()
 
@@ -253,66 +240,32 @@ class SinkRunner:
             await asyncio.sleep(BEAT_S)
             await self._target.beat()
 
-    async def _write(self, reader: StreamReader[Event]) -> None:
-        sink, position = self.sink, self._position
+    async def _write(self, reading: Reading) -> None:
+        sink, progress = self.sink, self._progress
+        position = progress.position
         assert position is not None
         loop = asyncio.get_running_loop()
-        in_doubt = True
-
-        async def bury(rejected: Sequence[Rejected]) -> None:
-            await self._letterbox.store(rejected, in_doubt=in_doubt)
-
         while True:
-            events = await reader.gather(self._batch, sink.batch_bytes, sink.linger_ms / 1000)
-            if not events:
-                continue
+            portion = await reading.gather(self._batch)
             began = loop.time()
-            last = events[-1]
+            events, last = portion.events, portion.last
             after = Position(position.created, last.stream_seq, last.message_id)
             try:
-                buried = await self._target.write(events, after, bury)
+                buried = await self._target.write(events, after, self._bury)
             except ConsumerError as exc:
                 if isinstance(exc, TargetSlow):
                     self._batch = max(1, len(events) // 2)
                 self._observer.repeated(sink.name)
                 raise
-            self._position = after
-            self._lag.written(last)
-            in_doubt = False
+            progress.moved(after, last)
             if self._batch < sink.batch:
                 self._batch = min(sink.batch, self._batch * 2)
-            self._observer.written(sink.name, len(events) - buried, buried, loop.time() - began)
+            if events:
+                self._observer.written(sink.name, len(events) - buried, buried, loop.time() - began)
 
-    async def _start(self, client: LinkClient, accepted: int) -> StartAt:
-        """Where to read on, if the stream is still the one that was read."""
-        position = self._position
-        assert position is not None
-        id_there = None
-        try:
-            facts = await stream_facts(client, EVENTS)
-            self._lag.stream_is(facts)
-            # An empty stream that was never written begins at 0, where no message can be asked for.
-            if position.seq and facts.first_seq <= position.seq <= facts.last_seq:
-                id_there = await message_id_at(client, EVENTS, position.seq)
-        except StreamMissing as exc:
-            raise TargetAway(str(exc)) from exc  # an operator may be about to make it again
-        stream = StreamState(facts.created, facts.first_seq, facts.last_seq)
-        start = resume(position, stream, id_there)
-        if start.expired and position.seq:
-            _log.error(
-                "events_expired_unread",
-                sink=self.sink.name,
-                sequences=start.expired,
-                position=position.seq,
-                first=facts.first_seq,
-            )
-            self._observer.expired(self.sink.name, start.expired)
-        if accepted > position.seq:
-            return StartAt(accepted + 1)
-        begin = self.sink.start
-        if not position.seq and not isinstance(begin, str):
-            return StartAt(time=begin)
-        return StartAt(start.seq)
+    async def _bury(self, rejected: Sequence[Rejected]) -> None:
+        in_doubt = self._progress.doubts(rejected[0].event)
+        await self._letterbox.store(rejected, in_doubt=in_doubt)
 
 
 async def _ended(side_by_side: Sequence[asyncio.Task[None]]) -> None:

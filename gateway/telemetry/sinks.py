@@ -71,7 +71,7 @@ class SinkMetrics:
             )
 
         unit = _UNITS[kind]
-        self._rows = counter(unit, "Events that became rows, or that a rule has dealt with.")
+        self._rows = counter(unit, "Events that became rows, or that a rule has delivered.")
         self._letters = counter("dead_letters", "Events that the target cannot take.")
         self._repeated = counter("batches_repeated", "Batches that were not settled at once.")
         self._expired = counter(

@@ -1,4 +1,4 @@
-"""`tidegate serve` and `tidegate sink` as processes."""
+"""`tidegate serve`, `tidegate sink` and `tidegate route` as processes."""
 
 import contextlib
 import json
@@ -152,3 +152,47 @@ class SinkServer(Target):
                 if line.startswith("tidegate_sink_lag_seconds"):
                     return float(line.rpartition(" ")[2])
         return float("inf")
+
+
+class RouteServer(Target):
+    """A `tidegate route` process."""
+
+    name = "tidegate route"
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        nats_url: str,
+        rules: str,
+        program: Sequence[str] = ("-c", "from gateway.cli import main; main()"),
+    ) -> None:
+        """
+        Args:
+            directory: for its log.
+            nats_url: of the server that holds the stream.
+            rules: the text of its events file.
+            program: how Python runs the command `tidegate`, or a broken one.
+        """
+        super().__init__(directory)
+        self._nats_url = nats_url
+        self._program = program
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "events.toml").write_text(rules)
+
+    def command(self) -> list[str]:
+        return [
+            sys.executable,
+            *self._program,
+            "route",
+            f"--events={self.directory / 'events.toml'}",
+            f"--nats-url={self._nats_url}",
+            f"--ops-port={self.port}",
+        ]
+
+    def status(self) -> dict[str, Any]:
+        """What the page `/status` says of each rule."""
+        url = f"http://127.0.0.1:{self.port}/status"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            page: dict[str, Any] = json.load(answer)["rules"]
+        return page

@@ -17,6 +17,7 @@ from gateway.consumers.postgres import PostgresTarget
 from gateway.consumers.sink import SinkRunner, State
 from gateway.events.document import PostgresSink
 from gateway.events.errors import StreamReplaced, StreamWentBack
+from gateway.sinks import own_readings
 from gateway.stream.replay import ReplayFilter, replay
 from support.eventstream import letters, linked, make_streams, publish_events
 from support.servers import nats_server
@@ -64,6 +65,7 @@ def runner_of(link, url, owner="me", **changes):
     sink = wanted(**changes)
     return SinkRunner(
         sink, PostgresTarget(sink, url, owner=owner), link,
+        reading_of=own_readings([sink], link, random.Random(1)),
         observer=Counts(), rng=random.Random(1), wall_clock=time.time,
     )  # fmt: skip
 
@@ -328,6 +330,6 @@ async def test_a_stream_that_is_still_empty_is_read_at_once(stream, table):
     async with linked(stream) as link:
         runner = runner_of(link, table)
         async with running(runner):
-            await eventually(lambda: runner._reader is not None and runner._reader.begun.is_set())
+            await eventually(lambda: runner._pending is not None)
             await publish_events(stream, [{"soc": 1}])
             assert await written(table, 1) == [1]

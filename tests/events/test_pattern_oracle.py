@@ -11,6 +11,7 @@ from gateway.events.explaining import first_failure
 from gateway.events.filters import subjects, types_of
 from gateway.events.matching import compiled
 from gateway.events.patterns import parse_pattern
+from gateway.events.rule_index import RuleIndex
 
 MISSING = object()
 
@@ -167,6 +168,14 @@ def test_a_compiled_pattern_agrees_with_the_plain_interpreter(pattern, data):
     expected = interpret(wanted, facts)
     assert compiled(parsed)(facts) == expected
     assert (first_failure(parsed, facts) is None) == expected
+
+
+@given(st.lists(patterns, max_size=6), values)
+def test_an_index_finds_what_each_pattern_alone_would(written, data):
+    found = {number: parse_pattern({"data": each}) for number, each in enumerate(written)}
+    event = {"type": "t", "data": data}
+    matching = RuleIndex(found).matching(event)
+    assert sorted(matching) == [key for key, each in found.items() if compiled(each)(event)]
 
 
 @given(wildcards, texts)

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gateway import tasks
+from gateway.consumers.reading import ReadingOf
 from gateway.consumers.sink import SinkRunner
 from gateway.events.rules import Rule
-from gateway.routing import rule_target
+from gateway.routing import rule_readings, rule_target
 from gateway.stream.nats_link import NatsLink
 
 
@@ -29,11 +30,21 @@ class Counts:
         pass
 
 
-def runner_of(link: NatsLink, wanted: Rule, owner: str = "me") -> SinkRunner:
+def runner_of(
+    link: NatsLink, wanted: Rule, owner: str = "me", reading_of: ReadingOf | None = None
+) -> SinkRunner:
+    """
+    Args:
+        link: the connection.
+        wanted: the rule.
+        owner: of its lease.
+        reading_of: where several rules share readers.
+    """
     return SinkRunner(
         wanted,
         rule_target(wanted, owner, link),
         link,
+        reading_of=reading_of or rule_readings([wanted], link, random.Random(1)),
         stage="rule",
         observer=Counts(),
         rng=random.Random(1),
