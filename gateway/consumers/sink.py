@@ -231,9 +231,11 @@ class SinkRunner:
                 task.result()
         finally:
             await _ended(side_by_side)
-            await reading.close()
-            with contextlib.suppress(ConsumerError):
-                await self._target.release()
+            try:
+                with contextlib.suppress(ConsumerError):
+                    await self._target.release()  # first: the next owner waits for this alone
+            finally:
+                await reading.close()
 
     async def _beat(self) -> None:
         while True:
