@@ -39,12 +39,19 @@ _BACKBONE_STOP_S: Final = 60.0
 class Gateway:
     """One gateway process."""
 
-    def __init__(self, settings: Settings, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        wall: Callable[[], float] = time.time,
+        read_settings: Callable[[], Settings] | None = None,
+    ) -> None:
         """Build every part. Call it in the event loop that will run them.
 
         Args:
             settings: of the gateway.
             wall: Unix time as this machine has it, seconds. Credentials are judged by it.
+            read_settings: reads them again at SIGHUP.
 
         Raises:
             EdgeError: the certificate cannot be used.
@@ -55,7 +62,9 @@ class Gateway:
         storage = self.storage = build_storage(basis)
         admission = self.admission = build_admission(basis)
         devices = self.devices = build_devices(basis, storage, admission)
-        operators = self.operators = build_operators(basis, storage, admission, devices)
+        operators = self.operators = build_operators(
+            basis, storage, admission, devices, read_settings
+        )
         lag = LoopLag()
         lag.register_gauges(basis.metrics)
         rate = RateLoop(
@@ -71,15 +80,8 @@ class Gateway:
         self.hold = HoldLoop(
             storage.backbone, hold=storage.hold, desk=admission.desk, gate=devices.gate
         )
-        workers = (
-            devices.keys,
-            FairTurns(devices.fairness),
-            rate,
-            lag,
-            self.hold,
-            admission.revocations,
-            admission.membership,
-        )
+        shared = (admission.revocations, admission.membership, admission.steering)
+        workers = (devices.keys, FairTurns(devices.fairness), rate, lag, self.hold, *shared)
         self.background = Background(workers, on_failure=basis.ending.fail)
         self.collector = CalmCollector(
             measures(tls=settings.tls.cert_file is not None), connections=devices.gate.__len__
@@ -104,10 +106,8 @@ class Gateway:
             on_serving=self._on_serving,
             draining=self._drain(),
             reload=Reload(
-                transport=devices.transport,
-                schemas=devices.schemas,
+                (operators.live, devices.transport, operators.access, devices.schemas),
                 keys=devices.keys,
-                access=operators.access,
                 background=self.background,
             ).run,
         )

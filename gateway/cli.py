@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "drain": "gateway.commands.operators",
     "revoke": "gateway.commands.operators",
     "disconnect": "gateway.commands.operators",
+    "rate": "gateway.commands.steering",
     "provision": "gateway.commands.streams",
     "check-config": "gateway.commands.config",
     "sink": "gateway.commands.sinks",

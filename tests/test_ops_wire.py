@@ -144,3 +144,23 @@ async def test_the_commands_show_a_token_over_tls_and_are_refused_without(tmp_pa
         tokens.write_text("alice operate " + "b" * 24)
         gateway.operators.access.reload()
         assert "no such token" in (await run("revoke", "--list", "--token-file", mine)).stderr
+
+
+async def test_rate_changes_r_shows_it_and_takes_it_back(gateway):
+    async def run(*arguments):
+        ops = f"http://127.0.0.1:{gateway.ops_port}"
+        return await asyncio.to_thread(tidegate, "rate", *arguments, "--ops-url", ops)
+
+    changed = await run("200", "--burst", "7", "--for", "10m")
+    assert (changed.stdout, changed.stderr) == ("changed on this node for 10m\n", "")
+    admission = gateway.status()["admission"]
+    assert (admission["rate_per_s"], admission["burst"]) == (200, 7)
+    assert gateway.metrics.value("tidegate_steered_settings") == 2
+    shown = (await run()).stdout
+    assert "rate_per_s: 200" in shown
+    assert "burst is 7.0 until 20" in shown
+    assert (await run("--back")).stdout == "the settings hold again on this node\n"
+    assert gateway.status()["admission"]["rate_per_s"] == 500
+    assert "must be like 90s" in (await run("200", "--for", "long")).stderr
+    assert "takes no value" in (await run("200", "--back")).stderr
+    assert "HTTP 400" in (await run("--log-level", "loud")).stderr

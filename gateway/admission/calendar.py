@@ -17,7 +17,7 @@ Slots are a little further apart than R demands (`headroom`). This leaves room f
 and for devices that are late.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 
@@ -84,6 +84,10 @@ class SlotCalendar:
     def set_rate(self, rate_per_s: float) -> None:
         """Space new slots by another rate. Promised slots stay."""
         self._rate_per_s = rate_per_s
+
+    def set_burst(self, burst: float) -> None:
+        """Change how far the next free slot may lie behind."""
+        self._settings = replace(self._settings, burst=burst)
 
     def ready(self, now: float) -> bool:
         """Always: no other node must be asked."""

@@ -6,7 +6,7 @@ for a while, so that the effect shows before the next decrease. R is between a f
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 SIGNALS: Final = ("puback_p99", "publish_backlog", "loop_lag")
@@ -42,6 +42,21 @@ class RateController:
         self._calm_from = 0.0
         self.rate_per_s = settings.ceiling_per_s
         self.limited_by = CEILING
+
+    def steer(self, *, floor_per_s: float, ceiling_per_s: float) -> None:
+        """Other bounds from now on; a floor above the ceiling is the ceiling.
+
+        If no signal limits R, it goes to the new ceiling at once. Else it keeps to what the signals
+        have made of it, within the new bounds.
+        """
+        floor_per_s = min(floor_per_s, ceiling_per_s)
+        self._settings = replace(
+            self._settings, floor_per_s=floor_per_s, ceiling_per_s=ceiling_per_s
+        )
+        if self.limited_by == CEILING:
+            self.rate_per_s = ceiling_per_s
+        else:
+            self.rate_per_s = min(max(self.rate_per_s, floor_per_s), ceiling_per_s)
 
     def observe(self, signals: Mapping[str, float], now: float) -> float:
         """Adapt R to new readings.

@@ -155,6 +155,10 @@ class AdmissionDesk(Generic[W]):
         """R changed. Promised slots stay; new slots and the meter follow the new rate."""
         self._meter.set_rate(rate_per_s, now)
 
+    def set_burst(self, burst: float) -> None:
+        """Change how many devices are admitted at once."""
+        self._meter.set_burst(burst)
+
     def hold(self, now: float) -> list[tuple[W, Outcome]]:
         """Admit no device until `release`: the stream cannot take more.
 

@@ -26,6 +26,10 @@ class Gcra:
         self._rate_per_s = rate_per_s
         self._arrival = now - credit / rate_per_s
 
+    def set_burst(self, burst: float) -> None:
+        """Change how many events conform at once; credit beyond that is lost."""
+        self._burst = burst
+
     def credit(self, now: float) -> float:
         """How many events conform now, at most `burst`; negative for a debt."""
         return min(self._burst, (now - self._arrival) * self._rate_per_s)

@@ -16,7 +16,7 @@ finds no slot at hand waits for the next lease, at most a tenth of a second.
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.admission.calendar import CalendarSettings, SlotCalendar
@@ -213,6 +213,12 @@ class LeasedCalendar:
     def rate_per_s(self) -> float:
         """R of the fleet; this node's share of it while it is alone."""
         return self._alone.rate_per_s if self._alone is not None else self._fleet_rate_per_s
+
+    def set_burst(self, burst: float) -> None:
+        """Change the burst, of the fleet and of this node while it is alone."""
+        self._settings = replace(self._settings, burst=burst)
+        if self._alone is not None:
+            self._alone.set_burst(burst)
 
     @property
     def alone(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from gateway.admission.calendar import CalendarSettings
 from gateway.admission.clock import TOLERANCE_S, FleetClock
@@ -105,6 +106,11 @@ class SharedCalendar:
             )
         )
         self._on_leased()
+
+    def set_burst(self, burst: float) -> None:
+        """Change the burst, which each lease tells Redis."""
+        self._settings = replace(self._settings, burst=burst)
+        self.calendar.set_burst(burst)
 
     def rejoin(self) -> None:
         """The fleet is complete: use its calendar again."""

@@ -2,64 +2,49 @@
 
 import json
 import time
-from collections.abc import Coroutine
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final
 
 import typer
 
-from gateway.commands import foreground, operate
+from gateway.commands import operate
+from gateway.commands.ops_options import (
+    OPS_URL,
+    REACH,
+    CaFile,
+    OpsUrl,
+    TokenFile,
+    client_of,
+    run_order,
+)
 from gateway.commands.terminal import fail
-
-_OPS_URL: Final = "http://127.0.0.1:9090"
-_T = TypeVar("_T")
-
 
 app: Final = typer.Typer()
 
 
-_REACH: Final = {
-    "fleet": "this fleet",
-    "pending": "this node, and on the others once Redis answers,",
-    "node": "this node",
-    "memory": "this node until it stops (its disk refused it),",
-}
-
-OpsUrl = Annotated[str, typer.Option(help="Ops page of the gateway.")]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(help=f"A file that holds your token; else ${operate.TOKEN_FILE_VARIABLE} names"
-                 f" it, or ${operate.TOKEN_VARIABLE} has the token.", dir_okay=False),
-]  # fmt: skip
-CaFile = Annotated[
-    Path | None, typer.Option(help="PEM; believed instead of the system's.", dir_okay=False)
-]
-
-
 @app.command()
 def drain(
-    ops_url: OpsUrl = _OPS_URL,
+    ops_url: OpsUrl = OPS_URL,
     now: Annotated[bool, typer.Option("--now", help="Give no slots: stop at once.")] = False,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
 ) -> None:
     """Give every device of a gateway a slot elsewhere, then stop it; waits until it has stopped."""
-    _operate(operate.drain(_client(ops_url, token_file, ca_file), now=now, say=typer.echo))
+    run_order(operate.drain(client_of(ops_url, token_file, ca_file), now=now, say=typer.echo))
 
 
 @app.command()
 def disconnect(
     device: Annotated[str, typer.Argument(help="Id of the device.")],
     tenant: Annotated[str, typer.Option(help="Tenant of the device.")] = "default",
-    ops_url: OpsUrl = _OPS_URL,
+    ops_url: OpsUrl = OPS_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
 ) -> None:
     """End the session of a device. What it sent is acknowledged first; it may connect again."""
     wanted = {"tenant": tenant, "device": device}
-    client = _client(ops_url, token_file, ca_file)
-    if not _operate(client.ask("/disconnect", wanted))["disconnected"]:
+    client = client_of(ops_url, token_file, ca_file)
+    if not run_order(client.ask("/disconnect", wanted))["disconnected"]:
         fail(f"{tenant}/{device} is not connected")
     typer.echo("disconnected")
 
@@ -72,7 +57,7 @@ def revoke(
     hours: Annotated[float, typer.Option(help="For how long.", min=0.001)] = 24.0,
     undo: Annotated[bool, typer.Option("--undo", help="Let it in again.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show what is revoked.")] = False,
-    ops_url: OpsUrl = _OPS_URL,
+    ops_url: OpsUrl = OPS_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
 ) -> None:
@@ -80,7 +65,7 @@ def revoke(
 
     --undo admits it again; --list shows what is revoked, one JSON line each.
     """
-    client = _client(ops_url, token_file, ca_file)
+    client = client_of(ops_url, token_file, ca_file)
     if list_:
         if undo or device is not None or jti is not None:
             fail("--list shows all that is revoked; it takes nothing but --ops-url")
@@ -90,37 +75,21 @@ def revoke(
         fail("give --device or --jti")
     wanted = {"jti": jti} if jti is not None else {"tenant": tenant, "device": device}
     if undo:
-        answer = _operate(client.ask("/unrevoke", wanted))
+        answer = run_order(client.ask("/unrevoke", wanted))
         if not answer["was_revoked"]:
             typer.echo("tidegate: it was not revoked on this node", err=True)
-        typer.echo(f"may come in again on {_REACH[answer['unrevoked']]}")
+        typer.echo(f"may come in again on {REACH[answer['unrevoked']]}")
         return
     until_s = time.time() + hours * 3600
-    answer = _operate(client.ask("/revoke", wanted | {"until": until_s}))
-    typer.echo(f"revoked on {_REACH[answer['revoked']]} for {hours:g} h")
+    answer = run_order(client.ask("/revoke", wanted | {"until": until_s}))
+    typer.echo(f"revoked on {REACH[answer['revoked']]} for {hours:g} h")
 
 
 def _show_revocations(client: operate.OpsClient) -> None:
     """One JSON line each, ASCII only: a terminal gets no control character out of a name."""
-    answer = _operate(client.ask("/revocations"))
+    answer = run_order(client.ask("/revocations"))
     for entry in answer["revocations"]:
         until = datetime.fromtimestamp(entry.pop("until"), UTC)
         typer.echo(json.dumps(entry | {"until": until.isoformat(timespec="seconds")}))
     if answer["total"] > len(answer["revocations"]):
         typer.echo(f"tidegate: {answer['total']} in all; the first are shown", err=True)
-
-
-def _client(ops_url: str, token_file: Path | None, ca_file: Path | None) -> operate.OpsClient:
-    try:
-        tls = operate.trust(ca_file) if ops_url.startswith("https:") else None
-        return operate.OpsClient(ops_url.rstrip("/"), operate.token_of(token_file), tls)
-    except operate.OperateError as exc:
-        fail(str(exc))
-
-
-def _operate(work: Coroutine[Any, Any, _T]) -> _T:
-    """Talk to an ops port."""
-    try:
-        return foreground.run(work)
-    except operate.OperateError as exc:
-        fail(str(exc))

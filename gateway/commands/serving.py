@@ -13,12 +13,19 @@ import uvloop
 from gateway.admission.errors import AdmissionError
 from gateway.app import Gateway
 from gateway.cluster.errors import ClusterError
-from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, nats_settings_of
+from gateway.commands.terminal import (
+    Config,
+    DataDir,
+    NatsUrl,
+    fail,
+    nats_overrides,
+    settings_of,
+)
 from gateway.edge.errors import EdgeError
 from gateway.errors import GatewayError
 from gateway.events.errors import EventsError
 from gateway.ops.errors import OpsError
-from gateway.settings import SettingsError, secrets_of
+from gateway.settings import SettingsError, load_settings, secrets_of
 from gateway.stream.errors import StreamError
 from gateway.telemetry.logs import configure_logs
 
@@ -35,11 +42,14 @@ def serve(
     hint: Annotated[bool, typer.Option(help="Print how to connect a device.")] = False,
 ) -> None:
     """Run the gateway, with an embedded NATS server unless --nats-url is given."""
-    settings = nats_settings_of(config, nats_url, data_dir, server__port=port, ops__port=ops_port)
+    overrides = nats_overrides(nats_url, data_dir, server__port=port, ops__port=ops_port)
+    settings = settings_of(config, overrides)
     configure_logs(settings.log.level, settings.log.format, secrets=secrets_of(settings))
 
     async def run() -> None:
-        gateway = Gateway(settings)
+        gateway = Gateway(
+            settings, read_settings=lambda: load_settings(config, overrides=overrides)
+        )
         await gateway.run(on_ready=_print_hint if hint else None)
 
     try:

@@ -43,9 +43,16 @@ def nats_settings_of(
     Raises:
         typer.Exit: with status 1.
     """
+    return settings_of(config, nats_overrides(nats_url, data_dir, **overrides))
+
+
+def nats_overrides(
+    nats_url: list[str] | None, data_dir: Path | None, **overrides: Any
+) -> dict[str, Any]:
+    """What these options set, by dotted key. The arguments are those of `nats_settings_of`."""
     others = {name.replace("__", "."): value for name, value in overrides.items()}
     urls = tuple(nats_url) if nats_url else None
-    return settings_of(config, {"nats.urls": urls, "nats.data_dir": data_dir, **others})
+    return {"nats.urls": urls, "nats.data_dir": data_dir, **others}
 
 
 def fail(message: str) -> NoReturn:
@@ -69,14 +76,33 @@ def moment_of(text: str | None, option: str = "--since") -> datetime | None:
         return None
     if text == "all":
         return None
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    if text[-1:] in units and text[:-1].isdecimal():
-        return datetime.now(UTC) - timedelta(seconds=int(text[:-1]) * units[text[-1]])
+    seconds = _seconds(text)
+    if seconds is not None:
+        return datetime.now(UTC) - timedelta(seconds=seconds)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         fail(f"{option} {text!r}: neither 10m, 2h, 1d, `all` nor an RFC 3339 time")
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def seconds_of(text: str, option: str) -> int:
+    """A length of time that an option names.
+
+    Raises:
+        typer.Exit: it names none.
+    """
+    seconds = _seconds(text)
+    if not seconds:
+        fail(f"{option} {text!r}: must be like 90s, 10m, 2h or 1d")
+    return seconds
+
+
+def _seconds(text: str) -> int | None:
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    if text[-1:] in units and text[:-1].isdecimal():
+        return int(text[:-1]) * units[text[-1]]
+    return None
 
 
 def say(message: str) -> None:

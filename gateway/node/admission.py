@@ -15,6 +15,7 @@ from gateway.admission.keyring import Keyring
 from gateway.admission.office import NodeTicketOffice
 from gateway.admission.revocation import RevocationList
 from gateway.cluster.fences import Fences
+from gateway.cluster.overrides import Overrides
 from gateway.edge.anteroom import Anteroom
 from gateway.edge.gate import DeviceGate, GateContext, Waiting
 from gateway.node import limits
@@ -25,6 +26,7 @@ from gateway.node.hook import Hook
 from gateway.node.membership import LoneNode, Membership
 from gateway.node.revocations import Revocations, earlier_of
 from gateway.node.sessions import SessionRecords
+from gateway.node.steering import Steering
 from gateway.node.ticket_secrets import KeptSecrets, TicketRotation
 
 
@@ -41,6 +43,7 @@ class Admission:
     records: SessionRecords
     controller: RateController
     desk: AdmissionDesk[Waiting]
+    steering: Steering
     budget: VerificationBudget
 
 
@@ -53,17 +56,14 @@ def build_admission(basis: Basis) -> Admission:
     data_dir, admission = settings.nats.data_dir, settings.admission
     clock = FleetClock(basis.wall, basis.local)
     fences = Fences(clock)
-    revocations = Revocations(
-        RevocationList(earlier_of(basis.wall, clock)),
-        file=data_dir / "revocations.jsonl",
-        sessions=basis.fleet,
-    )
+    revocations = _revocations(basis, clock)
     kept = KeptSecrets(data_dir)
     keyring = kept.load([secret.get_secret_value().encode() for secret in admission.ticket_secrets])
     office = NodeTicketOffice(
         keyring.secrets, clock=clock, ahead_max_s=limits.ticket_ahead_s_max(settings)
     )
     slots_changed = Hook()
+    overrides = Overrides(clock)
     member = Member(
         node=basis.node,
         rate_per_s=admission.rate_per_s,
@@ -71,19 +71,23 @@ def build_admission(basis: Basis) -> Admission:
         local=basis.local,
         keyring=keyring,
         revocations=revocations,
+        overrides=overrides,
         sessions=FleetSessions(basis.fleet, fences),
         on_calendar=slots_changed,
         on_secrets=TicketRotation(keyring, office, kept).rotate,
         rng=basis.rng,
     )
     membership = build_membership(basis, member)
-    desk: AdmissionDesk[Waiting] = AdmissionDesk(
-        limits.desk_settings(settings),
-        calendar=membership.calendar,
-        office=office,
-        observer=basis.observers.admission,
-        rng=basis.rng,
-        now=now,
+    desk = _desk(basis, membership, office)
+    controller = RateController(limits.controller_settings(settings))
+    steering = Steering(
+        settings,
+        overrides,
+        controller=controller,
+        desk=desk,
+        membership=membership,
+        clock=basis.local,
+        fleet_time=clock,
     )
     return Admission(
         revocations=revocations,
@@ -92,9 +96,29 @@ def build_admission(basis: Basis) -> Admission:
         membership=membership,
         slots_changed=slots_changed,
         records=SessionRecords(fences, membership),
-        controller=RateController(limits.controller_settings(settings)),
+        controller=controller,
         desk=desk,
+        steering=steering,
         budget=VerificationBudget(share=admission.verification_share, now=now),
+    )
+
+
+def _revocations(basis: Basis, clock: FleetClock) -> Revocations:
+    return Revocations(
+        RevocationList(earlier_of(basis.wall, clock)),
+        file=basis.settings.nats.data_dir / "revocations.jsonl",
+        sessions=basis.fleet,
+    )
+
+
+def _desk(basis: Basis, membership: Membership, office: NodeTicketOffice) -> AdmissionDesk[Waiting]:
+    return AdmissionDesk(
+        limits.desk_settings(basis.settings),
+        calendar=membership.calendar,
+        office=office,
+        observer=basis.observers.admission,
+        rng=basis.rng,
+        now=basis.local(),
     )
 
 

@@ -21,9 +21,11 @@ from gateway.cluster.devices import DeviceKey, DeviceRegistry
 from gateway.cluster.errors import RedisRefused, RedisUnavailable
 from gateway.cluster.link import RedisLink
 from gateway.cluster.nodes import FleetView, NodeHooks, NodeRegistry
+from gateway.cluster.overrides import Override, Overrides
 from gateway.cluster.revocations import RevocationFeed
 from gateway.cluster.secrets import SharedSecrets
 from gateway.cluster.shared_calendar import SharedCalendar
+from gateway.cluster.steering import SteeringFeed
 from gateway.node.fleet_page import fleet_status, register_fleet_gauges
 from gateway.node.fleet_sessions import FleetSessions
 from gateway.node.membership import Reach
@@ -37,6 +39,8 @@ _log = structlog.get_logger(__name__)
 _OPEN_TIMEOUT_S: Final = 5.0
 """A start waits so long for Redis; then the node goes on alone."""
 _RETRY_S: Final = 1.0
+_MARKED: Final = ("devices", "revoked", "ticket-secrets", "steering")
+"""Keys whose loss must be noticed."""
 _CLOCK_LOOK_S: Final = 10.0
 
 
@@ -54,6 +58,7 @@ class Member:
     keyring: Keyring
     """The ticket secrets of this node."""
     revocations: Revocations
+    overrides: Overrides
     sessions: FleetSessions
     on_calendar: Callable[[], None]
     """R has changed, or there are new slots."""
@@ -90,6 +95,7 @@ class FleetNode:
             on_facts=revocations.learn,
             clock=member.clock,
         )
+        self._steering = SteeringFeed(link, member.overrides)
         self._devices = DeviceRegistry(
             link,
             node=member.node,
@@ -118,7 +124,7 @@ class FleetNode:
             heartbeat_s=settings.heartbeat_ms / 1000,
             timeout_s=settings.node_timeout_ms / 1000,
             assumed_nodes=settings.assumed_nodes,
-            marked_keys=[link.key(name) for name in ("devices", "revoked", "ticket-secrets")],
+            marked_keys=[link.key(name) for name in _MARKED],
             clock=member.clock,
             hooks=NodeHooks(
                 proposal=self._proposal,
@@ -166,6 +172,18 @@ class FleetNode:
         self._unshared -= subjects
         return Reach.FLEET
 
+    async def steer(self, facts: Sequence[Override]) -> Reach:
+        try:
+            await self._steering.share(facts)
+        except RedisUnavailable as exc:
+            _log.error("steering_not_shared", error=str(exc))  # the message is whole
+            self._behind.set()
+            return Reach.PENDING
+        return Reach.FLEET
+
+    def set_burst(self, burst: float) -> None:
+        self.shared.set_burst(burst)
+
     async def open(self) -> None:
         """Find Redis: its time, the secrets of the fleet, how many share R, what is revoked.
 
@@ -188,6 +206,7 @@ class FleetNode:
     async def _meet(self) -> None:
         await self.link.open()
         await self._feed.exchange()
+        await self._steering.exchange()
 
     def work(self) -> Iterable[Work]:
         yield "redis", self.link.run()
@@ -196,7 +215,7 @@ class FleetNode:
         yield "devices", self._devices.run()
         yield "give-back", self._give_back()
         yield "clock", watch_wall_clock(self._member.clock)
-        channels = [self._feed.channel, self._devices.channel]
+        channels = [self._feed.channel, self._steering.channel, self._devices.channel]
         yield "redis-listen", self.link.listen(channels, self._on_message, self._behind.set)
 
     async def close(self) -> None:
@@ -211,6 +230,8 @@ class FleetNode:
     def _on_message(self, channel: str, text: str) -> None:
         if channel == self._feed.channel:
             self._feed.on_message(text)
+        elif channel == self._steering.channel:
+            self._steering.on_message(text)
         else:
             self._devices.on_message(text)
 
@@ -245,6 +266,7 @@ class FleetNode:
             try:
                 await self._secrets.exchange()
                 await self._feed.exchange()
+                await self._steering.exchange()
                 self._unshared.clear()
                 await self._devices.register_all()
             except RedisUnavailable:

@@ -16,6 +16,7 @@ from gateway.edge.gate import DeviceGate, Waiting
 from gateway.edge.hold import StreamHold
 from gateway.node.credential_keys import CredentialKeys
 from gateway.node.membership import Membership
+from gateway.node.steering import Steering
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
 from gateway.stream.publisher import Publisher
@@ -147,4 +148,17 @@ def register_admission(
         "tidegate_knock_herd_index",
         "Peak over mean of the last minute's knocks.",
         lambda: gate.herd.value(clock()),
+    )
+
+
+def register_steering(metrics: Metrics, steering: Steering) -> None:
+    metrics.gauge(
+        "tidegate_admission_rate_ceiling_per_second",
+        "The most that R can be now.",
+        lambda: steering.in_force.rate_per_s,
+    )
+    metrics.gauge(
+        "tidegate_steered_settings",
+        "Settings that operators have changed for a time.",
+        lambda: len(steering.status()),
     )

@@ -11,12 +11,13 @@ from typing import Any, Protocol
 from gateway.admission.calendar import Calendar, CalendarSettings, SlotCalendar
 from gateway.admission.revocation import Revocation
 from gateway.cluster.devices import DeviceKey
+from gateway.cluster.overrides import Override
 from gateway.process import Work
 from gateway.telemetry.metrics import Metrics
 
 
 class Reach(enum.StrEnum):
-    """How far a revocation went."""
+    """How far an order went."""
 
     FLEET = "fleet"
     """Redis keeps it, and every node that is connected was told."""
@@ -65,6 +66,16 @@ class Membership(Protocol):
             `FLEET`, `PENDING` or, without other nodes, `NODE`.
         """
 
+    async def steer(self, facts: Sequence[Override]) -> Reach:
+        """Give overrides of settings to the other nodes.
+
+        Returns:
+            As `share`.
+        """
+
+    def set_burst(self, burst: float) -> None:
+        """Change how many devices the calendar admits at once."""
+
     def status(self) -> dict[str, Any]:
         """For the status page."""
 
@@ -108,6 +119,13 @@ class LoneNode:
     async def share(self, facts: Sequence[Revocation]) -> Reach:
         del facts
         return Reach.NODE
+
+    async def steer(self, facts: Sequence[Override]) -> Reach:
+        del facts
+        return Reach.NODE
+
+    def set_burst(self, burst: float) -> None:
+        self.calendar.set_burst(burst)
 
     def status(self) -> dict[str, Any]:
         return {}

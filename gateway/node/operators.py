@@ -1,5 +1,6 @@
 """Composition of what operators see and press: the status page, the gauges and the ops port."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.node import gauges
@@ -7,6 +8,7 @@ from gateway.node.admission import Admission
 from gateway.node.basis import Basis
 from gateway.node.devices import Devices
 from gateway.node.lifecycle import NodeState, StopOrders
+from gateway.node.live_settings import LiveSettings
 from gateway.node.operator_access import OperatorAccess
 from gateway.node.operator_revocations import OperatorRevocations
 from gateway.node.operator_sessions import OperatorSessions
@@ -16,6 +18,7 @@ from gateway.ops.gateway_orders import GatewayOrders
 from gateway.ops.listener import OpsListener, Pages
 from gateway.ops.protection import Protection
 from gateway.process import OpsPort
+from gateway.settings import Settings
 from tidegate.wire.grammar import is_token
 
 
@@ -27,14 +30,26 @@ class Operators:
     orders: StopOrders
     revocations: OperatorRevocations
     access: OperatorAccess
+    live: LiveSettings
     status: NodeStatus
     port: OpsPort
 
 
 def build_operators(
-    basis: Basis, storage: Storage, admission: Admission, devices: Devices
+    basis: Basis,
+    storage: Storage,
+    admission: Admission,
+    devices: Devices,
+    read_settings: Callable[[], Settings] | None,
 ) -> Operators:
     """
+    Args:
+        basis: as everywhere.
+        storage: the way to the stream.
+        admission: who comes in, and how fast.
+        devices: what devices meet.
+        read_settings: reads the settings again; None if they have no source.
+
     Raises:
         BadTokenFile: the tokens of operators cannot be used.
         TlsError: the certificate of their port cannot be used.
@@ -55,6 +70,7 @@ def build_operators(
             controller=admission.controller,
             desk=admission.desk,
             revocations=admission.revocations,
+            steering=admission.steering,
             clock=basis.local,
         ),
         publisher=storage.publisher,
@@ -68,6 +84,7 @@ def build_operators(
             drain=orders.drain,
             revocations=revocations,
             sessions=OperatorSessions(basis.fleet),
+            steering=admission.steering,
             is_token=is_token,
         ).routes(),
         hosts=settings.ops.hosts,
@@ -75,7 +92,8 @@ def build_operators(
     )
     port = OpsPort(listener, host=settings.ops.host, port=settings.ops.port)
     register_gauges(basis, storage, admission, devices, status)
-    return Operators(state, orders, revocations, access, status, port)
+    live = LiveSettings(settings, read_settings, admission.steering)
+    return Operators(state, orders, revocations, access, live, status, port)
 
 
 def register_gauges(
@@ -95,5 +113,6 @@ def register_gauges(
         gate=gate,
         clock=basis.local,
     )
+    gauges.register_steering(metrics, admission.steering)
     admission.membership.register_gauges(metrics)
     devices.transport.register_gauges(metrics)

@@ -1,41 +1,40 @@
-"""SIGHUP: certificates, tokens, schemas and keys again. What cannot be used leaves the old."""
+"""SIGHUP: settings, certificates, tokens, schemas and keys again.
 
-from gateway.node.certificate import Transport
+What cannot be used leaves the old in force.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
 from gateway.node.credential_keys import CredentialKeys
-from gateway.node.operator_access import OperatorAccess
-from gateway.node.schemas_in_force import SchemaCheck
 from gateway.process import Background
+
+
+class Reloadable(Protocol):
+    """A part that reads its files again."""
+
+    def reload(self) -> None:
+        """Read them. What cannot be used is logged and leaves the old in force."""
 
 
 class Reload:
     """Reads again what may change while the gateway runs."""
 
     def __init__(
-        self,
-        *,
-        transport: Transport,
-        schemas: SchemaCheck,
-        keys: CredentialKeys,
-        access: OperatorAccess,
-        background: Background,
+        self, parts: Sequence[Reloadable], *, keys: CredentialKeys, background: Background
     ) -> None:
         """
         Args:
-            transport: its certificate is read again.
-            schemas: their folder is read again.
+            parts: read their files again, in this order.
             keys: are looked for again, in the background.
-            access: tokens of operators and certificate of their port are read again.
             background: runs that.
         """
-        self._transport = transport
-        self._schemas = schemas
+        self._parts = parts
         self._keys = keys
-        self._access = access
         self._background = background
 
     def run(self) -> None:
         """Read everything again."""
-        self._transport.reload()
-        self._access.reload()
-        self._schemas.reload()
+        for part in self._parts:
+            part.reload()
         self._background.add(self._keys.refresh(), "jwks-reload")

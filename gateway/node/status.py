@@ -13,6 +13,7 @@ from gateway.node.credential_keys import CredentialKeys
 from gateway.node.lifecycle import NodeState
 from gateway.node.membership import Membership
 from gateway.node.revocations import Revocations
+from gateway.node.steering import Steering
 from gateway.stream.publisher import Publisher
 
 
@@ -26,6 +27,7 @@ class AdmissionStatus:
         controller: RateController,
         desk: AdmissionDesk[Waiting],
         revocations: Revocations,
+        steering: Steering,
         clock: Callable[[], float],
     ) -> None:
         """
@@ -34,18 +36,24 @@ class AdmissionStatus:
             controller: says what limits R.
             desk: says who waits.
             revocations: of this node.
+            steering: what operators have changed.
             clock: local time, seconds.
         """
         self._membership = membership
         self._controller = controller
         self._desk = desk
         self._revocations = revocations
+        self._steering = steering
         self._clock = clock
 
     def page(self) -> dict[str, Any]:
         desk = self._desk
         return {
             "rate_per_s": round(self._membership.calendar.rate_per_s, 1),
+            "rate_ceiling_per_s": self._steering.in_force.rate_per_s,
+            "rate_floor_per_s": self._steering.in_force.rate_floor_per_s,
+            "burst": self._steering.in_force.burst,
+            "steered": self._steering.status(),
             "limited_by": self._controller.limited_by,
             "held": desk.held,
             "lead_s": round(desk.lead_s(self._clock()), 3),

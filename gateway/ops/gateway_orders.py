@@ -1,7 +1,7 @@
-"""What operators can order a gateway to do: drain, revoke, undo a revocation, disconnect."""
+"""What operators can order a gateway to do: drain, revoke, disconnect, steer."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -12,11 +12,13 @@ from gateway.ops.orders import (
     Subject,
     parse_disconnect,
     parse_drain,
+    parse_nothing,
     parse_revoke,
+    parse_steer,
     parse_unrevoke,
 )
 from gateway.ops.pages import json_body, json_page
-from gateway.ops.protection import Route
+from gateway.ops.protection import WHO, Route
 
 REVOCATIONS_SHOWN_MAX: Final = 10_000
 """Most revocations that `/revocations` shows; the answer also says how many there are."""
@@ -42,6 +44,16 @@ class Sessions(Protocol):
         """End the session of a device, which may connect again. False if it has none."""
 
 
+class Steering(Protocol):
+    """The settings that can be changed for a time, on all nodes."""
+
+    async def steer(self, values: Mapping[str, float | str], for_s: float, by: str) -> str:
+        """Change them. Says how far it went, as `Revocations.revoke`."""
+
+    async def unsteer(self, by: str) -> str:
+        """End all such changes. Says how far it went."""
+
+
 class GatewayOrders:
     """The routes of a gateway's operators' port, besides those of every process."""
 
@@ -51,6 +63,7 @@ class GatewayOrders:
         drain: Callable[[bool], None],
         revocations: Revocations,
         sessions: Sessions,
+        steering: Steering,
         is_token: Callable[[str], bool],
     ) -> None:
         """
@@ -59,11 +72,13 @@ class GatewayOrders:
                 again.
             revocations: the devices and credentials that are revoked.
             sessions: those that can be ended.
+            steering: what can be changed for a time.
             is_token: the grammar of tenants and devices.
         """
         self._drain_gateway = drain
         self._known = revocations
         self._sessions = sessions
+        self._steering = steering
         self._is_token = is_token
 
     def routes(self) -> list[Route]:
@@ -74,6 +89,8 @@ class GatewayOrders:
             Route("POST", "/revoke", self._revoke, Role.OPERATE),
             Route("POST", "/unrevoke", self._unrevoke, Role.OPERATE),
             Route("POST", "/disconnect", self._disconnect, Role.OPERATE),
+            Route("POST", "/steer", self._steer, Role.OPERATE),
+            Route("POST", "/unsteer", self._unsteer, Role.OPERATE),
         ]
 
     async def _drain(self, request: web.Request) -> web.Response:
@@ -96,6 +113,15 @@ class GatewayOrders:
     async def _disconnect(self, request: web.Request) -> web.Response:
         tenant, device = parse_disconnect(await json_body(request), is_token=self._is_token)
         return json_page({"disconnected": await self._sessions.disconnect(tenant, device)})
+
+    async def _steer(self, request: web.Request) -> web.Response:
+        values, for_s = parse_steer(await json_body(request))
+        reach = await self._steering.steer(values, for_s, request[WHO])
+        return json_page({"steered": reach, "for_s": for_s, **values})
+
+    async def _unsteer(self, request: web.Request) -> web.Response:
+        parse_nothing(await json_body(request))
+        return json_page({"unsteered": await self._steering.unsteer(request[WHO])})
 
     async def _revocations(self, _request: web.Request) -> web.Response:
         found = self._known.in_force()

@@ -7,7 +7,7 @@ could ever present.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
@@ -18,6 +18,10 @@ _Order = TypeVar("_Order")
 JTI_CHARS_MAX: Final = 256
 UNTIL_MAX: Final = 253_402_300_799.0
 """Unix time in seconds of the last second of the year 9999: what any calendar can still show."""
+
+
+STEER_S_MAX: Final = 7 * 86_400
+"""A change that must hold for longer than a week belongs in the settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,21 @@ class _Revoke(_Named, forbid_unknown_fields=True, kw_only=True):
 class _Disconnect(msgspec.Struct, forbid_unknown_fields=True):
     tenant: str
     device: str
+
+
+_Rate = Annotated[float, msgspec.Meta(gt=0, le=100_000)]
+
+
+class _Steer(msgspec.Struct, forbid_unknown_fields=True):
+    for_s: Annotated[float, msgspec.Meta(gt=0, le=STEER_S_MAX)]
+    rate_per_s: _Rate | None = None
+    rate_floor_per_s: _Rate | None = None
+    burst: Annotated[float, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
+
+
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    pass
 
 
 class _Drain(msgspec.Struct, forbid_unknown_fields=True):
@@ -97,6 +116,28 @@ def parse_disconnect(body: bytes, *, is_token: Callable[[str], bool]) -> tuple[s
     order = _decode(body, _Disconnect)
     check_names(order.tenant, order.device, is_token)
     return order.tenant, order.device
+
+
+def parse_steer(body: bytes) -> tuple[dict[str, float | str], float]:
+    """The settings that are to be changed, with their values, and for how many seconds.
+
+    Raises:
+        BadOrder: the body is no such order.
+    """
+    order = _decode(body, _Steer)
+    values = {name: value for name, value in msgspec.structs.asdict(order).items() if value}
+    for_s = values.pop("for_s")
+    if not values:
+        raise BadOrder("name rate_per_s, rate_floor_per_s, burst or log_level")
+    return values, for_s
+
+
+def parse_nothing(body: bytes) -> None:
+    """
+    Raises:
+        BadOrder: the body is not empty, and not `{}`.
+    """
+    _decode(body or b"{}", _Nothing)
 
 
 def check_names(tenant: str, device: str, is_token: Callable[[str], bool]) -> None:

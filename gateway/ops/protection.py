@@ -138,8 +138,13 @@ def _is_own(origin: str, request: web.Request) -> bool:
     return origin.partition("://")[2].lower() == request.headers.get("Host", "").lower()
 
 
+WHO: Final = web.RequestKey("who", str)
+"""Who gave an order: the name of a token, or `loopback`."""
+
+
 async def _logged(request: web.Request, handler: Handler, who: str) -> web.StreamResponse:
     """Carry out an order, and log who gave it and what came of it, also if it fails."""
+    request[WHO] = who
     level, said = logging.WARNING, "failed"
     try:
         response = await handler(request)

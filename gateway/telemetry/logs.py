@@ -84,6 +84,20 @@ def configure_logs(level: str, form: Format, *, secrets: Iterable[str] = ()) -> 
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    _set_up_library_logs(number, renderer, shared)
+
+
+def set_level(level: str) -> None:
+    """Show less, or more, from now on. Lines of libraries stay at warnings and above."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(number))
+    logging.getLogger().setLevel(max(number, logging.WARNING))
+
+
+def _set_up_library_logs(
+    number: int, renderer: structlog.typing.Processor, shared: list[structlog.typing.Processor]
+) -> None:
+    """The logging of the standard library, in the same form."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared)

@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway import development
 from gateway.admission.revocation import Revocation
-from support.fleet import STEADY, fleet_of, minted, nodes
+from support.fleet import STEADY, fleet_of, minted, node_settings, nodes
 from support.gateways import running_gateway, url_of
 from support.processes import GatewayProcess
 from support.stored import by_device, read_stream
@@ -266,3 +266,33 @@ async def _all_see(fleet, count):
             return True
 
         await eventually(seen)
+
+
+async def test_what_operators_change_holds_on_all_nodes_also_on_one_that_starts_later(
+    tmp_path, servers
+):
+    async with nodes(tmp_path, servers, **STEADY) as (one, two):
+        steering = one.admission.steering
+        assert await steering.steer({"rate_per_s": 50.0, "burst": 9.0}, 3_600, "alice") == "fleet"
+        await eventually(lambda: two.status()["admission"]["burst"] == 9)
+        await eventually(lambda: all(r == 50 for r in _rates(one, two)), "R of the fleet")
+        assert two.status()["admission"]["steered"]["rate_per_s"]["by"] == "alice"
+        settings = node_settings(tmp_path, servers, **STEADY)
+        async with running_gateway(tmp_path / "later", **settings) as three:
+            await eventually(lambda: three.admission.steering.in_force.burst == 9)
+            assert await three.admission.steering.unsteer("bob") == "fleet"
+            await eventually(lambda: all(r == 600 for r in _rates(one, two, three)))
+
+
+async def test_a_change_ordered_while_redis_is_away_reaches_the_fleet_later(tmp_path, servers):
+    async with nodes(tmp_path, servers, **STEADY) as (one, two):
+        servers[1].stop()
+        await eventually(lambda: not fleet_of(one)["redis_up"])
+        assert await one.admission.steering.steer({"rate_per_s": 50.0}, 3_600, "a") == "pending"
+        assert one.admission.steering.in_force.rate_per_s == 50
+        servers[1].start()
+        await eventually(lambda: two.admission.steering.in_force.rate_per_s == 50)
+
+
+def _rates(*fleet):
+    return [node.status()["admission"]["rate_per_s"] for node in fleet]

@@ -33,9 +33,7 @@ class Counting:
 async def test_everything_is_read_again():
     transport, schemas, access, keys = Counting(), Counting(), Counting(), Keys()
     background = Background([], on_failure=pytest.fail)
-    Reload(
-        transport=transport, schemas=schemas, keys=keys, access=access, background=background
-    ).run()
+    Reload((transport, schemas, access), keys=keys, background=background).run()
     await eventually(lambda: keys.refreshed == 1)
     assert (transport.reloads, schemas.reloads, access.reloads) == (1, 1, 1)
     await background.stop()

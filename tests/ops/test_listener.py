@@ -48,6 +48,19 @@ class Sessions:
         return device == "veh-1"
 
 
+class Steering:
+    def __init__(self):
+        self.orders = []
+
+    async def steer(self, values, for_s, by):
+        self.orders.append((values, for_s, by))
+        return "fleet"
+
+    async def unsteer(self, by):
+        self.orders.append(by)
+        return "node"
+
+
 class Kind(enum.StrEnum):
     A = "a"
 
@@ -57,6 +70,7 @@ class Port:
         self.drains = []
         self.revocations = Revocations()
         self.sessions = Sessions()
+        self.steering = Steering()
         self.denied = []
         pages = Pages(
             metrics=lambda: (b"# metrics\n", "text/plain; version=1.0.0"),
@@ -67,6 +81,7 @@ class Port:
             drain=self.drains.append,
             revocations=self.revocations,
             sessions=self.sessions,
+            steering=self.steering,
             is_token=is_token,
         )
         access = Access(tokens, wall=time.time, clock=time.monotonic)
@@ -222,6 +237,16 @@ async def test_orders_need_the_role_operate_and_names_the_role_read(guarded):
     for page in ("/metrics", "/healthz", "/readyz", "/status"):
         assert (await guarded.ask(f"GET {page}"))[0] == 200, "a page that names no device is open"
     assert guarded.denied == ["token_missing", "role", "token_missing"]
+
+
+async def test_steering_says_who_ordered_it(guarded):
+    order = {"rate_per_s": 200, "for_s": 600}
+    status, answer = await guarded.ask("POST /steer", order, headers=bearer(OPERATE))
+    assert (status, answer) == (200, {"steered": "fleet", "for_s": 600.0, "rate_per_s": 200.0})
+    status, answer = await guarded.ask("POST /unsteer", {}, headers=bearer(OPERATE))
+    assert (status, answer) == (200, {"unsteered": "node"})
+    assert guarded.steering.orders == [({"rate_per_s": 200.0}, 600.0, "alice"), "alice"]
+    assert (await guarded.ask("POST /steer", order, headers=bearer(READ)))[0] == 403
 
 
 async def test_a_guess_of_tokens_ends_in_429_with_a_time(guarded):

@@ -3,7 +3,15 @@ import json
 import pytest
 
 from gateway.ops.errors import BadOrder
-from gateway.ops.orders import Subject, parse_drain, parse_revoke, parse_unrevoke
+from gateway.ops.orders import (
+    Subject,
+    parse_disconnect,
+    parse_drain,
+    parse_nothing,
+    parse_revoke,
+    parse_steer,
+    parse_unrevoke,
+)
 from tidegate.wire.grammar import is_token
 
 NOW = 1_000.0
@@ -64,3 +72,47 @@ def test_a_drain_is_in_order_unless_it_says_now():
     for body in (b'{"now":1}', b'{"fast":true}', b"now"):
         with pytest.raises(BadOrder):
             parse_drain(body)
+
+
+def test_a_disconnect_names_a_device():
+    assert parse_disconnect(json.dumps(DEVICE).encode(), is_token=is_token) == ("default", "veh-1")
+    for body in (b"{}", b'{"tenant":"","device":"x"}', b'{"tenant":"a","device":"*"}'):
+        with pytest.raises(BadOrder):
+            parse_disconnect(body, is_token=is_token)
+
+
+def test_steering_names_values_and_a_time():
+    assert parse_steer(b'{"rate_per_s":200,"for_s":600}') == ({"rate_per_s": 200.0}, 600.0)
+    body = b'{"rate_floor_per_s":5,"burst":1,"log_level":"debug","for_s":0.5}'
+    wanted = {"rate_floor_per_s": 5.0, "burst": 1.0, "log_level": "debug"}
+    assert parse_steer(body) == (wanted, 0.5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b'{"for_s":600}',
+        b'{"rate_per_s":200}',
+        b'{"rate_per_s":0,"for_s":1}',
+        b'{"rate_per_s":-1,"for_s":1}',
+        b'{"rate_per_s":1e6,"for_s":1}',
+        b'{"rate_per_s":1e999,"for_s":1}',
+        b'{"rate_per_s":"200","for_s":1}',
+        b'{"rate_per_s":200,"for_s":0}',
+        b'{"rate_per_s":200,"for_s":604801}',
+        b'{"burst":0.5,"for_s":1}',
+        b'{"log_level":"loud","for_s":1}',
+        b'{"nats_password":"x","for_s":1}',
+    ],
+)
+def test_steering_beyond_its_bounds_is_refused(body):
+    with pytest.raises(BadOrder):
+        parse_steer(body)
+
+
+def test_an_order_without_a_choice_says_nothing_else():
+    parse_nothing(b"")
+    parse_nothing(b"{}")
+    with pytest.raises(BadOrder):
+        parse_nothing(b'{"rate_per_s":1}')

@@ -5,7 +5,7 @@ import pytest
 import structlog
 
 from gateway.telemetry.hiding import hide
-from gateway.telemetry.logs import SecretNet, configure_logs
+from gateway.telemetry.logs import SecretNet, configure_logs, set_level
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ2ZWgtMSJ9.c2lnbmF0dXJl"
 
@@ -94,3 +94,15 @@ def test_console(capsys):
     configure_logs("info", "console")
     structlog.get_logger("x").info("event", port=8080)
     assert "port=8080" in capsys.readouterr().err
+
+
+def test_the_level_changes_while_it_runs(capsys):
+    configure_logs("info", "json")
+    log = structlog.get_logger("x")
+    log.debug("quiet")
+    set_level("debug")
+    log.debug("loud")
+    set_level("error")
+    log.warning("quiet again")
+    logging.getLogger("library").warning("quiet too")
+    assert [json.loads(x)["event"] for x in capsys.readouterr().err.splitlines()] == ["loud"]
