@@ -7,6 +7,7 @@ StreamError
  +-- IncompatibleServer    the operator's nats-server cannot take what the gateway sends
  +-- IncompatibleStream    an existing stream differs from what the gateway promises
  +-- StreamMissing         there is no such stream
+ +-- NotAnswered           JetStream answered a question with something unexpected
  +-- StreamChanged         a stream is not the one that was read before
 """
 
@@ -41,6 +42,10 @@ class IncompatibleServer(StreamError):
 
 class IncompatibleStream(StreamError):
     """An existing stream differs from what the gateway promises. The message says in what."""
+
+
+class NotAnswered(StreamError):
+    """JetStream answered a question with something unexpected; it may be asked again."""
 
 
 class StreamMissing(StreamError):

@@ -79,6 +79,8 @@ class LinkClient(Client):
             nats.errors.Error: the connection is lost.
         """
         self._raw.pop(subscription._id, None)  # noqa: SLF001  # no public name for it
+        # The iterator refers to the subscription: only the collector would find this cycle.
+        subscription._message_iterator = None  # noqa: SLF001
         await subscription.unsubscribe()
 
     async def _process_msg(

@@ -12,7 +12,6 @@ of that outbox in either stream says where it stands, whichever outbox, stage or
 
 import asyncio
 import random
-import re
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
@@ -20,18 +19,17 @@ import msgspec
 import nats.errors
 import structlog
 from msgspec import Struct
-from nats.aio.client import Client
-from nats.aio.subscription import Subscription
 
 from gateway.stream.api_error import ApiError
 from gateway.stream.encoding import DEADLETTERS, EVENTS, Envelope
+from gateway.stream.errors import NotAnswered
+from gateway.stream.history import history_of, message_id_of
+from gateway.stream.nats_client import LinkClient
 from gateway.stream.stored_reads import DeviceRead, DeviceReads, Place, Source, parse_id
 
 _log = structlog.get_logger(__name__)
 
 _RETRY_S: Final = 1.0
-_CHUNK_MESSAGES: Final = 250
-_CHUNK_BYTES: Final = 1_048_576
 _CHUNKS: Final = 8
 """Chunks that are read at once. A place is taken for each chunk, not for each device: a device with
 a long history, which takes many chunks, does not keep the others waiting."""
@@ -40,7 +38,6 @@ _BEHIND_S: Final = 0.05
 _BEHIND_MAX: Final = 40
 """After so many attempts the leader is asked again: its message may have expired meanwhile."""
 _NO_MESSAGE: Final = 10037
-_MESSAGE_ID: Final = re.compile(rb"^Nats-Msg-Id: ?(.+?)\r$", re.MULTILINE)
 
 _encode = msgspec.json.encode
 
@@ -67,11 +64,7 @@ _decode = msgspec.json.Decoder(_Found[_Message]).decode
 _decode_whole = msgspec.json.Decoder(_Found[_WholeMessage]).decode
 
 
-class _NotAnsweredError(Exception):
-    """JetStream answered something unexpected; the question is asked again. Stays in this file."""
-
-
-_AGAIN: Final = (nats.errors.Error, _NotAnsweredError, TimeoutError)
+_AGAIN: Final = (nats.errors.Error, NotAnswered, TimeoutError)
 
 
 class StoredSeqs:
@@ -79,7 +72,7 @@ class StoredSeqs:
 
     def __init__(
         self,
-        client: Callable[[], Client | None],
+        client: Callable[[], LinkClient | None],
         *,
         concurrency: int,
         timeout_s: float,
@@ -152,14 +145,14 @@ class StoredSeqs:
             read = DeviceRead()  # the stream was made anew, or went back
         if not read.complete and outbox not in read.outboxes:
             read = DeviceRead()
-        client = self._live()
-        answers = await client.subscribe(client.new_inbox())
         behind = 0
-        try:
+        async with history_of(self._live(), source, timeout_s=self._timeout_s) as history:
             while read.at.sequence < last.sequence:
                 start = read.at.sequence
                 async with self._chunks:
-                    chunk = await self._chunk(client, answers, source, max(1, start))
+                    chunk = await history.chunk(max(1, start))
+                if chunk is None:
+                    chunk = await self._two_of_leader(source, max(1, start))
                 if start and chunk and chunk[0] != read.at:
                     read = DeviceRead()
                     continue
@@ -170,45 +163,9 @@ class StoredSeqs:
                 if not fresh:
                     behind += 1
                     if behind == _BEHIND_MAX:
-                        raise _NotAnsweredError(f"{source.stream}: no replica has {last.sequence}")
+                        raise NotAnswered(f"{source.stream}: no replica has {last.sequence}")
                     await asyncio.sleep(_BEHIND_S)
-        finally:
-            # The iterator of nats-py refers to the subscription: only the collector finds a cycle.
-            answers._message_iterator = None  # noqa: SLF001  # no public way to drop it
-            await answers.unsubscribe()
         return read
-
-    async def _chunk(
-        self, client: Client, answers: Subscription, source: Source, first: int
-    ) -> list[Place]:
-        """The device's next messages, from sequence `first` on: so many, or all that are left."""
-        wanted = {
-            "next_by_subj": source.subject,
-            "seq": first,
-            "batch": _CHUNK_MESSAGES,
-            "max_bytes": _CHUNK_BYTES,
-        }
-        subject = f"$JS.API.DIRECT.GET.{source.stream}"
-        await client.publish(subject, _encode(wanted), reply=answers.subject)
-        chunk: list[Place] = []
-        while True:
-            try:
-                message = await answers.next_msg(timeout=self._timeout_s)
-            except nats.errors.TimeoutError:
-                if chunk:
-                    raise
-                return await self._two_of_leader(source, first)  # the right may be missing
-            headers: dict[Any, str] = message.headers or {}
-            status = headers.get("Status")
-            if status in ("204", "404"):  # the chunk has ended, or there is nothing
-                return chunk
-            if status == "503":  # a stream without direct gets
-                return await self._two_of_leader(source, first)
-            if status is not None:
-                raise _NotAnsweredError(f"{source.stream}: direct get answered {status}")
-            chunk.append(Place(int(headers["Nats-Sequence"]), headers.get("Nats-Msg-Id", "")))
-            if "Nats-Num-Pending" not in headers:
-                return chunk  # a server that knows no chunks sends one message
 
     async def _two_of_leader(self, source: Source, first: int) -> list[Place]:
         """As `_chunk`, but no more than two: the one at `first`, which was read, and the next."""
@@ -251,7 +208,7 @@ class StoredSeqs:
             _log.warning("look_up_repeated", error=str(error) or type(error).__name__)
         await asyncio.sleep(self._rng.uniform(0, _RETRY_S))
 
-    def _live(self) -> Client:
+    def _live(self) -> LinkClient:
         client = self._client()
         if client is None:
             raise nats.errors.ConnectionClosedError
@@ -259,9 +216,7 @@ class StoredSeqs:
 
 
 def _place(message: _Message) -> Place:
-    message_id = _MESSAGE_ID.search(message.hdrs)
-    text = message_id[1].decode(errors="replace") if message_id is not None else ""
-    return Place(message.seq, text)
+    return Place(message.seq, message_id_of(message.hdrs))
 
 
 def _message(answer: bytes, decode: Callable[[bytes], _Found[M]]) -> M | None:
@@ -269,11 +224,11 @@ def _message(answer: bytes, decode: Callable[[bytes], _Found[M]]) -> M | None:
     try:
         found = decode(answer)
     except msgspec.DecodeError as exc:
-        raise _NotAnsweredError(str(exc)) from None
+        raise NotAnswered(str(exc)) from None
     if found.message is not None:
         return found.message
     if found.error is None:
-        raise _NotAnsweredError("neither a message nor an error")
+        raise NotAnswered("neither a message nor an error")
     if found.error.err_code != _NO_MESSAGE:
-        raise _NotAnsweredError(found.error.description)
+        raise NotAnswered(found.error.description)
     return None

@@ -40,7 +40,7 @@ async def _position_apart(self, events, after, bury):
             refused = await self._insert(connection, lines)
         if refused:
             await bury([Rejected(events[place], *why) for place, *why in refused])
-        await asyncio.sleep(0.3)  # a busy database
+        await asyncio.sleep(2.0)  # a busy database: most faults fall in between
         async with connection.transaction():
             await connection.execute(
                 "UPDATE tidegate_sink SET position = %s, message_id = %s WHERE name = %s",
