@@ -43,8 +43,10 @@ class _Commands(TyperGroup):
         if module is None:
             return None
         made = typer.main.get_command(import_module(module).app)
-        # Typer makes no group of a single command.
-        return getattr(made, "commands", {}).get(cmd_name, made)
+        # Typer makes no group of a single command, and gives a group of its own no name.
+        found = getattr(made, "commands", {}).get(cmd_name, made)
+        found.name = cmd_name
+        return found
 
 
 app: Final = typer.Typer(

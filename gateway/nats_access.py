@@ -14,19 +14,20 @@ from gateway.stream.nats_server import url_file
 from gateway.stream.rights import Role
 
 PATIENCE_S: Final = 4.0
+"""How long a person waits for a command that finds no server."""
 
 
 def nats_address(settings: Settings, role: Role, *, embedded_url: str | None = None) -> NatsAddress:
     """Where NATS is and how `role` signs in there.
 
-    With `nats.urls` everything comes from section `nats` of the settings: give each role a settings
-    file of its own. Without it, a running gateway has left the address and password of each role in
-    its data directory.
+    If `nats.urls` is set, everything comes from section `nats` of the settings, so each role needs
+    a settings file of its own. If it is not set, a running gateway has written the address and the
+    password of each role into its data directory.
 
     Args:
         settings: of the process.
-        role: whose rights the process needs.
-        embedded_url: of the embedded server, if this process runs it.
+        role: the user whose rights the process needs.
+        embedded_url: address of the embedded server, if this process runs it.
 
     Raises:
         ConnectError: a file of `nats.tls_*` cannot be used.
@@ -52,7 +53,7 @@ def nats_address(settings: Settings, role: Role, *, embedded_url: str | None = N
 
 
 def in_time(address: NatsAddress) -> NatsAddress:
-    """`address` with a shorter timeout: all servers together get what a person would wait."""
+    """`address` with a timeout for each server, so that all attempts together take `PATIENCE_S`."""
     each_s = PATIENCE_S / len(address.urls)
     return replace(address, connect_timeout_s=min(address.connect_timeout_s, each_s))
 

@@ -66,13 +66,13 @@ async def provision_streams(
 ) -> bool:
     """Show how the streams differ from the settings, and change them.
 
-    On the embedded server of a gateway that does not run, that server is started for it.
+    If the settings name the embedded server and no gateway runs, this starts the server meanwhile.
 
     Args:
         settings: of the gateway.
         make: make the changes; else only show them.
-        accept_loss: also those that delete stored messages.
-        say: takes each line for the operator.
+        accept_loss: make changes that delete stored messages, too.
+        say: is called with each line for the operator.
 
     Returns:
         Whether the streams are as the settings want them, or would be.

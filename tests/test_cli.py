@@ -99,6 +99,11 @@ def test_the_version_is_said_however_the_command_is_called():
     assert (module.returncode, module.stdout, module.stderr) == (0, said, "")
 
 
+def test_help_names_every_command():
+    said = tidegate("--help").stdout
+    assert [name for name in COMMANDS if not re.search(rf"\b{name} +[A-Z]", said)] == []
+
+
 FRESH = {module.rpartition(".")[2]: command for command, module in COMMANDS.items()}
 """A command of each module."""
 

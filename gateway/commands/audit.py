@@ -24,7 +24,7 @@ from tidegate.wire.grammar import is_token
 
 _NAME: Final = "tidegate-audit"
 
-app: Final = typer.Typer()
+app: Final = typer.Typer(add_completion=False)
 
 
 @app.command()

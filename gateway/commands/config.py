@@ -8,7 +8,7 @@ from gateway.commands import checks, foreground
 from gateway.commands.terminal import Config, configure_command_logs, fail, settings_of
 from gateway.telemetry.hiding import hide
 
-app: Final = typer.Typer()
+app: Final = typer.Typer(add_completion=False)
 
 
 @app.command("check-config")

@@ -15,7 +15,7 @@ from tidegate.wire.grammar import is_token
 _DEVICE_URL: Final = "ws://127.0.0.1:8080/v1/device"
 
 
-app: Final = typer.Typer()
+app: Final = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from gateway.commands.terminal import fail, say
 if TYPE_CHECKING:
     from loadtest.simulator import StormPlan
 
-app: Final = typer.Typer()
+app: Final = typer.Typer(add_completion=False)
 
 
 @app.command()

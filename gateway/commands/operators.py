@@ -19,7 +19,7 @@ from gateway.commands.ops_options import (
 )
 from gateway.commands.terminal import fail
 
-app: Final = typer.Typer()
+app: Final = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -27,7 +27,7 @@ from gateway.stream.errors import StreamError
 from gateway.stream.replay import ReplayFilter
 from tidegate.wire.grammar import is_message_type, is_token
 
-app: Final = typer.Typer()
+app: Final = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -23,7 +23,7 @@ from gateway.telemetry.logs import configure_logs
 _EVENTS: Final = Path("config/events.toml")
 _OPS_PORT: Final = 9092
 
-app: Final = typer.Typer()
+app: Final = typer.Typer(add_completion=False)
 
 
 @app.command()

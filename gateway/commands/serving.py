@@ -29,7 +29,7 @@ from gateway.settings import SettingsError, load_settings, secrets_of
 from gateway.stream.errors import StreamError
 from gateway.telemetry.logs import configure_logs
 
-app: Final = typer.Typer()
+app: Final = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -28,7 +28,7 @@ DATABASE_URL: Final = "TIDEGATE_SINK_DATABASE_URL"
 _OPS_PORT: Final = 9091
 _EVENTS: Final = Path("config/events.toml")
 
-app: Final = typer.Typer()
+app: Final = typer.Typer(add_completion=False)
 
 EventsFile = Annotated[
     Path, typer.Option("--events", "-e", help="The events file.", dir_okay=False)

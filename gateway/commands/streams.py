@@ -11,7 +11,7 @@ from gateway.errors import GatewayError
 from gateway.stream.errors import StreamError
 from gateway.streams import provision_streams
 
-app: Final = typer.Typer()
+app: Final = typer.Typer(add_completion=False)
 
 
 @app.command()
@@ -19,7 +19,7 @@ def provision(
     plan: Annotated[bool, typer.Option("--plan", help="Show the changes; the default.")] = False,
     apply: Annotated[bool, typer.Option("--apply", help="Make the changes.")] = False,
     accept_loss: Annotated[
-        bool, typer.Option("--accept-loss", help="Also those that delete stored messages.")
+        bool, typer.Option("--accept-loss", help="Make changes that delete messages, too.")
     ] = False,
     config: Config = None,
     nats_url: NatsUrl = None,
@@ -27,7 +27,7 @@ def provision(
 ) -> None:
     """Show how the streams differ from the settings, or make them as the settings want.
 
-    Starts the embedded NATS if no gateway runs. Ends with 1 if differences are left.
+    Starts the embedded NATS if no gateway runs. The exit status is 1 if differences are left.
     """
     if plan and apply:
         fail("give --plan or --apply")

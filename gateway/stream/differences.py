@@ -12,7 +12,7 @@ from nats.js.api import RetentionPolicy, StreamConfig
 
 
 class Change(Enum):
-    """What making a difference go away would do."""
+    """What happens if a difference is removed."""
 
     SAFE = "can be changed"
     LOSES = "can be changed, and deletes stored messages"
@@ -21,18 +21,18 @@ class Change(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One property of a stream that is not as the settings want it."""
+    """A property of a stream that differs from the settings."""
 
     stream: str
     field: str
     """Name in JetStream's configuration of a stream."""
     setting: str
-    """Name in the settings; empty for what Tidegate always needs."""
+    """Name in the settings; empty for a property that Tidegate always needs."""
     found: str
     wanted: str
     change: Change
     advice: str
-    """What to do where JetStream cannot change it; else empty."""
+    """What the operator can do if JetStream cannot change it; else empty."""
 
     def __str__(self) -> str:
         if self.setting:
@@ -44,7 +44,7 @@ class Difference:
 
 
 def differences(stream: str, wanted: StreamConfig, found: StreamConfig) -> list[Difference]:
-    """In what the stream `found` is not as `wanted`."""
+    """The properties in which the stream `found` differs from `wanted`."""
     return [
         Difference(
             stream,
@@ -61,7 +61,7 @@ def differences(stream: str, wanted: StreamConfig, found: StreamConfig) -> list[
 
 
 def _plain(value: Any) -> Any:
-    """Unset, empty and no limit are the same thing to the server."""
+    """To the server, an unset value, an empty one and "no limit" are the same."""
     if value in (None, False, 0, -1, "", []):
         return None
     return getattr(value, "value", value)
@@ -76,13 +76,13 @@ def _impossible(_found: Any, _wanted: Any) -> Change:
 
 
 def _limit(found: Any, wanted: Any) -> Change:
-    """A lower limit deletes what is over it."""
+    """A lower limit deletes the messages beyond it."""
     lower = _plain(wanted) is not None and (_plain(found) is None or wanted < found)
     return Change.LOSES if lower else Change.SAFE
 
 
 def _only_on(_found: Any, wanted: Any) -> Change:
-    """A protection that JetStream never takes back."""
+    """A protection that JetStream can add and never remove."""
     return Change.SAFE if wanted else Change.IMPOSSIBLE
 
 
@@ -111,12 +111,12 @@ class _Rule:
     change: Callable[[Any, Any], Change] = _safe
     show: Callable[[Any], str] = _show_plain
     advice: str = (
-        "copy what it holds to another stream and delete it as an administrator of NATS, or set"
+        "copy its messages to another stream and delete it as an administrator of NATS, or set"
         " another account (nats.user) or data directory (nats.data_dir)"
     )
 
 
-_KEEP: Final = "keep it true in the settings: JetStream never takes this protection back"
+_KEEP: Final = "keep it true in the settings: JetStream cannot remove this protection"
 
 _RULES: Final = {
     "subjects": _Rule(),

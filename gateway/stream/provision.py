@@ -1,8 +1,8 @@
-"""The streams the gateway stores in: created if missing, checked if there, changed on request only.
+"""The streams that the gateway stores in: created if missing, changed on request only.
 
-A stream that differs from the settings is refused, with all differences of all streams named in the
-words of the settings. Changing it silently could shorten somebody's retention or open an audit
-stream to deletion; `tidegate provision` shows the changes and makes them.
+The gateway refuses streams that differ from the settings, and names all differences of all streams
+in the words of the settings. A silent change could shorten somebody's retention, or let somebody
+delete from an audit stream. `tidegate provision` shows the changes and makes them.
 """
 
 import copy
@@ -19,8 +19,10 @@ from gateway.stream.differences import Change, Difference, differences
 from gateway.stream.encoding import DEADLETTERS, EVENTS
 from gateway.stream.errors import IncompatibleServer, IncompatibleStream
 
-_HEADERS_BYTES_MAX: Final = 4_096  # names are bounded, and so is the detail of a dead letter
-_ATOMIC_SINCE: Final = (2, 12, 1)  # first to check duplicates inside a batch
+_HEADERS_BYTES_MAX: Final = 4_096
+"""Room for headers: names are bounded, and so is the detail of a dead letter."""
+_ATOMIC_SINCE: Final = (2, 12, 1)
+"""The first version that checks for duplicates inside a batch."""
 _FAST_SINCE: Final = (2, 14, 0)
 
 Version = tuple[int, int, int]
@@ -41,9 +43,9 @@ class StreamSettings:
 def choose_strategy(version: Version, *, fsync: bool, replicas: int) -> Strategy:
     """How batches are best published on this server (loadtest/README.md has the figures).
 
-    With fsync an atomic batch shares its syncs among its messages. Without, fast ingest has the
-    least to do; where the server lacks it, pipelined publishes beat atomic batches on one server
-    (which still pay their own syncs) and lose to them on a cluster.
+    With fsync, all messages of an atomic batch share its syncs. Without fsync, fast ingest costs
+    the server the least. If the server has no fast ingest, pipelined publishes are faster than
+    atomic batches on one server, because each batch still syncs, and slower on a cluster.
     """
     if version < _ATOMIC_SINCE:
         return Strategy.PLAIN
@@ -69,7 +71,7 @@ def stream_configs(settings: dict[str, StreamSettings], version: Version) -> lis
             description="Tidegate: " + {EVENTS: "device messages", DEADLETTERS: "rejects"}[name],
             retention=RetentionPolicy.LIMITS,
             storage=StorageType.FILE,
-            # A full stream refuses; it never drops what was acknowledged to make room.
+            # A full stream refuses messages. It must never delete acknowledged ones to make room.
             discard=DiscardPolicy.NEW,
             num_replicas=wanted.replicas,
             max_age=wanted.max_age_s,
@@ -90,7 +92,7 @@ def stream_configs(settings: dict[str, StreamSettings], version: Version) -> lis
 def check_payload(client: Client, message_bytes_max: int) -> None:
     """Check that the server takes the largest message a device may send.
 
-    It ends the connection of who sends a larger one: the one message would stop all the others.
+    If a message is larger, the server ends the connection: one message would stop all others.
 
     Raises:
         IncompatibleServer: its `max_payload` is too small.
@@ -105,7 +107,7 @@ def check_payload(client: Client, message_bytes_max: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the settings want that is not so."""
+    """In what the streams differ from the settings."""
 
     missing: tuple[str, ...]
     differences: tuple[Difference, ...]
@@ -116,7 +118,7 @@ class Plan:
 
     @property
     def empty(self) -> bool:
-        """Whether everything is as it should be."""
+        """Whether the streams are as the settings want them."""
         return not self.missing and not self.differences
 
 
@@ -138,13 +140,13 @@ async def plan(client: Client, configs: list[StreamConfig]) -> Plan:
 
 
 async def provision(client: Client, configs: list[StreamConfig]) -> list[str]:
-    """Create what is missing and check what is there.
+    """Create the streams that are missing, and check the others.
 
     Returns:
-        The names of the streams created.
+        The names of the streams that were created.
 
     Raises:
-        IncompatibleStream: streams differ, in which case nothing is created; the message says all.
+        IncompatibleStream: streams differ. Nothing was created; the message has all differences.
         nats.errors.Error: JetStream did not answer or refused.
     """
     planned = await plan(client, configs)
@@ -162,17 +164,17 @@ async def provision(client: Client, configs: list[StreamConfig]) -> list[str]:
 
 
 async def apply(client: Client, configs: list[StreamConfig], *, accept_loss: bool) -> Plan:
-    """Create what is missing and change what can be changed.
+    """Create the streams that are missing, and change what JetStream can change.
 
-    A change is made to the stream as it is: what the settings do not speak of stays.
+    Properties that the settings do not name keep their values.
 
     Args:
         client: of a user who may create and update the streams.
         configs: what the settings want.
-        accept_loss: also make changes that delete stored messages.
+        accept_loss: make changes that delete stored messages, too.
 
     Returns:
-        What was done.
+        The streams that were created, and the differences that were removed.
 
     Raises:
         nats.errors.Error: JetStream did not answer or refused.

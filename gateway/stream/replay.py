@@ -1,4 +1,4 @@
-"""Reads back what is stored: the iterator behind `tidegate tail`."""
+"""Reads stored messages: the iterator behind `tidegate tail`."""
 
 import asyncio
 import random
@@ -26,18 +26,19 @@ Where = Callable[[str, bytes, bytes, int, int], bool]
 
 @dataclass(frozen=True, slots=True)
 class ReplayFilter:
-    """What to read. None is everything; `since` None with `new_only` False is from the start."""
+    """What to read. A member that is None excludes nothing. `since` None begins at the start."""
 
     tenant: str | None = None
     device: str | None = None
     message_type: str | None = None
     since: datetime | None = None
     new_only: bool = False
+    """Begin with the first message that is stored from now on."""
     dead_letters: bool = False
     until: datetime | None = None
-    """The first message that is stored then, or later, ends the reading."""
+    """The first message stored at this time or later ends the reading."""
     where: Where | None = None
-    """Says of subject, headers, data, sequence and Unix nanoseconds whether a message is meant."""
+    """Whether to show a message: takes subject, headers, data, sequence and Unix nanoseconds."""
 
     @property
     def stream(self) -> str:
@@ -45,7 +46,7 @@ class ReplayFilter:
 
     @property
     def subjects(self) -> list[str]:
-        """Filters for the server. Letters of consumers stand below those of the gateway."""
+        """Filters for the server. Letters of consumers have subjects below those of the gateway."""
         prefix = f"{self.stream.lower()}.{self.tenant or '*'}.{self.device or '*'}"
         if self.dead_letters:
             return [prefix, f"{prefix}.>"]
@@ -55,17 +56,17 @@ class ReplayFilter:
 async def replay(
     link: Link, wanted: ReplayFilter, *, follow: bool, rng: random.Random
 ) -> AsyncIterator[bytes]:
-    """Stored messages in stream order, one JSON line each, over every loss of the connection.
+    """Stored messages in stream order, one JSON line each. A lost connection loses none.
 
     Args:
         link: to NATS.
         wanted: what to read.
-        follow: go on with what is stored from now on; else stop at the end.
+        follow: continue with new messages; else stop at the end of the stream.
         rng: source of jitter.
 
     Raises:
         StreamMissing: there is no such stream.
-        StreamChanged: it was made anew, or went back.
+        StreamChanged: the stream was made anew, or messages at its end are gone.
     """
     reader = StreamReader(
         link,
@@ -84,7 +85,7 @@ async def replay(
         await asyncio.wait({running, begun}, return_when=asyncio.FIRST_COMPLETED)
         while True:
             if running.done():
-                await running  # its failure is ours
+                await running  # raises the failure of the reader
             for line in reader.take(_ROOM_MESSAGES, _ROOM_BYTES):
                 if line is None:
                     return
@@ -100,12 +101,12 @@ async def replay(
 
 
 def unix_ns(moment: datetime) -> int:
-    """Unix nanoseconds, exactly: a float of that size is off by a hundred."""
+    """Unix nanoseconds. Integers are exact; a float of that size is off by a hundred."""
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000
 
 
 def _line_of(wanted: ReplayFilter) -> Make[bytes | None]:
-    """Makes the line of a message: empty if it is not meant, None if it is too late."""
+    """Makes the line of a message: empty if it is not to be shown, None if it is too late."""
     until_ns = None if wanted.until is None else unix_ns(wanted.until)
     where = wanted.where
 
@@ -122,7 +123,7 @@ def _line_of(wanted: ReplayFilter) -> Make[bytes | None]:
 
 
 class _Beginning:
-    """Where a consumer begins: behind what was read, or else where the filter says."""
+    """Where a consumer begins: after the last message that was read, or where the filter says."""
 
     def __init__(self, wanted: ReplayFilter) -> None:
         self._wanted = wanted
@@ -133,16 +134,16 @@ class _Beginning:
         """
         Raises:
             StreamMissing: there is no such stream.
-            StreamChanged: it is not the one that was read before.
+            StreamChanged: it is not the stream that was read before.
         """
         facts = await stream_facts(client, self._wanted.stream)
         self._created = self._created or facts.created
         if facts.created != self._created or facts.last_seq < accepted:
             raise StreamChanged(
                 f"stream {self._wanted.stream} was made anew, or went back to message"
-                f" {facts.last_seq}: what was read up to {accepted} is not there any more"
+                f" {facts.last_seq}: messages up to {accepted}, which were read, are gone"
             )
-        # "From now on" is decided once: a connection lost before the first message loses none.
+        # Decide once where "from now on" begins, or a lost connection would skip new messages.
         if self._wanted.new_only and not self._seq:
             self._seq = facts.last_seq + 1
         if accepted or self._seq:
@@ -151,10 +152,10 @@ class _Beginning:
 
 
 def render(subject: str, headers: bytes, data: bytes, stream_seq: int, stored_ns: int) -> bytes:
-    """A stored message as one line of JSON: where it is, what its headers say, its data.
+    """A stored message as one line of JSON: its place, what its headers say, its data.
 
     Args:
-        subject: it was stored under.
+        subject: of the message.
         headers: the header block, as NATS writes it.
         data: the payload.
         stream_seq: its sequence in the stream.
@@ -192,7 +193,7 @@ def _headers(block: bytes) -> dict[str, str]:
 
 
 def _number(text: str) -> int | None:
-    """The seq, if it is one: messages that others stored have none, or one of their own."""
+    """The seq, or None: a message that another program stored may have none."""
     return int(text) if text.isascii() and text.isdecimal() else None
 
 

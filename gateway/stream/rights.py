@@ -30,13 +30,13 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """Subjects a user may use; nothing else."""
+    """The subjects that a user may use; all others are denied."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
     subscribe_not: tuple[str, ...] = ()
     responses: bool = False
-    """May answer each request it hears, once."""
+    """Whether the user may answer each request that it receives, once."""
 
     def permissions(self) -> dict[str, Any]:
         """The `permissions` of a user in nats-server's configuration."""
@@ -75,7 +75,7 @@ def rights_of(role: Role, rule_subjects: Sequence[str] = ()) -> Rights:
                 *_LEASES,
                 *_REDRIVING,
             ),
-            # Any inbox but those of other users, so that `nats` and other tools work unchanged.
+            # All inboxes except those of other users, so that tools such as `nats` need no option.
             subscribe=("_INBOX.>",),
             subscribe_not=tuple(
                 f"{other.inbox_prefix}.>" for other in (Role.GATEWAY, Role.CONSUMERS)
@@ -115,14 +115,14 @@ _READING: Final = (
     ),
     *(f"$JS.{kind}.{stream}.>" for stream in _STREAMS for kind in ("ACK", "FC")),
 )
-"""Creating consumers, reading through them, acknowledging, and looking up single messages."""
+"""To create consumers, to read through them, to acknowledge, and to look up single messages."""
 
 _LEASES: Final = (
     "$KV.TIDEGATE_RULES.>",
     "$JS.API.STREAM.CREATE.KV_TIDEGATE_RULES",
     "$JS.API.STREAM.MSG.GET.KV_TIDEGATE_RULES",
 )
-"""Who owns which rule, and how far it has come: a bucket that consumers make themselves."""
+"""The bucket with the owner and the position of each rule. Consumers create it."""
 
 _REDRIVING: Final = (
     "redriven.*",
@@ -140,7 +140,7 @@ _REDRIVING: Final = (
         )
     ),
 )
-"""Writing down, and looking up, which dead letters were sent again."""
+"""To record, and to look up, which dead letters were sent again."""
 
 _LOOKING_UP: Final = (
     "$JS.API.STREAM.NAMES",
@@ -149,4 +149,4 @@ _LOOKING_UP: Final = (
     "$JS.API.CONSUMER.MSG.NEXT.*.*",
     "$JS.API.CONSUMER.DELETE.*.*",
 )
-"""Finding out which stream holds a rule's target, and what of the rule is in it already."""
+"""To find the stream that holds a rule's target, and what the rule has stored in it already."""

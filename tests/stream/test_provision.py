@@ -82,7 +82,7 @@ async def test_missing_streams_are_created_and_existing_ones_left_alone(client):
         ),
     ],
 )
-async def test_a_difference_is_refused_and_named_of_both_streams_at_once(client, changes, named):
+async def test_differences_of_both_streams_are_refused_and_named_at_once(client, changes, named):
     await provision(client, configs(client))
     with pytest.raises(IncompatibleStream) as caught:
         await provision(client, configs(client, **changes))
@@ -92,7 +92,7 @@ async def test_a_difference_is_refused_and_named_of_both_streams_at_once(client,
     assert "tidegate provision --apply" in text
 
 
-async def test_a_stream_that_differs_keeps_the_other_from_being_created(client):
+async def test_if_one_stream_differs_the_other_is_not_created(client):
     (ours, _) = configs(client, max_age_s=7200)
     await client.jetstream().add_stream(ours)
     with pytest.raises(IncompatibleStream, match="max_age_s is 3600"):
@@ -148,7 +148,7 @@ async def test_jetstream_does_with_a_difference_what_the_plan_says(
 
 
 @pytest.mark.parametrize("name", ["deny_delete", "deny_purge"])
-async def test_the_plan_says_that_a_protection_cannot_be_taken_back(client, name):
+async def test_the_plan_says_that_a_protection_cannot_be_removed(client, name):
     await provision(client, configs(client))
     planned = await plan(client, configs(client, **{name: False}))
     assert {each.change for each in planned.differences} == {Change.IMPOSSIBLE}
@@ -188,7 +188,7 @@ async def test_a_server_that_takes_less_than_a_device_may_send_is_refused(client
 
 
 @given(st.tuples(st.integers(2, 3), st.integers(0, 20), st.integers(0, 9)))
-def test_an_old_server_is_asked_for_nothing_it_does_not_know(version):
+def test_an_old_server_gets_no_option_that_it_does_not_know(version):
     (events, _) = stream_configs({"EVENTS": WANTED, "DEADLETTERS": WANTED}, version)
     assert (events.allow_atomic is True) == (version >= (2, 12, 1))
     assert (events.allow_batched is True) == (version >= (2, 14, 0))

@@ -1,4 +1,4 @@
-"""What `tidegate tail` reads, over every loss of the connection."""
+"""What `tidegate tail` reads, also when the connection is lost."""
 
 import asyncio
 import contextlib
@@ -96,7 +96,7 @@ async def test_without_follow_it_stops_at_the_end_of_the_stream(server):
             assert tail.lines == lines
 
 
-async def test_what_is_not_meant_is_left_out_and_what_is_too_late_ends_it(server):
+async def test_messages_that_do_not_match_are_left_out_and_one_that_is_too_late_ends_it(server):
     await publish(server, 1, 2, 3)
     client = await nats.connect(server.url)
     last = await client.jetstream().get_msg("EVENTS", 3)
@@ -109,14 +109,14 @@ async def test_what_is_not_meant_is_left_out_and_what_is_too_late_ends_it(server
         tail = Tail(link, ReplayFilter(where=odd), follow=False)
         await within(tail.task)
         assert tail.lines == [1, 3]
-        # With `until` even a reading that follows ends.
+        # `until` ends a reading even with `follow`.
         tail = Tail(link, ReplayFilter(until=last.time))
         await within(tail.task)
         assert tail.lines == [1, 2]
 
 
-async def test_a_loss_before_the_first_message_does_not_begin_again_at_the_start(server):
-    """An ordered consumer of nats-py begins at sequence 1 then, whatever was asked for."""
+async def test_after_a_loss_before_the_first_message_it_does_not_begin_at_the_start(server):
+    """An ordered consumer of nats-py then begins at sequence 1, whatever was asked for."""
     await publish(server, "old")
     for wanted in (
         ReplayFilter(since=datetime.now(UTC)),
@@ -143,7 +143,7 @@ async def _consumers(server):
         await client.close()
 
 
-async def test_a_loss_in_the_middle_goes_on_behind_what_was_read(server):
+async def test_after_a_loss_in_the_middle_it_continues_after_the_last_message_read(server):
     await publish(server, *range(5))
     async with linked(server) as link:
         tail = Tail(link, ReplayFilter())
@@ -157,7 +157,7 @@ async def test_a_loss_in_the_middle_goes_on_behind_what_was_read(server):
             await tail.stop()
 
 
-async def test_what_was_purged_below_the_position_is_not_missed(server):
+async def test_messages_purged_below_the_position_are_no_error(server):
     await publish(server, *range(5))
     async with linked(server) as link:
         tail = Tail(link, ReplayFilter())

@@ -136,7 +136,7 @@ async def test_every_user_can_do_its_work_and_nothing_else(tmp_path):
         assert users.denied == []
 
 
-async def test_a_command_is_asked_and_answered(tmp_path):
+async def test_operators_and_consumers_can_send_a_command(tmp_path):
     async with Users(tmp_path) as users:
         gateway = users.clients[Role.GATEWAY]
 
@@ -149,7 +149,7 @@ async def test_a_command_is_asked_and_answered(tmp_path):
         for role in (Role.OPERATORS, Role.CONSUMERS):
             reply = await users.clients[role].request("commands.t.d", b"{}", timeout=10)
             assert reply.data == b"done"
-        # An operator's tool that knows nothing of prefixes works as it comes.
+        # An operator's tool with the default inbox prefix works.
         tool = await users.connect(Role.OPERATORS, inbox_prefix="_INBOX")
         assert (await tool.request("commands.t.d", b"{}", timeout=10)).data == b"done"
         await tool.close()
