@@ -17,7 +17,7 @@ from gateway.commands.ops_options import (
 )
 from gateway.commands.terminal import fail, seconds_of
 
-app: Final = typer.Typer()
+app: Final = typer.Typer(add_completion=False)
 
 
 @app.command()
