@@ -1,81 +1,23 @@
-"""Rules between a real nats-server and their targets."""
+"""Rules whose targets are on NATS: subjects, streams and devices."""
 
-import asyncio
-import contextlib
 import json
-import random
-import signal
-import subprocess
 import time
-from contextlib import asynccontextmanager
-from datetime import timedelta
 
-import nats
 import pytest
-from aiohttp import web
 from nats.js.api import StreamConfig, StreamSource
-from typer.testing import CliRunner
 
-from gateway.cli import app
-from gateway.consumers import lease as leases
-from gateway.consumers.attempts import wait_s
-from gateway.consumers.errors import NotOwner, TargetRefused
+from gateway.consumers.errors import TargetRefused
 from gateway.consumers.lease import Lease
 from gateway.consumers.letterbox import Letterbox
 from gateway.consumers.sink import State
 from gateway.consumers.target import Rejected
 from gateway.events.event import Event
 from gateway.events.position import Position
-from gateway.events.rules import Rule
-from support.commands import spawned_tidegate
-from support.eventstream import letters, linked, make_streams, publish_events
+from support.eventstream import letters, linked, publish_events
+from support.rule_streams import arrived, connected, make_target, payloads, rule
 from support.rules import runner_of, running
-from support.servers import free_port, nats_server
+from support.servers import nats_server
 from support.waiting import eventually
-
-LOW = {"type": ["battery.low"], "data": {"soc": [{"numeric": ["<", 20]}]}}
-
-
-@pytest.fixture
-async def stream(tmp_path):
-    with nats_server(tmp_path / "nats") as server:
-        await make_streams(server)
-        yield server
-
-
-def rule(to="nats:alerts.{tenant}.{device}", **changes):
-    return Rule.model_validate({"name": "low", "when": LOW, "to": to, "from": "start"} | changes)
-
-
-async def make_target(server, **more):
-    config = {"name": "ALERTS", "subjects": ["alerts.>"], "allow_atomic": True} | more
-    async with connected(server) as client:
-        await client.jetstream().add_stream(StreamConfig(**config))
-
-
-@asynccontextmanager
-async def connected(server):
-    client = await nats.connect(server.url)
-    yield client
-    await client.close()
-
-
-async def arrived(server, stream="ALERTS"):
-    """What the target holds, in order."""
-    async with connected(server) as client:
-        jetstream = client.jetstream()
-        count = (await jetstream.stream_info(stream)).state.messages
-        return [await jetstream.get_msg(stream, seq) for seq in range(1, count + 1)]
-
-
-async def payloads(server, count):
-    async def enough():
-        async with connected(server) as client:
-            info = await client.jetstream().stream_info("ALERTS")
-        return info.state.messages >= count
-
-    await eventually(enough, f"{count} messages")
-    return [json.loads(message.data)["soc"] for message in await arrived(server)]
 
 
 @pytest.mark.parametrize("atomic", [True, False])
@@ -242,199 +184,6 @@ async def test_a_server_that_is_killed_in_the_middle_loses_and_doubles_nothing(s
     assert ids == [f"default:veh-1:rule/low:{seq}" for seq in range(1, 601)]
 
 
-# Leases
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1_000.0
-
-    def __call__(self):
-        return self.now
-
-
-async def test_a_rule_has_one_owner_until_it_shows_no_sign_of_life(stream):
-    clock = Clock()
-    async with linked(stream) as link:
-        await link.wait_up()
-        first, second = (Lease(link, "low", owner, clock) for owner in ("a", "b"))
-        await first.open()
-        await second.open()
-        assert await first.take()
-        await first.save(Position("made", 7, "id"), 3)
-        assert not await second.take()
-        clock.now += leases.LEASE_S + 1
-        await first.beat()
-        assert not await second.take()  # it has just changed
-        clock.now += leases.LEASE_S + 1
-        with pytest.raises(NotOwner):
-            first.check()
-        assert await second.take()
-        assert (second.record.position, second.record.mark) == (Position("made", 7, "id"), 3)
-        second.check()
-        for late in (first.beat(), first.save(Position("made", 9), 9)):
-            with pytest.raises(NotOwner):
-                await late
-        await first.release()  # changes nothing
-        await second.beat()
-        await second.release()
-        assert await first.take()
-
-
-async def test_a_write_whose_answer_was_lost_is_still_the_owners(stream):
-    async with linked(stream) as link:
-        await link.wait_up()
-        lease = Lease(link, "low", "a", time.monotonic)
-        await lease.open()
-        assert await lease.take()
-        before = lease._revision, lease.record
-        await lease.beat()
-        lease._revision, lease.record = before  # as if the answer had not come
-        await lease.save(Position("made", 7), 0)
-        assert lease.record.position == Position("made", 7)
-
-
-async def test_a_standby_takes_over_without_gap_or_double(stream, monkeypatch):
-    monkeypatch.setattr(leases, "LEASE_S", 0.3)
-    await make_target(stream)
-    async with linked(stream) as link:
-        owner, standby = runner_of(link, rule()), runner_of(link, rule(), owner="standby")
-        async with running(owner), running(standby):
-            await eventually(lambda: owner.running or standby.running)
-            await publish_events(stream, [{"soc": 1}] * 100)
-            await payloads(stream, 100)
-            if standby.running:
-                owner, standby = standby, owner
-            # It hangs: no beat, no release.
-            monkeypatch.setattr(owner._target, "beat", lambda: asyncio.sleep(3600))
-            await eventually(lambda: standby.running, "the standby runs")
-            await publish_events(stream, [{"soc": 2}] * 100, first=101)
-            await payloads(stream, 200)
-    ids = [message.headers["Nats-Msg-Id"] for message in await arrived(stream)]
-    assert len(set(ids)) == len(ids) == 200
-
-
-# HTTP
-
-
-class Receiver:
-    """A receiver of events that answers what the test says."""
-
-    def __init__(self, answers):
-        self.answers = answers
-        self.requests = []
-
-    async def handle(self, request):
-        body = await request.read()
-        self.requests.append((dict(request.headers), body))
-        answer = self.answers.pop(0) if self.answers else {}
-        if answer.get("reset"):
-            request.transport.abort()
-        if answer.get("huge"):
-            return await huge(request)
-        return web.Response(**{"status": 204} | {k: v for k, v in answer.items() if k != "reset"})
-
-
-async def huge(request):
-    """More than anybody may read, as fast as it is taken."""
-    response = web.StreamResponse(status=500)
-    await response.prepare(request)
-    with contextlib.suppress(ConnectionError):
-        for _ in range(1_000):
-            await response.write(b"x" * 65_536)
-            await asyncio.sleep(0)
-    return response
-
-
-@asynccontextmanager
-async def receiver(answers=()):
-    found = Receiver(list(answers))
-    application = web.Application()
-    application.router.add_post("/events", found.handle)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    found.url = f"http://127.0.0.1:{port}/events"
-    yield found
-    await runner.cleanup()
-
-
-def http_rule(url, **changes):
-    return rule(to=url, retry_ms=10, retry_max_ms=20, **changes)
-
-
-async def test_events_are_posted_as_cloudevents(stream):
-    await publish_events(stream, [{"soc": 1}])
-    async with receiver() as found, linked(stream) as link:
-        async with running(runner_of(link, http_rule(found.url))):
-            await eventually(lambda: found.requests)
-    ((headers, body),) = found.requests
-    assert body == b'{"soc": 1}'
-    assert headers["Idempotency-Key"] == "default:veh-1:rule/low:1"
-    assert headers["ce-type"] == "battery.low"
-    assert headers["ce-id"] == "o1:1"
-    assert headers["ce-source"] == "tidegate:default/veh-1"
-    assert headers["Content-Type"] == "application/json"
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"status": 500, "text": "not now"},
-        {"status": 429, "headers": {"Retry-After": "0"}},
-        {"status": 503, "headers": {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}},
-        {"status": 302, "headers": {"Location": "http://127.0.0.1:1/"}},
-        {"huge": True},
-        {"reset": True},
-    ],
-)
-async def test_a_failed_request_is_repeated_with_the_same_id(stream, answer):
-    await publish_events(stream, [{"soc": 1}])
-    async with receiver([answer]) as found, linked(stream) as link:
-        runner = runner_of(link, http_rule(found.url))
-        async with running(runner):
-            await eventually(lambda: len(found.requests) > 1)
-            await eventually(lambda: runner.position == 1)
-    assert len({headers["Idempotency-Key"] for headers, _ in found.requests}) == 1
-    assert await letters(stream) == []
-
-
-async def test_what_fails_each_time_is_a_letter_and_holds_nothing_up(stream):
-    await publish_events(stream, [{"soc": 1}])
-    answers = [{"status": 500, "text": "no room"}] * 3
-    async with receiver(answers) as found, linked(stream) as link:
-        async with running(runner_of(link, http_rule(found.url, attempts=3))):
-            ((_, headers, _),) = await eventually(lambda: letters(stream))
-            assert len(found.requests) == 3
-            await publish_events(stream, [{"soc": 2}], first=2)
-            await eventually(lambda: len(found.requests) == 4)
-    assert (headers["Tidegate-Error"], headers["Tidegate-Detail"]) == ("http_500", "no room")
-
-
-def test_waits_double_up_to_a_cap_and_what_is_asked_for_is_a_floor():
-    wanted = rule(retry_ms=100, retry_max_ms=1_000)
-    rng = random.Random(1)
-    for failures, ceiling in ((1, 0.1), (2, 0.2), (4, 0.8), (9, 1.0), (10_000, 1.0)):
-        waits = [wait_s(wanted, failures, 0.0, rng) for _ in range(200)]
-        assert min(waits) < ceiling / 5
-        assert ceiling * 0.8 < max(waits) <= ceiling
-    assert 0.5 < wait_s(wanted, 1, 0.5, rng) <= 0.6
-    assert 1.0 < wait_s(wanted, 1, timedelta(days=1).total_seconds(), rng) <= 1.1
-
-
-async def test_a_slow_receiver_does_not_hold_another_rule_up(stream):
-    await make_target(stream)
-    await publish_events(stream, [{"soc": soc} for soc in range(10)])
-    async with receiver([{"status": 500}] * 10_000) as found, linked(stream) as link:
-        slow = http_rule(found.url, name="slow", attempts=1_000)
-        async with running(runner_of(link, slow)), running(runner_of(link, rule())):
-            assert await payloads(stream, 10) == list(range(10))
-
-
-# Commands
-
-
 async def test_a_command_reaches_the_device_and_silence_is_a_failure(stream):
     heard = []
     async with connected(stream) as client:
@@ -455,58 +204,3 @@ async def test_a_command_reaches_the_device_and_silence_is_a_failure(stream):
     ((subject, headers, _),) = await letters(stream)
     assert subject == "deadletters.default.veh-2.rule.low"
     assert headers["Tidegate-Error"] == "silence"
-
-
-# The process
-
-
-def events_file(directory, to="nats:alerts.{device}"):
-    file = directory / "events.toml"
-    when = json.dumps(LOW)
-    file.write_text(f"[[rule]]\nname = 'low'\nfrom = 'start'\nto = '{to}'\nwhen = '{when}'\n")
-    return file
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_process_runs_the_rules_and_gives_them_up(stream, tmp_path, number):
-    await make_target(stream)
-    await publish_events(stream, [{"soc": 1}])
-    arguments = ["route", "-e", str(events_file(tmp_path)), "--ops-port", "0"]
-    with spawned_tidegate(*arguments, "--nats-url", stream.url) as process:
-        assert await payloads(stream, 1) == [1]
-        process.send_signal(number)
-        assert await asyncio.to_thread(process.wait, 30) == 0
-    async with linked(stream) as link:
-        await link.wait_up()
-        lease = Lease(link, "low", "next", time.monotonic)
-        assert await lease.take()  # at once: the process has released it
-        assert lease.record.position.seq == 1
-
-
-async def test_a_process_whose_target_is_refused_ends_with_the_reason(tmp_path):
-    with nats_server(tmp_path / "nats") as server:
-        async with connected(server) as client:
-            subjects = ["events.>", "alerts.>"]
-            await client.jetstream().add_stream(StreamConfig("EVENTS", subjects=subjects))
-        arguments = ["route", "-e", str(events_file(tmp_path)), "--ops-port", "0"]
-        arguments += ["--nats-url", server.url]
-        with spawned_tidegate(*arguments, stderr=subprocess.PIPE) as process:
-            assert await asyncio.to_thread(process.wait, 30) == 1
-            assert "rule low: EVENTS holds alerts.*" in process.stderr.read()
-
-
-@pytest.mark.parametrize(
-    ("content", "arguments", "said"),
-    [
-        ("", (), "no [[rule]]"),
-        ("[[rule", (), "events.toml"),
-        (None, ("--only", "x"), "there are low"),
-    ],
-)
-def test_what_cannot_be_run_is_named(tmp_path, content, arguments, said):
-    file = events_file(tmp_path)
-    if content is not None:
-        file.write_text(content)
-    result = CliRunner().invoke(app, ["route", "-e", str(file), *arguments])
-    assert result.exit_code == 1
-    assert said in result.stderr

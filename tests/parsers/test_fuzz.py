@@ -14,7 +14,8 @@ from gateway.session.errors import SessionError
 from gateway.session.limits import SessionLimits
 from gateway.session.machine import Session, State
 from support.in_memory import UNBOUNDED, Line
-from support.strangers import PARSERS, SAMPLES, SEGMENTS, run
+from support.stranger_frames import SAMPLES, SEGMENTS
+from support.strangers import PARSERS, run
 from tidegate.wire import frames
 from tidegate.wire.grammar import is_message_type, is_timestamp, is_token
 

@@ -1,0 +1,59 @@
+"""A lane of messages, for tests that play the server."""
+
+import math
+
+from gateway.stream.batch import Answer, Pending, Strategy, Verdict
+from gateway.stream.encoding import SEQ_REUSED, Envelope, SourceHeaders
+from gateway.stream.lane import Lane
+from gateway.stream.standing import Standing
+
+STORED = Answer(Verdict.STORED)
+DUPLICATE = Answer(Verdict.DUPLICATE, stored_at=7)
+TIMEOUT = Answer(Verdict.AMBIGUOUS, "timeout")
+WINDOW_S = 20.0
+SOURCE = SourceHeaders("t", "d", "o")
+
+
+class Owner:
+    def __init__(self, device="d", outbox="o"):
+        self.device = device
+        self.standing = Standing(("t", device, outbox), WINDOW_S)
+        self.superseded = False
+
+    def stored(self, seq):
+        raise NotImplementedError
+
+    def rejected(self, seq, error, detail):
+        raise NotImplementedError
+
+
+def pending(owner, seq, stream="EVENTS", size=10, absent_at=0.0):
+    envelope = Envelope(stream, b"s", b"h", b"%d" % seq, SOURCE, "a", "")
+    return Pending(owner, owner.standing, seq, envelope, size, absent_at)
+
+
+def dispose(item, reason):
+    envelope = Envelope("DEADLETTERS", b"dead", b"h", item.envelope.payload, SOURCE, "", "")
+    absent_at = math.inf if reason == SEQ_REUSED else item.absent_at
+    return Pending(
+        item.owner, item.standing, item.seq, envelope, item.size, absent_at, (reason, "")
+    )
+
+
+def make(strategy=Strategy.ATOMIC, messages=100, size=10_000):
+    lane = Lane(
+        batch_messages_max=messages,
+        batch_bytes_max=size,
+        duplicate_window_s=WINDOW_S,
+        dispose=dispose,
+    )
+    lane.strategy = strategy
+    return lane
+
+
+def seqs(items):
+    return [item.seq for item in items]
+
+
+def named(items):
+    return [(item.owner.device, item.seq) for item in items]
