@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "revoke": "gateway.commands.operators",
     "disconnect": "gateway.commands.operators",
     "rate": "gateway.commands.steering",
+    "whois": "gateway.commands.whois",
     "provision": "gateway.commands.streams",
     "check-config": "gateway.commands.config",
     "sink": "gateway.commands.sinks",

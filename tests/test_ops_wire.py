@@ -4,12 +4,14 @@ import asyncio
 import json
 
 import aiohttp
+import pytest
+from websockets.exceptions import InvalidStatus
 
 from loadtest.servers.certificates import make_certificate
 from support.commands import tidegate
-from support.gateways import running_gateway
+from support.gateways import fill_calendar, running_gateway, token_for
 from support.processes import GatewayProcess
-from support.waiting import within
+from support.waiting import eventually, within
 from support.wire import message, raw_device
 
 
@@ -164,3 +166,78 @@ async def test_rate_changes_r_shows_it_and_takes_it_back(gateway):
     assert "must be like 90s" in (await run("200", "--for", "long")).stderr
     assert "takes no value" in (await run("200", "--back")).stderr
     assert "HTTP 400" in (await run("--log-level", "loud")).stderr
+
+
+async def look_up(gateway, device):
+    return json.loads((await _whois(gateway, device, "--json")).stdout)
+
+
+async def _whois(gateway, device, *more):
+    ops = f"http://127.0.0.1:{gateway.ops_port}"
+    return await asyncio.to_thread(tidegate, "whois", device, "--ops-url", ops, *more)
+
+
+async def refused(gateway, device, **options):
+    with pytest.raises(InvalidStatus):
+        async with raw_device(gateway, device, **options):
+            pass
+
+
+async def test_whois_says_where_a_device_is_and_how_it_went(gateway):
+    async with raw_device(gateway, "veh-1") as device:
+        await device.say([message(1), message(2)])
+        await device.hear_ack(2)
+        session = (await look_up(gateway, "veh-1"))["session"]
+        assert (session["acked"], session["unsettled"]) == (2, 0)
+        assert (session["state"], session["leaving"]) == ("established", False)
+        assert 0 <= session["last_message_s_ago"] < 60
+        assert session["credit"] >= 32
+        said = (await _whois(gateway, "veh-1")).stdout
+        assert f"default/veh-1 is connected to node {gateway.basis.node} (established)" in said
+        assert "acked up to 2, credit" in said
+    await eventually(lambda: not len(gateway.basis.fleet))
+    said = (await _whois(gateway, "veh-1")).stdout
+    assert said.startswith("default/veh-1 is not connected\n")
+    assert "closed: device, by node" in said
+    assert (await look_up(gateway, "veh-2"))["refusals"] == []
+
+
+async def test_whois_says_why_a_device_was_refused_for_each_reason(tmp_path):
+    limits = {"admission__device_knock_burst": 2, "admission__device_knocks_per_s": 0.001}
+    limits |= {"admission__burst": 1, "admission__park_ms": 0}
+    async with running_gateway(tmp_path, **limits) as gateway:
+        fill_calendar(gateway, 30.0)
+        await refused(gateway, "rate")
+        gateway.hold.look = lambda: None  # it would release the hold in a moment
+        gateway.devices.gate.hold()
+        await refused(gateway, "overload")
+        await refused(gateway, "overload")
+        await refused(gateway, "overload")
+        revoked = {"tenant": "default", "device": "revoked", "until": 4_000_000_000}
+        await post(gateway, "/revoke", revoked)
+        await refused(gateway, "revoked")
+        expired = token_for(gateway, "expired", lifetime_s=-600)
+        await refused(gateway, "expired", token=expired)
+        gateway.devices.gate.draining = True
+        await refused(gateway, "draining")
+        gateway.devices.gate.draining = False
+        said = {}
+        for device in ("rate", "overload", "revoked", "expired", "draining"):
+            found = await look_up(gateway, device)
+            said[device] = [
+                (each["error"], each.get("reason"), each["verified"]) for each in found["refusals"]
+            ]
+            print((await _whois(gateway, device)).stdout)
+        assert said == {
+            "rate": [("admission", "rate", True)],
+            "overload": [
+                ("device_rate", None, True),
+                ("admission", "overload", True),
+                ("admission", "overload", True),
+            ],
+            "revoked": [("revoked", None, True)],
+            "expired": [("credential", "expired", False)],
+            "draining": [("admission", "draining", False)],
+        }
+        assert (await look_up(gateway, "revoked"))["revoked_until"].startswith("2096-")
+        assert (await look_up(gateway, "rate"))["refusals"][0]["retry_ms"] > 20_000

@@ -7,13 +7,14 @@ the outputs as frames, timers and closes.
 import asyncio
 import math
 import time
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from msgspec import Struct
 
 from gateway.admission.credential import Identity
 from gateway.edge.credentials import expiry_look_s, renewed
+from gateway.edge.description import describe
 from gateway.edge.device_context import DeviceContext
 from gateway.edge.outlet import Outlet
 from gateway.edge.ports import (
@@ -26,12 +27,7 @@ from gateway.edge.side_traffic import CREDENTIAL_FRAMES, HELLO_FRAMES
 from gateway.edge.succession import may_speak, take_over
 from gateway.edge.wall_time import rfc3339_now
 from gateway.session import outputs as out
-from gateway.session.errors import (
-    InternalError,
-    SessionError,
-    UnsupportedData,
-    close_reason,
-)
+from gateway.session.errors import InternalError, SessionError, UnsupportedData, close_reason
 from gateway.session.fairness import Share
 from gateway.session.intake import Storable
 from gateway.session.machine import ACKNOWLEDGE, PARTING, Departure, Session, Settled, State
@@ -126,7 +122,8 @@ class DeviceHandler:
             self._send("notice", frames.Notice(first_retry_ms))
 
     def closed(self, cause: str) -> None:
-        del cause
+        context, identity = self._context, self._identity
+        context.memory.closed(identity.holder, (context.loop.time(), cause, "", 0.0))
         established = self._session.state in (State.ESTABLISHED, State.CHANGING)
         outputs = self._session.closed()
         self._connection = None
@@ -135,7 +132,7 @@ class DeviceHandler:
         if self._resting is not None:
             self._resting.cancel()
         if established:
-            self._context.watch.ended(self.key, self.fence)
+            context.watch.ended(self.key, self.fence)
         self._carry_out(outputs)
 
     # Owner of messages in the lanes
@@ -154,6 +151,9 @@ class DeviceHandler:
 
     def rejected(self, seq: int, error: str, detail: str) -> None:
         self._send("reject", frames.Reject(seq, error, detail))
+
+    def describe(self) -> dict[str, Any]:
+        return describe(self.fence, self._session, self._share, self._sent_at)
 
     # What the node does with a device
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from gateway.admission.credential import CredentialVerifier
 from gateway.admission.revocation import RevocationList
 from gateway.edge.fleet import Fleet
+from gateway.edge.memory import DeviceMemory
 from gateway.edge.observer import EdgeObserver
 from gateway.edge.outlet import OpenOutlet, ResumePoints
 from gateway.session.credit import CreditPool
@@ -43,6 +44,7 @@ class DeviceContext:
     limits: SessionLimits
     verifier: CredentialVerifier
     fleet: Fleet
+    memory: DeviceMemory
     open_outlet: OpenOutlet
     on_result: CommandResult
     observer: EdgeObserver

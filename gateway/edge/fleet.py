@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from gateway.admission.credential import Identity
 from gateway.admission.first_knock import spread_ms
@@ -25,6 +25,9 @@ class Member(Protocol):
     @property
     def identity(self) -> Identity:
         """From the credential in force."""
+
+    def describe(self) -> dict[str, Any]:
+        """For the look-up of a device."""
 
     def end(self, offence: SessionError) -> None:
         """Close with the offence's code and reason."""

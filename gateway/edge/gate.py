@@ -26,6 +26,7 @@ from gateway.admission.ticket import TicketOffice
 from gateway.edge.anteroom import Anteroom
 from gateway.edge.errors import Refusal
 from gateway.edge.fleet import Fleet
+from gateway.edge.memory import DeviceMemory
 from gateway.edge.petition import Petition, credential_refused
 from gateway.edge.ports import Counted, Visitor
 from gateway.edge.refusal import come_back, hint_ms
@@ -48,6 +49,7 @@ class GateContext:
     verifier: CredentialVerifier
     revocations: RevocationList
     fleet: Fleet
+    memory: DeviceMemory
     desk: AdmissionDesk[Waiting]
     office: TicketOffice
     budget: VerificationBudget
@@ -123,17 +125,19 @@ class DeviceGate:
         self.herd.arrived(now)
         wait_s = context.address_knocks.wait_s(address, now)
         if wait_s:
-            raise _too_many("address_rate", wait_s)
+            raise self._unknown(petition, _too_many("address_rate", wait_s), now)
         if self.draining:
-            raise self._come_back("draining")
+            raise self._unknown(petition, self._come_back("draining"), now)
         if len(self._connections) - len(self._anonymous) >= context.connections_max:
-            raise self._come_back("capacity")
+            raise self._unknown(petition, self._come_back("capacity"), now)
         identity = self._identify(petition, now)
         revocations = context.revocations
         if revocations and revocations.revoked(identity):
+            context.memory.refused(identity.holder, (now, "revoked", "", 0.0))
             raise Refusal(HTTPStatus.FORBIDDEN, "revoked")
         wait_s = context.device_knocks.wait_s(identity.holder, now)
         if wait_s:
+            context.memory.knocked_too_often(identity.holder, (now, "device_rate", "", wait_s))
             raise _too_many("device_rate", wait_s)
         claim = Claim(
             tenant=identity.tenant,
@@ -151,6 +155,8 @@ class DeviceGate:
             self._arm(now)
             return None
         if type(outcome) is Refuse:
+            event = (now, "admission", outcome.reason, outcome.retry_s)
+            context.memory.refused(identity.holder, event)
             return outcome
         return identity
 
@@ -165,13 +171,17 @@ class DeviceGate:
         self._deliver(self._context.desk.hold(self._context.clock()))
 
     def _deliver(self, outcomes: list[tuple[Waiting, Outcome]]) -> None:
+        memory, now = self._context.memory, self._context.clock()
         for waiting, outcome in outcomes:
             visitor = waiting.visitor
             if self._waiting.pop(visitor, None) is None:
                 continue  # it hung up while the others were answered
             if isinstance(outcome, Refuse):
+                event = (now, "admission", outcome.reason, outcome.retry_s)
+                memory.refused(waiting.identity.holder, event)
                 visitor.refused(come_back(outcome))
             elif self.draining:
+                memory.refused(waiting.identity.holder, (now, "admission", "draining", 0.0))
                 visitor.refused(self._come_back("draining"))
             else:
                 visitor.admitted(waiting.identity)
@@ -198,14 +208,21 @@ class DeviceGate:
             if identity is not None:
                 return identity
             if not self._may_verify(petition, now):
-                raise self._come_back("overload")
+                raise self._unknown(petition, self._come_back("overload"), now)
             began = perf_counter()
             try:
                 return verifier.verify(petition.token)
             finally:
                 context.budget.spend(perf_counter() - began, now)
         except CredentialError as exc:
-            raise credential_refused(exc) from None
+            raise self._unknown(petition, credential_refused(exc), now) from None
+
+    def _unknown(self, petition: Petition, refusal: Refusal, now: float) -> Refusal:
+        """Remember the refusal of a knock whose credential is not verified."""
+        retry_s = (refusal.retry_ms or 0) / 1000
+        event = (now, refusal.error, refusal.reason, retry_s)
+        self._context.memory.refused_claim(petition.token, event)
+        return refusal
 
     def _may_verify(self, petition: Petition, now: float) -> bool:
         budget = self._context.budget

@@ -20,6 +20,7 @@ from gateway.edge.anteroom import Anteroom
 from gateway.edge.gate import DeviceGate, GateContext, Waiting
 from gateway.node import limits
 from gateway.node.basis import Basis
+from gateway.node.device_lookup import DevicesHere
 from gateway.node.fleet_node import FleetNode, Member
 from gateway.node.fleet_sessions import FleetSessions
 from gateway.node.hook import Hook
@@ -38,6 +39,7 @@ class Admission:
     keyring: Keyring
     office: NodeTicketOffice
     membership: Membership
+    here: DevicesHere
     slots_changed: Hook
     """R has changed, or there are new slots."""
     records: SessionRecords
@@ -52,16 +54,15 @@ def build_admission(basis: Basis) -> Admission:
     Raises:
         OSError: a file of ticket secrets can be neither read nor made.
     """
-    settings, now = basis.settings, basis.local()
-    data_dir, admission = settings.nats.data_dir, settings.admission
+    settings, admission = basis.settings, basis.settings.admission
     clock = FleetClock(basis.wall, basis.local)
     fences = Fences(clock)
     revocations = _revocations(basis, clock)
-    kept = KeptSecrets(data_dir)
+    kept = KeptSecrets(settings.nats.data_dir)
     keyring = kept.load([secret.get_secret_value().encode() for secret in admission.ticket_secrets])
-    office = NodeTicketOffice(
-        keyring.secrets, clock=clock, ahead_max_s=limits.ticket_ahead_s_max(settings)
-    )
+    ahead_s_max = limits.ticket_ahead_s_max(settings)
+    office = NodeTicketOffice(keyring.secrets, clock=clock, ahead_max_s=ahead_s_max)
+    here = DevicesHere(basis, revocations.facts)
     slots_changed = Hook()
     overrides = Overrides(clock)
     member = Member(
@@ -73,6 +74,7 @@ def build_admission(basis: Basis) -> Admission:
         revocations=revocations,
         overrides=overrides,
         sessions=FleetSessions(basis.fleet, fences),
+        answer=here.answer,
         on_calendar=slots_changed,
         on_secrets=TicketRotation(keyring, office, kept).rotate,
         rng=basis.rng,
@@ -80,26 +82,26 @@ def build_admission(basis: Basis) -> Admission:
     membership = build_membership(basis, member)
     desk = _desk(basis, membership, office)
     controller = RateController(limits.controller_settings(settings))
-    steering = Steering(
-        settings,
-        overrides,
-        controller=controller,
-        desk=desk,
-        membership=membership,
-        clock=basis.local,
-        fleet_time=clock,
-    )
     return Admission(
         revocations=revocations,
         keyring=keyring,
         office=office,
         membership=membership,
+        here=here,
         slots_changed=slots_changed,
         records=SessionRecords(fences, membership),
         controller=controller,
         desk=desk,
-        steering=steering,
-        budget=VerificationBudget(share=admission.verification_share, now=now),
+        steering=Steering(
+            settings,
+            overrides,
+            controller=controller,
+            desk=desk,
+            membership=membership,
+            clock=basis.local,
+            fleet_time=clock,
+        ),
+        budget=VerificationBudget(share=admission.verification_share, now=basis.local()),
     )
 
 
@@ -153,6 +155,7 @@ def build_gate(
             verifier=verifier,
             revocations=admission.revocations.facts,
             fleet=basis.fleet,
+            memory=basis.memory,
             desk=admission.desk,
             office=admission.office,
             budget=admission.budget,

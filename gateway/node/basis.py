@@ -2,9 +2,10 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.edge.fleet import Fleet
+from gateway.edge.memory import DeviceMemory
 from gateway.node.observers import Observers
 from gateway.process import Ending
 from gateway.settings import Settings
@@ -30,3 +31,5 @@ class Basis:
     """Unix time as this machine has it, seconds."""
     local: Callable[[], float]
     """Local time, seconds: rates and waits are measured with it."""
+    memory: DeviceMemory = field(default_factory=DeviceMemory)
+    """Of refusals and closes, for the look-up of a device."""

@@ -84,6 +84,7 @@ def _device_context(
         limits=limits.session_limits(settings),
         verifier=keys.verifier,
         fleet=basis.fleet,
+        memory=basis.memory,
         open_outlet=SessionOutlets(publisher, sample, schemas.marking).open,
         on_result=storage.commands.on_result,
         observer=basis.observers.edge,

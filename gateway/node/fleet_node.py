@@ -19,6 +19,7 @@ from gateway.admission.keyring import Keyring
 from gateway.admission.revocation import Revocation, Subject
 from gateway.cluster.devices import DeviceKey, DeviceRegistry
 from gateway.cluster.errors import RedisRefused, RedisUnavailable
+from gateway.cluster.inquiries import Inquiries
 from gateway.cluster.link import RedisLink
 from gateway.cluster.nodes import FleetView, NodeHooks, NodeRegistry
 from gateway.cluster.overrides import Override, Overrides
@@ -60,6 +61,8 @@ class Member:
     revocations: Revocations
     overrides: Overrides
     sessions: FleetSessions
+    answer: Callable[[dict[str, Any]], dict[str, Any]]
+    """What this node knows of a device, for other nodes."""
     on_calendar: Callable[[], None]
     """R has changed, or there are new slots."""
     on_secrets: Callable[[], None]
@@ -96,6 +99,7 @@ class FleetNode:
             clock=member.clock,
         )
         self._steering = SteeringFeed(link, member.overrides)
+        self._inquiries = Inquiries(link, node=member.node, answer=member.answer)
         self._devices = DeviceRegistry(
             link,
             node=member.node,
@@ -181,6 +185,9 @@ class FleetNode:
             return Reach.PENDING
         return Reach.FLEET
 
+    async def ask(self, question: dict[str, Any]) -> list[dict[str, Any]]:
+        return await self._inquiries.ask(question, self.peers)
+
     def set_burst(self, burst: float) -> None:
         self.shared.set_burst(burst)
 
@@ -215,10 +222,15 @@ class FleetNode:
         yield "devices", self._devices.run()
         yield "give-back", self._give_back()
         yield "clock", watch_wall_clock(self._member.clock)
-        channels = [self._feed.channel, self._steering.channel, self._devices.channel]
-        yield "redis-listen", self.link.listen(channels, self._on_message, self._behind.set)
+        heard = self._heard()
+
+        def on_message(channel: str, text: str) -> None:
+            heard[channel](text)
+
+        yield "redis-listen", self.link.listen(list(heard), on_message, self._behind.set)
 
     async def close(self) -> None:
+        await self._inquiries.close()
         try:
             await self.nodes.leave()
         except RedisUnavailable as exc:
@@ -227,13 +239,16 @@ class FleetNode:
 
     # What is heard
 
-    def _on_message(self, channel: str, text: str) -> None:
-        if channel == self._feed.channel:
-            self._feed.on_message(text)
-        elif channel == self._steering.channel:
-            self._steering.on_message(text)
-        else:
-            self._devices.on_message(text)
+    def _heard(self) -> dict[str, Callable[[str], None]]:
+        """What takes the messages of each channel."""
+        questions, answers = self._inquiries.channels
+        return {
+            self._feed.channel: self._feed.on_message,
+            self._steering.channel: self._steering.on_message,
+            self._devices.channel: self._devices.on_message,
+            questions: self._inquiries.on_question,
+            answers: self._inquiries.on_answer,
+        }
 
     def _on_fleet(self, view: FleetView) -> None:
         self.shared.calendar.set_fleet(view.rate_per_s, view.nodes)

@@ -73,6 +73,9 @@ class Membership(Protocol):
             As `share`.
         """
 
+    async def ask(self, question: dict[str, Any]) -> list[dict[str, Any]]:
+        """Ask all other nodes about a device; the answers that come in time."""
+
     def set_burst(self, burst: float) -> None:
         """Change how many devices the calendar admits at once."""
 
@@ -123,6 +126,10 @@ class LoneNode:
     async def steer(self, facts: Sequence[Override]) -> Reach:
         del facts
         return Reach.NODE
+
+    async def ask(self, question: dict[str, Any]) -> list[dict[str, Any]]:
+        del question
+        return []
 
     def set_burst(self, burst: float) -> None:
         self.calendar.set_burst(burst)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from gateway.node import gauges
 from gateway.node.admission import Admission
 from gateway.node.basis import Basis
+from gateway.node.device_lookup import OperatorDevices
 from gateway.node.devices import Devices
 from gateway.node.lifecycle import NodeState, StopOrders
 from gateway.node.live_settings import LiveSettings
 from gateway.node.operator_access import OperatorAccess
 from gateway.node.operator_revocations import OperatorRevocations
-from gateway.node.operator_sessions import OperatorSessions
 from gateway.node.status import AdmissionStatus, NodeStatus
 from gateway.node.storage import Storage
 from gateway.ops.gateway_orders import GatewayOrders
@@ -83,7 +83,7 @@ def build_operators(
         routes=GatewayOrders(
             drain=orders.drain,
             revocations=revocations,
-            sessions=OperatorSessions(basis.fleet),
+            devices=OperatorDevices(admission.here, admission.membership, basis.node),
             steering=admission.steering,
             is_token=is_token,
         ).routes(),

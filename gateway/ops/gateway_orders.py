@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.ops.access import Role
 from gateway.ops.orders import (
     Subject,
+    check_names,
     parse_disconnect,
     parse_drain,
     parse_nothing,
@@ -37,8 +38,11 @@ class Revocations(Protocol):
         """All there are, each with its end (Unix time in seconds)."""
 
 
-class Sessions(Protocol):
-    """The sessions of the devices."""
+class Devices(Protocol):
+    """The devices, wherever they are connected."""
+
+    async def find(self, tenant: str, device: str) -> dict[str, Any]:
+        """What is known of a device: where it is, or why it is not in."""
 
     async def disconnect(self, tenant: str, device: str) -> bool:
         """End the session of a device, which may connect again. False if it has none."""
@@ -62,7 +66,7 @@ class GatewayOrders:
         *,
         drain: Callable[[bool], None],
         revocations: Revocations,
-        sessions: Sessions,
+        devices: Devices,
         steering: Steering,
         is_token: Callable[[str], bool],
     ) -> None:
@@ -71,19 +75,20 @@ class GatewayOrders:
             drain: sends every device elsewhere, then stops; if True, stops at once. May be called
                 again.
             revocations: the devices and credentials that are revoked.
-            sessions: those that can be ended.
+            devices: those that can be looked up and disconnected.
             steering: what can be changed for a time.
             is_token: the grammar of tenants and devices.
         """
         self._drain_gateway = drain
         self._known = revocations
-        self._sessions = sessions
+        self._devices = devices
         self._steering = steering
         self._is_token = is_token
 
     def routes(self) -> list[Route]:
         """For the listener."""
         return [
+            Route("GET", "/devices/{tenant}/{device}", self._device, Role.READ),
             Route("GET", "/revocations", self._revocations, Role.READ),
             Route("POST", "/drain", self._drain, Role.OPERATE),
             Route("POST", "/revoke", self._revoke, Role.OPERATE),
@@ -112,7 +117,12 @@ class GatewayOrders:
 
     async def _disconnect(self, request: web.Request) -> web.Response:
         tenant, device = parse_disconnect(await json_body(request), is_token=self._is_token)
-        return json_page({"disconnected": await self._sessions.disconnect(tenant, device)})
+        return json_page({"disconnected": await self._devices.disconnect(tenant, device)})
+
+    async def _device(self, request: web.Request) -> web.Response:
+        tenant, device = request.match_info["tenant"], request.match_info["device"]
+        check_names(tenant, device, self._is_token)
+        return json_page(await self._devices.find(tenant, device))
 
     async def _steer(self, request: web.Request) -> web.Response:
         values, for_s = parse_steer(await json_body(request))

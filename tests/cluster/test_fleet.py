@@ -296,3 +296,19 @@ async def test_a_change_ordered_while_redis_is_away_reaches_the_fleet_later(tmp_
 
 def _rates(*fleet):
     return [node.status()["admission"]["rate_per_s"] for node in fleet]
+
+
+async def test_a_device_is_looked_up_and_disconnected_on_whichever_node_it_is(tmp_path, servers):
+    async with nodes(tmp_path, servers, **STEADY) as (one, two):
+        async with raw_device(two, token=minted(tmp_path, "veh-1")) as device:
+            await device.say(message(1))
+            await device.hear_ack(1)
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{one.ops_port}") as http:
+                async with http.get("/devices/default/veh-1") as response:
+                    found = await response.json()
+                assert (found["node"], found["session"]["acked"]) == (two.basis.node, 1)
+                assert (found["nodes"], found["nodes_answered"]) == (2, 2)
+                order = {"tenant": "default", "device": "veh-1"}
+                async with http.post("/disconnect", json=order) as response:
+                    assert (await response.json())["disconnected"]
+            assert (await device.closed())[0] == 1012

@@ -1,6 +1,7 @@
 """The gate: the order of its checks, and the visitors that it answers later."""
 
 import asyncio
+import base64
 import random
 from http import HTTPStatus
 
@@ -16,6 +17,7 @@ from gateway.edge.anteroom import Anteroom
 from gateway.edge.errors import Refusal
 from gateway.edge.fleet import Fleet
 from gateway.edge.gate import DeviceGate, GateContext
+from gateway.edge.memory import DeviceMemory
 from gateway.edge.observer import EdgeObserver
 from gateway.edge.petition import Petition
 
@@ -84,12 +86,14 @@ class Rig:
         self.verifier, self.desk = Verifier(), Desk()
         self.revocations = RevocationList(lambda: self.now)
         self.budget = VerificationBudget(share=0.5, now=0.0)
+        self.memory = DeviceMemory()
         self.anteroom = Anteroom(places=2, observer=EdgeObserver())
         self.gate = DeviceGate(
             GateContext(
                 verifier=self.verifier,
                 revocations=self.revocations,
                 fleet=Fleet(first_retry_ms_min=2_000, refusals_per_s=1_000, clock=lambda: self.now),
+                memory=self.memory,
                 desk=self.desk,
                 office=None,
                 budget=self.budget,
@@ -220,3 +224,41 @@ async def test_the_gate_knows_when_it_is_empty_and_drops_all_at_once(rig):
     for visitor in visitors:
         rig.gate.left(visitor)
     assert (len(rig.gate), len(rig.anteroom), rig.gate.empty.is_set()) == (0, 0, True)
+
+
+async def test_each_refusal_of_a_known_device_is_remembered(rig):
+    rig.desk.answer = SLOT
+    rig.decide()
+    rig.now = 0.5
+    rig.revocations.state(Revocation(9.0, tenant="default", device="veh-1"))
+    rig.refusal()
+    rig.revocations.state(Revocation(0.0, tenant="default", device="veh-1", lifted=True))
+    rig.decide()
+    rig.decide()
+    rig.refusal()
+    said = [(at, error, reason) for at, error, reason, _ in rig.memory.refusals(DEVICE.holder)]
+    assert said == [
+        (0.5, "device_rate", ""),
+        (0.5, "admission", "rate"),
+        (0.5, "admission", "rate"),
+        (0.5, "revoked", ""),
+        (0.0, "admission", "rate"),
+    ]
+
+
+async def test_a_refusal_after_a_wait_is_remembered(rig):
+    rig.desk.answer = None
+    rig.decide()
+    rig.gate.hold()
+    assert rig.memory.refusals(DEVICE.holder) == [(0.0, "admission", "overload", 1.0)]
+
+
+async def test_a_refusal_before_the_signature_is_a_claim(rig):
+    payload = base64.urlsafe_b64encode(b'{"sub":"veh-9"}').decode().rstrip("=")
+    token = f"x.{payload}.y"
+    rig.refusal(token=token)
+    rig.gate.draining = True
+    rig.refusal(token=token)
+    said = [(error, reason) for _, error, reason, _ in rig.memory.claims("default", "veh-9")]
+    assert said == [("admission", "draining"), ("credential", "signature")]
+    assert rig.memory.refusals(DEVICE.holder) == []

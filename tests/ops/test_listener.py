@@ -39,9 +39,12 @@ class Revocations:
         return list(self.entries.items())
 
 
-class Sessions:
+class Devices:
     def __init__(self):
         self.ended = []
+
+    async def find(self, tenant, device):
+        return {"tenant": tenant, "device": device, "session": None}
 
     async def disconnect(self, tenant, device):
         self.ended.append((tenant, device))
@@ -69,7 +72,7 @@ class Port:
     def __init__(self, tokens=None):
         self.drains = []
         self.revocations = Revocations()
-        self.sessions = Sessions()
+        self.devices = Devices()
         self.steering = Steering()
         self.denied = []
         pages = Pages(
@@ -80,7 +83,7 @@ class Port:
         orders = GatewayOrders(
             drain=self.drains.append,
             revocations=self.revocations,
-            sessions=self.sessions,
+            devices=self.devices,
             steering=self.steering,
             is_token=is_token,
         )
@@ -231,12 +234,22 @@ async def test_orders_need_the_role_operate_and_names_the_role_read(guarded):
     assert (await guarded.ask("POST /disconnect", device, headers=bearer(READ)))[0] == 403
     status, answer = await guarded.ask("POST /disconnect", device, headers=bearer(OPERATE))
     assert (status, answer) == (200, {"disconnected": True})
-    assert guarded.sessions.ended == [("default", "veh-1")]
+    assert guarded.devices.ended == [("default", "veh-1")]
     assert (await guarded.ask("GET /revocations"))[0] == 401
     assert (await guarded.ask("GET /revocations", headers=bearer(READ)))[0] == 200
     for page in ("/metrics", "/healthz", "/readyz", "/status"):
         assert (await guarded.ask(f"GET {page}"))[0] == 200, "a page that names no device is open"
     assert guarded.denied == ["token_missing", "role", "token_missing"]
+
+
+async def test_a_device_is_looked_up_by_its_name(guarded):
+    page = "GET /devices/default/veh-1"
+    assert (await guarded.ask(page))[0] == 401
+    status, answer = await guarded.ask(page, headers=bearer(READ))
+    assert (status, answer["device"]) == (200, "veh-1")
+    for name in ("a%20b/veh-1", "default/x%2Fy", "default/" + "v" * 65, "default/%3Cimg%3E"):
+        status, answer = await guarded.ask(f"GET /devices/{name}", headers=bearer(READ))
+        assert (status, answer["error"]) in ((400, "bad_request"), (404, "bad_request"))
 
 
 async def test_steering_says_who_ordered_it(guarded):

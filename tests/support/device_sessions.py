@@ -10,6 +10,7 @@ from gateway.admission.revocation import RevocationList
 from gateway.edge.device import DeviceHandler
 from gateway.edge.device_context import DeviceContext
 from gateway.edge.fleet import Fleet
+from gateway.edge.memory import DeviceMemory
 from gateway.edge.observer import EdgeObserver
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
@@ -131,6 +132,7 @@ class Rig:
             limits=SessionLimits(credit_initial=4),
             verifier=self.verifier,
             fleet=self.fleet,
+            memory=DeviceMemory(),
             open_outlet=self.open_outlet,
             on_result=self.on_result,
             observer=EdgeObserver(),

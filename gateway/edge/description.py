@@ -1,0 +1,27 @@
+"""What the look-up of a device says about its session."""
+
+import time
+from typing import Any
+
+from gateway.session.fairness import Share
+from gateway.session.machine import Departure, Session
+
+
+def describe(fence: int, session: Session, share: Share, sent_at: float) -> dict[str, Any]:
+    """
+    Args:
+        fence: orders the sessions of a device; 0 before hello.
+        session: its state.
+        share: whether the device sends far more than others.
+        sent_at: when its last message came, by `time.perf_counter`; 0 if there was none.
+    """
+    return {
+        "fence": fence,
+        "state": session.state.value,
+        "leaving": session.departure is not Departure.STAYING,
+        "acked": session.acked,
+        "credit": session.credit,
+        "unsettled": session.unsettled,
+        "greedy": share.greedy,
+        "last_message_s_ago": round(time.perf_counter() - sent_at, 3) if sent_at else None,
+    }
