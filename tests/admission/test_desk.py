@@ -56,7 +56,7 @@ def test_every_ticket_is_honoured(count, rate, spread, lateness, seed):
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(50, 400), st.floats(20, 500), st.integers(0, 99))
-def test_nobody_starves_who_only_honours_the_time(count, rate, seed):
+def test_a_device_that_only_honours_the_time_does_not_starve(count, rate, seed):
     """Devices that obey Retry-After in whole seconds and show no ticket, like curl."""
     town = Town(rate=rate, burst=10, seed=seed)
     plain = fleet(count, 1.0, seed, tickets=False, lateness=1.0)
@@ -65,7 +65,7 @@ def test_nobody_starves_who_only_honours_the_time(count, rate, seed):
     assert max(device.knocks for device in plain) <= 2
 
 
-def test_slots_nobody_claims_go_to_whoever_knocks():
+def test_slots_that_no_device_claims_go_to_the_next_knocks():
     rate, seconds = 200, 60
     town = Town(rate=rate, burst=50, seed=3)
     rng = random.Random(5)
@@ -112,7 +112,7 @@ def test_past_the_horizon_a_time_and_no_slot():
         device.returns = True
 
 
-def test_past_the_horizon_everybody_comes_in_all_the_same():
+def test_past_the_horizon_every_device_is_admitted_in_the_end():
     town = Town(rate=20, burst=1, horizon_s=5.0)
     devices = fleet(600, 0.0)
     town.add(devices)
@@ -121,7 +121,7 @@ def test_past_the_horizon_everybody_comes_in_all_the_same():
     assert max(town.admissions) < 2.0 * 600 / 20
 
 
-def test_in_a_hold_nobody_comes_in_and_everybody_keeps_what_was_promised():
+def test_in_a_hold_no_device_is_admitted_and_all_keep_their_promises():
     town = Town(rate=100, burst=1)
     devices = fleet(150, 0.0)
     town.add(devices)
@@ -164,7 +164,7 @@ def test_a_promise_is_kept_after_its_patience_even_if_nobody_else_knocks():
     assert town.observer.counts["over_meter"] > 0
 
 
-def test_one_seed_is_one_fate():
+def test_a_seed_repeats_a_run():
     def run():
         town = Town(rate=50, burst=5, seed=4)
         town.add(fleet(300, 2.0, returns=True))

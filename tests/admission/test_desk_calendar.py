@@ -22,7 +22,7 @@ class CalendarOfTheFleet(SlotCalendar):
 
 
 @pytest.mark.parametrize("park_s", [0.0, 5.0])
-def test_the_calendar_is_told_of_everybody_who_is_let_in(park_s):
+def test_the_calendar_is_told_of_every_admission(park_s):
     """By ticket, from the lot, or at once: the calendar of a fleet counts all admissions."""
     calendar = CalendarOfTheFleet(burst=5.0)
     town = Town(rate=10, burst=5, calendar=calendar, park_s=park_s)
@@ -33,7 +33,7 @@ def test_the_calendar_is_told_of_everybody_who_is_let_in(park_s):
     assert calendar.told == 30
 
 
-def test_who_waits_for_the_calendar_is_told_of_a_hold_and_not_again():
+def test_a_device_that_waits_for_the_calendar_is_told_of_a_hold_once():
     calendar = CalendarOfTheFleet()
     calendar.has_slots = False
     town = Town(rate=10, burst=1, calendar=calendar)
@@ -48,7 +48,7 @@ def test_who_waits_for_the_calendar_is_told_of_a_hold_and_not_again():
     assert town.desk.poll(town.now) == []
 
 
-def test_who_waits_for_the_calendar_and_hangs_up_takes_no_slot():
+def test_a_device_that_waits_for_the_calendar_and_hangs_up_takes_no_slot():
     calendar = CalendarOfTheFleet()
     calendar.has_slots = False
     town = Town(rate=10, burst=1, calendar=calendar)

@@ -31,7 +31,7 @@ def test_a_moment_is_waited_in_the_lot_and_the_lot_is_bounded():
     assert all(device.admitted_at is not None for device in devices)
 
 
-def test_who_hangs_up_in_the_lot_keeps_the_promise():
+def test_a_device_that_hangs_up_in_the_lot_keeps_its_promise():
     town = Town(rate=100, burst=1, park_s=0.5)
     device = Device("veh", 0.001)
     town.add([*fleet(30, 0.0), device])
@@ -47,7 +47,7 @@ def test_who_hangs_up_in_the_lot_keeps_the_promise():
     assert device.admitted_at < 0.5
 
 
-def test_whoever_is_parked_is_counted():
+def test_parked_devices_are_counted():
     town = Town(rate=10, burst=1, park_s=5.0)
     town.add([Device("a", 0.0), Device("b", 0.0), Device("c", 0.0, urgent=True)])
     town.run(until=0.0)

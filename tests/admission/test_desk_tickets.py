@@ -143,7 +143,7 @@ def test_every_ticket_that_is_told_is_issued_anew_and_is_of_its_slot():
     assert town.office.check(outcome.ticket, holder=b"somebody", now=town.now).slot_at > town.now
 
 
-def test_who_is_parked_on_a_ticket_and_hangs_up_can_show_it_again():
+def test_a_device_parked_on_its_ticket_can_hang_up_and_show_it_again():
     town = Town(rate=10, burst=1, park_s=0.5)
     device = Device("veh", 0.001, returns=False)
     town.add([*fleet(50, 0.0), device])
@@ -199,7 +199,7 @@ def test_whatever_a_device_shows_it_takes_one_slot_between_admissions(steps, par
     assert taken <= 1.01 + town.now
 
 
-def test_a_ticket_of_somebody_else_is_worth_nothing():
+def test_a_ticket_of_another_device_is_worth_nothing():
     town = Town(rate=10, burst=1)
     honest = Device("honest", 0.0005)
     town.add([*fleet(60, 0.0), honest])

@@ -1,4 +1,4 @@
-"""Shares of recent slots: who had few goes first, and the memory is bounded."""
+"""Shares of recent slots: a tenant or group that had few goes first, and memory is bounded."""
 
 import math
 import pickle
@@ -8,7 +8,7 @@ import pytest
 from gateway.admission.fairness import FairShares
 
 
-def test_who_had_little_is_underserved_and_who_is_alone_never():
+def test_a_group_that_had_little_is_underserved_and_a_single_one_never():
     shares = FairShares()
     for n in range(100):
         assert not shares.underserved("t", "a", n / 10)
@@ -20,7 +20,7 @@ def test_who_had_little_is_underserved_and_who_is_alone_never():
     assert not shares.underserved("t", "b", 10.0)
 
 
-def test_what_was_long_ago_counts_no_more():
+def test_slots_of_long_ago_do_not_count():
     shares = FairShares(fade_s=10.0)
     for _ in range(1_000):
         shares.served("t", "a", 1.0, 0.0)

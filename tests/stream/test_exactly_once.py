@@ -1,4 +1,4 @@
-"""Exactly once, held against a model of everything that can come between.
+"""Exactly once, checked against a model of everything that can come between.
 
 Several nodes, each with its lane and what it knows; a JetStream that forgets ids after its window;
 batches that arrive late, answers that get lost, look-ups whose answers take time; devices with

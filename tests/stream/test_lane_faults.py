@@ -1,4 +1,4 @@
-"""The lane's promises, held against a model of JetStream that fails in every way it can."""
+"""The lane's promises, checked against a model of JetStream that fails in every way it can."""
 
 import dataclasses
 import random

@@ -1,4 +1,4 @@
-"""Signing in to a server of the operator's, and coming back to it."""
+"""Signing in to an operator's server, and reconnecting to it."""
 
 import random
 

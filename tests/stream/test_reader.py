@@ -10,11 +10,11 @@ from nats.js.api import StreamConfig
 
 from gateway.stream import inspection
 from gateway.stream.errors import StreamMissing
-from gateway.stream.nats_client import NatsAddress
+from gateway.stream.nats_client import LinkClient, NatsAddress
 from gateway.stream.nats_link import NatsLink
 from gateway.stream.reader import StartAt, StreamReader
 from support.servers import NatsServer, nats_server
-from support.waiting import eventually, within
+from support.waiting import within
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ async def test_the_server_applies_the_filters(server):
 async def test_a_server_that_restarts_before_the_first_message_loses_nothing(server):
     await make_stream(server)
     async with linked(server) as link, reading(link) as reader:
-        await eventually(lambda: reader._consumer is not None)
+        await within(reader.begun.wait())
         server.kill()
         server.start()
         await publish(server, 5)
@@ -147,28 +147,31 @@ async def test_a_server_that_is_killed_again_and_again_loses_and_repeats_nothing
 async def test_a_consumer_that_somebody_deletes_is_made_anew(server):
     await make_stream(server)
     async with linked(server) as link, reading(link) as reader:
-        await eventually(lambda: reader._consumer is not None)
+        await within(reader.begun.wait())
         client = await link.wait_up()
-        await client.jetstream().delete_consumer("EVENTS", reader._consumer._name)
+        (consumer,) = await client.jetstream().consumers_info("EVENTS")
+        await client.jetstream().delete_consumer("EVENTS", consumer.name)
         await publish(server, 3)
         assert await taken(reader, 3) == [0, 1, 2]
         assert reader.renewed == 1
 
 
-async def test_a_lost_message_shows_as_a_gap_and_is_read_again(server):
+async def test_a_lost_message_shows_as_a_gap_and_is_read_again(server, monkeypatch):
     await make_stream(server)
-    async with linked(server) as link, reading(link) as reader:
-        await eventually(lambda: reader._consumer is not None)
-        ((sid, passed),) = link.client._raw.items()
-        dropped = []
+    subscribe, dropped = LinkClient.subscribe_raw, []
 
-        def losing(subject, reply, data, headers):
+    async def losing(client, inbox, passed):
+        def hear(subject, reply, data, headers):
             if data == b"2" and not dropped:
                 dropped.append(data)
             else:
                 passed(subject, reply, data, headers)
 
-        link.client._raw[sid] = losing
+        return await subscribe(client, inbox, hear)
+
+    monkeypatch.setattr(LinkClient, "subscribe_raw", losing)
+    async with linked(server) as link, reading(link) as reader:
+        await within(reader.begun.wait())
         await publish(server, 5)
         assert await taken(reader, 5) == list(range(5))
         assert dropped
@@ -193,7 +196,7 @@ async def test_nothing_is_left_on_the_server(server):
     await make_stream(server)
     async with linked(server) as link:
         async with reading(link) as reader:
-            await eventually(lambda: reader._consumer is not None)
+            await within(reader.begun.wait())
         client = await link.wait_up()
         assert await client.jetstream().consumers_info("EVENTS") == []
 

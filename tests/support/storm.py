@@ -97,7 +97,7 @@ class Town:
                 self.settle(self.desk.poll(self.now))
                 if not self.desk.parked and not self._events:
                     break
-                # Whoever is promised but not yet due by the meter: let time pass.
+                # A promised device is not yet due by the meter: let time pass.
                 if self.desk.next_poll_at() is not None and self.desk.next_poll_at() <= self.now:
                     self.now += 1e-6
                 continue
