@@ -42,8 +42,6 @@ class Wallet:
         self._refused: str | None = None
         self._learned_span_s: float | None = None
         self._same = 0
-        self.calls = 0
-        """How often the provider was called."""
 
     @property
     def token(self) -> str:
@@ -121,7 +119,6 @@ class Wallet:
 
     async def _ask(self, refused: str | None) -> str:
         self._budget.take(self._clock.monotonic())
-        self.calls += 1
         try:
             token = await self._provider(refused)
         except DeviceError:
