@@ -1,0 +1,3 @@
+from support.echo_connections import serve
+
+__all__ = ["serve"]
