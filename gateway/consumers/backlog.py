@@ -39,13 +39,35 @@ class _Got(Struct):
 
 
 async def backlog(
-    client: LinkClient, stream: str, subjects: Sequence[str], position: int
+    client: LinkClient,
+    stream: str,
+    subjects: Sequence[str],
+    position: int,
+    *,
+    messages: int | None = None,
 ) -> Backlog:
     """Count the messages of these subjects behind a position, and date the oldest.
+
+    Args:
+        client: the connection.
+        stream: that holds them.
+        subjects: filters.
+        position: a sequence.
+        messages: how many they are, if somebody knows that.
 
     Raises:
         nats.errors.Error: JetStream does not answer, or refuses.
     """
+    if messages is None:
+        messages = await _count(client, stream, subjects, position)
+    if not messages:
+        return Backlog(0)
+    found = [await _next(client, stream, subject, position + 1) for subject in subjects]
+    oldest = min((each.time.timestamp() for each in found if each is not None), default=0.0)
+    return Backlog(messages, oldest)
+
+
+async def _count(client: LinkClient, stream: str, subjects: Sequence[str], position: int) -> int:
     jetstream = client.jetstream(timeout=_TIMEOUT_S)
     name = f"tidegate-count-{secrets.token_hex(6)}"
     info = await jetstream.add_consumer(
@@ -63,11 +85,7 @@ async def backlog(
         ),
     )
     await jetstream.delete_consumer(stream, name)
-    if not info.num_pending:
-        return Backlog(0)
-    found = [await _next(client, stream, subject, position + 1) for subject in subjects]
-    oldest = min((each.time.timestamp() for each in found if each is not None), default=0.0)
-    return Backlog(info.num_pending, oldest)
+    return info.num_pending or 0
 
 
 async def _next(client: LinkClient, stream: str, subject: str, seq: int) -> _Message | None:

@@ -12,6 +12,7 @@ import nats.errors
 from msgspec import Raw, Struct
 
 from gateway.consumers.attempts import deliver_each
+from gateway.consumers.delivery import HOPS_HEADER, hops_of
 from gateway.consumers.errors import AttemptFailed, TargetAway
 from gateway.consumers.target import Rejected
 from gateway.events.destinations import CommandDestination
@@ -37,6 +38,7 @@ class CommandDelivery:
     """The target of one rule. Satisfies `Delivery`."""
 
     mark = 0
+    finds_again = False
 
     def __init__(
         self, rule: Rule, destination: CommandDestination, link: Link, rng: random.Random
@@ -72,7 +74,12 @@ class CommandDelivery:
         body = msgspec.json.encode(_Command(self._type, Raw(data)))
         subject = f"commands.{event.tenant}.{event.device}"
         try:
-            answer = await client.request(subject, body, timeout=self._rule.timeout_ms / 1000)
+            answer = await client.request(
+                subject,
+                body,
+                timeout=self._rule.timeout_ms / 1000,
+                headers={HOPS_HEADER.decode(): str(hops_of(event) + 1)},
+            )
         except (nats.errors.NoRespondersError, TimeoutError):
             raise AttemptFailed("silence", "the device did not answer") from None
         except nats.errors.Error as exc:

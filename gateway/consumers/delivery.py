@@ -19,6 +19,10 @@ class Delivery(Protocol):
     def mark(self) -> int:
         """The target's last sequence that is known; 0 where the target has none."""
 
+    @property
+    def finds_again(self) -> bool:
+        """Whether `resume` finds what was delivered behind an older position, however much."""
+
     async def open(self) -> None:
         """Connect, and check that the target is one that rules may use."""
 
@@ -42,5 +46,12 @@ class Delivery(Protocol):
 
 def hops_of(event: Event) -> int:
     """How many rules an event has passed."""
-    text = event.header(HOPS_HEADER)
+    return hops_in(event.headers)
+
+
+def hops_in(headers: bytes) -> int:
+    """How many rules an event with this header block has passed."""
+    if HOPS_HEADER not in headers:  # nearly always, and this is asked of each event
+        return 0
+    text = Event("", headers, b"", 0, 0).header(HOPS_HEADER)
     return int(text) if text.isdecimal() and len(text) < HOPS_MAX else 0

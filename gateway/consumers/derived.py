@@ -5,14 +5,16 @@ are copied whole from the event.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
 
-from gateway.consumers.delivery import HOPS_HEADER, hops_of
+from gateway.consumers.delivery import HOPS_HEADER, hops_in
 from gateway.events.event import Event
 
 _COPIED: Final = (b"ce-", b"traceparent:")
+_EVENTS_CACHED: Final = 4_096
 
 
 class Derived(Struct, frozen=True, gc=False):
@@ -39,14 +41,18 @@ def derived_id(event: Event, rule: str) -> str:
 
 def derived(event: Event, rule: str, subject: str, payload: bytes) -> Derived:
     """The message of an event, with the event's `ce-*` headers."""
-    copied = [line for line in event.headers.split(b"\r\n") if line.lower().startswith(_COPIED)]
-    lines = [
-        b"NATS/1.0\r\nNats-Msg-Id:" + derived_id(event, rule).encode(),
-        *copied,
-        b"%b:%d" % (HOPS_HEADER, hops_of(event) + 1),
-        b"",
-    ]
-    return Derived(event, subject.encode(), b"\r\n".join(lines), payload)
+    headers = b"NATS/1.0\r\nNats-Msg-Id:%b\r\n%b" % (
+        derived_id(event, rule).encode(),
+        _copied(event.headers),
+    )
+    return Derived(event, subject.encode(), headers, payload)
+
+
+@lru_cache(_EVENTS_CACHED)
+def _copied(headers: bytes) -> bytes:
+    """What is the same for all rules that an event matches."""
+    lines = [line for line in headers.split(b"\r\n") if line.lower().startswith(_COPIED)]
+    return b"\r\n".join([*lines, b"%b:%d" % (HOPS_HEADER, hops_in(headers) + 1), b""])
 
 
 def encode_single(message: Derived, reply: bytes, stream: bytes) -> bytes:

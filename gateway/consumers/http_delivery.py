@@ -37,6 +37,7 @@ class HttpDelivery:
     """The target of one rule. Satisfies `Delivery`."""
 
     mark = 0
+    finds_again = False
 
     def __init__(self, rule: Rule, destination: HttpDestination, rng: random.Random) -> None:
         self._rule = rule

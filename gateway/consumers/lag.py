@@ -83,13 +83,23 @@ class Lag:
         """Everything up to `last` is written."""
         self._written_at_ns = last.stored_at_ns
 
-    async def watch(self, name: str, position: Callable[[], Position | None]) -> None:
-        """Ask the stream again and again, until cancelled."""
+    async def watch(
+        self, name: str, position: Callable[[], Position | None], pending: Callable[[], int | None]
+    ) -> None:
+        """Ask the stream again and again, until cancelled.
+
+        Args:
+            name: of the sink.
+            position: where it is, once that is known.
+            pending: as for `messages`.
+        """
         while True:
             client, now_at = self._link.client, position()
             if client is not None and now_at is not None:
                 try:
-                    self._backlog = await backlog(client, EVENTS, self._subjects, now_at.seq)
+                    self._backlog = await backlog(
+                        client, EVENTS, self._subjects, now_at.seq, messages=pending()
+                    )
                     self.stream_is(await stream_facts(client, EVENTS))
                 except (StreamMissing, nats.errors.Error, TimeoutError) as exc:
                     _log.debug("backlog_unknown", sink=name, error=str(exc))

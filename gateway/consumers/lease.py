@@ -30,6 +30,9 @@ LEASE_S: Final = 5.0
 """Without a sign of life for so long an owner has lost the rule."""
 TRUST_S: Final = 3.5
 """For so long after a sign of life an owner may write to its target."""
+_FRESH_S: Final = 0.5
+"""A sign of life that is younger needs no other one. A hundred rules write to one bucket, which may
+sync each record."""
 BUCKET: Final = "TIDEGATE_RULES"
 STREAM: Final = f"KV_{BUCKET}"
 _TIMEOUT_S: Final = 2.0
@@ -138,14 +141,15 @@ class Lease:
             return await self._write(msgspec.structs.replace(self.record, owner=self._owner))
 
     async def beat(self) -> None:
-        """Show that this process lives.
+        """Show that this process lives, unless a position has just shown it.
 
         Raises:
             NotOwner: another process took over.
             TargetAway: NATS does not answer.
         """
         async with self._lock:
-            await self._must_write(self.record)
+            if self._clock() - self._shown_at >= _FRESH_S:
+                await self._must_write(self.record)
 
     async def save(self, position: Position | None, mark: int) -> None:
         """Store how far the rule has come. Raises as `beat`."""
@@ -161,11 +165,19 @@ class Lease:
         if self._clock() - self._shown_at > TRUST_S:
             raise NotOwner("no sign of life was stored for too long: another process may own it")
 
-    async def release(self) -> None:
-        """Own it no more, so that the next one needs not wait for the lease to end."""
+    async def release(self, position: Position | None = None, mark: int = 0) -> None:
+        """Own it no more, so that the next one needs not wait for the lease to end.
+
+        Args:
+            position: how far the rule has come, None for what is stored already.
+            mark: of the target then.
+        """
         async with self._lock:
-            if self.record.owner == self._owner:
-                await self._write(msgspec.structs.replace(self.record, owner=""))
+            record = self.record
+            if record.owner == self._owner:
+                if position is not None:
+                    record = msgspec.structs.replace(record, position=position, mark=mark)
+                await self._write(msgspec.structs.replace(record, owner=""))
                 self._shown_at = float("-inf")
 
     async def _must_write(self, record: Record) -> None:

@@ -85,6 +85,10 @@ class NatsDelivery:
         self._known: set[int] = set()
         self.mark = 0
 
+    @property
+    def finds_again(self) -> bool:
+        return self._holder is not None
+
     async def open(self) -> None:
         client = self._link.client
         if client is None:

@@ -14,7 +14,8 @@ from gateway.events.position import Position
 from gateway.events.rules import Rule
 
 _SAVE_S: Final = 1.0
-"""A position behind which nothing matched is stored that often; it is only a shorter way back."""
+"""How often a position is stored that is only a shorter way back: nothing matched behind the last
+one, or the target shows what arrived since. Storing each would sync each."""
 
 
 class RuleTarget:
@@ -32,6 +33,7 @@ class RuleTarget:
         self._delivery = delivery
         self._clock = clock
         self._saved_at = clock()
+        self._unsaved: Position | None = None
 
     async def open(self) -> None:
         await self._lease.open()
@@ -41,6 +43,7 @@ class RuleTarget:
         if not await self._lease.take():
             return False, None
         record = self._lease.record
+        self._unsaved = None
         if record.position is not None:
             await self._alive(self._delivery.resume(record.position.seq, record.mark))
         return True, record.position
@@ -69,13 +72,20 @@ class RuleTarget:
         if rejected:
             rejected.sort(key=lambda each: each.event.stream_seq)
             await bury(rejected)
-        if events or self._clock() - self._saved_at > _SAVE_S:
-            await self._lease.save(after, self._delivery.mark)
-            self._saved_at = self._clock()
+        self._unsaved = after
+        must = rejected or (events and not self._delivery.finds_again)
+        if must or self._clock() - self._saved_at >= _SAVE_S:
+            await self._save()
         return len(rejected)
 
+    async def _save(self) -> None:
+        position, self._unsaved = self._unsaved, None
+        await self._lease.save(position, self._delivery.mark)
+        self._saved_at = self._clock()
+
     async def release(self) -> None:
-        await self._lease.release()
+        position, self._unsaved = self._unsaved, None
+        await self._lease.release(position, self._delivery.mark)
 
     async def close(self) -> None:
         await self._delivery.close()

@@ -201,6 +201,11 @@ class SharedReading:
         queue = self._queue
         first, size_bytes = queue.popleft()
         events, last = first.events, first.last
+        if len(events) > events_max:
+            taken, left = events[:events_max], events[events_max:]
+            taken_bytes = size_bytes * events_max // len(events)
+            queue.appendleft((Portion(left, last), size_bytes - taken_bytes))
+            events, last, size_bytes = taken, taken[-1], taken_bytes
         while queue and len(events) + len(queue[0][0].events) <= events_max:
             more, more_bytes = queue.popleft()
             events, last = events + more.events, more.last

@@ -149,7 +149,7 @@ class SinkRunner:
             PositionError: the stream is not the one this sink has read.
         """
         watching = asyncio.create_task(
-            self._lag.watch(self.name, lambda: self._progress.position),
+            self._lag.watch(self.name, lambda: self._progress.position, lambda: self._pending),
             name=f"sink-lag-{self.name}",
         )
         try:

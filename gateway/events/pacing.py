@@ -1,8 +1,8 @@
 """How fast a reader goes that several rules share, and which rule is too slow for it.
 
-The reader goes on while there is room for the events that it has given to its rules and that they
-have not delivered. The room grows with the number of rules, up to `ROOMS_MAX` shares. A rule leaves
-the reader, and goes on alone,
+The reader goes on while there is room for the events that its rules were given and have not
+delivered. The room grows with the number of rules, up to `SHARES_MAX` shares. A rule leaves the
+reader, and goes on alone,
 
 - if it alone fills a share of the room while the others hold less than half of that on average, or
 - if there is no room and it has delivered nothing for `STALLED_S`.
@@ -19,7 +19,8 @@ from msgspec import Struct
 
 SHARE_EVENTS: Final = 2_000
 SHARE_BYTES: Final = 4 << 20
-ROOMS_MAX: Final = 8
+SHARES_MAX: Final = 24
+"""A target's stream syncs each batch, so a hundred rules need batches that are worth it."""
 STALLED_S: Final = 1.0
 
 
@@ -39,7 +40,7 @@ class Load(Struct):
 
 def has_room(loads: Sequence[Load]) -> bool:
     """Whether the reader may go on."""
-    return sum(load.shares for load in loads) < min(len(loads), ROOMS_MAX)
+    return sum(load.shares for load in loads) < min(len(loads), SHARES_MAX)
 
 
 def leavers(loads: Sequence[Load], now: float) -> list[int]:
@@ -48,7 +49,7 @@ def leavers(loads: Sequence[Load], now: float) -> list[int]:
         return []
     total = sum(load.shares for load in loads)
     others = len(loads) - 1
-    full = total >= min(len(loads), ROOMS_MAX)
+    full = total >= min(len(loads), SHARES_MAX)
     found = []
     for place, load in enumerate(loads):
         shares = load.shares

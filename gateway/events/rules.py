@@ -8,7 +8,7 @@ from pydantic import Field, PlainValidator, field_validator
 from pydantic_core import PydanticCustomError
 
 from gateway.events.columns import Source
-from gateway.events.destinations import Destination, destination_of
+from gateway.events.destinations import Destination, NatsDestination, destination_of
 from gateway.events.errors import PatternError
 from gateway.events.filters import subjects, types_of
 from gateway.events.patterns import Pattern, parse_pattern
@@ -17,6 +17,7 @@ from gateway.events.sections import Section, source_of, start_of, token
 RULES_MAX: Final = 1_000
 ATTEMPTS_MAX: Final = 1_000
 _BATCH: Final = 2_000
+_BATCHES_OF_REQUESTS: Final = 8
 _BATCH_BYTES: Final = 8_388_608
 
 
@@ -60,8 +61,13 @@ class Rule(Section):
 
     @property
     def batch(self) -> int:
-        """Events that are read and delivered together, at most."""
-        return _BATCH
+        """Events that are delivered together, at most; the position moves behind all of them.
+
+        Of requests they are few: after a kill they are sent again.
+        """
+        if isinstance(self.to, NatsDestination):
+            return _BATCH
+        return min(_BATCH, _BATCHES_OF_REQUESTS * self.concurrency)
 
     @property
     def batch_bytes(self) -> int:

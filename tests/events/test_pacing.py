@@ -1,9 +1,9 @@
 """The pace of a shared reader, and who must leave it."""
 
 from gateway.events.pacing import (
-    ROOMS_MAX,
     SHARE_BYTES,
     SHARE_EVENTS,
+    SHARES_MAX,
     STALLED_S,
     Load,
     has_room,
@@ -20,8 +20,9 @@ def test_there_is_a_share_of_room_for_each_rule_up_to_a_bound():
     assert not has_room(loads(SHARE_EVENTS))
     assert has_room(loads(SHARE_EVENTS, 0))
     many = [0] * 100
-    assert has_room(loads(SHARE_EVENTS * ROOMS_MAX - 1, *many))
-    assert not has_room(loads(SHARE_EVENTS * ROOMS_MAX, *many))
+    assert has_room(loads(SHARE_EVENTS * SHARES_MAX - 1, *many))
+    assert not has_room(loads(SHARE_EVENTS * SHARES_MAX, *many))
+    assert not has_room(loads(*[SHARE_EVENTS * SHARES_MAX // 100] * 100))
 
 
 def test_bytes_fill_the_room_too():
@@ -44,8 +45,8 @@ def test_the_only_rule_never_leaves():
 
 def test_without_room_who_delivers_nothing_leaves():
     """Several receivers are down, and none of them fills a share alone."""
-    each = SHARE_EVENTS * ROOMS_MAX // 10
-    stuck = loads(*[each] * 10)
+    each = SHARE_EVENTS * SHARES_MAX // 10
+    stuck = [Load(each, 0, 0.0) for _ in range(10)]
     moving = loads(100, 50, 0, moved_at=STALLED_S)
     assert leavers([*stuck, *moving], STALLED_S) == list(range(10))
     assert leavers([*stuck[1:], *moving], STALLED_S) == []  # there is room
