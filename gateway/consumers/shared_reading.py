@@ -217,12 +217,16 @@ class SharedReading:
 
     async def _move(self) -> None:
         """With an empty queue: to a cohort if it has none, or to a larger one."""
-        passed, now = self._passed, self._cohort
-        if passed is None or (now is not None and not self._readers.others(self.rule, now)):
+        now, passed, position = self._cohort, self._passed, self.progress.position
+        if now is None and passed is None:
+            return  # `run` has not found a cohort yet
+        if now is not None and not self._readers.others(self.rule, now):
             return
-        position = self.progress.position
-        assert position is not None
-        place = Place(Position(position.created, passed.stream_seq, passed.message_id))
+        if position is None or not position.seq:
+            return
+        if passed is not None:
+            position = Position(position.created, passed.stream_seq, passed.message_id)
+        place = Place(position)
         if now is not None:
             if not self._readers.has_better(self.rule, now, place):
                 return

@@ -22,7 +22,7 @@ def test_there_is_a_share_of_room_for_each_rule_up_to_a_bound():
     many = [0] * 100
     assert has_room(loads(SHARE_EVENTS * SHARES_MAX - 1, *many))
     assert not has_room(loads(SHARE_EVENTS * SHARES_MAX, *many))
-    assert not has_room(loads(*[SHARE_EVENTS * SHARES_MAX // 100] * 100))
+    assert not has_room(loads(*[SHARE_EVENTS * SHARES_MAX // 100 + 1] * 100))
 
 
 def test_bytes_fill_the_room_too():
@@ -45,8 +45,8 @@ def test_the_only_rule_never_leaves():
 
 def test_without_room_who_delivers_nothing_leaves():
     """Several receivers are down, and none of them fills a share alone."""
-    each = SHARE_EVENTS * SHARES_MAX // 10
-    stuck = [Load(each, 0, 0.0) for _ in range(10)]
+    stuck = [Load(SHARE_EVENTS // 2, 0, 0.0) for _ in range(2 * SHARES_MAX)]
     moving = loads(100, 50, 0, moved_at=STALLED_S)
-    assert leavers([*stuck, *moving], STALLED_S) == list(range(10))
-    assert leavers([*stuck[1:], *moving], STALLED_S) == []  # there is room
+    assert leavers([*stuck, *moving], STALLED_S) == list(range(2 * SHARES_MAX))
+    assert leavers([*stuck, *moving], STALLED_S / 2) == []
+    assert leavers([*stuck[2:], *moving], STALLED_S) == []  # there is room
