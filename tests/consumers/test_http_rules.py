@@ -82,7 +82,8 @@ async def test_a_request_that_hangs_is_a_failed_attempt_and_loses_no_other(strea
         if device.endswith("veh-3"):
             hung.append(request.headers["Idempotency-Key"])
             await forever.wait()
-        heard.append(device)
+        else:
+            heard.append(device)
         return web.Response()
 
     async with served(handle) as url, linked(stream) as link:
