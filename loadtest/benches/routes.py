@@ -36,7 +36,7 @@ _MATCHED_BY: Final = 3
 _EVENTS: Final = 120_000
 _EVENTS_ONE: Final = 200_000
 _TURNS: Final = 3
-_TIMEOUT_S: Final = 60.0
+_TIMEOUT_S: Final = 240.0
 _RATE_PER_S: Final = 100
 TARGET: Final = "DERIVED"
 
