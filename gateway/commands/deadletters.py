@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -13,6 +13,7 @@ import nats.errors
 import typer
 
 from gateway.commands import foreground
+from gateway.commands.selecting import Device, Tenant, Type, check_names
 from gateway.commands.terminal import (
     Config,
     DataDir,
@@ -26,9 +27,9 @@ from gateway.consumers.errors import ConsumerError
 from gateway.consumers.letter_reading import letters_in, redriven_among, redriven_seqs
 from gateway.consumers.redrive import Outcome, Redrive
 from gateway.events.dead_letters import STAGES, Letter, Selection
-from gateway.events.document import read_events_file
+from gateway.events.document import EventsDocument, read_events_file
 from gateway.events.errors import EventsError
-from gateway.events.redriving import Check, Redriven
+from gateway.events.redriving import Check, Patch, Readers, Redriven, merged
 from gateway.nats_access import nats_address
 from gateway.node.schemas_in_force import read_folder
 from gateway.settings import Settings
@@ -36,7 +37,6 @@ from gateway.stream.errors import StreamError
 from gateway.stream.nats_client import LinkClient, connect_once
 from gateway.stream.reader import OneConnection
 from gateway.stream.rights import Role
-from tidegate.wire.grammar import is_message_type, is_token
 
 _NAME: Final = "tidegate-deadletters"
 _REFUSALS_SHOWN: Final = 20
@@ -44,13 +44,24 @@ _REFUSALS_SHOWN: Final = 20
 Stage = Annotated[str | None, typer.Option(help=f"One of {', '.join(STAGES)}.")]
 Consumer = Annotated[str | None, typer.Option(help="The rule or sink that wrote them.")]
 Error = Annotated[str | None, typer.Option(help="The error, such as `schema`.")]
-Tenant = Annotated[str | None, typer.Option(help="Of this tenant.")]
-Device = Annotated[str | None, typer.Option(help="Of this device.")]
-Type = Annotated[str | None, typer.Option("--type", help="Of this message type.")]
 Since = Annotated[
     str | None, typer.Option(help="Stored from then on: 10m, 2h, 1d ago, or an RFC 3339 time.")
 ]
 Until = Annotated[str | None, typer.Option(help="Stored before then.")]
+
+PatchText = Annotated[
+    str | None, typer.Option("--patch", help="A JSON merge patch for the data of each, as JSON.")
+]
+Rate = Annotated[float | None, typer.Option(help="At most so many a second.", min=0.01)]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")
+]
+EventsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--events", "-e", help="The events file: its schemas, rules and sinks.", dir_okay=False
+    ),
+]
 
 app: Final = typer.Typer()
 letters_app: Final = typer.Typer(help="Dead letters of all stages.", no_args_is_help=True)
@@ -146,34 +157,29 @@ def export(
 @letters_app.command()
 def redrive(
     stage: Stage = None,
+    consumer: Consumer = None,
     error: Error = None,
     tenant: Tenant = None,
     device: Device = None,
     type_: Type = None,
     since: Since = None,
     until: Until = None,
-    patch: Annotated[
-        str | None, typer.Option(help="A JSON merge patch for the data of each, as JSON.")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(help="At most so many a second.", min=0.01)] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")
-    ] = False,
-    events: Annotated[
-        Path | None,
-        typer.Option("--events", "-e", help="The events file, for its schemas.", dir_okay=False),
-    ] = None,
+    patch: PatchText = None,
+    rate: Rate = None,
+    dry_run: DryRun = False,
+    events: EventsFile = None,
     config: Config = None,
     nats_url: NatsUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Send letters of the stages `ingest` and `schema` again, as events, each once.
+    """Send letters again, each once: as events, or to the rule or sink that wrote them.
 
     What was sent is remembered: the command may be interrupted and run again.
     """
-    selection = _selection(stage, None, error, tenant, device, type_, since, until)
+    selection = _selection(stage, consumer, error, tenant, device, type_, since, until)
     settings = _settings(config, nats_url, data_dir)
-    check = _schemas(events if events is not None else settings.events.file)
+    document = _document(events if events is not None else settings.events.file)
+    check = _schemas(document)
     merge = _patch(patch)
 
     async def send(client: LinkClient) -> Outcome:
@@ -185,6 +191,7 @@ def redrive(
                 selection,
                 patch=merge,
                 check=check,
+                readers=_readers(document),
                 rate_per_s=rate,
                 owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
             )
@@ -256,19 +263,22 @@ def _selection(
 ) -> Selection:
     if stage is not None and stage not in STAGES:
         fail(f"--stage {stage}: there are {', '.join(STAGES)}")
-    for name, value in (("consumer", consumer), ("tenant", tenant), ("device", device)):
-        if value is not None and not is_token(value):
-            fail(f"--{name} must match [A-Za-z0-9_-]{{1,64}}")
-    if type_ is not None and not is_message_type(type_):
-        fail("--type is one to eight tokens [A-Za-z0-9_-]{1,64} joined by dots")
+    check_names(consumer=consumer, tenant=tenant, device=device, message_type=type_)
     begin, end = moment_of(since), moment_of(until, "--until")
     return Selection(stage, consumer, error, tenant, device, type_, begin, end)
 
 
-def _schemas(file: Path | None) -> Check:
-    """What checks a redriven event: the schemas of the events file, if there is one."""
+def _document(file: Path | None) -> EventsDocument | None:
     try:
-        section = read_events_file(file).schemas if file is not None else None
+        return read_events_file(file) if file is not None else None
+    except EventsError as exc:
+        fail(str(exc))
+
+
+def _schemas(document: EventsDocument | None) -> Check:
+    """What checks a redriven event: the schemas of the events file, if there is one."""
+    section = document.schemas if document is not None else None
+    try:
         if section is not None and section.invalid == "reject":
             return read_folder(section).check
     except EventsError as exc:
@@ -276,11 +286,24 @@ def _schemas(file: Path | None) -> Check:
     return lambda _type, _data: None
 
 
-def _patch(text: str | None) -> Mapping[str, Any] | None:
+def _readers(document: EventsDocument | None) -> Readers | None:
+    """The consumers that would read a redrive, if the events file says which there are."""
+    if document is None:
+        return None
+    return frozenset(
+        [
+            *(("rule", rule.name) for rule in document.rules),
+            *(("sink", sink.name) for sink in document.sinks),
+        ]
+    )
+
+
+def _patch(text: str | None) -> Patch | None:
     if text is None:
         return None
     try:
-        found: Mapping[str, Any] = msgspec.json.decode(text, type=dict[str, Any])
+        found: Patch = msgspec.json.decode(text, type=dict[str, Any])
+        merged(b"{}", found)
     except (msgspec.DecodeError, RecursionError) as exc:
         fail(f"--patch is no JSON object: {exc}")
     return found
@@ -295,6 +318,7 @@ def _line(letter: Letter, *, sent: bool) -> str:
         letter.error,
         f"{letter.tenant}/{letter.device}",
         letter.type or "-",
+        f"(redrive {letter.redrives} failed)" if letter.redrives else "",
         "(sent again)" if sent else "",
         letter.detail,
     ]
@@ -317,6 +341,7 @@ def _whole(letter: Letter, *, sent: bool) -> dict[str, Any]:
         "device": letter.device,
         "type": letter.type or None,
         "sent_again": sent,
+        "redrives": letter.redrives,
         "truncated": letter.truncated,
         "headers": letter.headers,
         "original": letter.data.decode(errors="replace"),

@@ -1,17 +1,23 @@
-"""`tidegate tail` at work: it connects, says what it cannot reach, and prints what is stored."""
+"""`tidegate tail` at work: it connects, says what it cannot reach, and prints or copies events."""
 
 import asyncio
+import contextlib
 import os
 import random
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+from gateway.consumers.copying import Copy
+from gateway.events.destinations import NatsDestination
+from gateway.events.event import Event
+from gateway.events.replaying import Pace
 from gateway.nats_access import in_time, nats_address
 from gateway.settings import Settings
 from gateway.stream.nats_client import LinkClient, connect_once
 from gateway.stream.nats_link import NatsLink
-from gateway.stream.replay import ReplayFilter
+from gateway.stream.replay import ReplayFilter, replay_as
 from gateway.stream.replay import replay as stored_lines
 from gateway.stream.rights import Role
 
@@ -32,11 +38,57 @@ async def follow(
     Raises:
         StreamError: NATS cannot be reached at first, or has no such stream.
     """
-    address = in_time(nats_address(settings, Role.OPERATORS))
+    rng = random.Random()
+    async with _connected(settings, Role.OPERATORS, say, rng) as link:
+        async for line in stored_lines(link, wanted, follow=go_on, rng=rng):
+            sys.stdout.buffer.write(line + b"\n")
+            sys.stdout.buffer.flush()
+
+
+async def copy(
+    settings: Settings,
+    wanted: ReplayFilter,
+    destination: NatsDestination,
+    *,
+    speed: float | None,
+    say: Callable[[str], None],
+) -> Copy:
+    """Replay what is stored now into a subject.
+
+    Args:
+        settings: where NATS is.
+        wanted: what to read.
+        destination: the subject.
+        speed: 1 is the pace at which events were stored, None as fast as the target takes them.
+        say: takes each line for the person who waits.
+
+    Returns:
+        What was done.
+
+    Raises:
+        StreamError: NATS cannot be reached at first, or has no such stream.
+        ConsumerError: the target is refused, or does not answer.
+    """
+    rng = random.Random()
+    # As a consumer: it may read, and publish to the subjects of rules, which no operator may.
+    async with _connected(settings, Role.CONSUMERS, say, rng) as link:
+        work = Copy(link, destination, Pace(speed, time.monotonic), rng)
+        events = replay_as(Event, link, wanted, follow=False, rng=rng)
+        async with contextlib.aclosing(events):
+            await work.run(events)
+        return work
+
+
+@contextlib.asynccontextmanager
+async def _connected(
+    settings: Settings, role: Role, say: Callable[[str], None], rng: random.Random
+) -> AsyncIterator[NatsLink]:
+    """A connection that comes back by itself; what ends it for good is raised."""
+    address = in_time(nats_address(settings, role))
     # The first try is a separate one: a mistake ends the command, a later failure does not.
     await (await connect_once(address, name=_NAME)).discard()
     failures: list[BaseException] = []
-    task, rng = asyncio.current_task(), random.Random()
+    task = asyncio.current_task()
     assert task is not None
 
     def give_up(failure: BaseException) -> None:
@@ -55,9 +107,7 @@ async def follow(
     )
     link.start()
     try:
-        async for line in stored_lines(link, wanted, follow=go_on, rng=rng):
-            sys.stdout.buffer.write(line + b"\n")
-            sys.stdout.buffer.flush()
+        yield link
     except asyncio.CancelledError:
         if failures:
             raise failures[0] from None

@@ -14,7 +14,7 @@ from gateway.events.document import read_events_file
 from gateway.events.errors import EventsError
 from gateway.events.rules import Rule
 from gateway.ops.errors import OpsError
-from gateway.routing import rule_readings, rule_target
+from gateway.routing import redrive_target, rule_readings, rule_target
 from gateway.settings import Settings, secrets_of
 from gateway.sinks import SinkProcess
 from gateway.stream.errors import StreamError
@@ -69,6 +69,7 @@ async def _run(settings: Settings, rules: tuple[Rule, ...], ops_port: int) -> No
         kind="rule",
         target_of=rule_target,
         readings=rule_readings,
+        redrive_target_of=redrive_target,
         ops_host=settings.ops.host,
         ops_port=ops_port,
     )

@@ -16,7 +16,13 @@ from gateway.consumers.postgres import PostgresTarget
 from gateway.consumers.rebuild import forget_position
 from gateway.consumers.target import Target
 from gateway.edge.errors import EdgeError
-from gateway.events.document import EventsDocument, PostgresSink, Sink, read_events_file
+from gateway.events.document import (
+    EventsDocument,
+    PostgresSink,
+    Sink,
+    read_events_file,
+    redrives_of,
+)
 from gateway.events.errors import EventsError
 from gateway.ops.errors import OpsError
 from gateway.settings import Settings, secrets_of
@@ -95,6 +101,7 @@ async def _run(settings: Settings, sinks: tuple[Sink, ...], url: str | None, ops
         kind="sink",
         target_of=lambda sink, owner, _link: _target(sink, owner, url),
         readings=own_readings,
+        redrive_target_of=lambda sink, owner, _link: _target(redrives_of(sink), owner, url),
         ops_host=settings.ops.host,
         ops_port=ops_port,
     )

@@ -12,9 +12,12 @@ from msgspec import Struct
 
 from gateway.consumers.delivery import HOPS_HEADER, hops_in
 from gateway.events.event import Event
+from gateway.events.redrives import RedrivenEvent, redrives_name
 
 _COPIED: Final = (b"ce-", b"traceparent:")
 _EVENTS_CACHED: Final = 4_096
+REDRIVE_HEADER: Final = b"Tidegate-Redrive"
+"""Tells a target that the message was derived from a dead letter, and which redrive it was."""
 
 
 class Derived(Struct, frozen=True, gc=False):
@@ -39,12 +42,22 @@ def derived_id(event: Event, rule: str) -> str:
     return f"{event.tenant}:{event.device}:rule/{rule}:{event.stream_seq}"
 
 
+def redrive_key(event: RedrivenEvent, rule: str) -> str:
+    """Value of `Tidegate-Redrive`, by which a redrive is looked up in the target.
+
+    The id does not tell: it is the same as before the event became a letter.
+    """
+    return f"{event.tenant}:{event.device}:rule/{redrives_name(rule)}:{event.redrive_seq}"
+
+
 def derived(event: Event, rule: str, subject: str, payload: bytes) -> Derived:
     """The message of an event, with the event's `ce-*` headers."""
     headers = b"NATS/1.0\r\nNats-Msg-Id:%b\r\n%b" % (
         derived_id(event, rule).encode(),
         _copied(event.headers),
     )
+    if isinstance(event, RedrivenEvent):
+        headers += b"%b:%b\r\n" % (REDRIVE_HEADER, redrive_key(event, rule).encode())
     return Derived(event, subject.encode(), headers, payload)
 
 

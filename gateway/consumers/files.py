@@ -9,9 +9,11 @@ up to where events were written or buried); it is replaced atomically after each
     battery-00000000000000000001.jsonl    named after its first stream sequence
     battery-00000000000000514203.jsonl
     position.json   lock
+    redrives/       the same of events that were sent again, named after sequences of REDRIVES
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import time
@@ -28,6 +30,7 @@ from gateway.consumers.target import Bury, Rejected
 from gateway.events.document import FilesSink
 from gateway.events.event import Event
 from gateway.events.position import Position
+from gateway.events.redrives import RedrivenEvent
 
 _LOCK: Final = "lock"
 _POSITION: Final = "position.json"
@@ -42,6 +45,7 @@ class _Line(msgspec.Struct):
 
     stream_seq: int
     id: str = ""
+    redrive_seq: int = 0
 
 
 class _Record(msgspec.Struct):
@@ -93,7 +97,7 @@ class FilesTarget:
                 rejected.append(Rejected(event, "json", "the event is nested too deep to be read"))
         if rejected:
             await bury(rejected)
-        await self._do(lambda: self._append(b"".join(lines), events[0].stream_seq, after))
+        await self._do(lambda: self._append(b"".join(lines), events[0].position_seq, after))
         self._position = after
         return len(rejected)
 
@@ -107,9 +111,20 @@ class FilesTarget:
         self._unlock()
 
     async def _do(self, work: Callable[[], T]) -> T:
-        """Files block; the loop must not."""
+        """Files block; the loop must not.
+
+        Work that has begun is waited for, also if the sink is stopped meanwhile: the lock must not
+        be given up while a thread still writes.
+        """
+        working = asyncio.ensure_future(asyncio.to_thread(work))
         try:
-            return await asyncio.to_thread(work)
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            while not working.done():
+                with contextlib.suppress(asyncio.CancelledError):  # it is raised below
+                    await asyncio.wait({working})
+            working.exception()
+            raise
         except (PermissionError, NotADirectoryError, IsADirectoryError) as exc:
             raise TargetRefused(f"sink {self._sink.name}: {exc}") from exc
         except OSError as exc:
@@ -149,7 +164,9 @@ class FilesTarget:
         newest = max(self._files(), default=None)
         if newest is not None:
             last = _last_line(newest)
-            if last is not None and last.stream_seq > position.seq:
+            if last is not None and last.redrive_seq > position.seq:
+                position = Position(record.created, last.redrive_seq)
+            elif last is not None and not last.redrive_seq and last.stream_seq > position.seq:
                 position = Position(record.created, last.stream_seq, last.id)
         return position
 
@@ -203,6 +220,8 @@ def _line(event: Event) -> bytes:
         "time": event.time,
         "stored_at": datetime.fromtimestamp(event.stored_at_ns / 1e9, UTC).isoformat(),
     }
+    if isinstance(event, RedrivenEvent):
+        line["redrive_seq"] = event.redrive_seq
     # JSON of a device may hold line ends between its tokens, never within a string.
     data = event.data.replace(b"\n", b" ").replace(b"\r", b" ")
     return msgspec.json.encode(line)[:-1] + b',"data":' + data + b"}\n"

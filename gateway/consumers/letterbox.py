@@ -9,11 +9,8 @@ import nats.errors
 from gateway.consumers.errors import TargetAway
 from gateway.consumers.target import Rejected
 from gateway.consumers.target_scan import delivered_behind
-from gateway.events.letters import (
-    Stage,
-    letter_headers,
-    letter_subject,
-)
+from gateway.events.event import Event
+from gateway.events.letters import Stage, letter_headers, letter_id, letter_subject
 from gateway.stream.encoding import DEADLETTERS
 from gateway.stream.errors import StreamMissing
 from gateway.stream.nats_client import LinkClient
@@ -69,9 +66,9 @@ class Letterbox:
     ) -> None:
         jetstream = client.jetstream(timeout=_TIMEOUT_S)
         async with gate:
-            known = await self._known(subject) if in_doubt else set()
+            known = await self._known(subject, letters[0].event) if in_doubt else set()
             for each in letters:
-                if each.event.stream_seq in known:
+                if each.event.position_seq in known:
                     continue
                 headers = letter_headers(
                     each.event, self._stage, self._name, each.error, each.detail
@@ -80,7 +77,8 @@ class Letterbox:
                     subject, each.event.data, stream=DEADLETTERS, headers=dict(headers)
                 )
 
-    async def _known(self, subject: str) -> set[int]:
-        """The sequences in EVENTS of the events whose letters are there."""
-        middle = f":{self._stage}/{self._name}:"
+    async def _known(self, subject: str, like: Event) -> set[int]:
+        """The sequences of the events whose letters are there, in the stream which `like` is of."""
+        _, _, middle, _ = letter_id(like, self._stage, self._name).split(":")
+        middle = f":{middle}:"
         return await delivered_behind(self._link, DEADLETTERS, [subject], middle, mark=0)

@@ -20,6 +20,7 @@ import nats.errors
 
 from gateway.consumers.answers import Answer, Answers
 from gateway.consumers.derived import (
+    REDRIVE_HEADER,
     Derived,
     derived,
     encode_batch,
@@ -29,11 +30,12 @@ from gateway.consumers.derived import (
 from gateway.consumers.errors import TargetAway
 from gateway.consumers.holding import Holder, holder_of, last_seq
 from gateway.consumers.target import Rejected
-from gateway.consumers.target_scan import delivered_behind
+from gateway.consumers.target_scan import ID_HEADER, delivered_behind
 from gateway.events.destinations import NatsDestination
 from gateway.events.errors import PickError
 from gateway.events.event import Event
 from gateway.events.payloads import Picker
+from gateway.events.redrives import redrives_name
 from gateway.events.rules import Rule
 from gateway.stream.errors import StreamMissing
 from gateway.stream.nats_client import LinkClient
@@ -65,7 +67,13 @@ class NatsDelivery:
     """The target of one rule. Satisfies `Delivery`."""
 
     def __init__(
-        self, rule: Rule, destination: NatsDestination, link: Link, guard: Callable[[], None]
+        self,
+        rule: Rule,
+        destination: NatsDestination,
+        link: Link,
+        guard: Callable[[], None],
+        *,
+        redrives: bool = False,
     ) -> None:
         """
         Args:
@@ -73,6 +81,7 @@ class NatsDelivery:
             destination: its subject.
             link: the connection.
             guard: raises NotOwner if this process must not write any more.
+            redrives: whether events come from REDRIVES.
         """
         self._rule = rule
         self._destination = destination
@@ -82,6 +91,7 @@ class NatsDelivery:
         self._client: LinkClient | None = None
         self._answers: Answers | None = None
         self._holder: Holder | None = None
+        self._redrives = redrives
         self._known: set[int] = set()
         self.mark = 0
 
@@ -119,9 +129,10 @@ class NatsDelivery:
                 self._link,
                 self._holder.stream,
                 [self._destination.filter],
-                f":rule/{self._rule.name}:",
+                f":rule/{redrives_name(self._rule.name) if self._redrives else self._rule.name}:",
                 mark=self.mark,
                 after_seq=after_seq,
+                header=REDRIVE_HEADER if self._redrives else ID_HEADER,
             )
         except (StreamMissing, nats.errors.Error, TimeoutError) as exc:
             raise TargetAway(f"the target cannot be read: {exc}") from exc
@@ -140,7 +151,7 @@ class NatsDelivery:
             else:
                 stored = max(stored, await self._store_in_rounds(chunk, rejected))
         if events:
-            last = events[-1].stream_seq
+            last = events[-1].position_seq
             self._known = {seq for seq in self._known if seq > last}
             # What is known lies behind the mark, and must stay findable until it is passed.
             if stored and not self._known:
@@ -165,7 +176,7 @@ class NatsDelivery:
         made: list[Derived] = []
         rejected: list[Rejected] = []
         for event in events:
-            if event.stream_seq in self._known:
+            if self._known and event.position_seq in self._known:
                 continue
             try:
                 payload = event.data if self._picker is None else self._picker.payload(event)

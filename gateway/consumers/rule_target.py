@@ -70,7 +70,7 @@ class RuleTarget:
         rejected = list(await self._delivery.deliver(_within_hops(events)))
         rejected += [_too_far(event) for event in events if hops_of(event) >= HOPS_MAX - 1]
         if rejected:
-            rejected.sort(key=lambda each: each.event.stream_seq)
+            rejected.sort(key=lambda each: each.event.position_seq)
             await bury(rejected)
         self._unsaved = after
         must = rejected or (events and not self._delivery.finds_again)

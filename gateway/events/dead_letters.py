@@ -13,6 +13,8 @@ from urllib.parse import unquote
 import msgspec
 from msgspec import Struct
 
+from gateway.events.redrives import COUNT_HEADER
+
 STAGES: Final = ("ingest", "schema", "rule", "sink")
 _SCHEMA: Final = "schema"
 _GATEWAY_TOKENS: Final = 3
@@ -67,6 +69,12 @@ class Letter(Struct, frozen=True, gc=False):
             return found or ""
         message_type = (self.message() or {}).get("type")
         return message_type if isinstance(message_type, str) else ""
+
+    @property
+    def redrives(self) -> int:
+        """How often its event had been sent again to the consumer before this letter."""
+        text = self.headers.get(COUNT_HEADER, "")
+        return int(text) if text.isdecimal() else 0
 
     @property
     def truncated(self) -> bool:

@@ -19,6 +19,7 @@ _RESERVED: Final = (
     "events",
     "deadletters",
     "redrives",
+    "redriven",
     "presence",
     "state",
     "commands",

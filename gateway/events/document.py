@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails
 
 from gateway.events.columns import EventMember, Source
 from gateway.events.errors import EventsFileError
+from gateway.events.redrives import redrives_name
 from gateway.events.rules import RULES_MAX, Rule
 from gateway.events.sections import Reading, Section, source_of
 
@@ -106,6 +107,13 @@ _TaggedSink = Annotated[
     # A sink is read by the model of its kind alone, so that an error names one place.
     Discriminator(_kind),
 ]
+
+
+def redrives_of(sink: Sink) -> Sink:
+    """The sink as the target of what is sent again to it: it has a position of its own."""
+    if isinstance(sink, FilesSink):
+        return sink.model_copy(update={"directory": sink.directory / "redrives"})
+    return sink.model_copy(update={"name": redrives_name(sink.name)})
 
 
 class EventsDocument(Section):

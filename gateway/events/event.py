@@ -54,6 +54,16 @@ class Event(Struct, frozen=True, gc=False):
         return self.header(b"Nats-Msg-Id")
 
     @property
+    def position_seq(self) -> int:
+        """Its sequence in the stream from which its consumer reads it."""
+        return self.stream_seq
+
+    @property
+    def position_id(self) -> str:
+        """`Nats-Msg-Id` there."""
+        return self.message_id
+
+    @property
     def time(self) -> str:
         """When it happened, RFC 3339, as the device or the gateway said."""
         return self.header(b"ce-time")

@@ -5,9 +5,17 @@ from typing import Final, Literal
 from urllib.parse import quote
 
 from gateway.events.event import Event
+from gateway.events.redrives import (
+    COUNT_HEADER,
+    SEQ_HEADER,
+    STORED_HEADER,
+    RedrivenEvent,
+    redrives_name,
+)
 
 Stage = Literal["sink", "rule"]
 
+_COPIED: Final = (b"ce-", b"traceparent:", COUNT_HEADER.lower().encode() + b":")
 _DETAIL_CHARS_MAX: Final = 500
 _SAFE: Final = " $.,:;'`()[]{}<>=/-_\""
 """What a header may hold as it is; everything else is percent-encoded, line ends above all."""
@@ -19,8 +27,12 @@ def letter_subject(event: Event, stage: Stage, name: str) -> str:
 
 
 def letter_id(event: Event, stage: Stage, name: str) -> str:
-    """`Nats-Msg-Id` of the letter: the same however often it is written."""
-    return f"{event.tenant}:{event.device}:{stage}/{name}:{event.stream_seq}"
+    """`Nats-Msg-Id` of the letter: the same however often it is written.
+
+    An event that fails again after a redrive gets a second letter, whose id is another one.
+    """
+    owner = redrives_name(name) if isinstance(event, RedrivenEvent) else name
+    return f"{event.tenant}:{event.device}:{stage}/{owner}:{event.position_seq}"
 
 
 def letter_headers(
@@ -30,19 +42,24 @@ def letter_headers(
     copied = {
         line.partition(b":")[0].decode(): line.partition(b":")[2].strip().decode()
         for line in event.headers.split(b"\r\n")
-        if line.lower().startswith((b"ce-", b"traceparent:"))
+        if line.lower().startswith(_COPIED)
     }
-    return copied | {
-        "Nats-Msg-Id": letter_id(event, stage, name),
-        "Tidegate-Stage": stage,
-        "Tidegate-Consumer": name,
-        "Tidegate-Stream-Seq": str(event.stream_seq),
-        "Tidegate-Error": error,
-        "Tidegate-Detail": quote(detail[:_DETAIL_CHARS_MAX], safe=_SAFE),
-    }
+    return (
+        {"ce-type": event.type}
+        | copied
+        | {
+            "Nats-Msg-Id": letter_id(event, stage, name),
+            "Tidegate-Stage": stage,
+            "Tidegate-Consumer": name,
+            SEQ_HEADER: str(event.stream_seq),
+            STORED_HEADER: str(event.stored_at_ns),
+            "Tidegate-Error": error,
+            "Tidegate-Detail": quote(detail[:_DETAIL_CHARS_MAX], safe=_SAFE),
+        }
+    )
 
 
 def seq_of_letter(message_id: str) -> int:
-    """The sequence in EVENTS of the event which the letter with this id holds; 0 for other ids."""
+    """The sequence at the end of an id, such as that of the event which a letter holds; else 0."""
     seq = message_id.rpartition(":")[2]
     return int(seq) if seq.isdecimal() else 0

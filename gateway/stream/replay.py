@@ -1,11 +1,12 @@
 """Reads stored messages: the iterator behind `tidegate tail`."""
 
 import asyncio
+import enum
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -20,7 +21,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ROOM_MESSAGES: Final = 1_000
 _ROOM_BYTES: Final = 8 << 20
 
-
+T = TypeVar("T")
 Where = Callable[[str, bytes, bytes, int, int], bool]
 
 
@@ -53,12 +54,20 @@ class ReplayFilter:
         return [f"{prefix}.{self.message_type or '>'}"]
 
 
-async def replay(
+def replay(
     link: Link, wanted: ReplayFilter, *, follow: bool, rng: random.Random
-) -> AsyncIterator[bytes]:
-    """Stored messages in stream order, one JSON line each. A lost connection loses none.
+) -> AsyncGenerator[bytes, None]:
+    """Stored messages as one JSON line each; as `replay_as` in everything else."""
+    return replay_as(render, link, wanted, follow=follow, rng=rng)
+
+
+async def replay_as(
+    make: Make[T], link: Link, wanted: ReplayFilter, *, follow: bool, rng: random.Random
+) -> AsyncGenerator[T, None]:
+    """Stored messages in stream order. A lost connection loses none.
 
     Args:
+        make: makes the item of a message.
         link: to NATS.
         wanted: what to read.
         follow: continue with new messages; else stop at the end of the stream.
@@ -73,7 +82,7 @@ async def replay(
         wanted.stream,
         wanted.subjects,
         start=_Beginning(wanted).of,
-        make=_line_of(wanted),
+        make=_item_of(wanted, make),
         room_messages=_ROOM_MESSAGES,
         room_bytes=_ROOM_BYTES,
         rng=rng,
@@ -86,11 +95,11 @@ async def replay(
         while True:
             if running.done():
                 await running  # raises the failure of the reader
-            for line in reader.take(_ROOM_MESSAGES, _ROOM_BYTES):
-                if line is None:
+            for item in reader.take(_ROOM_MESSAGES, _ROOM_BYTES):
+                if item is _Unwanted.TOO_LATE:
                     return
-                if line:
-                    yield line
+                if item is not _Unwanted.NO_MATCH:
+                    yield item
             if not follow and not reader.pending and not len(reader):
                 return
             arrived = asyncio.create_task(reader.arrived.wait(), name="replay-arrived")
@@ -105,21 +114,27 @@ def unix_ns(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000
 
 
-def _line_of(wanted: ReplayFilter) -> Make[bytes | None]:
-    """Makes the line of a message: empty if it is not to be shown, None if it is too late."""
+class _Unwanted(enum.Enum):
+    """Why a message is not handed out."""
+
+    NO_MATCH = enum.auto()
+    TOO_LATE = enum.auto()
+
+
+def _item_of(wanted: ReplayFilter, make: Make[T]) -> Make[T | _Unwanted]:
     until_ns = None if wanted.until is None else unix_ns(wanted.until)
     where = wanted.where
 
-    def line(
+    def item(
         subject: str, headers: bytes, data: bytes, stream_seq: int, stored_ns: int
-    ) -> bytes | None:
+    ) -> T | _Unwanted:
         if until_ns is not None and stored_ns >= until_ns:
-            return None
+            return _Unwanted.TOO_LATE
         if where is not None and not where(subject, headers, data, stream_seq, stored_ns):
-            return b""
-        return render(subject, headers, data, stream_seq, stored_ns)
+            return _Unwanted.NO_MATCH
+        return make(subject, headers, data, stream_seq, stored_ns)
 
-    return line
+    return item
 
 
 class _Beginning:

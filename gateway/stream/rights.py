@@ -148,5 +148,7 @@ _LOOKING_UP: Final = (
     "$JS.API.CONSUMER.CREATE.*.>",
     "$JS.API.CONSUMER.MSG.NEXT.*.*",
     "$JS.API.CONSUMER.DELETE.*.*",
+    "$JS.API.STREAM.MSG.GET.REDRIVES",
 )
-"""To find the stream that holds a rule's target, and what the rule has stored in it already."""
+"""To find the stream that holds a rule's target, and what the rule has stored in it already; to read
+the dead letters that were sent again."""

@@ -4,21 +4,20 @@ import asyncio
 import json
 import random
 import time
-from contextlib import asynccontextmanager
 
 import nats
 import pytest
 
+from gateway import tasks
 from gateway.consumers.errors import NotOwner
 from gateway.consumers.lease import Lease
-from gateway.consumers.redrive import LEASE_NAME, Redrive
-from gateway.events.dead_letters import Selection
+from gateway.consumers.redrive import LEASE_NAME
 from gateway.events.redriving import redrive_id
-from gateway.stream.nats_client import NatsAddress, connect_once
 from gateway.stream.reader import OneConnection
 from gateway.stream.stored import StoredSeqs
 from support.commands import tidegate
 from support.eventstream import make_streams, publish_events
+from support.redrives import bury, connected, work
 from support.servers import nats_server
 from support.waiting import eventually
 
@@ -28,38 +27,6 @@ async def stream(tmp_path):
     with nats_server(tmp_path / "nats") as server:
         await make_streams(server)
         yield server
-
-
-@asynccontextmanager
-async def connected(server):
-    client = await connect_once(NatsAddress((server.url,)), name="test")
-    yield client
-    await client.close()
-
-
-async def bury(server, seqs, device="veh-1", error="schema", soc=170):
-    """Letters as the gateway writes them."""
-    async with connected(server) as client:
-        for seq in seqs:
-            message = {"seq": seq, "type": "battery.low", "data": {"soc": soc}}
-            headers = {
-                "Nats-Msg-Id": f"default:{device}:o1:{seq}",
-                "ce-time": "2026-11-25T10:00:00Z",
-                "Tidegate-Outbox": "o1",
-                "Tidegate-Seq": str(seq),
-                "Tidegate-Error": error,
-                "Tidegate-Detail": "data.soc: 170 is greater than the maximum of 100",
-            }
-            await client.jetstream().publish(
-                f"deadletters.default.{device}", json.dumps(message).encode(), headers=headers
-            )
-
-
-def work(client, check=lambda _type, _data: None, patch=None, owner="me", **wanted):
-    return Redrive(
-        OneConnection(client), client, Selection(**wanted),
-        patch=patch, check=check, rate_per_s=None, owner=owner,
-    )  # fmt: skip
 
 
 async def stored(server):
@@ -159,8 +126,53 @@ async def test_two_redrives_do_not_run_at_once(stream):
         lease = Lease(OneConnection(client), LEASE_NAME, "other", time.monotonic)
         await lease.open()
         await eventually(lease.take)
+
+        async def live():
+            while True:
+                await lease.beat()
+                await asyncio.sleep(0.2)
+
+        alive = asyncio.create_task(live())
         with pytest.raises(NotOwner, match="another redrive runs"):
             await work(client).run()
+        await tasks.end(alive)
+
+
+async def test_a_redrive_waits_until_the_lease_of_a_killed_one_has_ended(stream):
+    await bury(stream, [1])
+    async with connected(stream) as client:
+        killed = Lease(OneConnection(client), LEASE_NAME, "killed", time.monotonic)
+        await killed.open()
+        await eventually(killed.take)
+        assert (await work(client).run()).sent == 1
+
+
+async def test_what_a_killed_run_sent_is_known_though_another_selection_ran_since(stream):
+    """Letter 1 was sent, and its run was killed before it wrote that down."""
+    client = await nats.connect(stream.url)
+    config = (await client.jetstream().stream_info("EVENTS")).config
+    config.duplicate_window = 0.1
+    await client.jetstream().update_stream(config)
+    await client.close()
+    await bury(stream, [1])
+    await bury(stream, [1], device="veh-2")
+    async with connected(stream) as client:
+        killed = Lease(OneConnection(client), LEASE_NAME, "me", time.monotonic)
+        await killed.open()
+        await eventually(killed.take)
+        await killed.save(None, 1)
+        headers = {"Nats-Msg-Id": "default:veh-1:redrive/schema:1"}
+        subject = "events.default.veh-1.battery.low"
+        await client.jetstream().publish(subject, b"{}", headers=headers)
+        assert (await work(client, device="veh-2").run()).sent == 1
+
+        async def forgotten():
+            ack = await client.jetstream().publish(subject, b"", headers=headers)
+            return not ack.duplicate
+
+        await eventually(forgotten)
+        outcome = await work(client).run()
+    assert (outcome.sent, outcome.known) == (0, 2)
 
 
 async def test_what_cannot_be_an_event_stays_a_letter(stream):

@@ -3,8 +3,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from gateway.consumers.derived import derived_id
 from gateway.events.dead_letters import Letter, Selection, letter_of
 from gateway.events.errors import RedriveError
+from gateway.events.letters import letter_headers
+from gateway.events.redrives import redriven_event
 from gateway.events.redriving import merged, redriven
 
 MESSAGE = b'{"seq":7,"type":"battery.low","data":{"soc":170.50},"time":"2026-11-25T10:00:00Z"}'
@@ -144,4 +147,76 @@ def test_a_patch_that_leaves_the_event_invalid_is_refused():
     ],
 )
 def test_merge_patches(target, patch, expected):
-    assert merged(target, patch) == expected
+    assert json.loads(merged(json.dumps(target).encode(), patch)) == expected
+
+
+def test_a_patch_keeps_the_text_of_what_it_does_not_name():
+    target = b'{"soc":170,"at":{"lat":52.100000000000000000001,"lon":1E3}}'
+    patched = merged(target, {"soc": 90, "at": {"lon": None}})
+    assert patched == b'{"soc":90,"at":{"lat":52.100000000000000000001}}'
+
+
+CONSUMER_HEADERS = {
+    "Nats-Msg-Id": "acme:veh-7:rule/low:40",
+    "Tidegate-Stage": "rule",
+    "Tidegate-Consumer": "low",
+    "Tidegate-Error": "pick",
+    "Tidegate-Stream-Seq": "40",
+    "Tidegate-Stored-Ns": "1764064800000000000",
+    "ce-type": "battery.low",
+    "ce-id": "o1:7",
+}
+
+
+def consumer_letter(data=b'{"soc":5}', **headers):
+    block = CONSUMER_HEADERS | headers
+    return Letter(9, "deadletters.acme.veh-7.rule.low", block, data, 0)
+
+
+def test_a_letter_of_a_rule_goes_to_that_rule_and_is_still_the_same_event():
+    sent = redriven(consumer_letter(), {"soc": 6}, fits)
+    assert sent.subject == "redrives.rule.low.acme.veh-7"
+    assert sent.payload == b'{"soc":6}'
+    assert sent.headers["Nats-Msg-Id"] == "acme:veh-7:redrive/rule:9"
+    assert sent.headers["Tidegate-Redrives"] == "1"
+    block = "NATS/1.0\r\n" + "".join(f"{k}: {v}\r\n" for k, v in sent.headers.items()) + "\r\n"
+    event = redriven_event(sent.subject, block.encode(), sent.payload, 3, 0)
+    assert event.subject == "events.acme.veh-7.battery.low"
+    assert (event.stream_seq, event.stored_at_ns) == (40, 1_764_064_800_000_000_000)
+    assert (event.position_seq, event.position_id) == (3, "acme:veh-7:redrive/rule:9")
+    assert (event.message_id, event.seq) == ("acme:veh-7:o1:7", 7)
+    assert derived_id(event, "low") == "acme:veh-7:rule/low:40"
+    again = letter_headers(event, "rule", "low", "pick", "")
+    assert again["Nats-Msg-Id"] == "acme:veh-7:rule/low.redrives:3"
+    assert consumer_letter(**again).redrives == 1
+    assert redriven(consumer_letter(**again), None, fits).headers["Tidegate-Redrives"] == "2"
+
+
+def test_what_a_rule_failed_on_is_checked_only_if_a_patch_changes_it():
+    def never(_type, _data):
+        return "no"
+
+    assert redriven(consumer_letter(), None, never).payload == b'{"soc":5}'
+    with pytest.raises(RedriveError, match="schema: no"):
+        redriven(consumer_letter(), {"soc": 6}, never)
+
+
+def test_a_letter_of_a_rule_that_is_gone_is_refused():
+    with pytest.raises(RedriveError, match="the events file has no rule low to take it"):
+        redriven(consumer_letter(), None, fits, frozenset({("sink", "low")}))
+    redriven(consumer_letter(), None, fits, frozenset({("rule", "low")}))
+
+
+@pytest.mark.parametrize(
+    ("headers", "data", "said"),
+    [
+        ({"Tidegate-Stage": "x"}, b"{}", "no rule or sink"),
+        ({"Tidegate-Consumer": "a.b"}, b"{}", "no rule or sink"),
+        ({"Tidegate-Stream-Seq": "x"}, b"{}", "which event of the stream"),
+        ({"ce-type": "a b"}, b"{}", "its type is none"),
+        ({}, b"{", "its data is no JSON"),
+    ],
+)
+def test_what_cannot_go_to_a_consumer(headers, data, said):
+    with pytest.raises(RedriveError, match=said):
+        redriven(consumer_letter(data, **headers), {"a": 1}, fits)

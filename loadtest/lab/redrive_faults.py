@@ -1,0 +1,201 @@
+"""Fault runs of redrives: `python -m loadtest.lab.redrive_faults`.
+
+    make faults-redrive                                   # 10,000 letters, killed, ten times
+    make faults-redrive ARGS="--letters 1000 --rounds 2 --seed 7"
+
+Half of the letters are the gateway's and go to EVENTS; half are of a rule and go through REDRIVES
+and `tidegate route` to a stream of alerts. In each round, which has a server of its own, the
+redrive is killed with -9 at a random point and run again until it ends by itself, and `route` is
+killed once too. The duplicate windows are 2 s, shorter than the wait for the lease, so no id is
+remembered from before a kill. The checker reads the streams itself. A run is its seed.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import nats
+import nats.js.errors
+import uvloop
+
+from loadtest.errors import LoadtestError, TargetError
+from loadtest.lab.redrive_checker import Findings, check
+from loadtest.servers.backends import NatsServer
+from loadtest.servers.letters import RULE, RULE_TYPE, bury, make_letter_streams
+from loadtest.servers.process import Target
+from loadtest.verdicts import Report
+from loadtest.waiting import until_awaited
+
+_DUPLICATE_WINDOW_S: Final = 2.0
+_ROUND_S: Final = 300.0
+_PROGRAM: Final = ("-c", "from gateway.cli import main; main()")
+
+
+class RouteServer(Target):
+    """A `tidegate route` process with one rule into ALERTS."""
+
+    name = "tidegate route"
+
+    def __init__(self, directory: Path, nats_url: str) -> None:
+        super().__init__(directory)
+        self._nats_url = nats_url
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "events.toml").write_text(
+            f'[[rule]]\nname = "{RULE}"\nto = "nats:alerts.{{tenant}}.{{device}}"\nfrom = "start"\n'
+            f'[rule.when]\ntype = ["{RULE_TYPE}"]\n'
+        )
+
+    def command(self) -> list[str]:
+        arguments = ["route", f"--events={self.directory / 'events.toml'}"]
+        arguments += [f"--nats-url={self._nats_url}", f"--ops-port={self.port}"]
+        return [sys.executable, *_PROGRAM, *arguments]
+
+
+async def _messages(url: str, stream: str) -> int:
+    """Messages that a stream holds; 0 if there is none."""
+    client = await nats.connect(url)
+    try:
+        return (await client.jetstream().stream_info(stream)).state.messages
+    except nats.js.errors.NotFoundError:
+        return 0
+    finally:
+        await client.close()
+
+
+async def _at_least(url: str, stream: str, wanted: int) -> bool:
+    return await _messages(url, stream) >= wanted
+
+
+class Redrives:
+    """Runs of `tidegate deadletters redrive`, some of which are killed."""
+
+    def __init__(
+        self, url: str, route: RouteServer, kill_redrives_at: list[int], kill_route_at: int
+    ) -> None:
+        """
+        Args:
+            url: of NATS.
+            route: is killed and started again once.
+            kill_redrives_at: messages in REDRIVES at which a redrive is killed, one redrive each.
+            kill_route_at: messages in ALERTS at which `route` is killed.
+        """
+        self._url = url
+        self._route = route
+        self._kill_redrives_at = kill_redrives_at
+        self._kill_route_at = kill_route_at
+        self._route_killed = False
+        self.kills = 0
+
+    async def run(self) -> None:
+        """Run one after another until one ends by itself.
+
+        Raises:
+            TargetError: one failed, or they took too long.
+        """
+        try:
+            async with asyncio.timeout(_ROUND_S):
+                while not await self._run_one():
+                    pass
+        except TimeoutError:
+            raise TargetError(f"the redrives did not end in {_ROUND_S:.0f} s") from None
+
+    async def _run_one(self) -> bool:
+        """Whether it ended by itself."""
+        arguments = ("deadletters", "redrive", f"--nats-url={self._url}")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *_PROGRAM, *arguments, stderr=asyncio.subprocess.PIPE
+        )
+        ended = asyncio.create_task(process.communicate())
+        try:
+            while not ended.done():
+                if await self._due():
+                    break
+                await asyncio.wait({ended}, timeout=0.005)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            _, said = await ended
+        if process.returncode:
+            if process.returncode > 0:
+                raise TargetError(f"the redrive failed: {said.decode()}")
+            self.kills += 1
+        return process.returncode == 0
+
+    async def _due(self) -> bool:
+        """Kill `route` if it is time to; returns whether it is time to kill the redrive."""
+        if not self._route_killed and await _at_least(self._url, "ALERTS", self._kill_route_at):
+            self._route_killed = True
+            self._route.kill()
+            await asyncio.to_thread(self._route.start)
+        due = self._kill_redrives_at
+        if due and await _at_least(self._url, "REDRIVES", due[0]):
+            due.pop(0)
+            return True
+        return False
+
+
+async def one_round(letters: int, kills: int, rng: random.Random) -> tuple[int, Findings]:
+    """Redrive so many letters with so many kills.
+
+    Returns:
+        How often the redrive was killed, and what the checker found.
+
+    Raises:
+        TargetError: not everything was delivered in time.
+    """
+    with tempfile.TemporaryDirectory(prefix="tidegate-redrive-faults-") as name:
+        directory = Path(name)
+        with NatsServer(directory / "nats") as server:
+            await make_letter_streams(server.url, duplicate_window_s=_DUPLICATE_WINDOW_S)
+            await bury(server.url, letters)
+            # REDRIVES has a fact a letter, and a message for every second one.
+            at = sorted(rng.randrange(1, letters * 3 // 2) for _ in range(kills))
+            with RouteServer(directory / "route", server.url) as route:
+                redrives = Redrives(server.url, route, at, rng.randrange(1, letters // 2))
+                await redrives.run()
+                delivered = partial(_at_least, server.url, "ALERTS", letters // 2)
+                await until_awaited(delivered, "all letters of the rule delivered", 60.0)
+            return redrives.kills, await check(server.url)
+
+
+async def run(options: argparse.Namespace) -> int:
+    report, rng = Report(), random.Random(options.seed)
+    rows, total = [], Findings()
+    for number in range(1, options.rounds + 1):
+        began = monotonic()
+        kills, found = await one_round(options.letters, options.kills, rng)
+        rows.append(
+            [f"{number}", f"{kills}", f"{found.letters:,}", f"{found.sent:,}", f"{found.facts:,}"]
+            + [f"{each}" for each in (found.lost, found.doubled, found.reordered, found.wrong)]
+            + [f"{monotonic() - began:.0f}"]
+        )
+        for what in ("lost", "doubled", "reordered", "wrong"):
+            setattr(total, what, getattr(total, what) + getattr(found, what))
+    columns = ("round", "kills", "letters", "sent", "facts", "lost", "doubled", "reordered")
+    report.table(f"Redrives, seed {options.seed}", (*columns, "wrong", "seconds"), rows)
+    for what in ("lost", "doubled", "reordered", "wrong"):
+        report.none(what, getattr(total, what))
+    return report.status()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Each letter is sent exactly once.")
+    parser.add_argument("--letters", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--kills", type=int, default=1, help="of the redrive, in each round")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    try:
+        sys.exit(uvloop.run(run(options)))
+    except LoadtestError as exc:
+        sys.exit(f"faults-redrive: {exc}")
+
+
+if __name__ == "__main__":
+    main()
