@@ -150,5 +150,5 @@ _LOOKING_UP: Final = (
     "$JS.API.CONSUMER.DELETE.*.*",
     "$JS.API.STREAM.MSG.GET.REDRIVES",
 )
-"""To find the stream that holds a rule's target, and what the rule has stored in it already; to read
-the dead letters that were sent again."""
+"""To find the stream that holds a rule's target, and what the rule has stored in it already; to
+read the dead letters that were sent again."""
