@@ -28,10 +28,11 @@ PURE_TESTS := tests/admission tests/session $(wildcard tests/stream/test_lane*.p
   $(foreach each,$(CLIENT_PURE) outbox outbox_file,tests/clients/python/test_$(each).py)
 PURE_MODULES := gateway.admission gateway.session gateway.stream.lane gateway.stream.lane_waiting \
   gateway.stream.lane_method tidegate.wire $(CLIENT_PURE:%=tidegate.%)
-WORKERS ?= auto
+# Two a core: half of the time of a test is spent waiting.
+WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 
-test: lint unit ## lint, types, architecture and every test
+test: lint unit coverage ## lint, types, architecture and every test
 
 lint: $(VENV)/.dev ## ruff, mypy, the arrows between rooms, the Dockerfile
 	$(BIN)/ruff check .
@@ -43,9 +44,10 @@ lint: $(VENV)/.dev ## ruff, mypy, the arrows between rooms, the Dockerfile
 unit: $(VENV)/.dev ## the tests, without the lint; ARGS="-k lane" and the like
 	$(PYTEST) -m "not long" $(ARGS)
 
-coverage: $(VENV)/.dev ## the tests of the pure rooms, which must reach each of their branches
-	$(PYTEST) $(PURE_TESTS) $(PURE_MODULES:%=--cov=%) --cov-branch \
-	  --cov-report=term-missing:skip-covered --cov-fail-under=100
+coverage: $(VENV)/.dev ## the quick tests of the pure rooms, which must reach each of their branches
+	$(PYTEST) -m "not long and not figures" --hypothesis-profile coverage $(PURE_TESTS) \
+	  $(PURE_MODULES:%=--cov=%) --cov-branch --cov-report=term-missing:skip-covered \
+	  --cov-fail-under=100
 
 long: $(VENV)/.dev ## the tests whose short forms are in every run: more controls, the fourth way in
 	$(PYTEST) -m long $(ARGS)

@@ -22,6 +22,10 @@ else:
     patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
     settings.register_profile("suite", **patient)
     settings.register_profile("fuzz", max_examples=10_000, **patient)  # of `make fuzz`
+    # Of `make coverage`, which must find the same at each run, and quickly.
+    settings.register_profile(
+        "coverage", max_examples=25, derandomize=True, database=None, **patient
+    )
     settings.load_profile("suite")
 
 

@@ -106,6 +106,7 @@ class Trial:
         seed: of everything random.
         kinds: the faults that may happen.
         ports: where devices knock; the gateway's own port if empty.
+        settle_timeout_s: for each wait until a share, or all, of the messages is acknowledged.
     """
 
     devices: int
@@ -114,6 +115,7 @@ class Trial:
     seed: int
     kinds: Kinds = usual_faults
     ports: Sequence[int] = ()
+    settle_timeout_s: float = SETTLE_TIMEOUT_S
 
 
 async def write_through_faults(
@@ -142,9 +144,10 @@ async def write_through_faults(
     total = trial.devices * plan.messages * len(plan.outboxes)
     try:
         for number in range(1, trial.faults + 1):
-            await _share_acked(writers, total * number // (trial.faults + 1))
+            share = total * number // (trial.faults + 1)
+            await _share_acked(writers, share, trial.settle_timeout_s)
             await scene.break_one(kinds)
-        async with asyncio.timeout(SETTLE_TIMEOUT_S):
+        async with asyncio.timeout(trial.settle_timeout_s):
             await writers.all_done.wait()
     except TimeoutError:
         raise TargetError(f"{writers.acked:,} of {total:,} acknowledged") from None
@@ -154,11 +157,11 @@ async def write_through_faults(
     return scene, monotonic() - began
 
 
-async def _share_acked(writers: Writers, share: int) -> None:
+async def _share_acked(writers: Writers, share: int, timeout_s: float) -> None:
     await until(
         lambda: writers.acked >= share or writers.all_done.is_set(),
         f"{share:,} messages acknowledged",
-        SETTLE_TIMEOUT_S,
+        timeout_s,
     )
 
 

@@ -43,6 +43,12 @@ def test_capacity_older_than_the_burst_is_gone():
     assert made.reserve(NOW + 60, 1.0, priority=False) == pytest.approx(NOW + 59.9)
 
 
+def test_a_larger_burst_reaches_further_back():
+    made = calendar()
+    made.set_burst(5.0)
+    assert made.reserve(NOW + 60, 1.0, priority=False) == pytest.approx(NOW + 59.5)
+
+
 def test_priority_slots_have_their_share_of_the_rate_and_move_the_main_front():
     made = calendar(priority_share=0.2)
     slots(made, 101)

@@ -85,6 +85,7 @@ def test_who_is_outvoted_gives_way():
     assert not world.clock.disputed
 
 
+@pytest.mark.figures
 @given(st.lists(st.floats(-7_200, 7_200), max_size=20), st.integers(0, 1_000))
 @settings(deadline=None)
 def test_limiters_do_not_notice_clocks_that_jump_by_hours(jumps, seed):

@@ -31,6 +31,21 @@ def test_it_climbs_back_additively_once_all_is_good():
     assert controller.limited_by == "ceiling"
 
 
+def test_without_a_bad_signal_r_goes_to_a_new_ceiling_at_once():
+    controller = RateController(SETTINGS)
+    controller.steer(floor_per_s=3_000, ceiling_per_s=2_000)
+    assert (controller.rate_per_s, controller.limited_by) == (2_000, "ceiling")
+    assert controller.observe({"loop_lag": 0.3}, 0.0) == 2_000, "the floor is the ceiling"
+
+
+def test_an_r_that_a_signal_limits_stays_within_new_bounds():
+    controller = RateController(SETTINGS)
+    controller.observe({"loop_lag": 0.3}, 0.0)
+    for floor, ceiling, rate in ((50, 2_000, 700), (50, 600, 600), (650, 900, 650)):
+        controller.steer(floor_per_s=floor, ceiling_per_s=ceiling)
+        assert (controller.rate_per_s, controller.limited_by) == (rate, "loop_lag")
+
+
 def test_between_the_marks_nothing_moves():
     controller = RateController(SETTINGS)
     controller.observe({"loop_lag": 0.3}, 0.0)

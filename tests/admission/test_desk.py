@@ -13,6 +13,7 @@ FLEETS = st.integers(1, 400)
 RATES = st.floats(5, 2_000)
 
 
+@pytest.mark.figures
 def test_a_storm_drains_in_n_over_r_with_two_knocks_a_device():
     town = Town(rate=500)
     devices = fleet(10_000, spread=2.0)
@@ -25,6 +26,7 @@ def test_a_storm_drains_in_n_over_r_with_two_knocks_a_device():
     assert "over_meter" not in town.observer.counts
 
 
+@pytest.mark.figures
 @settings(deadline=None, max_examples=60)
 @given(FLEETS, RATES, st.integers(1, 100), st.floats(0, 20), st.floats(0, 3), st.integers(0, 99))
 def test_admissions_in_any_window_stay_within_rate_and_burst(
@@ -40,6 +42,7 @@ def test_admissions_in_any_window_stay_within_rate_and_burst(
     assert worst_excess(town.admissions, rate, burst) <= 1 + 1e-6 + kept_over
 
 
+@pytest.mark.figures
 @settings(deadline=None, max_examples=60)
 @given(FLEETS, RATES, st.floats(0, 5), st.floats(0, 9), st.integers(0, 99))
 def test_every_ticket_is_honoured(count, rate, spread, lateness, seed):
@@ -54,6 +57,7 @@ def test_every_ticket_is_honoured(count, rate, spread, lateness, seed):
             assert device.admitted_at <= device.slots[0] + lateness + 5.0 + 1e-3
 
 
+@pytest.mark.figures
 @settings(deadline=None, max_examples=30)
 @given(st.integers(50, 400), st.floats(20, 500), st.integers(0, 99))
 def test_a_device_that_only_honours_the_time_does_not_starve(count, rate, seed):
@@ -65,6 +69,7 @@ def test_a_device_that_only_honours_the_time_does_not_starve(count, rate, seed):
     assert max(device.knocks for device in plain) <= 2
 
 
+@pytest.mark.figures
 def test_slots_that_no_device_claims_go_to_the_next_knocks():
     rate, seconds = 200, 60
     town = Town(rate=rate, burst=50, seed=3)
@@ -82,6 +87,7 @@ def test_slots_that_no_device_claims_go_to_the_next_knocks():
     assert town.observer.counts["slot_given_back"] > 0
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("rate", [50, 500, pytest.param(2_000, marks=pytest.mark.long)])
 def test_sustained_admission_is_within_two_percent_of_the_rate(rate):
     town = Town(rate=rate, burst=rate / 5)
@@ -150,6 +156,16 @@ def test_a_lower_rate_keeps_promises():
     for device in devices:
         assert device.knocks <= 2
         assert device.admitted_at <= (device.slots or [math.inf])[0] + 0.2 + 5.01
+
+
+def test_a_smaller_burst_admits_fewer_at_once():
+    town = Town(rate=10, burst=5)
+    town.calendar.set_burst(2)
+    town.desk.set_burst(2)
+    devices = [Device(f"veh-{number}", 0.0) for number in range(5)]
+    town.add(devices)
+    town.run(until=0.0)
+    assert len(town.admissions) == 2
 
 
 def test_a_promise_is_kept_after_its_patience_even_if_nobody_else_knocks():

@@ -1,5 +1,7 @@
 """Which devices go first, in virtual time: late, urgent, and those that had little."""
 
+import pytest
+
 from support.storm import Device, Town, fleet, worst_excess
 
 
@@ -20,6 +22,7 @@ def test_a_late_holder_goes_before_walk_ins():
     assert town.observer.counts["ticket_late"] == 1
 
 
+@pytest.mark.figures
 def test_urgent_devices_go_first_and_do_not_starve_the_rest():
     town = Town(rate=100, burst=20)
     normal = fleet(1_800, 1.0, seed=1)
@@ -46,6 +49,7 @@ def test_a_priority_ticket_waits_at_the_head_of_the_lot():
     assert first < plain
 
 
+@pytest.mark.figures
 def test_one_depot_cannot_take_every_slot():
     town = Town(rate=100, burst=20)
     depot = fleet(2_000, 1.0, group="depot")
@@ -57,6 +61,7 @@ def test_one_depot_cannot_take_every_slot():
     assert max(device.admitted_at for device in depot) <= 1.05 * 2_050 / 100
 
 
+@pytest.mark.figures
 def test_one_tenant_cannot_take_every_slot():
     town = Town(rate=100, burst=20)
     big = fleet(2_000, 1.0, tenant="big")

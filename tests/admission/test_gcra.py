@@ -39,6 +39,12 @@ def test_a_change_of_rate_keeps_the_credit():
     assert meter.credit(10.0) == 10
 
 
+def test_credit_beyond_a_smaller_burst_is_lost():
+    meter = Gcra(rate_per_s=10, burst=10, now=0.0)
+    meter.set_burst(3)
+    assert meter.credit(0.0) == 3
+
+
 def test_a_penalty_never_grows_by_knocking():
     limiter = KeyedLimiter(rate_per_s=1, burst=3, keys_max=10)
     assert [limiter.wait_s("veh", 100.0) for _ in range(3)] == [0, 0, 0]

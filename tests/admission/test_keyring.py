@@ -36,6 +36,7 @@ def test_there_must_be_one():
         Keyring([], [])
 
 
+@pytest.mark.figures
 @given(st.permutations(range(4)), st.integers(0, 99))
 def test_a_rotation_node_by_node_dishonours_nothing(order, seed):
     """Node by node gets the new secret, then loses the old one; heartbeats come at any time."""

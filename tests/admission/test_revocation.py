@@ -110,6 +110,7 @@ FACTS = st.lists(
 )
 
 
+@pytest.mark.figures
 @given(FACTS, st.integers(0, 1_000))
 def test_nodes_that_hear_the_same_facts_in_any_order_agree(facts, seed):
     rng, nodes = random.Random(seed), []

@@ -12,6 +12,8 @@ SCRIPT = """
 import asyncio, sys, time
 from gateway.commands import foreground
 
+foreground.GRACE_S = 0.3
+
 async def waits():
     print("ready", flush=True)
     await asyncio.sleep(600)

@@ -1,4 +1,4 @@
-from support.postgres_fixtures import database, postgres_url
+from support.postgres_fixtures import database, postgres
 from support.rule_streams import stream
 
-__all__ = ["database", "postgres_url", "stream"]
+__all__ = ["database", "postgres", "stream"]

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.session import errors
@@ -9,6 +9,8 @@ from gateway.session.errors import REASON_MAX_BYTES, PolicyViolation, close_reas
 
 
 @given(st.text(max_size=400))
+@example("x" * 400)
+@example("\x00" * 30)
 def test_a_close_reason_always_fits_its_frame_and_is_json(detail):
     reason = close_reason("schema", detail)
     assert len(reason.encode()) <= REASON_MAX_BYTES

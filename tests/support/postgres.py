@@ -33,14 +33,14 @@ def drop_database(server_url: str, url: str) -> None:
         )
 
 
-def shared_server() -> Iterator[str]:
-    """The URL of a server that many tests share."""
+def shared_server() -> Iterator[PostgresServer | None]:
+    """A server that many tests share; None if the developer has given one."""
     if GIVEN_URL is not None:
-        yield GIVEN_URL
+        yield None
         return
     # Not below pytest's folder: each session of pytest closes that to all users but its own.
     with (
         tempfile.TemporaryDirectory(prefix="tidegate-postgres-") as directory,
         PostgresServer(Path(directory)) as server,
     ):
-        yield server.url()
+        yield server

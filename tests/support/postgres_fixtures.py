@@ -4,16 +4,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.postgres import drop_database, fresh_database, shared_server
+from loadtest.servers.postgres import PostgresServer
+from support.postgres import GIVEN_URL, drop_database, fresh_database, shared_server
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
+def postgres() -> Iterator[PostgresServer | None]:
     yield from shared_server()
 
 
 @pytest.fixture
-def database(postgres_url) -> Iterator[str]:
-    url = fresh_database(postgres_url)
+def database(postgres) -> Iterator[str]:
+    if postgres is not None:
+        postgres.let_user_pass()
+    server_url = GIVEN_URL if postgres is None else postgres.url()
+    url = fresh_database(server_url)
     yield url
-    drop_database(postgres_url, url)
+    drop_database(server_url, url)

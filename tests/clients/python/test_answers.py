@@ -3,6 +3,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.datastructures import Headers
 
 from tidegate.answers import Meaning, read_answer, read_close
 from tidegate.backoff import TOLD_MS_MAX
@@ -57,6 +58,12 @@ def test_any_other_answer_is_foreign(status, body):
 )
 def test_the_time(headers, retry_ms):
     assert read(503, {"error": "admission"}, headers).retry_ms == retry_ms
+
+
+def test_a_header_that_is_repeated_counts_as_missing():
+    headers = Headers([("Retry-After", "2"), ("Retry-After", "3"), ("Tidegate-Ticket", "t")])
+    refusal = read(503, {"error": "admission"}, headers)
+    assert (refusal.retry_ms, refusal.ticket) == (None, "t")
 
 
 @pytest.mark.parametrize("ticket", ["a\r\nX: y", "ä", "", "x" * 257, "a b"])

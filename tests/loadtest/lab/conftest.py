@@ -1,3 +1,3 @@
-from support.postgres_fixtures import database, postgres_url
+from support.postgres_fixtures import database, postgres
 
-__all__ = ["database", "postgres_url"]
+__all__ = ["database", "postgres"]

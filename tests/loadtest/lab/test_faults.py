@@ -14,6 +14,8 @@ from loadtest.lab.scene import Scene, Trial, check, usual_faults, write_through_
 from loadtest.servers.gateway import GatewayServer
 
 BROKEN = Path(__file__).parents[2] / "support" / "broken.py"
+SETTLE_S = 60.0
+"""A run that stalls fails and names what is missing, before `pytest-timeout` ends the worker."""
 CLEAN = {"lost": 0, "duplicated": 0, "reordered": 0, "corrupted": 0}
 
 
@@ -48,7 +50,9 @@ def only_kills(scene):
 def kills(faults):
     """A run in which the gateway is killed so often."""
     plan = WriterPlan(messages=400)
-    return Trial(devices=20, plan=plan, faults=faults, seed=3, kinds=only_kills)
+    return Trial(
+        devices=20, plan=plan, faults=faults, seed=3, kinds=only_kills, settle_timeout_s=SETTLE_S
+    )
 
 
 def each_once(happened, scene):
@@ -66,7 +70,14 @@ def each_once(happened, scene):
 async def test_all_kinds_of_faults_leave_it_clean(bench):
     happened = []
     plan = WriterPlan(messages=200)
-    trial = Trial(devices=20, plan=plan, faults=4, seed=11, kinds=partial(each_once, happened))
+    trial = Trial(
+        devices=20,
+        plan=plan,
+        faults=4,
+        seed=11,
+        kinds=partial(each_once, happened),
+        settle_timeout_s=SETTLE_S,
+    )
     assert await damage(bench, bench.gateway(), trial) == CLEAN
     assert sorted(happened) == [
         "SIGSTOP nats-server", "cut connections", "kill -9 gateway", "kill -9 nats-server",
@@ -125,7 +136,9 @@ def late_cuts(scene):
     return {"late cut": cut}
 
 
-LATE_CUTS = Trial(devices=10, plan=FORGETFUL, faults=3, seed=3, kinds=late_cuts)
+LATE_CUTS = Trial(
+    devices=10, plan=FORGETFUL, faults=3, seed=3, kinds=late_cuts, settle_timeout_s=SETTLE_S
+)
 
 
 async def test_older_copies_of_two_outboxes_and_no_clock_store_nothing_twice(bench):

@@ -114,7 +114,7 @@ async def test_locust_runs_vehicles_as_it_runs_anything(gateway, tmp_path):
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless",
         "-u", "20", "-r", "20", "-t", "4s", "--host", url_of(gateway), "--message-rate", "5",
-        "--key-file", str(gateway.data_dir / "development-jwks.json"),
+        "--first-retry-ms", "200", "--key-file", str(gateway.data_dir / "development-jwks.json"),
         "--json", "--only-summary",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
