@@ -78,21 +78,29 @@ def encode_unstored(message: Derived) -> bytes:
     return _encoded(message, b"", b"")
 
 
-def encode_batch(
+def encode_staged(messages: Sequence[Derived], batch_id: bytes) -> bytes:
+    """All of an atomic batch (ADR-50) but its last message, which commits it."""
+    marks = _marks(batch_id)
+    return b"".join(
+        _encoded(message, b"", marks + b"%d\r\n" % place)
+        for place, message in enumerate(messages[:-1], 1)
+    )
+
+
+def encode_commit(
     messages: Sequence[Derived], batch_id: bytes, reply: bytes, stream: bytes
 ) -> bytes:
-    """An atomic batch (ADR-50): all of it is stored, or nothing."""
-    marks = b"Nats-Batch-Id:%b\r\nNats-Batch-Sequence:" % batch_id
-    last = len(messages)
-    commit = b"Nats-Batch-Commit:1\r\nNats-Expected-Stream:%b\r\n" % stream
-    return b"".join(
-        _encoded(
-            message,
-            b" " + reply if place == last else b"",
-            marks + b"%d\r\n%b" % (place, commit if place == last else b""),
-        )
-        for place, message in enumerate(messages, 1)
+    """The last message of a batch: with it all of the batch is stored, or nothing."""
+    more = b"%b%d\r\nNats-Batch-Commit:1\r\nNats-Expected-Stream:%b\r\n" % (
+        _marks(batch_id),
+        len(messages),
+        stream,
     )
+    return _encoded(messages[-1], b" " + reply, more)
+
+
+def _marks(batch_id: bytes) -> bytes:
+    return b"Nats-Batch-Id:%b\r\nNats-Batch-Sequence:" % batch_id
 
 
 def _encoded(message: Derived, reply: bytes, more: bytes) -> bytes:

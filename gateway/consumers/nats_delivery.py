@@ -11,20 +11,22 @@ Atomic batches are used where the stream allows them: all of a batch is stored o
 Elsewhere at most one message of a device is under way, so the order per device holds.
 """
 
+import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import nats.errors
 
-from gateway.consumers.answers import Answer, Answers
+from gateway.consumers.answers import Answer, AnswerError, Answers
 from gateway.consumers.derived import (
     REDRIVE_HEADER,
     Derived,
     derived,
-    encode_batch,
+    encode_commit,
     encode_single,
+    encode_staged,
     encode_unstored,
 )
 from gateway.consumers.errors import TargetAway
@@ -138,18 +140,12 @@ class NatsDelivery:
             raise TargetAway(f"the target cannot be read: {exc}") from exc
 
     async def deliver(self, events: Sequence[Event]) -> Sequence[Rejected]:
-        messages, rejected = self._made(events)
-        holder = self._holder
-        if holder is None:
-            await self._publish(messages)
+        rejected: list[Rejected] = []
+        messages = self._made(events, rejected)
+        if self._holder is None:
+            await self._publish(list(messages))
             return rejected
-        stored = 0
-        for chunk in _chunks(messages):
-            self._guard()
-            if holder.atomic and len(chunk) > 1:
-                stored = max(stored, await self._store_batch(chunk, rejected))
-            else:
-                stored = max(stored, await self._store_in_rounds(chunk, rejected))
+        stored = await self._store(_chunks(messages), rejected)
         if events:
             last = events[-1].position_seq
             self._known = {seq for seq in self._known if seq > last}
@@ -171,10 +167,9 @@ class NatsDelivery:
             raise TargetAway("NATS is away")
         return self._answers
 
-    def _made(self, events: Sequence[Event]) -> tuple[list[Derived], list[Rejected]]:
+    def _made(self, events: Sequence[Event], rejected: list[Rejected]) -> Iterator[Derived]:
+        """The messages of events, made when they are asked for; `rejected` takes the others."""
         bytes_max = self._open_client().max_payload
-        made: list[Derived] = []
-        rejected: list[Rejected] = []
         for event in events:
             if self._known and event.position_seq in self._known:
                 continue
@@ -189,8 +184,7 @@ class NatsDelivery:
                 detail = f"{message.size} bytes are more than NATS takes"
                 rejected.append(Rejected(event, "too_large", detail))
             else:
-                made.append(message)
-        return made, rejected
+                yield message
 
     async def _publish(self, messages: Sequence[Derived]) -> None:
         """For whoever listens: no stream holds the subject."""
@@ -203,22 +197,56 @@ class NatsDelivery:
         except (nats.errors.Error, TimeoutError) as exc:
             raise TargetAway(f"NATS does not answer: {exc or type(exc).__name__}") from exc
 
-    async def _store_batch(self, chunk: list[Derived], rejected: list[Rejected]) -> int:
-        """Store all of them at once; the target's last sequence then."""
-        answers, stream = self._open_answers(), self._stream
-        reply, future = answers.reply()
-        answers.write(encode_batch(chunk, secrets.token_hex(11).encode(), reply, stream))
-        (answer,) = await answers.wait([future])
-        if answer.error is None:
-            if answer.count != len(chunk):
+    async def _store(self, chunks: Iterator[list[Derived]], rejected: list[Rejected]) -> int:
+        """Store chunks one after the other; the target's last sequence then.
+
+        While a batch is committed, the next one is made and sent but for its last message. If the
+        batch fails, the one behind it is never committed: it would come first.
+        """
+        assert self._holder is not None
+        stored = 0
+        chunk, batch_id = next(chunks, None), b""
+        while chunk:
+            self._guard()
+            if not self._holder.atomic or len(chunk) == 1:
+                stored = max(stored, await self._store_in_rounds(chunk, rejected))
+                chunk, batch_id = next(chunks, None), b""
+                continue
+            future = self._commit(chunk, batch_id or self._stage(chunk))
+            following = next(chunks, None)
+            batch_id = self._stage(following) if following and len(following) > 1 else b""
+            (answer,) = await self._open_answers().wait([future])
+            if answer.error is not None:
+                batch_id = b""
+                stored = max(stored, await self._store_otherwise(chunk, answer.error, rejected))
+            elif answer.count != len(chunk):
                 raise TargetAway(f"{answer.count} of {len(chunk)} messages were stored")
-            return answer.seq
-        if answer.error.err_code == _BATCH_TOO_LARGE:
+            else:
+                stored = answer.seq
+            chunk = following
+        return stored
+
+    def _stage(self, chunk: Sequence[Derived]) -> bytes:
+        """Send all of a batch but its last message; its id."""
+        batch_id = secrets.token_hex(11).encode()
+        self._open_answers().write(encode_staged(chunk, batch_id))
+        return batch_id
+
+    def _commit(self, chunk: Sequence[Derived], batch_id: bytes) -> asyncio.Future[Answer]:
+        answers = self._open_answers()
+        reply, future = answers.reply()
+        answers.write(encode_commit(chunk, batch_id, reply, self._stream))
+        return future
+
+    async def _store_otherwise(
+        self, chunk: list[Derived], error: AnswerError, rejected: list[Rejected]
+    ) -> int:
+        """Store a batch that the stream refused as a whole, of which nothing is stored."""
+        if error.err_code == _BATCH_TOO_LARGE:
             half = len(chunk) // 2
-            await self._store_batch(chunk[:half], rejected)
-            return await self._store_batch(chunk[half:], rejected)
-        if answer.error.err_code not in _ONE_BY_ONE:
-            raise TargetAway(f"the target's stream says: {answer.error.description}")
+            return await self._store(iter([chunk[:half], chunk[half:]]), rejected)
+        if error.err_code not in _ONE_BY_ONE:
+            raise TargetAway(f"the target's stream says: {error.description}")
         return await self._store_in_rounds(chunk, rejected)
 
     async def _store_in_rounds(self, chunk: Sequence[Derived], rejected: list[Rejected]) -> int:
@@ -266,14 +294,14 @@ def _settled(message: Derived, answer: Answer, rejected: list[Rejected]) -> int:
     return 0
 
 
-def _chunks(messages: Sequence[Derived]) -> list[list[Derived]]:
-    chunks: list[list[Derived]] = []
+def _chunks(messages: Iterable[Derived]) -> Iterator[list[Derived]]:
+    chunk: list[Derived] = []
     size = 0
     for message in messages:
-        full = not chunks or len(chunks[-1]) >= BATCH_MESSAGES_MAX
-        if full or size + message.size > BATCH_BYTES_MAX:
-            chunks.append([])
-            size = 0
-        chunks[-1].append(message)
+        if chunk and (len(chunk) >= BATCH_MESSAGES_MAX or size + message.size > BATCH_BYTES_MAX):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(message)
         size += message.size
-    return chunks
+    if chunk:
+        yield chunk

@@ -21,7 +21,7 @@ SHARE_EVENTS: Final = 2_000
 SHARE_BYTES: Final = 4 << 20
 SHARES_MAX: Final = 24
 """A target's stream syncs each batch, so a hundred rules need batches that are worth it."""
-STALLED_S: Final = 1.0
+STALLED_S: Final = 5.0
 
 
 class Load(Struct):

@@ -38,6 +38,7 @@ _EVENTS_ONE: Final = 200_000
 _TURNS: Final = 3
 _TIMEOUT_S: Final = 240.0
 _RATE_PER_S: Final = 100
+_WARM_UP_EVENTS: Final = 200
 TARGET: Final = "DERIVED"
 
 
@@ -240,7 +241,7 @@ async def _waits(directory: Path, rules: str, seconds: float) -> list[float]:
 
             await until_awaited(running, "the rules run", 30.0)
             next_at = time.monotonic()
-            for number in range(int(_RATE_PER_S * seconds)):
+            for number in range(_WARM_UP_EVENTS + int(_RATE_PER_S * seconds)):
                 await client.jetstream().publish(
                     f"events.default.veh-{number % 10}.battery.low",
                     plain(number),
@@ -255,7 +256,8 @@ async def _waits(directory: Path, rules: str, seconds: float) -> list[float]:
 
             await until_awaited(all_heard, "every event at the target", _TIMEOUT_S)
         await client.close()
-    return [(heard[each] - acked[each]) * 1000 for each in acked]
+    # The first requests of a process import and connect; what is measured is what comes after.
+    return [(heard[each] - acked[each]) * 1000 for each in list(acked)[_WARM_UP_EVENTS:]]
 
 
 def _p99(waits: Sequence[float]) -> float:
