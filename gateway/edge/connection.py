@@ -164,8 +164,9 @@ class WebSocketConnection(asyncio.Protocol):
         if not pause_s:
             return True
         if self._phase is not Phase.OPEN:
-            self.paused_by |= PAUSED_BY_BUDGET
-            self.abort("flood")
+            # Our close may not be read yet, and an abort could overtake it: read nothing more until
+            # the close timeout.
+            self.pause_reading(PAUSED_BY_BUDGET)
             return False
         if pause_s == math.inf:
             offence = PolicyViolation("flood", f"over {self._context.limits.side} beside messages")

@@ -30,6 +30,8 @@ from gateway.edge.refusal import bad_request, close_of, come_back, render_refusa
 
 _SENDING_STILL: Final = ("early", "head_size")
 """Reasons of refusals after which the peer is likely to send more."""
+_DROPPED_BYTES_MAX: Final = 65_536
+"""What is read and dropped after a refusal, so that a reset does not overtake our answer."""
 _REFUSED_BY_CLOSE: Final = (
     http.HTTPStatus.UNAUTHORIZED,
     http.HTTPStatus.FORBIDDEN,
@@ -49,6 +51,7 @@ class Opening(asyncio.Protocol):
 
     __slots__ = (
         "_context",
+        "_dropped_bytes",
         "_due_at",
         "_granted",
         "_head",
@@ -76,6 +79,7 @@ class Opening(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._stage = Stage.HEAD
         self._due_at = math.inf
+        self._dropped_bytes = 0
         self.due_tick = -1
 
     # asyncio.Protocol
@@ -95,6 +99,8 @@ class Opening(asyncio.Protocol):
             self._read_head(data)
         elif self._stage is Stage.WAITING:
             self._interrupt()
+        else:
+            self._drop(len(data))
 
     def eof_received(self) -> bool:
         return peer_ended(self._transport, self._context.partings)
@@ -195,6 +201,12 @@ class Opening(asyncio.Protocol):
         """The peer sent bytes before it was answered. No known client does; nothing is kept."""
         self._context.gate.hung_up(self)
         self._refuse(bad_request("early", "bytes before the handshake was answered"))
+
+    def _drop(self, size: int) -> None:
+        """The peer sends on after its refusal: read nothing more once it is too much."""
+        self._dropped_bytes += size
+        if self._dropped_bytes > _DROPPED_BYTES_MAX and self._transport is not None:
+            self._transport.pause_reading()
 
     def _open(self, identity: Identity, rest: bytes = b"") -> None:
         """Accept the handshake, and hand the transport over to the open connection."""

@@ -87,7 +87,8 @@ class Reader:
                     self._handler.received_text(text)
                     continue
             if core.eof_sent:
-                return  # the peer is no longer heard
+                line.spend(0, end - position)  # the peer is no longer heard; to read it costs still
+                return
             # One frame at a time: the core answers a close at once, and what came before that
             # close must have had its consequences.
             start, position = position, edges.advance(data, position)
@@ -117,13 +118,18 @@ class Reader:
         count = size = 0
         for event in events:
             frame = cast("Frame", event)  # after the head, events are frames
-            if frame.opcode not in _MESSAGES or (
-                len(frame.data) < SMALL_FRAGMENT_BYTES
-                and not (frame.fin and frame.opcode is not Opcode.CONT)
+            is_open = line.is_open
+            if (
+                not is_open  # no credit bounds messages any more
+                or frame.opcode not in _MESSAGES
+                or (
+                    len(frame.data) < SMALL_FRAGMENT_BYTES
+                    and not (frame.fin and frame.opcode is not Opcode.CONT)
+                )
             ):
                 count += 1
                 size += len(frame.data)
-            if line.is_open:
+            if is_open:
                 self._take(frame)
         if core.parser_exc is not None or core.close_rcvd is not None:
             line.core_closing()

@@ -186,3 +186,14 @@ def test_a_refused_peer_that_does_not_close_is_dropped():
     assert not rig.transport.aborted
     rig.opening.on_due(rig.wheel.due_at)
     assert rig.transport.aborted
+
+
+def test_what_a_refused_peer_sends_on_is_dropped_and_bounded():
+    rig = Rig()
+    rig.opening.data_received(b"nonsense\r\n\r\n")
+    rig.opening.data_received(b"x" * 60_000)
+    assert rig.transport.reading
+    rig.opening.data_received(b"x" * 60_000)
+    assert not rig.transport.reading
+    rig.opening.on_due(rig.wheel.due_at)
+    assert rig.transport.aborted

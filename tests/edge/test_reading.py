@@ -135,7 +135,7 @@ def test_a_connection_that_is_slowed_hears_the_same_in_the_same_order(frames, cu
     expected = _by_the_core_alone([whole])
     rig = Line(TIGHT)
     for segment in _cut(whole, cuts):
-        while not rig.transport.reading:
+        while not rig.transport.reading and not rig.transport.aborted:
             rig.sleep(1)
         rig.feed(segment)
     for _ in range(120):
@@ -177,12 +177,36 @@ def test_small_fragments_are_on_the_budget_and_large_ones_are_not():
     assert not rig.transport.reading
 
 
-def test_a_flood_behind_our_close_drops_the_connection():
+PING = Frame(Opcode.PING, b"").serialize(mask=True)
+MESSAGE = Frame(Opcode.TEXT, b"{}").serialize(mask=True)
+
+
+@pytest.mark.parametrize("frame", [PING, MESSAGE], ids=["ping", "message"])
+def test_a_flood_behind_our_close_is_not_read_on(frame):
     rig = Line(TIGHT)
     rig.connection.close(1012, "{}", "drain")
-    rig.feed(Frame(Opcode.PING, b"").serialize(mask=True) * 10_000)
-    assert rig.transport.aborted
+    rig.feed(frame * 10_000)
+    assert not rig.transport.reading
+    assert not rig.transport.aborted, "our close may not be read yet"
     assert rig.transport.written.count(b"\x8a\x00") < 100
+    rig.sleep(60)
+    assert rig.transport.aborted
+    rig.end()
+    assert rig.handler.heard == ["drain"]
+
+
+def test_what_a_peer_sends_after_its_offence_is_dropped_and_bounded():
+    rig = Line(TIGHT)
+    rig.feed(Frame(Opcode.TEXT, b"unmasked").serialize(mask=False))
+    assert rig.transport.eof
+    rig.feed(b"x" * 5_000)
+    assert rig.transport.reading, "a reset must not overtake our close"
+    for _ in range(10):
+        if rig.transport.reading:
+            rig.feed(b"x" * 5_000)
+    assert not rig.transport.reading
+    rig.sleep(60)
+    assert rig.transport.aborted
 
 
 def test_a_close_while_something_is_unread_does_not_wait_for_the_answer():
