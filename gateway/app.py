@@ -80,8 +80,8 @@ class Gateway:
         self.hold = HoldLoop(
             storage.backbone, hold=storage.hold, desk=admission.desk, gate=devices.gate
         )
-        shared = (admission.revocations, admission.membership, admission.steering)
-        workers = (devices.keys, FairTurns(devices.fairness), rate, lag, self.hold, *shared)
+        node = (admission.revocations, admission.membership, admission.steering, operators.page)
+        workers = (devices.keys, FairTurns(devices.fairness), rate, lag, self.hold, *node)
         self.background = Background(workers, on_failure=basis.ending.fail)
         self.collector = CalmCollector(
             measures(tls=settings.tls.cert_file is not None), connections=devices.gate.__len__

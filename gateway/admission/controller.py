@@ -42,6 +42,8 @@ class RateController:
         self._calm_from = 0.0
         self.rate_per_s = settings.ceiling_per_s
         self.limited_by = CEILING
+        self.signals: Mapping[str, float] = {}
+        """The readings of the last time."""
 
     def steer(self, *, floor_per_s: float, ceiling_per_s: float) -> None:
         """Other bounds from now on; a floor above the ceiling is the ceiling.
@@ -68,6 +70,7 @@ class RateController:
         Returns:
             R.
         """
+        self.signals = signals
         settings = self._settings
         worst, badness = "", 1.0
         good = True

@@ -5,7 +5,7 @@ Labels come from fixed sets in our own code, never from devices: an id in a labe
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway.admission.observer import AdmissionObserver
 from gateway.edge.observer import EdgeObserver
@@ -32,7 +32,7 @@ class EdgeMetrics(EdgeObserver):
         self._refused = metrics.tally(
             "tidegate_refused", "Handshakes refused, by error and reason.", "error", "reason"
         )
-        self._opened = metrics.counter("tidegate_sessions_opened", "WebSocket sessions opened.")
+        self._opened = metrics.tally("tidegate_sessions_opened", "WebSocket sessions opened.")
         self._closed = metrics.counter(
             "tidegate_sessions_closed", "Sessions ended, by cause.", "cause"
         )
@@ -88,6 +88,15 @@ class EdgeMetrics(EdgeObserver):
 
     def answer_lost(self) -> None:
         self._answers_lost.inc()
+
+    def totals(self) -> dict[str, Any]:
+        """For the live page: `admitted`, `messages`, and `refused` by error and reason."""
+        refused = self._refused.counts.items()
+        return {
+            "admitted": sum(self._opened.counts.values()),
+            "messages": sum(self._received.counts.values()),
+            "refused": {"/".join(filter(None, labels)): count for labels, count in refused},
+        }
 
 
 class AdmissionMetrics(AdmissionObserver):
@@ -176,7 +185,7 @@ class StreamMetrics(StreamObserver):
         self._retried = metrics.counter(
             "tidegate_publish_retried", "Messages published again, by reason.", "reason"
         )
-        self._dead = metrics.counter(
+        self._dead = metrics.tally(
             "tidegate_dead_letters", "Messages stored in the dead letters, by error.", "error"
         )
         self._off_schema = metrics.counter(
@@ -206,7 +215,11 @@ class StreamMetrics(StreamObserver):
         self._retried.labels(reason).inc(messages)
 
     def dead_lettered(self, error: str) -> None:
-        self._dead.labels(error).inc()
+        self._dead.inc(error)
+
+    def dead_letters(self) -> dict[str, int]:
+        """For the live page: how many there were, by error."""
+        return {error: count for (error,), count in self._dead.counts.items()}
 
     def off_schema(self, label: str) -> None:
         """An event does not fit its schema; `label` is of a fixed set."""

@@ -12,10 +12,12 @@ from gateway.node.lifecycle import NodeState, StopOrders
 from gateway.node.live_settings import LiveSettings
 from gateway.node.operator_access import OperatorAccess
 from gateway.node.operator_revocations import OperatorRevocations
+from gateway.node.snapshot import NodeSnapshot
 from gateway.node.status import AdmissionStatus, NodeStatus
 from gateway.node.storage import Storage
 from gateway.ops.gateway_orders import GatewayOrders
 from gateway.ops.listener import OpsListener, Pages
+from gateway.ops.live_page import LivePage
 from gateway.ops.protection import Protection
 from gateway.process import OpsPort
 from gateway.settings import Settings
@@ -32,6 +34,7 @@ class Operators:
     access: OperatorAccess
     live: LiveSettings
     status: NodeStatus
+    page: LivePage
     port: OpsPort
 
 
@@ -59,7 +62,32 @@ def build_operators(
     state = NodeState()
     orders = StopOrders(basis.ending)
     revocations = OperatorRevocations(admission.revocations, admission.membership)
-    status = NodeStatus(
+    status = _status(basis, storage, admission, devices, state)
+    orders_of = GatewayOrders(
+        drain=orders.drain,
+        revocations=revocations,
+        devices=OperatorDevices(admission.here, admission.membership, basis.node),
+        steering=admission.steering,
+        is_token=is_token,
+    )
+    page = LivePage(_snapshot(basis, status, admission).take)
+    listener = OpsListener(
+        Pages(metrics=basis.metrics.exposition, not_ready=status.not_ready, status=status.page),
+        protection=Protection(access.access, on_denied=basis.observers.ops.denied),
+        routes=[*orders_of.routes(), *page.routes()],
+        hosts=settings.ops.hosts,
+        tls=access.tls,
+    )
+    port = OpsPort(listener, host=settings.ops.host, port=settings.ops.port)
+    register_gauges(basis, storage, admission, devices, status)
+    live = LiveSettings(settings, read_settings, admission.steering)
+    return Operators(state, orders, revocations, access, live, status, page, port)
+
+
+def _status(
+    basis: Basis, storage: Storage, admission: Admission, devices: Devices, state: NodeState
+) -> NodeStatus:
+    return NodeStatus(
         node=basis.node,
         state=state,
         fleet=basis.fleet,
@@ -77,23 +105,17 @@ def build_operators(
         backbone=storage.backbone,
         keys=devices.keys,
     )
-    listener = OpsListener(
-        Pages(metrics=basis.metrics.exposition, not_ready=status.not_ready, status=status.page),
-        protection=Protection(access.access, on_denied=basis.observers.ops.denied),
-        routes=GatewayOrders(
-            drain=orders.drain,
-            revocations=revocations,
-            devices=OperatorDevices(admission.here, admission.membership, basis.node),
-            steering=admission.steering,
-            is_token=is_token,
-        ).routes(),
-        hosts=settings.ops.hosts,
-        tls=access.tls,
+
+
+def _snapshot(basis: Basis, status: NodeStatus, admission: Admission) -> NodeSnapshot:
+    observers = basis.observers
+    return NodeSnapshot(
+        status,
+        admission.controller,
+        edge=observers.edge,
+        stream=observers.stream,
+        wall=basis.wall,
     )
-    port = OpsPort(listener, host=settings.ops.host, port=settings.ops.port)
-    register_gauges(basis, storage, admission, devices, status)
-    live = LiveSettings(settings, read_settings, admission.steering)
-    return Operators(state, orders, revocations, access, live, status, port)
 
 
 def register_gauges(

@@ -1,0 +1,213 @@
+"""The live page over real sockets, with snapshots of the test."""
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+from importlib.resources import files
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.ops import live_page
+from gateway.ops.access import Access, parse_tokens
+from gateway.ops.listener import OpsListener, Pages
+from gateway.ops.live_page import HISTORY_MAX, WATCHERS_MAX, LivePage
+from gateway.ops.protection import Protection
+from support.waiting import eventually, within
+
+TOKEN = "read-" + "y" * 24
+FILES = ("/", "/live/app.js", "/live/app.css", "/live/uplot.js", "/live/uplot.css")
+
+
+class Rig:
+    """A page whose snapshots are numbered."""
+
+    def __init__(self, tokens=None):
+        self.number = 0
+        self.fails = False
+        self.page = LivePage(self.take)
+        access = Access(tokens, wall=time.time, clock=time.monotonic)
+        pages = Pages(metrics=lambda: (b"", "text/plain"), not_ready=lambda: None, status=dict)
+        self.listener = OpsListener(pages, protection=Protection(access), routes=self.page.routes())
+        self.port = 0
+
+    def take(self):
+        self.number += 1
+        if self.fails:
+            raise ZeroDivisionError
+        return {"series": {"n": self.number}, "status": {"name": "<img src=x onerror=alert(1)>"}}
+
+    async def get(self, path, *headers):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        lines = [f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]
+        writer.write("\r\n".join(lines).encode())
+        head = (await within(reader.readuntil(b"\r\n\r\n"))).decode()
+        return head, reader, writer
+
+    async def answer(self, path, *headers):
+        head, reader, writer = await self.get(path, "Connection: close", *headers)
+        body = await within(reader.read())
+        writer.close()
+        return head, body
+
+    @contextlib.asynccontextmanager
+    async def watching(self):
+        head, reader, writer = await self.get("/events")
+        assert head.startswith("HTTP/1.1 200 ")
+        try:
+            yield reader
+        finally:
+            writer.close()
+
+
+async def event(reader):
+    text = await within(reader.readuntil(b"\n\n"))
+    return json.loads(text.partition(b"data: ")[2])
+
+
+@contextlib.asynccontextmanager
+async def served(rig):
+    rig.port = await rig.listener.start("127.0.0.1", 0)
+    try:
+        yield rig
+    finally:
+        await rig.listener.stop()
+
+
+@pytest.fixture
+async def rig():
+    async with served(Rig()) as made:
+        yield made
+
+
+async def test_the_page_is_small_and_its_policy_allows_nothing_from_elsewhere(rig):
+    size = 0
+    for path in FILES:
+        head, body = await rig.answer(path)
+        assert head.startswith("HTTP/1.1 200 ")
+        policy = re.search(r"Content-Security-Policy: (.*)\r\n", head)[1]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
+        size += len(head) + len(body)
+    assert size < 150 * 1024
+
+
+def test_no_file_of_the_page_names_another_site_or_makes_markup_of_text():
+    folder = files("gateway.ops") / "live"
+    for name in ("index.html", "app.js", "app.css"):
+        text = (folder / name).read_text()
+        assert "//" not in re.sub(r"// .*", "", text), name
+        for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+            assert way not in text
+        assert not re.search(r"\son\w+=|style=", text), "the policy forbids it"
+    assert "MIT" in (folder / "uplot-LICENSE.txt").read_text()
+
+
+async def test_a_watcher_gets_the_history_and_then_each_snapshot(rig):
+    for _ in range(3):
+        await rig.page.step()
+    async with rig.watching() as reader:
+        assert (await event(reader))["history"] == [{"n": 1}, {"n": 2}, {"n": 3}]
+        assert (await event(reader))["series"] == {"n": 3}
+        await rig.page.step()
+        assert (await event(reader))["series"] == {"n": 4}
+
+
+async def test_one_snapshot_is_taken_however_many_watch(rig):
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(20):
+            await stack.enter_async_context(rig.watching())
+        await eventually(lambda: rig.page.watchers == 20)
+        await rig.page.step()
+        assert rig.number == 1
+
+
+async def test_the_history_is_bounded(rig):
+    for _ in range(HISTORY_MAX + 5):
+        await rig.page.step()
+    async with rig.watching() as reader:
+        history = (await event(reader))["history"]
+    assert (len(history), history[0]) == (HISTORY_MAX, {"n": 6})
+
+
+async def test_one_watcher_too_many_is_told_so_and_a_place_comes_free_again(rig):
+    await rig.page.step()
+    async with contextlib.AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(rig.watching()) for _ in range(WATCHERS_MAX)]
+        head, body = await rig.answer("/events")
+        assert head.startswith("HTTP/1.1 503 ")
+        assert "Retry-After: 5\r\n" in head
+        assert json.loads(body)["error"] == "watchers"
+        assert (await rig.answer("/healthz"))[0].startswith("HTTP/1.1 200 "), "others get in"
+        assert len(readers) == WATCHERS_MAX
+
+    async def gone():
+        await rig.page.step()  # a watcher that has gone is noticed by what is sent to it
+        return rig.page.watchers == 0
+
+    await eventually(gone)
+    async with rig.watching():
+        pass
+
+
+async def test_a_snapshot_that_fails_is_said_and_the_page_goes_on(rig):
+    await rig.page.step()
+    rig.fails = True
+    async with rig.watching() as reader:
+        await event(reader)
+        await event(reader)
+        with capture_logs() as logs:
+            for _ in range(3):
+                await rig.page.step()
+        assert [line["event"] for line in logs] == ["snapshot_failed"], "once a minute"
+        assert (await event(reader)) == {"failed": True}
+        rig.fails = False
+        await rig.page.step()
+        while (await event(reader)) == {"failed": True}:
+            pass
+
+
+async def test_a_browser_that_never_reads_is_ended_and_holds_nobody_up(rig, monkeypatch):
+    monkeypatch.setattr("gateway.ops.guard.WRITE_TIMEOUT_S", 0.05)
+    large = "x" * 1_000_000
+    rig.page = LivePage(lambda: {"series": {"n": 0}, "status": large})
+    access = Access(None, wall=time.time, clock=time.monotonic)
+    pages = Pages(metrics=lambda: (b"", "text/plain"), not_ready=lambda: None, status=dict)
+    listener = OpsListener(pages, protection=Protection(access), routes=rig.page.routes())
+    port = await listener.start("127.0.0.1", 0)
+    try:
+        _reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await eventually(lambda: rig.page.watchers == 1)
+
+        async def until_it_is_ended():
+            while rig.page.watchers:
+                await rig.page.step()
+                await asyncio.sleep(0)
+
+        await within(until_it_is_ended())
+        writer.close()
+    finally:
+        await listener.stop()
+
+
+async def test_the_stream_needs_the_role_read_and_the_page_does_not():
+    async with served(Rig(parse_tokens(f"wall read {TOKEN}"))) as rig:
+        assert (await rig.answer("/"))[0].startswith("HTTP/1.1 200 ")
+        assert (await rig.answer("/events"))[0].startswith("HTTP/1.1 401 ")
+        head, _reader, writer = await rig.get("/events", f"Authorization: Bearer {TOKEN}")
+        assert head.startswith("HTTP/1.1 200 ")
+        assert "text/event-stream" in head
+        writer.close()
+
+
+async def test_snapshots_are_taken_by_themselves(monkeypatch):
+    monkeypatch.setattr(live_page, "INTERVAL_S", 0)
+    rig = Rig()
+    ((_name, work),) = rig.page.work()
+    task = asyncio.create_task(work)
+    await eventually(lambda: rig.number > 3)
+    task.cancel()
