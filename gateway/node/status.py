@@ -92,6 +92,7 @@ class NodeStatus:
             backbone: the part of the page about the stream.
             keys: says whether the development key is believed.
         """
+        self._version = package_version("tidegate-gateway")  # read from a file
         self._node = node
         self._state = state
         self._fleet = fleet
@@ -109,7 +110,7 @@ class NodeStatus:
     def page(self) -> dict[str, Any]:
         publisher = self._publisher
         return {
-            "version": package_version("tidegate-gateway"),
+            "version": self._version,
             "node": self._node,
             "state": self._state.phase.value,
             "not_ready": self.not_ready(),

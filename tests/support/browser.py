@@ -23,7 +23,7 @@ def chromium() -> str:
     """Its program. Without one, the test is skipped and says so; in CI it fails."""
     found = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if found is None:
-        missing = "NO CHROMIUM: the live page is NOT tested (apt-get install chromium)"
+        missing = "NO CHROMIUM: the live page is NOT tested (make debian)"
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
