@@ -185,11 +185,12 @@ async def test_a_server_that_is_killed_in_the_middle_loses_and_doubles_nothing(s
 
 
 async def test_a_command_reaches_the_device_and_silence_is_a_failure(stream):
-    heard = []
+    heard, hops = [], []
     async with connected(stream) as client:
 
         async def device(message):
             heard.append((message.subject, json.loads(message.data)))
+            hops.append(message.headers["Tidegate-Hops"])
             ok = len(heard) > 1
             await message.respond(json.dumps({"id": "x", "ok": ok, "data": None}).encode())
 
@@ -201,6 +202,30 @@ async def test_a_command_reaches_the_device_and_silence_is_a_failure(stream):
         async with linked(stream) as link, running(runner_of(link, wanted)):
             await eventually(lambda: letters(stream))
     assert heard == [("commands.default.veh-1", {"type": "charge", "data": {"soc": 1}})] * 2
+    assert hops == ["1", "1"]
     ((subject, headers, _),) = await letters(stream)
     assert subject == "deadletters.default.veh-2.rule.low"
     assert headers["Tidegate-Error"] == "silence"
+
+
+async def test_the_eighth_hop_is_no_command(stream):
+    heard = []
+    async with connected(stream) as client:
+
+        async def device(message):
+            heard.append(message.headers["Tidegate-Hops"])
+            await message.respond(b'{"id":"x","ok":true}')
+
+        await client.subscribe("commands.t.d", cb=device)
+        await client.flush()
+        for hops in (6, 7):
+            await client.jetstream().publish(
+                "events.t.d.battery.low", b'{"soc":1}', headers={"Tidegate-Hops": str(hops)}
+            )
+        async with linked(stream) as link:
+            runner = runner_of(link, rule(to="command:charge"))
+            async with running(runner):
+                await eventually(lambda: runner.position == 2)
+    assert heard == ["7"]
+    ((_, headers, _),) = await letters(stream)
+    assert headers["Tidegate-Error"] == "hops"
