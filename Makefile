@@ -76,6 +76,9 @@ disasters: $(VENV)/.dev ## power loss, full disk, dead leader, bad network; some
 example: $(VENV)/.dev ## a battery is low: an alert, a row and a log line, by three consumers; under a minute
 	@PYTHONPATH=config/examples $(BIN)/python config/examples/battery-low/run.py
 
+example-lab: $(VENV)/.dev ## a result of a laboratory: ward, chart and doctor, and a fourth consumer added later; a minute
+	@PYTHONPATH=config/examples $(BIN)/python config/examples/lab-result/run.py
+
 example-sink: $(VENV)/.dev ## events of three vehicles become rows of PostgreSQL; under a minute
 	@$(BIN)/python config/examples/sink/run.py
 
@@ -90,6 +93,9 @@ bench-route: $(VENV)/.dev ## the benchmarks of rules; takes some minutes
 
 faults-route: $(VENV)/.dev ## 200,000 events through rules and random faults, and the checker's verdict
 	$(BIN)/python -m loadtest.lab.route_faults $(ARGS)
+
+bench-letters: $(VENV)/.dev ## the first page of 100,000 dead letters
+	$(BIN)/python -m loadtest.benches.letters $(ARGS)
 
 faults-redrive: $(VENV)/.dev ## 10,000 dead letters sent again by a command that is killed, ten times
 	$(BIN)/python -m loadtest.lab.redrive_faults $(ARGS)

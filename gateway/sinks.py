@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import structlog
 
+from gateway.consumers.letter_watch import LetterWatch
 from gateway.consumers.reading import OwnReading, ReadingOf
 from gateway.consumers.redrive_carrier import RedriveCarrier
 from gateway.consumers.redrive_watch import RedriveWatch
@@ -101,12 +102,14 @@ class SinkProcess:
         redrives = self._redrives_of(sinks, lambda s: redrive_target_of(s, owner, self._link), rng)
         status = SinkStatus(kind, owner, self._sinks.runners, self._link, self.ending)
         self.metrics.watch(self._sinks.runners, status.connected)
+        letters = LetterWatch(self._link, rng, time.time)
+        self.metrics.watch_letters(letters)
         pages = Pages(
             metrics=self.metrics.exposition, not_ready=status.not_ready, status=status.page
         )
         self.ops = OpsPort(_listener(pages, settings.ops), host=ops_host, port=ops_port)
         self._background = Background(
-            [self._sinks, redrives], on_failure=self._survivors.sink_failed
+            [self._sinks, redrives, letters], on_failure=self._survivors.sink_failed
         )
 
     def _runners_of(

@@ -107,6 +107,7 @@ class StreamReader(Generic[T]):
         room_messages: int,
         room_bytes: int,
         rng: random.Random,
+        headers_only: bool = False,
     ) -> None:
         """
         Args:
@@ -120,10 +121,11 @@ class StreamReader(Generic[T]):
             room_messages: messages that are asked for and not yet taken.
             room_bytes: bytes beyond which nothing is asked for.
             rng: source of jitter.
+            headers_only: whether payloads are left out.
         """
         self._link = link
         self._stream = stream
-        self._subjects = list(subjects)
+        self._config = partial(_config, list(subjects), headers_only=headers_only)
         self._start = start
         self._make = make
         self._rng = rng
@@ -198,9 +200,7 @@ class StreamReader(Generic[T]):
             inbox, partial(self._on_message, consumer)
         )
         try:
-            info = await client.jetstream().add_consumer(
-                self._stream, _config(name, self._subjects, start)
-            )
+            info = await client.jetstream().add_consumer(self._stream, self._config(name, start))
         except BaseException:  # failed or cancelled: nobody else has this subscription yet
             await consumer.close()
             raise
@@ -272,7 +272,9 @@ class StreamReader(Generic[T]):
         self._buffer.add(item, size)
 
 
-def _config(name: str, subjects: list[str], start: StartAt) -> ConsumerConfig:
+def _config(
+    subjects: list[str], name: str, start: StartAt, *, headers_only: bool
+) -> ConsumerConfig:
     policy: dict[str, Any] = {"deliver_policy": DeliverPolicy.ALL}
     if start.now:
         policy = {"deliver_policy": DeliverPolicy.NEW}
@@ -290,5 +292,6 @@ def _config(name: str, subjects: list[str], start: StartAt) -> ConsumerConfig:
         inactive_threshold=_INACTIVE_S,
         mem_storage=True,
         num_replicas=1,
+        headers_only=headers_only or None,
         **policy,
     )

@@ -44,6 +44,32 @@ class SinkView(Protocol):
         """That, as a share of how long the stream keeps an event."""
 
 
+class WaitingView(Protocol):
+    """Dead letters of one kind."""
+
+    @property
+    def stage(self) -> str:
+        """Where they became dead letters."""
+
+    @property
+    def error(self) -> str:
+        """Why."""
+
+    @property
+    def letters(self) -> int:
+        """How many were not sent again."""
+
+
+class LettersView(Protocol):
+    """What waits in the dead letters."""
+
+    def waiting(self) -> Sequence[WaitingView]:
+        """By kind."""
+
+    def oldest_age_s(self) -> float | None:
+        """Age of the oldest; None while it is not known."""
+
+
 class SinkMetrics:
     """All metrics of such a process. Satisfies the observer of sinks."""
 
@@ -85,6 +111,10 @@ class SinkMetrics:
     def watch(self, sinks: Sequence[SinkView], nats_up: Callable[[], bool]) -> None:
         """Show the gauges of these sinks, and whether NATS answers."""
         self._registry.register(_Gauges(self._kind, sinks, nats_up))
+
+    def watch_letters(self, letters: "LettersView") -> None:
+        """Show what waits in the dead letters."""
+        self._registry.register(_LetterGauges(letters))
 
     def written(self, sink: str, rows: int, buried: int, took_s: float) -> None:
         self._rows.labels(sink).inc(rows)
@@ -134,3 +164,28 @@ class _Gauges(Collector):
             "1 while NATS answers.",
             value=float(self._nats_up()),
         )
+
+
+class _LetterGauges(Collector):
+    """The streams are the truth, so every process of sinks or rules shows the same figures."""
+
+    def __init__(self, letters: LettersView) -> None:
+        self._letters = letters
+
+    def collect(self) -> Iterable[Metric]:
+        age_s = self._letters.oldest_age_s()
+        if age_s is None:
+            return
+        yield GaugeMetricFamily(
+            "tidegate_dead_letters_oldest_seconds",
+            "Age of the oldest dead letter that was not sent again; 0 if there is none.",
+            value=age_s,
+        )
+        family = GaugeMetricFamily(
+            "tidegate_dead_letters_waiting",
+            "Dead letters that were not sent again.",
+            labels=["stage", "error"],
+        )
+        for each in self._letters.waiting():
+            family.add_metric([each.stage, each.error], each.letters)
+        yield family
