@@ -53,14 +53,24 @@ async def test_letters_are_sent_again_once_and_in_order(stream):
 
 
 async def test_a_redriven_event_does_not_mislead_the_look_up_by_last_message(stream):
-    """The device has sent 10 messages; its third one is redriven behind them.
+    """The device has sent 10 messages; its third one is redriven behind them, when JetStream has
+    forgotten their ids.
 
     Under the device's own id the last message of the outbox would say 3, and 4 to 10 would be
     stored a second time.
     """
+    await with_short_window(stream)
     await publish_events(stream, [{"soc": 1}] * 10)
     await bury(stream, [3])
     async with connected(stream) as client:
+
+        async def forgotten():
+            headers = {"Nats-Msg-Id": "probe"}
+            ack = await client.jetstream().publish("events.x.x.x", b"", headers=headers)
+            return not ack.duplicate
+
+        await forgotten()  # stored behind the ten, so it is forgotten after them
+        await eventually(forgotten)
         await work(client, patch={"soc": 9}).run()
         look_up = StoredSeqs(
             lambda: client, concurrency=1, timeout_s=5.0, rng=random.Random(1), clock=time.monotonic
@@ -70,17 +80,21 @@ async def test_a_redriven_event_does_not_mislead_the_look_up_by_last_message(str
     assert seq == 10
 
 
+async def with_short_window(server):
+    client = await nats.connect(server.url)
+    config = (await client.jetstream().stream_info("EVENTS")).config
+    config.duplicate_window = 0.1
+    await client.jetstream().update_stream(config)
+    await client.close()
+
+
 class Killed(BaseException):
     """As a kill: nothing handles it."""
 
 
 async def test_a_run_that_was_killed_sends_nothing_twice(stream, monkeypatch):
     """It ends after the event and before the fact, and the duplicate window is over."""
-    client = await nats.connect(stream.url)
-    config = (await client.jetstream().stream_info("EVENTS")).config
-    config.duplicate_window = 0.1
-    await client.jetstream().update_stream(config)
-    await client.close()
+    await with_short_window(stream)
     await bury(stream, range(1, 21))
     async with connected(stream) as client:
         killed = work(client)
@@ -149,11 +163,7 @@ async def test_a_redrive_waits_until_the_lease_of_a_killed_one_has_ended(stream)
 
 async def test_what_a_killed_run_sent_is_known_though_another_selection_ran_since(stream):
     """Letter 1 was sent, and its run was killed before it wrote that down."""
-    client = await nats.connect(stream.url)
-    config = (await client.jetstream().stream_info("EVENTS")).config
-    config.duplicate_window = 0.1
-    await client.jetstream().update_stream(config)
-    await client.close()
+    await with_short_window(stream)
     await bury(stream, [1])
     await bury(stream, [1], device="veh-2")
     async with connected(stream) as client:
