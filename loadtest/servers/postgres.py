@@ -60,16 +60,8 @@ class PostgresServer(Target):
             shutil.copytree(_template(), self._data, symlinks=True)
             _own(self._data)
             self._data.chmod(0o700)
-        self.let_user_pass()
+            _let_pass(self._data)
         super().launch()
-
-    def let_user_pass(self) -> None:
-        """Let the server's user traverse the folders above its data, `/` among them.
-
-        Something on the machine may take that right away while the server runs: then it cannot
-        open /dev/urandom and refuses connections ("could not generate random cancel key").
-        """
-        _let_pass(self._data)
 
     def command(self) -> list[str]:
         options = {

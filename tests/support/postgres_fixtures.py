@@ -15,8 +15,6 @@ def postgres() -> Iterator[PostgresServer | None]:
 
 @pytest.fixture
 def database(postgres) -> Iterator[str]:
-    if postgres is not None:
-        postgres.let_user_pass()
     server_url = GIVEN_URL if postgres is None else postgres.url()
     url = fresh_database(server_url)
     yield url

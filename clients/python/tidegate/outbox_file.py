@@ -212,7 +212,9 @@ def _make_private(path: str) -> None:
         raise OutboxError(f"outbox {path} cannot be made: {exc.strerror}") from exc
     for name in (path, f"{path}-wal", f"{path}-shm"):
         with contextlib.suppress(FileNotFoundError):
-            if stat.S_IMODE(os.stat(name).st_mode) & 0o077:  # noqa: PTH116
+            mode = os.stat(name).st_mode  # noqa: PTH116
+            # A directory is refused later, by SQLite: here it must keep its mode.
+            if stat.S_ISREG(mode) and mode & 0o077:
                 try:
                     os.chmod(name, _OWNER_ONLY)  # noqa: PTH101
                 except PermissionError as exc:

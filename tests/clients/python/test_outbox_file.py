@@ -15,6 +15,7 @@ from support.outboxes import (
     take,
 )
 from tidegate.errors import OutboxError
+from tidegate.outbox import Outbox
 
 
 def test_a_file_of_version_1_keeps_its_messages_and_their_id(open_box, tmp_path):
@@ -164,3 +165,10 @@ def test_a_migrated_file_can_shrink_too(open_box, tmp_path):
     while outbox.tend():
         pass
     assert (tmp_path / "box").stat().st_size < 2_000_000
+
+
+def test_a_directory_is_refused_and_keeps_its_mode(tmp_path):
+    tmp_path.chmod(0o755)
+    with pytest.raises(OutboxError):
+        Outbox(str(tmp_path))
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
