@@ -73,6 +73,9 @@ WAITING = {
     "tail": lambda port: ["tail", "--nats-url", f"nats://127.0.0.1:{port}"],
     "drain": lambda port: ["drain", "--ops-url", f"http://127.0.0.1:{port}"],
     "revoke": lambda port: ["revoke", "--list", "--ops-url", f"http://127.0.0.1:{port}"],
+    "disconnect": lambda port: ["disconnect", "v", "--ops-url", f"http://127.0.0.1:{port}"],
+    "rate": lambda port: ["rate", "--ops-url", f"http://127.0.0.1:{port}"],
+    "whois": lambda port: ["whois", "v", "--ops-url", f"http://127.0.0.1:{port}"],
     "check-config": lambda _port: ["check-config", "--connect"],
 }
 """Commands that wait for a server that does not answer; `check-config` by its environment."""

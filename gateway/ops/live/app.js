@@ -100,7 +100,8 @@ let wake = () => {};
 function take(event) {
   if (event.history) { series = event.history; return; }
   if (event.failed) { say("down", "the gateway could not take a snapshot"); return; }
-  series.push(event.series);
+  const last = series.at(-1); // the first snapshot of a stream is in its history too
+  if (!last || event.series.at > last.at) series.push(event.series);
   if (series.length > KEPT) series.shift();
   say("up", "live");
   document.body.dataset.live = "yes";
