@@ -27,34 +27,21 @@ import uvloop
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.lab.redrive_checker import Findings, check
 from loadtest.servers.backends import NatsServer
+from loadtest.servers.gateway import RouteServer
 from loadtest.servers.letters import RULE, RULE_TYPE, bury, make_letter_streams
-from loadtest.servers.process import Target
 from loadtest.verdicts import Report
 from loadtest.waiting import until_awaited
 
 _DUPLICATE_WINDOW_S: Final = 2.0
 _ROUND_S: Final = 300.0
+_RULES: Final = f"""\
+[[rule]]
+name = "{RULE}"
+to = "nats:alerts.{{tenant}}.{{device}}"
+from = "start"
+when = {{ type = ["{RULE_TYPE}"] }}
+"""
 _PROGRAM: Final = ("-c", "from gateway.cli import main; main()")
-
-
-class RouteServer(Target):
-    """A `tidegate route` process with one rule into ALERTS."""
-
-    name = "tidegate route"
-
-    def __init__(self, directory: Path, nats_url: str) -> None:
-        super().__init__(directory)
-        self._nats_url = nats_url
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "events.toml").write_text(
-            f'[[rule]]\nname = "{RULE}"\nto = "nats:alerts.{{tenant}}.{{device}}"\nfrom = "start"\n'
-            f'[rule.when]\ntype = ["{RULE_TYPE}"]\n'
-        )
-
-    def command(self) -> list[str]:
-        arguments = ["route", f"--events={self.directory / 'events.toml'}"]
-        arguments += [f"--nats-url={self._nats_url}", f"--ops-port={self.port}"]
-        return [sys.executable, *_PROGRAM, *arguments]
 
 
 async def _messages(url: str, stream: str) -> int:
@@ -154,9 +141,10 @@ async def one_round(letters: int, kills: int, rng: random.Random) -> tuple[int, 
         with NatsServer(directory / "nats") as server:
             await make_letter_streams(server.url, duplicate_window_s=_DUPLICATE_WINDOW_S)
             await bury(server.url, letters)
-            # REDRIVES has a fact a letter, and a message for every second one.
-            at = sorted(rng.randrange(1, letters * 3 // 2) for _ in range(kills))
-            with RouteServer(directory / "route", server.url) as route:
+            # REDRIVES has a fact a letter, and a message for every second one. A kill behind nine
+            # tenths would often come after the end.
+            at = sorted(rng.randrange(1, letters * 27 // 20) for _ in range(kills))
+            with RouteServer(directory / "route", nats_url=server.url, rules=_RULES) as route:
                 redrives = Redrives(server.url, route, at, rng.randrange(1, letters // 2))
                 await redrives.run()
                 delivered = partial(_at_least, server.url, "ALERTS", letters // 2)
