@@ -43,6 +43,8 @@ _PAUSE_S: Final = 4.0
 _LONG_PAUSE_S: Final = 12.0
 """Longer than a lease: the other process takes over meanwhile."""
 _COPY_TIMEOUT_S: Final = 20.0
+_WHEREVER_S: Final = 0.3
+"""A fault is awaited at a commit. It comes up to this much later, anywhere in the next batch."""
 _BROKEN: Final = Path(__file__).parents[2] / "tests" / "support" / "broken_sink.py"
 CONTROLS: Final = ("no-lock", "position-apart")
 _POISON_EVERY: Final = 5_000
@@ -100,6 +102,7 @@ class Stage:
         least = min(self.done[name] for name in self.faults)
         name = self._rng.choice([each for each in self.faults if self.done[each] == least])
         self.done[name] += 1
+        await asyncio.sleep(self._rng.uniform(0, _WHEREVER_S))
         await self.faults[name]()
 
     async def _kill_sink(self) -> None:
