@@ -126,7 +126,7 @@ def _digest_of(text: str) -> bytes:
 
 def digest(token: str) -> bytes:
     """What is kept of a token."""
-    return hashlib.sha256(token.encode()).digest()
+    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()
 
 
 def _moment(text: str) -> float:

@@ -63,7 +63,8 @@ def test_a_token_is_good_until_it_expires():
 
 
 @pytest.mark.parametrize(
-    "shown", ["", "x", OPERATE[:-1], OPERATE + "x", OPERATE.upper(), "alice", "é" * 30]
+    "shown",
+    ["", "x", OPERATE[:-1], OPERATE + "x", OPERATE.upper(), "alice", "é" * 30, "\udcff" * 30],
 )
 def test_no_other_text_is_a_token(shown):
     assert Desk().denied(shown) == (401, "token_wrong")
