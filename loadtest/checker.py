@@ -18,11 +18,12 @@ import nats
 import nats.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from loadtest.devices.payloads import claim_of, intact, numbered_intact
 
 _EXAMPLES_MAX: Final = 5
+_PART_MESSAGES: Final = 1_000
 _READ_TIMEOUT_S: Final = 30.0
 
 
@@ -96,11 +97,10 @@ async def _subscribe(jetstream: JetStreamContext, stream: str) -> Any:
     deadline = monotonic() + _READ_TIMEOUT_S
     while True:
         try:
-            return await jetstream.subscribe(
+            return await jetstream.pull_subscribe(
                 ">",
                 stream=stream,
-                ordered_consumer=True,
-                config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL),
+                config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE),
             )
         except nats.errors.TimeoutError:
             if monotonic() > deadline:
@@ -114,8 +114,12 @@ async def messages_of(url: str, stream: str = "EVENTS") -> AsyncIterator[Msg]:
         left = (await client.jetstream().stream_info(stream)).state.messages
         subscription = await _subscribe(client.jetstream(), stream)
         while left:
-            yield await subscription.next_msg(timeout=_READ_TIMEOUT_S)
-            left -= 1
+            # Asked for in parts: what a server pushes faster than it is read here, nats-py drops.
+            for message in await subscription.fetch(
+                min(left, _PART_MESSAGES), timeout=_READ_TIMEOUT_S
+            ):
+                yield message
+                left -= 1
     finally:
         await client.close()
 
