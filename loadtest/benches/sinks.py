@@ -5,6 +5,7 @@ share this machine. PostgreSQL runs as it ships: `synchronous_commit` is on.
 """
 
 import asyncio
+import math
 import statistics
 import tempfile
 import time
@@ -20,6 +21,7 @@ from loadtest.benches.sections import main_of
 from loadtest.benches.yard import Turn, Yard, each_turn, fresh_stream, median_of, sink_turn
 from loadtest.devices.credentials import Issuer
 from loadtest.devices.steady import SteadyDevices
+from loadtest.errors import TargetError
 from loadtest.servers.backends import NatsServer
 from loadtest.servers.eventstream import fill, make_streams, plain
 from loadtest.servers.gateway import SinkServer
@@ -163,8 +165,12 @@ async def beside(yard: Yard, report: Report, seconds: float) -> None:
                 end = time.monotonic() + seconds
                 while time.monotonic() < end:
                     await asyncio.sleep(0.5)
-                    lags.append(await asyncio.to_thread(sink.lag_s))
+                    lag_s = await asyncio.to_thread(sink.lag_s)
+                    if not math.isnan(lag_s):  # it has not read anything yet
+                        lags.append(lag_s)
                 seen = await devices.seen()
+                if not lags:
+                    raise TargetError("the sink has not said once how far it is behind")
     report.table(
         "Beside a gateway with fsync",
         ["", ""],

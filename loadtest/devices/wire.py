@@ -19,7 +19,7 @@ PONG: Final = 10
 """Opcodes of RFC 6455 section 5.2."""
 
 PAYLOAD: Final = (
-    b'{"soc":71.5,"speed":42.1,"lat":52.5163,"lon":13.3777,"odo":123456,"state":"driving","f":[]}'
+    b'{"soc":71,"speed":42.1,"lat":52.5163,"lon":13.3777,"odo":123456,"state":"driving","f":[]}'
 )
 """The `data` of a message where its content does not matter."""
 
