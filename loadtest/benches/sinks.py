@@ -192,6 +192,7 @@ async def outage(yard: Yard, report: Report, seconds: float) -> None:
     memory = 0.0
     with yard.sink(table) as sink:
         await yard.processed(table, events // 3)
+        yard.disconnect()
         yard.postgres.kill()
         end = time.monotonic() + 6 * seconds
         while time.monotonic() < end:

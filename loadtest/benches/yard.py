@@ -103,8 +103,13 @@ class Yard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Close the watcher's connection; the next query makes another. For a server that ends."""
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
 
     @property
     def database_url(self) -> str:
