@@ -67,6 +67,7 @@ def each_once(happened, scene):
     return {"the next kind": next_kind}
 
 
+@pytest.mark.long
 async def test_all_kinds_of_faults_leave_it_clean(bench):
     happened = []
     plan = WriterPlan(messages=200)
