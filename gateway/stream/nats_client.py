@@ -42,8 +42,13 @@ class LinkClient(Client):
     more turn of the event loop for its ack.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_lost: Callable[[], None] = lambda: None) -> None:
+        """
+        Args:
+            on_lost: the connection is gone. May be called more than once.
+        """
         super().__init__()
+        self._on_lost = on_lost
         self._direct: dict[int, DirectHandler] = {}
         self._raw: dict[int, RawHandler] = {}
         self._ps = BulkParser(self, self._raw)
@@ -62,6 +67,16 @@ class LinkClient(Client):
             return False
         self._transport.write(data)  # type: ignore[union-attr]  # set while connected
         return True
+
+    def _process_disconnect(self) -> None:
+        """The connection is gone. nats-py says so before it closes what is left of it.
+
+        Its callbacks come after that, and not at all if closing raises or waits for ever: with
+        data still to be sent, `_close` drains a dead transport, and in its flusher's task it waits
+        for that task (nats-py 2.16).
+        """
+        super()._process_disconnect()
+        self._on_lost()
 
     async def subscribe_raw(self, subject: str, handler: RawHandler) -> Subscription:
         """As `subscribe_direct`, for readers of a stream: headers are left as they came.
@@ -194,7 +209,7 @@ async def dial(url: str, address: NatsAddress, *, name: str, hooks: Hooks) -> Li
         else:
             hooks.failed(describe(error))
 
-    client = LinkClient()
+    client = LinkClient(hooks.closed)
     connected = False
     try:
         async with asyncio.timeout(address.connect_timeout_s):

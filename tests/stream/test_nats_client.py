@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from gateway.stream.errors import Unreachable
-from gateway.stream.nats_client import NatsAddress, connect_once, without_secret
+from gateway.stream.nats_client import Hooks, NatsAddress, connect_once, dial, without_secret
+from support.servers import nats_server
 from support.waiting import within
 
 
@@ -34,3 +35,20 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time():
 )
 def test_a_url_is_shown_without_its_secret(url, shown):
     assert without_secret(url) == shown
+
+
+async def test_a_lost_connection_is_reported_although_closing_it_fails(tmp_path, monkeypatch):
+    """Data was still to be sent: nats-py drains the dead transport, and that raises."""
+    lost = asyncio.Event()
+    with nats_server(tmp_path) as server:
+        address = NatsAddress((server.url,))
+        client = await dial(server.url, address, name="test", hooks=Hooks(closed=lost.set))
+
+        async def close(*_):
+            raise ConnectionResetError
+
+        monkeypatch.setattr(client, "_close", close)
+        server.kill()
+        await within(lost.wait())
+        monkeypatch.undo()
+        await client.discard()
