@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from gateway.consumers.stored_now import stored_now
 from gateway.events.dead_letters import Letter, Selection, letter_of
-from gateway.events.redrives import REDRIVES
+from gateway.events.redrives import REDRIVES, seq_of_fact
 from gateway.stream.encoding import DEADLETTERS
 from gateway.stream.errors import StreamMissing
 from gateway.stream.nats_client import LinkClient
@@ -58,7 +58,7 @@ async def redriven_seqs(link: Link) -> set[int]:
     """Sequences of all letters that were sent again."""
     found: set[int] = set()
     with contextlib.suppress(StreamMissing):
-        async for seq in stored_now(link, REDRIVES, ["redriven.*"], _seq_of_fact):
+        async for seq in stored_now(link, REDRIVES, ["redriven.*"], seq_of_fact):
             found.add(seq)
     return found
 
@@ -80,7 +80,3 @@ async def redriven_among(client: LinkClient, letters: Sequence[Letter]) -> set[i
 
     answers = await asyncio.gather(*(known(letter.seq) for letter in letters))
     return {letter.seq for letter, sent in zip(letters, answers, strict=True) if sent}
-
-
-def _seq_of_fact(subject: str, _headers: bytes, _data: bytes, _seq: int, _stored_ns: int) -> int:
-    return int(subject.rpartition(".")[2])

@@ -15,7 +15,7 @@ import structlog
 from gateway import tasks
 from gateway.events.dead_letters import Letter, letter_of
 from gateway.events.letter_tally import LetterTally, Waiting
-from gateway.events.redrives import REDRIVES
+from gateway.events.redrives import REDRIVES, seq_of_fact
 from gateway.stream.encoding import DEADLETTERS
 from gateway.stream.errors import StreamMissing
 from gateway.stream.inspection import StreamFacts, stream_facts
@@ -101,7 +101,7 @@ class LetterWatch:
                     tally.expired(letters.first_seq)
                 if sent is not None and not redrives:
                     redrives = sent.created
-                    readers.append(self._reader(REDRIVES, "redriven.*", _seq_of_fact))
+                    readers.append(self._reader(REDRIVES, "redriven.*", seq_of_fact))
                     running += _reading(readers[-1], tally.sent_again)
                 elif sent is not None and sent.created != redrives:
                     return
@@ -156,8 +156,3 @@ def _reading(reader: StreamReader[Any], take: Callable[[Any], None]) -> list[asy
         asyncio.create_task(reader.run(), name="letter-watch-read"),
         asyncio.create_task(feed(), name="letter-watch-count"),
     ]
-
-
-def _seq_of_fact(subject: str, _headers: bytes, _data: bytes, _seq: int, _stored_ns: int) -> int:
-    seq = subject.rpartition(".")[2]
-    return int(seq) if seq.isdecimal() else 0

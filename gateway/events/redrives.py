@@ -74,3 +74,9 @@ def redriven_event(
 def _number(message: Event, header: str) -> int:
     text = message.header(header.encode())
     return int(text) if text.isdecimal() else 0
+
+
+def seq_of_fact(subject: str, _headers: bytes, _data: bytes, _seq: int, _stored_ns: int) -> int:
+    """The letter of which a message `redriven.<letter>` says that it was sent again; 0 for none."""
+    seq = subject.rpartition(".")[2]
+    return int(seq) if seq.isdecimal() else 0

@@ -1,8 +1,8 @@
 """Reads what a device has stored, chunk by chunk: batched direct gets (ADR-31).
 
 Any replica of the stream answers them, and it may be behind the leader. Only the id of each
-message is of interest, so its headers are searched as they came: nats-py's queue and its
-dictionary of headers cost ten times as much.
+message is of interest, so its headers are searched as they came. nats-py would put each message
+into a queue and make a dictionary of its headers.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from gateway.stream.errors import NotAnswered
+from gateway.stream.header_block import header_of
 from gateway.stream.nats_client import LinkClient
 from gateway.stream.stored_reads import Place, Source
 
@@ -22,20 +23,11 @@ _STATUS: Final = b"NATS/1.0 "  # a message has its first header behind "NATS/1.0
 _STATUS_DIGITS: Final = slice(9, 12)
 _NOTHING_MORE: Final = (b"204", b"404")
 _NO_DIRECT_GETS: Final = b"503"
-_SEQUENCE: Final = b"\r\nNats-Sequence:"
+_SEQUENCE: Final = b"Nats-Sequence"
 _PENDING: Final = b"\r\nNats-Num-Pending:"
-_MESSAGE_ID: Final = b"\r\nNats-Msg-Id:"
+_MESSAGE_ID: Final = b"Nats-Msg-Id"
 
 _encode = msgspec.json.encode
-
-
-def header_of(headers: bytes, name: bytes) -> bytes:
-    """The value of a header in a block as it came, empty without it.
-
-    `name` has the line end before it and the colon behind it.
-    """
-    start = headers.rfind(name) + len(name)
-    return headers[start : headers.find(b"\r\n", start)].strip() if start >= len(name) else b""
 
 
 def message_id_of(headers: bytes) -> str:
@@ -55,10 +47,6 @@ class History:
         self._timeout_s = timeout_s
         self._places: list[Place] = []
         self._ended: asyncio.Future[bool] | None = None
-
-    @property
-    def device(self) -> str:
-        return self._source.device
 
     async def chunk(self, first: int) -> list[Place] | None:
         """The next messages, from sequence `first` on: some hundreds, or all that are left.

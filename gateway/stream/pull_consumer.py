@@ -8,6 +8,7 @@ from typing import Final
 import nats.errors
 from nats.aio.subscription import Subscription
 
+from gateway.stream.header_block import header_of
 from gateway.stream.nats_client import LinkClient
 
 _HEARTBEAT_NS: Final = 2_000_000_000
@@ -71,7 +72,8 @@ class PullConsumer:
             return  # a heartbeat
         if status in (b"404", b"408"):
             # This request is over; the server says how much of it was not used.
-            unused = _number_in(headers, b"Nats-Pending-Messages")
+            told = header_of(headers, b"Nats-Pending-Messages")
+            unused = int(told) if told.isdigit() else 0
             self.asked = max(0, self.asked - unused) if unused else 0
         elif status == b"409" and b"exceeded" in headers.lower():
             self.asked = 0
@@ -93,9 +95,3 @@ class PullConsumer:
                 await client.unsubscribe_raw(self.subscription)
                 jetstream = client.jetstream(timeout=_DELETE_TIMEOUT_S)
                 await jetstream.delete_consumer(self._stream, self._name)
-
-
-def _number_in(headers: bytes, name: bytes) -> int:
-    _, found, rest = headers.partition(name + b":")
-    digits = rest.partition(b"\r\n")[0].strip()
-    return int(digits) if found and digits.isdigit() else 0

@@ -223,13 +223,13 @@ async def test_a_long_history_does_not_keep_other_devices_waiting(rig, monkeypat
     for device in ("long", "short"):
         await rig.store("B", 1, device=device)
     rig = Rig(rig.client)
-    chunk, read = History.chunk, []
+    keep, read = DeviceReads.keep, []
 
-    async def recorded(history, first):
-        read.append(history.device)
-        return await chunk(history, first)
+    def recorded(reads, source, found):
+        read.append(source.device)
+        keep(reads, source, found)
 
-    monkeypatch.setattr(History, "chunk", recorded)
+    monkeypatch.setattr(DeviceReads, "keep", recorded)
     asked = [rig.last("A", device=device) for device in ("long", "short")]
     assert await asyncio.gather(*asked) == [40, 2]
     turns_of_short = [turn for turn, device in enumerate(read) if device == "short"]
