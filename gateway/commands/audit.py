@@ -8,7 +8,7 @@ import nats.errors
 import typer
 
 from gateway.commands import foreground
-from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, moment_of, settings_of
+from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, moment_of, nats_settings_of
 from gateway.consumers.stored_now import stored_now
 from gateway.events.auditing import Audit
 from gateway.events.event import Event
@@ -47,8 +47,7 @@ def audit(
         if value is not None and not is_token(value):
             fail(f"{name} must match [A-Za-z0-9_-]{{1,64}}")
     begin, end = moment_of(since), moment_of(until, "--until")
-    urls = tuple(nats_url) if nats_url else None
-    settings = settings_of(config, {"nats.urls": urls, "nats.data_dir": data_dir})
+    settings = nats_settings_of(config, nats_url, data_dir)
     try:
         found = foreground.run(_audited(settings, f"{tenant or '*'}.{device or '*'}", begin, end))
     except (StreamError, nats.errors.Error, TimeoutError) as exc:

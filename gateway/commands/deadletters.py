@@ -20,8 +20,8 @@ from gateway.commands.terminal import (
     NatsUrl,
     fail,
     moment_of,
+    nats_settings_of,
     say,
-    settings_of,
 )
 from gateway.consumers.errors import ConsumerError
 from gateway.consumers.letter_reading import letters_in, redriven_among, redriven_seqs
@@ -87,7 +87,7 @@ def list_(
 ) -> None:
     """Show letters, oldest first, one a line, and which of them were sent again."""
     selection = _selection(stage, consumer, error, tenant, device, type_, since, until)
-    settings = _settings(config, nats_url, data_dir)
+    settings = nats_settings_of(config, nats_url, data_dir)
 
     async def page(client: LinkClient) -> tuple[list[Letter], set[int]]:
         found: list[Letter] = []
@@ -112,7 +112,7 @@ def show(
     data_dir: DataDir = None,
 ) -> None:
     """Show one letter whole, as JSON."""
-    settings = _settings(config, nats_url, data_dir)
+    settings = nats_settings_of(config, nats_url, data_dir)
 
     async def one(client: LinkClient) -> tuple[Letter | None, set[int]]:
         async for letter in letters_in(OneConnection(client), Selection(), after=seq - 1, few=True):
@@ -143,7 +143,7 @@ def export(
 ) -> None:
     """Write letters whole, one JSON object a line."""
     selection = _selection(stage, consumer, error, tenant, device, type_, since, until)
-    settings = _settings(config, nats_url, data_dir)
+    settings = nats_settings_of(config, nats_url, data_dir)
 
     async def write(client: LinkClient) -> None:
         link = OneConnection(client)
@@ -177,7 +177,7 @@ def redrive(
     What was sent is remembered: the command may be interrupted and run again.
     """
     selection = _selection(stage, consumer, error, tenant, device, type_, since, until)
-    settings = _settings(config, nats_url, data_dir)
+    settings = nats_settings_of(config, nats_url, data_dir)
     document = _document(events if events is not None else settings.events.file)
     check = _schemas(document)
     merge = _patch(patch)
@@ -226,11 +226,6 @@ def _report(outcome: Outcome) -> None:
         say(f"and {len(outcome.refused) - _REFUSALS_SHOWN} more")
     if outcome.refused:
         raise typer.Exit(1)
-
-
-def _settings(config: Path | None, nats_url: list[str] | None, data_dir: Path | None) -> Settings:
-    urls = tuple(nats_url) if nats_url else None
-    return settings_of(config, {"nats.urls": urls, "nats.data_dir": data_dir})
 
 
 def _run(settings: Settings, work: Callable[[LinkClient], Coroutine[Any, Any, T]]) -> T:

@@ -7,7 +7,7 @@ import nats.errors
 import typer
 import uvloop
 
-from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, settings_of
+from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, nats_settings_of
 from gateway.consumers.errors import ConsumerError
 from gateway.edge.errors import EdgeError
 from gateway.events.document import read_events_file
@@ -43,10 +43,7 @@ def route(
 
     Several processes may run with the same file: one runs a rule, the others stand by.
     """
-    settings = settings_of(
-        config,
-        {"nats.urls": tuple(nats_url) if nats_url else None, "nats.data_dir": data_dir},
-    )
+    settings = nats_settings_of(config, nats_url, data_dir)
     rules = _chosen(events, only)
     configure_logs(settings.log.level, settings.log.format, secrets=secrets_of(settings))
     try:

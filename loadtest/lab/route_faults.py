@@ -16,7 +16,6 @@ import contextlib
 import json
 import random
 import signal
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -25,10 +24,10 @@ from time import monotonic
 from typing import Final
 
 import nats
-import uvloop
 from nats.js.api import StreamConfig
 
-from loadtest.errors import LoadtestError, TargetError
+from loadtest.errors import TargetError
+from loadtest.lab.fault_command import main_of_faults
 from loadtest.lab.mishaps import kill_and_start, pause
 from loadtest.lab.route_checker import Findings, check
 from loadtest.servers.backends import NatsServer
@@ -270,16 +269,13 @@ def _report(
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Rules lose and double nothing, through faults.")
-    parser.add_argument("--events", type=int, default=200_000)
-    parser.add_argument("--faults", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--control", choices=CONTROLS, help="a broken route, to be found out")
-    options = parser.parse_args()
-    try:
-        sys.exit(uvloop.run(run(options)))
-    except LoadtestError as exc:
-        sys.exit(f"faults-route: {exc}")
+    main_of_faults(
+        "faults-route",
+        "Rules lose and double nothing, through faults.",
+        run,
+        events=200_000,
+        controls=CONTROLS,
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import json
 import random
-import sys
 import tempfile
 import urllib.request
 from collections import Counter
@@ -25,9 +24,9 @@ from time import monotonic
 from typing import Final
 
 import psycopg
-import uvloop
 
-from loadtest.errors import LoadtestError, TargetError
+from loadtest.errors import TargetError
+from loadtest.lab.fault_command import main_of_faults
 from loadtest.lab.mishaps import kill_and_start, pause
 from loadtest.lab.sink_checker import Findings, check
 from loadtest.servers.backends import NatsServer
@@ -312,16 +311,14 @@ def _report(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Every stored event is in the table once.")
-    parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--faults", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--control", choices=CONTROLS, help="a broken sink, to be found out")
-    options = parser.parse_args()
-    try:
-        sys.exit(uvloop.run(run(options)))
-    except LoadtestError as exc:
-        sys.exit(f"faults-sink: {exc}")
+    """The command line."""
+    main_of_faults(
+        "faults-sink",
+        "Every stored event is in the table once.",
+        run,
+        events=1_000_000,
+        controls=CONTROLS,
+    )
 
 
 if __name__ == "__main__":
