@@ -33,6 +33,15 @@ def test_priority_rises_from_file_to_environment_to_command_line(tmp_path):
         ("[server]\nprot = 1", "server.prot: unknown setting; did you mean server.port?"),
         ("[keepalive]\ninterval_s = 30", "did you mean keepalive.interval_ms?"),
         ("[server]\nport = 70000", "server.port"),
+        ("[server]\nworkers = 0", "server.workers: must be a whole number from 1 on"),
+        ("[server]\nworkers = -2", "server.workers: must be a whole number from 1 on"),
+        ("[server]\nworkers = true", "server.workers: must be a whole number from 1 on"),
+        (
+            '[server]\nworkers = "all"',
+            'from 1 on, or "auto"',
+        ),
+        ("[server]\nworkers = 26", "workers x lanes must be at most 25"),
+        ("[server]\nworkers = 7\n[publish]\nlanes = 4", "workers x lanes must be at most 25"),
         ('[server]\nport = "high"', "server.port"),
         ('[keepalive]\ninterval_ms = "30s"', "keepalive.interval_ms"),
         ("[keepalive]\ninterval_ms = 10", "keepalive: timeout_ms is longer than interval_ms"),
@@ -156,3 +165,12 @@ def test_the_example_file_has_every_setting_with_its_default():
 
 def test_the_example_file_is_valid_and_changes_nothing():
     assert load_settings(ROOT / "config" / "gateway.toml", environment={}) == Settings()
+
+
+def test_workers_are_a_number_or_one_a_core_within_what_the_stream_takes(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(64)))
+    assert load().worker_count == 1
+    assert load(environment={"TIDEGATE_SERVER__WORKERS": "3"}).worker_count == 3
+    assert load(overrides={"server.workers": "auto"}).worker_count == 25
+    lanes = {"server.workers": "auto", "publish.lanes": 24}
+    assert load(overrides=lanes).worker_count == 1

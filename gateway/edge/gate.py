@@ -85,6 +85,12 @@ class DeviceGate:
         """Connections, open or on their way."""
         return len(self._connections)
 
+    @property
+    def full(self) -> bool:
+        """Whether it has no room for another device."""
+        named = len(self._connections) - len(self._anonymous)
+        return named >= self._context.connections_max
+
     def arrived(self, connection: Counted, *, anonymous: bool) -> None:
         self._connections.add(connection)
         self.empty.clear()

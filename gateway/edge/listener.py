@@ -16,6 +16,7 @@ import structlog
 
 from gateway.edge.connector import Connector
 from gateway.edge.errors import ListenError
+from gateway.edge.listening import bind, port_of
 from gateway.edge.observer import EdgeObserver
 
 _log = structlog.get_logger(__name__)
@@ -36,6 +37,7 @@ class Listener:
         backlog: int,
         observer: EdgeObserver,
         knock: Callable[[socket.SocketType, str], None] | None = None,
+        leave_s: Callable[[], float] | None = None,
     ) -> None:
         """
         Args:
@@ -46,6 +48,9 @@ class Listener:
             observer: hooks for metrics.
             knock: takes a plain socket and its address before it becomes a connection. It is not
                 used while TLS is on.
+            leave_s: for how long connections must be left to the other processes that accept from
+                the same sockets; 0 to accept now. None if there are no others. It is asked once a
+                turn.
         """
         self._connector = connector
         self._accept_budget = accept_budget
@@ -53,6 +58,7 @@ class Listener:
         self._backlog = backlog
         self._observer = observer
         self._knock = knock
+        self._leave_s = leave_s
         self._sockets: list[socket.socket] = []
         self._resume: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -72,28 +78,20 @@ class Listener:
             ListenError: the address cannot be bound.
         """
         try:
-            port = await self._bind(host, port)
+            listening = await bind(host, port, self._backlog)
         except OSError as exc:
             raise ListenError(host, port, exc) from exc
-        self._listen()
-        return port
+        return self.start_on(listening)
 
-    async def _bind(self, host: str, port: int) -> int:
-        infos = await self._loop.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        for family, kind, protocol, _name, address in dict.fromkeys(infos):
-            listening = socket.socket(family, kind, protocol)
-            self._sockets.append(listening)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listening.setblocking(False)
-            # All addresses of a host share the port that the first one was given.
-            listening.bind((address[0], port, *address[2:]))
-            port = listening.getsockname()[1]
-            listening.listen(self._backlog)
-        return port
+    def start_on(self, listening: list[socket.socket]) -> int:
+        """Accept from these sockets, which listen already, and close them in the end.
+
+        Returns:
+            Their port.
+        """
+        self._sockets = listening
+        self._listen()
+        return port_of(listening)
 
     async def stop(self) -> None:
         """Accept no more, and drop what is not a connection yet."""
@@ -111,6 +109,9 @@ class Listener:
             self._loop.add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
+        if self._leave_s is not None and (leave_s := self._leave_s()):
+            self._rest(leave_s)
+            return
         connector = self._connector
         knock = None if connector.has_tls else self._knock
         family = int(listening.family)
@@ -138,9 +139,12 @@ class Listener:
                 return
 
     def _pause(self, exc: OSError) -> None:
-        """The readers are level-triggered: without a pause, this would spin at 100 % CPU."""
         self._observer.accept_failed()
         _log.error("accept_failed", error=str(exc), pause_s=_PAUSE_S)
+        self._rest(_PAUSE_S)
+
+    def _rest(self, rest_s: float) -> None:
+        """The readers are level-triggered: without a rest, this would spin at 100 % CPU."""
         for each in self._sockets:
             self._loop.remove_reader(each)
-        self._resume = self._loop.call_later(_PAUSE_S, self._listen)
+        self._resume = self._loop.call_later(rest_s, self._listen)

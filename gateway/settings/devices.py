@@ -3,13 +3,29 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, PlainValidator, SecretStr, model_validator
 
 from gateway.admission.ticket import SECRET_BYTES_MIN
 from gateway.settings.kinds import Bytes, Count, Milliseconds, Port, Section
 
 Algorithm = Literal["HS256", "ES256", "EdDSA", "RS256"]
 Level = Annotated[float, Field(gt=0)]
+
+
+def _workers(value: object) -> int | str:
+    """One message for both forms; a union of types would have one for each."""
+    try:
+        if value == "auto":
+            return "auto"
+        if isinstance(value, (int, str)) and not isinstance(value, bool) and int(value) >= 1:
+            return int(value)
+    except ValueError:
+        pass  # the text is no number
+    raise ValueError('must be a whole number from 1 on, or "auto"')
+
+
+Workers = Annotated[int | Literal["auto"], PlainValidator(_workers)]
+"""Processes on one port; `auto` is one a core."""
 
 
 class Server(Section):
@@ -22,6 +38,7 @@ class Server(Section):
     accept_slice_us: Count = 300
     connections_max: Count = 18_000
     anonymous_max: Count = 4_096
+    workers: Workers = 1
 
 
 class Tls(Section):

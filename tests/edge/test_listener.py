@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 from gateway.edge.anteroom import Anteroom
 from gateway.edge.connector import Connector
 from gateway.edge.listener import Listener
+from gateway.edge.listening import bind
 from gateway.edge.observer import EdgeObserver
 from support.waiting import eventually
 
@@ -36,3 +37,39 @@ async def test_a_protocol_that_cannot_be_made_is_logged():
     assert [(line["event"], str(line["exc_info"])) for line in logs] == [
         ("connection_failed", "broken")
     ]
+
+
+async def test_connections_are_left_to_other_processes_for_as_long_as_it_is_told():
+    accepted, leave = [], [0.01]
+    connector = Connector(
+        lambda _head, _granted: None,
+        slice_s=1.0,
+        tls=lambda: None,
+        tls_handshake_timeout_s=5.0,
+        anteroom=Anteroom(places=4, observer=EdgeObserver()),
+        observer=EdgeObserver(),
+    )
+    asked = []
+
+    def leave_s():
+        asked.append(1)
+        return leave[0]
+
+    listener = Listener(
+        connector,
+        accept_budget=4,
+        accept_slice_s=1.0,
+        backlog=4,
+        observer=EdgeObserver(),
+        knock=lambda accepted_socket, _address: accepted.append(accepted_socket),
+        leave_s=leave_s,
+    )
+    port = listener.start_on(await bind("127.0.0.1", 0, 4))
+    _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await eventually(lambda: len(asked) > 2)
+    assert not accepted
+    leave[0] = 0.0
+    await eventually(lambda: accepted)
+    accepted[0].close()
+    writer.close()
+    await listener.stop()

@@ -1,0 +1,1 @@
+"""Several gateway processes as one: starts and watches the workers, and speaks for them."""
