@@ -17,6 +17,7 @@ from gateway import development
 from gateway.stream.nats_server import url_file
 from gateway.stream.rights import Rights, Role, rights_of
 from loadtest.servers.certificates import make_certificate
+from support.asking import ask_device
 from support.gateways import (
     client_context,
     listening_gateway,
@@ -154,11 +155,7 @@ async def test_commands_reach_the_device_and_its_answer_the_requester(gateway):
     """On the embedded server, with the operators' own user."""
     operator = await nats.connect(url_file(gateway.data_dir, Role.OPERATORS).read_text().strip())
     async with raw_device(gateway) as device:
-        asking = asyncio.create_task(
-            operator.request(
-                "commands.default.veh-1", b'{"type":"lock","data":{"doors":4}}', timeout=20
-            )
-        )
+        asking = asyncio.create_task(ask_device(operator, b'{"type":"lock","data":{"doors":4}}'))
         command = await device.hear_named("command")
         assert (command["type"], command["data"]) == ("lock", {"doors": 4})
         await device.say({"result": {"id": command["id"], "ok": True, "data": {"locked": 4}}})
@@ -321,9 +318,7 @@ async def test_the_permissions_that_the_settings_name_are_enough(tmp_path):
                 await device.say([message(1), message(2, message_type="not ok")])
                 await device.hear_ack(2)
                 operator = await nats.connect(server.url, user="operator", password="o" * 12)
-                asking = asyncio.create_task(
-                    operator.request("commands.default.veh-1", b'{"type":"lock"}', timeout=10)
-                )
+                asking = asyncio.create_task(ask_device(operator, b'{"type":"lock"}'))
                 command = await device.hear_named("command")
                 await device.say({"result": {"id": command["id"], "ok": True}})
                 assert json.loads((await within(asking)).data)["ok"]

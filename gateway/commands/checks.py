@@ -31,8 +31,8 @@ from gateway.ops.access import parse_tokens
 from gateway.ops.errors import BadTokenFile
 from gateway.settings import Settings
 from gateway.stream.checkup import Denials, missing_rights
-from gateway.stream.commands import SUBJECT as COMMANDS
 from gateway.stream.errors import StreamError
+from gateway.stream.interest import PROBE
 from gateway.stream.nats_client import Hooks, connect_once
 from gateway.stream.provision import check_payload
 from gateway.stream.rights import Role
@@ -214,7 +214,7 @@ async def _nats_problems(settings: Settings) -> list[str]:
     try:
         async with asyncio.timeout(_CONNECT_S):
             check_payload(client, settings.limits.message_bytes)
-            await client.subscribe(COMMANDS)
+            await client.subscribe(PROBE)
             await client.flush()
             lacking = await missing_rights(client, denials)
     except TimeoutError:

@@ -1,7 +1,8 @@
 """Delivery as a command to the device which sent the event. Its `ok` is the receipt.
 
-At least once, as far as attempts reach: a device that is not connected does not answer, and a
-silence is a failed attempt.
+At least once, as far as attempts reach. Each attempt that failed says why: no node holds the
+device (`offline`), the device did not answer in time (`no_answer`), it has no handler for the
+command or the request is malformed (`not_understood`), it does not read (`busy`), or it refused.
 """
 
 import random
@@ -20,6 +21,7 @@ from gateway.events.errors import PickError
 from gateway.events.event import Event
 from gateway.events.payloads import Picker
 from gateway.events.rules import Rule
+from gateway.stream.commands import NOT_UNDERSTOOD
 from gateway.stream.reader import Link
 
 
@@ -28,10 +30,15 @@ class _Command(Struct):
     data: Raw
 
 
+class _Data(Struct):
+    error: str = ""
+
+
 class _Result(Struct):
     ok: bool = False
     error: str = ""
     detail: str = ""
+    data: Raw = Raw(b"null")  # Raw is immutable
 
 
 class CommandDelivery:
@@ -80,8 +87,10 @@ class CommandDelivery:
                 timeout=self._rule.timeout_ms / 1000,
                 headers={HOPS_HEADER.decode(): str(hops_of(event) + 1)},
             )
-        except (nats.errors.NoRespondersError, TimeoutError):
-            raise AttemptFailed("silence", "the device did not answer") from None
+        except nats.errors.NoRespondersError:
+            raise AttemptFailed("offline", "no node holds the device") from None
+        except TimeoutError:
+            raise AttemptFailed("no_answer", "the device did not answer in time") from None
         except nats.errors.Error as exc:
             raise AttemptFailed("connection", str(exc) or type(exc).__name__) from None
         try:
@@ -89,4 +98,17 @@ class CommandDelivery:
         except msgspec.DecodeError as exc:
             raise AttemptFailed("answer", f"the answer cannot be read: {exc}") from None
         if not result.ok:
-            raise AttemptFailed(result.error or "refused", result.detail or "the device said no")
+            raise _failure(result)
+
+
+def _failure(result: _Result) -> AttemptFailed:
+    """What an answer without success means. What was not understood is not understood next time."""
+    error, detail = result.error, result.detail
+    if not error:
+        try:
+            error = msgspec.json.decode(result.data, type=_Data).error
+        except msgspec.DecodeError:
+            error = ""
+    if error == NOT_UNDERSTOOD:
+        return AttemptFailed(error, detail or "the device knows no such command", final=True)
+    return AttemptFailed(result.error or "refused", detail or "the device said no")

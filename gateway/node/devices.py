@@ -17,7 +17,7 @@ from gateway.node.credential_keys import CredentialKeys
 from gateway.node.device_port import DevicePort
 from gateway.node.room import find_room
 from gateway.node.schemas_in_force import SchemaCheck, schemas_of
-from gateway.node.sessions import SessionOutlets
+from gateway.node.sessions import SessionNews, SessionOutlets
 from gateway.node.storage import Storage
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
@@ -95,7 +95,7 @@ def _device_context(
         keepalive_ms=settings.keepalive.interval_ms,
         revocations=admission.revocations.facts,
         wall_clock=basis.wall,
-        watch=admission.records,
+        watch=SessionNews(admission.records, storage.commands),
         pool=pool,
         fairness=fairness,
         credit_greedy=settings.session.credit_greedy,

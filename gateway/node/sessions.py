@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.cluster.devices import DeviceKey
 from gateway.cluster.fences import Fences
@@ -51,10 +51,20 @@ class SessionCommands:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
 
-    def deliver(self, tenant: str, device: str, command: frames.Command) -> bool:
-        """Send a command; False if this node does not hold the device."""
+    def deliver(self, tenant: str, device: str, command: frames.Command) -> bool | None:
+        """Send a command; None if this node does not hold the device, False if it is busy."""
         handler = self._fleet.find(tenant, device)
-        return handler is not None and handler.command(command)
+        return None if handler is None else handler.command(command)
+
+
+class SessionFollower(Protocol):
+    """A part that is told of the sessions of a node."""
+
+    def established(self, key: DeviceKey, fence: int) -> None:
+        """The session of a device has its welcome."""
+
+    def ended(self, key: DeviceKey, fence: int) -> None:
+        """The connection of an established session is gone."""
 
 
 class SessionRecords:
@@ -72,6 +82,30 @@ class SessionRecords:
 
     def ended(self, key: DeviceKey, fence: int) -> None:
         self._membership.departed(key, fence)
+
+
+class SessionNews:
+    """Numbers sessions, and tells every part that follows them."""
+
+    def __init__(self, records: SessionRecords, *followers: SessionFollower) -> None:
+        """
+        Args:
+            records: of the fleet.
+            followers: told after the fleet, in this order.
+        """
+        self._records = records
+        self._followers: tuple[SessionFollower, ...] = (records, *followers)
+
+    def next_fence(self) -> int:
+        return self._records.next_fence()
+
+    def established(self, key: DeviceKey, fence: int) -> None:
+        for follower in self._followers:
+            follower.established(key, fence)
+
+    def ended(self, key: DeviceKey, fence: int) -> None:
+        for follower in self._followers:
+            follower.ended(key, fence)
 
 
 class FairTurns:

@@ -45,8 +45,8 @@ class Denials:
 
     def subscribe(self, right: str) -> bool:
         """Whether a subscription within `right` was denied."""
-        prefix = right.removesuffix(">").lower()
-        return any(subject.startswith(prefix) for subject in self._subjects["subscription"])
+        words = right.lower().split(".")
+        return any(_within(each.split("."), words) for each in self._subjects["subscription"])
 
 
 def needed() -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -96,6 +96,18 @@ async def missing_streams(client: Client) -> list[str]:
         except nats.js.errors.NotFoundError:
             missing.append(stream)
     return missing
+
+
+def _within(subject: list[str], right: list[str]) -> bool:
+    """Whether a subject is within a right, which may have wildcards."""
+    if right[-1] == ">":
+        right = right[:-1]
+        if len(subject) <= len(right):
+            return False
+        subject = subject[: len(right)]
+    return len(subject) == len(right) and all(
+        word in ("*", token) for token, word in zip(subject, right, strict=True)
+    )
 
 
 def _probe_of(right: str) -> str:

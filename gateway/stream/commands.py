@@ -1,8 +1,13 @@
 """Commands for devices: NATS requests on `commands.<tenant>.<device>`, answered by the device.
 
 A request's payload is `{"type":"..","data":..}`. The node that holds the device sends it on as a
-`command` frame and answers the request with the device's `result`. A node that does not hold the
-device stays silent, since another node may hold it. If none does, the request times out.
+`command` frame and answers the request with the device's `result`. Each node subscribes to the
+devices that it holds (`interest.py`), so nats-server answers "no responders" if no node holds the
+device.
+
+The gateway itself answers `{"error":"not_understood","detail":..}` to a request that no device
+could read, and `{"error":"busy","detail":..}` if the device does not read now. It is silent if the
+session has ended since the request was sent: another node may hold the device already.
 """
 
 import secrets
@@ -13,8 +18,8 @@ from typing import Final
 import msgspec
 import structlog
 from msgspec import Raw, Struct
-from nats.aio.msg import Msg
 
+from gateway.stream.interest import DeviceKey, Interest
 from gateway.stream.nats_client import LinkClient
 from tidegate.wire import frames
 from tidegate.wire.errors import FrameError
@@ -22,19 +27,41 @@ from tidegate.wire.grammar import is_message_type
 
 _log = structlog.get_logger(__name__)
 
-SUBJECT: Final = "commands.*.*"
 _WAITING_MAX: Final = 10_000
 
+NOT_UNDERSTOOD: Final = "not_understood"
+"""`error` of a request that no device could read, and of a device which has no handler for it."""
+BUSY: Final = "busy"
+"""`error` of a device which does not read what it is sent, or is changing its outbox."""
 
-class _Request(Struct, forbid_unknown_fields=True):
+
+class Request(Struct, forbid_unknown_fields=True):
+    """What the sender of a command asks for."""
+
     type: str
     data: Raw = Raw(b"null")  # Raw is immutable
 
 
-_decode = msgspec.json.Decoder(_Request).decode
+_decode = msgspec.json.Decoder(Request).decode
 
-Deliver = Callable[[str, str, frames.Command], bool]
-"""Sends a command to (tenant, device); False if this node does not hold it."""
+Deliver = Callable[[str, str, frames.Command], bool | None]
+"""Sends a command to (tenant, device); None if this node does not hold it, False if it is busy."""
+
+
+def read_request(data: bytes) -> Request:
+    """A request that a device can read.
+
+    Raises:
+        ValueError: the payload is no request; says why.
+    """
+    try:
+        frames.check_utf8(data)  # the device would have to close on it
+        request = _decode(data)
+    except (FrameError, msgspec.DecodeError, RecursionError) as exc:
+        raise ValueError(str(exc)) from None
+    if not is_message_type(request.type):
+        raise ValueError("type is not one to eight tokens joined by dots")
+    return request
 
 
 class CommandInlet:
@@ -43,46 +70,66 @@ class CommandInlet:
     def __init__(self, deliver: Deliver) -> None:
         self._deliver = deliver
         self._client: LinkClient | None = None
-        self._waiting: OrderedDict[tuple[str, str, str], tuple[Msg, str]] = OrderedDict()
+        self._waiting: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
+        """Where the answer goes, by tenant, device and id of the command."""
+        self._interest = Interest(self._on_request)
 
     def __len__(self) -> int:
+        """Requests that wait."""
         return len(self._waiting)
 
+    @property
+    def subscribed(self) -> int:
+        """Devices that commands are heard for."""
+        return len(self._interest)
+
     async def on_up(self, client: LinkClient) -> None:
-        """Subscribe to requests on a fresh connection."""
+        """Hear requests on a fresh connection."""
         self._client = client
-        await client.subscribe(SUBJECT, cb=self._on_request)
+        self._interest.on_up(client)
+
+    def established(self, key: DeviceKey, fence: int) -> None:
+        """This node holds a device: hear requests for it."""
+        self._interest.established(key, fence)
+
+    def ended(self, key: DeviceKey, fence: int) -> None:
+        """The connection of that session is gone."""
+        self._interest.ended(key, fence)
 
     def on_result(self, tenant: str, device: str, result: frames.Result) -> bool:
         """A device answered. False if no request waits for that answer."""
-        waiting = self._waiting.pop((tenant, device, result.id), None)
-        if waiting is None or self._client is None:
+        reply = self._waiting.pop((tenant, device, result.id), None)
+        if reply is None or self._client is None:
             return False
-        request, _type = waiting
-        self._answer(request, msgspec.json.encode(result))
+        self._answer(reply, msgspec.json.encode(result))
         return True
 
-    async def _on_request(self, msg: Msg) -> None:
-        _commands, tenant, device = msg.subject.split(".")
+    def _on_request(self, subject: bytes, reply: bytes, data: bytes) -> None:
+        _commands, tenant, device = subject.decode().split(".")
         try:
-            frames.check_utf8(msg.data)  # the device would have to close on it
-            request = _decode(msg.data)
-            if not is_message_type(request.type):
-                raise msgspec.ValidationError("type is not one to eight tokens joined by dots")
-        except (FrameError, msgspec.DecodeError, RecursionError) as exc:
-            self._answer(msg, msgspec.json.encode({"error": "request", "detail": str(exc)}))
+            request = read_request(data)
+        except ValueError as exc:
+            self._refuse(reply, NOT_UNDERSTOOD, str(exc))
             return
         command = frames.Command(secrets.token_hex(8), request.type, request.data)
+        key = (tenant, device, command.id)
         # Register the request before the command is sent: the answer may come in the same turn.
-        if msg.reply:
-            self._waiting[tenant, device, command.id] = (msg, request.type)
-        if not self._deliver(tenant, device, command):
-            self._waiting.pop((tenant, device, command.id), None)
+        if reply:
+            self._waiting[key] = reply
+        sent = self._deliver(tenant, device, command)
+        if not sent:
+            self._waiting.pop(key, None)
+            if sent is False:
+                self._refuse(reply, BUSY, "the device does not take a command now")
         elif len(self._waiting) > _WAITING_MAX:
-            key, _forgotten = self._waiting.popitem(last=False)
-            _log.warning("command_forgotten", tenant=key[0], device=key[1], waiting=_WAITING_MAX)
+            forgotten, _reply = self._waiting.popitem(last=False)
+            _log.warning(
+                "command_forgotten", tenant=forgotten[0], device=forgotten[1], waiting=_WAITING_MAX
+            )
 
-    def _answer(self, request: Msg, payload: bytes) -> None:
-        if self._client is not None and request.reply:
-            reply = request.reply.encode()
+    def _refuse(self, reply: bytes, error: str, detail: str) -> None:
+        self._answer(reply, msgspec.json.encode({"error": error, "detail": detail}))
+
+    def _answer(self, reply: bytes, payload: bytes) -> None:
+        if self._client is not None and reply:
             self._client.write(b"PUB %s %d\r\n%s\r\n" % (reply, len(payload), payload))

@@ -30,9 +30,18 @@ _DENIED: Final = "permissions violation"
 _REFUSALS: Final = ("Authorization", "Authentication", "SSL", "Certificate", "certificate")
 """Words of an error that waiting does not cure."""
 
+EXACT_SID_MIN: Final = 2**40
+"""Numbers of subscriptions from here on belong to `hear_exact`; nats-py counts its own from 1."""
+
 Headers = dict[str, str] | None
 DirectHandler = Callable[[str, bytes, Headers], None]
 """Takes subject, payload and headers of a message, in the task that reads the socket."""
+ExactHandler = Callable[[bytes, bytes, bytes], None]
+"""Takes subject, reply and payload of a message, in the task that reads the socket."""
+
+
+def _ignore(_subject: bytes, _reply: bytes, _data: bytes) -> None:
+    """The handler of a client on which no exact subject is heard."""
 
 
 class LinkClient(Client):
@@ -51,6 +60,7 @@ class LinkClient(Client):
         self._on_lost = on_lost
         self._direct: dict[int, DirectHandler] = {}
         self._raw: dict[int, RawHandler] = {}
+        self._exact: ExactHandler = _ignore
         self._ps = BulkParser(self, self._raw)
 
     def write(self, data: bytes) -> bool:
@@ -98,12 +108,21 @@ class LinkClient(Client):
         subscription._message_iterator = None  # noqa: SLF001
         await subscription.unsubscribe()
 
+    def hear_exact(self, handler: ExactHandler) -> None:
+        """Have `handler` called for every message of a subscription from `EXACT_SID_MIN` on.
+
+        The caller writes the SUB and UNSUB lines itself (`interest.py` says why).
+        """
+        self._exact = handler
+
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
     ) -> None:
         handler = self._raw.get(sid)
         if handler is not None:
             handler(subject, reply, data, headers)
+        elif sid >= EXACT_SID_MIN:
+            self._exact(subject, reply, data)
         else:
             await super()._process_msg(sid, subject, reply, data, headers)  # type: ignore[arg-type]  # it takes None
 

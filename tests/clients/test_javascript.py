@@ -12,6 +12,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.stream.nats_server import url_file
 from gateway.stream.rights import Role
+from support.asking import ask_device
 from support.conformance import javascript
 from support.gateways import running_gateway, token_for, url_of
 from support.stored import read_embedded
@@ -116,9 +117,7 @@ async def test_a_command_is_answered(gateway, tmp_path):
     operator = await nats.connect(url_file(gateway.data_dir, Role.OPERATORS).read_text().strip())
     async with Script(gateway, tmp_path / "box", token_for(gateway, "veh-1")):
         await eventually(lambda: gateway.basis.fleet.find("default", "veh-1"))
-        answer = await operator.request(
-            "commands.default.veh-1", b'{"type":"lock","data":{"doors":4}}', timeout=20
-        )
+        answer = await ask_device(operator, b'{"type":"lock","data":{"doors":4}}')
     result = json.loads(answer.data)
     assert (result["ok"], result["data"]) == (True, {"doors": 4})
     await operator.close()

@@ -205,7 +205,7 @@ async def test_a_command_reaches_the_device_and_silence_is_a_failure(stream):
     assert hops == ["1", "1"]
     ((subject, headers, _),) = await letters(stream)
     assert subject == "deadletters.default.veh-2.rule.low"
-    assert headers["Tidegate-Error"] == "silence"
+    assert headers["Tidegate-Error"] == "offline"
 
 
 async def test_the_eighth_hop_is_no_command(stream):

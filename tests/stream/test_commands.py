@@ -1,47 +1,42 @@
-"""A request on `commands.>` is answered, whatever its bytes are."""
+"""A request to a device is answered, whatever its bytes are."""
 
 import json
-from dataclasses import dataclass
 
 import pytest
 
 from gateway.stream.commands import CommandInlet
 
 
-@dataclass
-class Request:
-    data: bytes
-    subject: str = "commands.default.veh-1"
-    reply: str = "_INBOX.operator"
-
-
 class Client:
     """What a `CommandInlet` needs of the link's client."""
+
+    is_connected = True
 
     def __init__(self):
         self.hear = None
         self.written = []
 
-    async def subscribe(self, subject, cb):
-        assert subject == "commands.*.*"
-        self.hear = cb
+    def hear_exact(self, handler):
+        self.hear = handler
 
     def write(self, data):
-        self.written.append(data)
+        if data.startswith(b"PUB"):
+            self.written.append(data)
 
 
-async def answered(data):
+async def answered(data, outcome=True):
     """What the operator is told, and the commands that were delivered."""
     delivered = []
 
     def deliver(tenant, device, command):
         delivered.append((tenant, device, command))
-        return True
+        return outcome
 
     client = Client()
     inlet = CommandInlet(deliver)
     await inlet.on_up(client)
-    await client.hear(Request(data))
+    client.hear(b"commands.default.veh-1", b"_INBOX.operator", data)
+    assert len(inlet) == (1 if outcome and delivered else 0)
     if not client.written:
         return None, delivered
     head, _, body = client.written[0].partition(b"\r\n")
@@ -63,7 +58,7 @@ async def answered(data):
 )
 async def test_a_request_that_no_device_could_read_is_answered_and_not_delivered(data, said):
     answer, delivered = await answered(data)
-    assert answer["error"] == "request"
+    assert answer["error"] == "not_understood"
     assert said in answer["detail"]
     assert delivered == []
 
@@ -78,3 +73,13 @@ async def test_a_good_request_is_delivered_and_not_answered_by_the_gateway():
         "t",
         '"ü"'.encode(),
     )
+
+
+async def test_a_device_that_does_not_read_is_busy():
+    answer, _delivered = await answered(b'{"type":"t"}', outcome=False)
+    assert answer["error"] == "busy"
+
+
+async def test_a_device_that_has_left_is_silent_since_another_node_may_hold_it():
+    answer, _delivered = await answered(b'{"type":"t"}', outcome=None)
+    assert answer is None

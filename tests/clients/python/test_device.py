@@ -13,6 +13,7 @@ import pytest
 from gateway import development
 from gateway.stream.nats_server import url_file
 from gateway.stream.rights import Role
+from support.asking import ask_device
 from support.children import spawned
 from support.gateways import running_gateway, token_for, url_of
 from support.processes import GatewayProcess
@@ -119,11 +120,7 @@ async def test_commands_and_answers(gateway, tmp_path):
     operator = await nats.connect(url_file(gateway.data_dir, Role.OPERATORS).read_text().strip())
     async with device_of(gateway, tmp_path) as device:
         await within(device.connected.wait())
-        asking = asyncio.create_task(
-            operator.request(
-                "commands.default.veh-1", b'{"type":"lock","data":{"doors":4}}', timeout=20
-            )
-        )
+        asking = asyncio.create_task(ask_device(operator, b'{"type":"lock","data":{"doors":4}}'))
         command = await within(anext(device.commands()))
         assert (command.type, command.data) == ("lock", {"doors": 4})
         await device.answer(command.id, ok=True, data=[1])
