@@ -11,7 +11,7 @@ from gateway.errors import DataDirectoryInUse
 from gateway.nats_access import nats_address
 from gateway.settings import Retention, Settings
 from gateway.stream.differences import Change
-from gateway.stream.encoding import DEADLETTERS, EVENTS
+from gateway.stream.names import STREAMS
 from gateway.stream.nats_client import connect_once
 from gateway.stream.nats_server import EmbeddedServer
 from gateway.stream.provision import (
@@ -38,7 +38,7 @@ def stream_settings(settings: Settings) -> dict[str, StreamSettings]:
             deny_purge=stream.deny_purge,
         )
 
-    return {EVENTS: wanted(stream.events), DEADLETTERS: wanted(stream.deadletters)}
+    return {name: wanted(getattr(stream, name.lower())) for name in STREAMS}
 
 
 def embedded_server(

@@ -4,7 +4,8 @@ import time
 from typing import Any
 
 from gateway.session.fairness import Share
-from gateway.session.machine import Departure, Session
+from gateway.session.machine import Session
+from gateway.session.regions import Departure
 
 
 def describe(fence: int, session: Session, share: Share, sent_at: float) -> dict[str, Any]:

@@ -9,13 +9,13 @@ import math
 import time
 from typing import Any, Final
 
-import structlog
 from msgspec import Struct
 
 from gateway.admission.credential import Identity
 from gateway.edge.credentials import expiry_look_s, renewed
 from gateway.edge.description import describe
 from gateway.edge.device_context import DeviceContext
+from gateway.edge.exchange import Exchange
 from gateway.edge.outlet import Outlet
 from gateway.edge.ports import (
     PAUSED_BY_DRAIN,
@@ -23,23 +23,21 @@ from gateway.edge.ports import (
     PAUSED_BY_RESUME,
     Connection,
 )
+from gateway.edge.resuming import ask
 from gateway.edge.side_traffic import CREDENTIAL_FRAMES, HELLO_FRAMES
 from gateway.edge.succession import may_speak, take_over
 from gateway.edge.wall_time import rfc3339_now
 from gateway.session import outputs as out
-from gateway.session.errors import InternalError, SessionError, UnsupportedData, close_reason
+from gateway.session.errors import SessionError, UnsupportedData, close_reason
 from gateway.session.fairness import Share
 from gateway.session.intake import Storable
-from gateway.session.machine import ACKNOWLEDGE, PARTING, Departure, Session, Settled, State
+from gateway.session.machine import ACKNOWLEDGE, PARTING, Session
+from gateway.session.regions import Departure, Settled, State
 from tidegate.wire import frames
-
-_log = structlog.get_logger(__name__)
 
 _REST: Final = 3.0
 """A greedy device rests this many times as long as storing its last messages took."""
 _REST_MAX_S: Final = 1.0
-_NOTICE_CHANGE: Final = 0.25
-"""A change of first_retry_ms by a smaller share is not worth a frame to every device."""
 
 
 class DeviceHandler:
@@ -48,7 +46,7 @@ class DeviceHandler:
     __slots__ = (
         "_connection",
         "_context",
-        "_first_retry_ms",
+        "_exchange",
         "_identity",
         "_outlet",
         "_resting",
@@ -70,7 +68,7 @@ class DeviceHandler:
         self._resting: asyncio.TimerHandle | None = None
         self._resuming: asyncio.Task[None] | None = None
         self._sent_at = 0.0
-        self._first_retry_ms = 0
+        self._exchange: Exchange | None = None
         self.deadline = math.inf
         self.fence = 0
         """Order among the sessions of this device, on all nodes; 0 before hello."""
@@ -93,6 +91,7 @@ class DeviceHandler:
 
     def opened(self, connection: Connection) -> None:
         self._connection = connection
+        self._exchange = Exchange(self._context, self.key, self._session, connection)
         self.deadline = self._context.loop.time() + self._context.hello_timeout_s
 
     def received_text(self, text: bytes) -> None:
@@ -115,18 +114,15 @@ class DeviceHandler:
         self._carry_out(self._session.deadline_passed(expired=expired))
 
     def on_keepalive(self) -> None:
-        first_retry_ms = self._context.fleet.first_retry_ms
-        told = self._first_retry_ms
-        if told and abs(first_retry_ms - told) > told * _NOTICE_CHANGE:
-            self._first_retry_ms = first_retry_ms
-            self._send("notice", frames.Notice(first_retry_ms))
+        if self._exchange is not None:
+            self._exchange.notice()
 
     def closed(self, cause: str) -> None:
         context, identity = self._context, self._identity
         context.memory.closed(identity.holder, (context.loop.time(), cause, "", 0.0))
         established = self._session.state in (State.ESTABLISHED, State.CHANGING)
         outputs = self._session.closed()
-        self._connection = None
+        self._connection = self._exchange = None
         if self._resuming is not None:
             self._resuming.cancel()
         if self._resting is not None:
@@ -168,17 +164,7 @@ class DeviceHandler:
 
     def command(self, command: frames.Command) -> bool:
         """Send a command; False if the session is not established, or its device does not read."""
-        connection = self._connection
-        if connection is None or not connection.is_open:
-            return False
-        if self._session.state is not State.ESTABLISHED:
-            return False
-        if connection.congested:
-            self._context.observer.commanded("congested")
-            return False
-        self._send("command", command)
-        self._context.observer.commanded("sent")
-        return True
+        return self._exchange is not None and self._exchange.command(command)
 
     def leave(self, reason: str, retry_ms: int, ticket: str, linger_s: float) -> None:
         """Send the device to another node.
@@ -268,21 +254,21 @@ class DeviceHandler:
         if self._connection is not None:
             self._connection.resume_reading(PAUSED_BY_FULL_NODE)
 
-    def _act(self, received: frames.Hello | frames.Result | str, size: int) -> None:
+    def _act(
+        self, received: frames.Hello | frames.Result | frames.Received | str, size: int
+    ) -> None:
         """Act on what is no message. All of it is on the connection's budget, except the first
         hello.
         """
-        connection = self._connection
+        connection, exchange = self._connection, self._exchange
         assert connection is not None
+        assert exchange is not None
         if isinstance(received, frames.Hello):
             if not self.fence or connection.spend(HELLO_FRAMES, size):
                 self._answer_hello(received, connection)
-        elif isinstance(received, frames.Result):
+        elif not isinstance(received, str):
             if connection.spend(1, size):
-                known = self._context.on_result(*self.key, received)
-                self._context.observer.commanded(
-                    "unknown" if not known else "ok" if received.ok else "failed"
-                )
+                exchange.answered(received)
         elif connection.spend(CREDENTIAL_FRAMES, size):
             self._identity = renewed(self._context, self._identity, received)
             if self._session.departure is Departure.STAYING:
@@ -310,26 +296,19 @@ class DeviceHandler:
         connection.pause_reading(PAUSED_BY_RESUME)
         if self._session.state is State.RESUMING:
             self.deadline = math.inf  # it said hello in time; expiry is watched from welcome on
-        self._resuming = context.loop.create_task(self._look_up(hello), name="resume")
-        self._resuming.add_done_callback(self._looked_up)
+        self._resuming = ask(context, self.key, hello, self._looked_up, self.end)
 
-    async def _look_up(self, hello: frames.Hello) -> None:
-        settled = await self._context.resume_points.look_up(*self.key, hello)
+    def _looked_up(self, hello: frames.Hello, settled: int) -> None:
+        self._resuming = None  # one at a time; a task that has ended keeps its frame
         if self._connection is not None:
             self._connection.resume_reading(PAUSED_BY_RESUME)
             self._begin(hello, settled)
 
-    def _looked_up(self, resuming: asyncio.Task[None]) -> None:
-        """A look-up that failed must not leave the device waiting for its answer."""
-        self._resuming = None  # one at a time; a task that has ended keeps its frame
-        if not resuming.cancelled() and (failure := resuming.exception()) is not None:
-            _log.error("look_up_failed", exc_info=failure)
-            self.end(InternalError("where the outbox stands could not be looked up"))
-
     def _begin(self, hello: frames.Hello, settled: int) -> None:
         """Go on after `settled`, and tell the device."""
         context, session, connection = self._context, self._session, self._connection
-        if connection is None or not connection.is_open:
+        exchange = self._exchange
+        if connection is None or exchange is None or not connection.is_open:
             return
         ceiling = context.ceiling(greedy=self._share.greedy)
         if session.state is State.CHANGING:
@@ -338,9 +317,7 @@ class DeviceHandler:
             connection.send_text(resume)
         elif may_speak(context, self):
             session.begin(settled, ceiling)
-            welcome = context.welcome(hello.outbox, session.acked, session.credit)
-            self._first_retry_ms = welcome.first_retry_ms
-            self._send("welcome", welcome)
+            exchange.welcome(hello.outbox)
             take_over(context, self)
             self._watch_expiry()
         else:

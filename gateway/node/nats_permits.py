@@ -6,6 +6,7 @@ import nats.errors
 import structlog
 
 from gateway.stream.checkup import Denials, missing_rights, missing_streams
+from gateway.stream.names import AUDITED
 from gateway.stream.nats_client import LinkClient, describe
 
 _log = structlog.get_logger(__name__)
@@ -28,7 +29,7 @@ class NatsPermits:
         """Why NATS does not let this node work, or None."""
         if self._missing_rights:
             return "nats_rights"
-        return "no_stream" if self._missing_streams else None
+        return "no_stream" if set(AUDITED) & set(self._missing_streams) else None
 
     @property
     def denied(self) -> list[str]:

@@ -28,7 +28,8 @@ Rules:
 - When every message is settled and acknowledged, the device may send a further `hello`, for another
   outbox. It sends no message and no hello until the answer, `resume`. Results and credentials
   belong to no outbox and may go on. An `ack` counts in the outbox of the last answer.
-- Messages must come in order and within the credit (`intake.py`).
+- Which frame may come in which state is checked in `turns.py`. Messages must come in order and
+  within the credit (`intake.py`).
 - Settling is in order: `settle(seq)` covers everything up to and including `seq`.
 - In LEAVING, the device has its `goaway` and works on. In PARTING, nothing more is read; what was
   read is settled and acknowledged, and then the session closes.
@@ -40,17 +41,10 @@ out the outputs (`outputs.py`). Messages and acks are frequent, so `receive` and
 plain values; every other input returns a tuple of outputs.
 """
 
-import enum
 from typing import Final
 
 from gateway.session.credit import CreditWindow
-from gateway.session.errors import (
-    CredentialExpired,
-    DataError,
-    PolicyViolation,
-    SessionError,
-    TakenOver,
-)
+from gateway.session.errors import CredentialExpired, PolicyViolation, TakenOver
 from gateway.session.intake import Intake, SchemaProblem, Storable
 from gateway.session.limits import SessionLimits
 from gateway.session.outputs import (
@@ -63,42 +57,13 @@ from gateway.session.outputs import (
     Wake,
     WatchExpiry,
 )
+from gateway.session.regions import Departure, Settled, State
+from gateway.session.turns import check_hello, check_turn, offence_of
 from tidegate.wire import frames
 from tidegate.wire.errors import FrameError
-from tidegate.wire.grammar import is_token
 
-RESULT_ID_MAX_CHARS: Final = 64
-
-Received = list[Storable] | frames.Hello | frames.Result | str
+Received = list[Storable] | frames.Hello | frames.Result | frames.Received | str
 """What one text message of a device is; a string is a fresh credential."""
-
-
-class State(enum.Enum):
-    GREETING = "greeting"
-    RESUMING = "resuming"
-    ESTABLISHED = "established"
-    CHANGING = "changing"
-    ENDED = "ended"
-
-
-class Departure(enum.Enum):
-    STAYING = "staying"
-    LEAVING = "leaving"
-    PARTING = "parting"
-    GONE = "gone"
-
-
-class Settled(enum.Enum):
-    """What the shell does after `settle`."""
-
-    NOTHING = "nothing"
-    ACKNOWLEDGE = "acknowledge"
-    """Send the ack (`take_ack`) now."""
-    REST = "rest"
-    """Send the ack later: the device is greedy, and the lanes' time belongs to the others."""
-    FORGET = "forget"
-    """The session has ended and its last message is settled."""
-
 
 # Looking a member up in its enum costs more than a global, and these are needed for each message.
 ESTABLISHED: Final = State.ESTABLISHED
@@ -174,17 +139,19 @@ class Session:
         try:
             received = frames.decode_device_frame(text)
         except FrameError as exc:
-            raise _offence(exc.error, exc.detail) from None
+            raise offence_of(exc.error, exc.detail) from None
         if self.state is ESTABLISHED:
             if type(received) is frames.Damaged:
                 received = self._intake.salvage(text, self._credit.limit) or received
             if type(received) is list:
                 return self._intake.admit(received, text, self._credit.limit)
         if isinstance(received, frames.Damaged):
-            raise _offence(received.error, received.detail)
+            raise offence_of(received.error, received.detail)
         if isinstance(received, frames.Hello):
-            return self._greet(received)
-        return self._check_turn(received)
+            check_hello(received, self.state, idle=not (self.unsettled or self._unreported))
+            self.state = State.RESUMING if self.state is State.GREETING else State.CHANGING
+            return received
+        return check_turn(received, self.state)
 
     def closed(self) -> Outputs:
         """The connection is gone."""
@@ -302,29 +269,6 @@ class Session:
 
     # Transitions
 
-    def _check_turn(self, received: list[Storable] | frames.Result | str) -> frames.Result | str:
-        if self.state is State.GREETING:
-            raise PolicyViolation("hello", "the first frame must be hello")
-        if self.state is State.RESUMING:
-            raise PolicyViolation("hello", "a frame before welcome")
-        if isinstance(received, list):
-            raise PolicyViolation("hello", "a message before the further hello is answered")
-        if isinstance(received, frames.Result) and len(received.id) > RESULT_ID_MAX_CHARS:
-            raise PolicyViolation("result", f"id is longer than {RESULT_ID_MAX_CHARS} characters")
-        return received
-
-    def _greet(self, hello: frames.Hello) -> frames.Hello:
-        if self.state is State.RESUMING:
-            raise PolicyViolation("hello", "a frame before welcome")
-        if self.state is State.CHANGING:
-            raise PolicyViolation("hello", "a hello before the one before it is answered")
-        if self.unsettled or self._unreported:
-            raise PolicyViolation("hello", "a further hello while messages are not acknowledged")
-        if not is_token(hello.outbox):
-            raise PolicyViolation("hello", "outbox must match [A-Za-z0-9_-]{1,64}")
-        self.state = State.RESUMING if self.state is State.GREETING else State.CHANGING
-        return hello
-
     def _part(self) -> Outputs:
         assert self._goaway is not None
         self.departure = Departure.PARTING
@@ -342,8 +286,3 @@ class Session:
         goaway = Send(frames.encode_named("goaway", self._goaway))
         close = Close(self._goaway.reason)
         return (goaway, close) if ack is None else (Send(ack), goaway, close)
-
-
-def _offence(error: str, detail: str) -> SessionError:
-    """The offence of a frame that cannot be read."""
-    return (DataError if error in ("utf8", "json") else PolicyViolation)(error, detail)

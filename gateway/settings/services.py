@@ -132,7 +132,7 @@ class Retention(Section):
 
 
 class Stream(Section):
-    """The streams EVENTS and DEADLETTERS."""
+    """The streams: of events, dead letters, states, commands and presence."""
 
     durability: Literal["fsync", "stream"] = "fsync"
     replicas: Annotated[int, Field(ge=1, le=5)] = 1
@@ -141,10 +141,13 @@ class Stream(Section):
     deny_purge: bool = True
     events: Retention = Retention()
     deadletters: Retention = Retention()
+    state: Retention = Retention(max_age_s=0)
+    commands: Retention = Retention(max_age_s=2_592_000)
+    presence: Retention = Retention(max_age_s=2_592_000)
 
     @model_validator(mode="after")
     def _window_within_age(self) -> Self:
-        for name in ("events", "deadletters"):
+        for name in ("events", "deadletters", "state", "commands", "presence"):
             age_s = getattr(self, name).max_age_s
             if 0 < age_s < self.duplicate_window_s:
                 raise ValueError(f"{name}.max_age_s is shorter than duplicate_window_s")

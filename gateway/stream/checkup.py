@@ -11,12 +11,13 @@ from typing import Final
 import nats.js.errors
 from nats.aio.client import Client
 
-from gateway.stream.encoding import DEADLETTERS, EVENTS
+from gateway.stream.names import STREAMS
 from gateway.stream.rights import Role, rights_of
 
 _FLUSH_S: Final = 5
 _TIMEOUT_S: Final = 3.0
 _PROBE: Final = "tidegate.rights.probe"
+_PROBE_WORD: Final = "tidegate-rights-probe"
 _HEADERS: Final = {"Nats-Expected-Stream": "TIDEGATE-RIGHTS-PROBE"}
 _DENIED: Final = re.compile(r'for (publish|subscription) to "([^"]*)"', re.IGNORECASE)
 _CREATE: Final = "STREAM.CREATE"
@@ -90,7 +91,7 @@ async def missing_streams(client: Client) -> list[str]:
     """
     jetstream = client.jetstream(timeout=_TIMEOUT_S)
     missing = []
-    for stream in (EVENTS, DEADLETTERS):
+    for stream in STREAMS:
         try:
             await jetstream.stream_info(stream)
         except nats.js.errors.NotFoundError:
@@ -111,4 +112,4 @@ def _within(subject: list[str], right: list[str]) -> bool:
 
 
 def _probe_of(right: str) -> str:
-    return right.replace(">", _PROBE)
+    return right.replace(">", _PROBE).replace("*", _PROBE_WORD)

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from nats.js.api import RetentionPolicy, StreamConfig
 
+from gateway.stream.names import AUDITED, STREAMS
+
 
 class Change(Enum):
     """What happens if a difference is removed."""
@@ -49,7 +51,7 @@ def differences(stream: str, wanted: StreamConfig, found: StreamConfig) -> list[
         Difference(
             stream,
             field,
-            rule.setting.format(stream.lower()),
+            rule.setting.format(stream.lower()) if stream in rule.streams else "",
             rule.show(getattr(found, field)),
             rule.show(getattr(wanted, field)),
             change := rule.change(getattr(found, field), getattr(wanted, field)),
@@ -110,6 +112,8 @@ class _Rule:
     setting: str = ""
     change: Callable[[Any, Any], Change] = _safe
     show: Callable[[Any], str] = _show_plain
+    streams: tuple[str, ...] = STREAMS
+    """Those in which the setting decides; in others the property is always the same."""
     advice: str = (
         "copy its messages to another stream and delete it as an administrator of NATS, or set"
         " another account (nats.user) or data directory (nats.data_dir)"
@@ -130,8 +134,8 @@ _RULES: Final = {
     "max_msgs_per_subject": _Rule(),
     "max_msg_size": _Rule(),
     "duplicate_window": _Rule("stream.duplicate_window_s", show=_show_number),
-    "deny_delete": _Rule("stream.deny_delete", _only_on, _show_bool, _KEEP),
-    "deny_purge": _Rule("stream.deny_purge", _only_on, _show_bool, _KEEP),
+    "deny_delete": _Rule("stream.deny_delete", _only_on, _show_bool, AUDITED, _KEEP),
+    "deny_purge": _Rule("stream.deny_purge", _only_on, _show_bool, AUDITED, _KEEP),
     "sealed": _Rule(change=_impossible),
     "no_ack": _Rule(),
     "allow_atomic": _Rule(),

@@ -18,6 +18,7 @@ from gateway.stream.batch import Strategy
 from gateway.stream.differences import Change, Difference, differences
 from gateway.stream.encoding import DEADLETTERS, EVENTS
 from gateway.stream.errors import IncompatibleServer, IncompatibleStream
+from gateway.stream.names import AUDITED, COMMANDS, PRESENCE, STATE
 
 _HEADERS_BYTES_MAX: Final = 4_096
 """Room for headers: names are bounded, and so is the detail of a dead letter."""
@@ -25,7 +26,32 @@ _ATOMIC_SINCE: Final = (2, 12, 1)
 """The first version that checks for duplicates inside a batch."""
 _FAST_SINCE: Final = (2, 14, 0)
 
+STATE_BYTES_MAX: Final = 65_536
+"""The largest state of a device, as JSON. It must fit one frame to the device beside others."""
+PRESENCE_FACTS_MAX: Final = 100
+"""Presence facts that are kept of one device."""
+
 Version = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Purpose:
+    """What a stream is for, and what follows from that whatever the settings are."""
+
+    description: str
+    subjects: tuple[str, ...]
+    messages_per_subject_max: int = -1
+    message_bytes_max: int = -1
+
+
+_PURPOSES: Final = {
+    EVENTS: _Purpose("device messages", ("events.>",)),
+    DEADLETTERS: _Purpose("rejects", ("deadletters.>",)),
+    STATE: _Purpose("desired states", ("state.*.*",), 1, STATE_BYTES_MAX + _HEADERS_BYTES_MAX),
+    # Not `commands.>`: JetStream would answer the requests on `commands.*.*` with its PubAcks.
+    COMMANDS: _Purpose("queued commands", ("commands.queue.*.*", "commands.status.*.*.*")),
+    PRESENCE: _Purpose("presence facts", ("presence.*.*",), PRESENCE_FACTS_MAX),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +89,11 @@ def server_version(client: Client) -> Version:
 
 def stream_configs(settings: dict[str, StreamSettings], version: Version) -> list[StreamConfig]:
     """The streams as they should be on a server of `version`."""
-    subjects = {EVENTS: "events.>", DEADLETTERS: "deadletters.>"}
     return [
         StreamConfig(
             name=name,
-            subjects=[subjects[name]],
-            description="Tidegate: " + {EVENTS: "device messages", DEADLETTERS: "rejects"}[name],
+            subjects=list(_PURPOSES[name].subjects),
+            description=f"Tidegate: {_PURPOSES[name].description}",
             retention=RetentionPolicy.LIMITS,
             storage=StorageType.FILE,
             # A full stream refuses messages. It must never delete acknowledged ones to make room.
@@ -77,10 +102,12 @@ def stream_configs(settings: dict[str, StreamSettings], version: Version) -> lis
             max_age=wanted.max_age_s,
             max_bytes=wanted.max_bytes or -1,
             max_msgs=-1,
+            max_msgs_per_subject=_PURPOSES[name].messages_per_subject_max,
+            max_msg_size=_PURPOSES[name].message_bytes_max,
             max_consumers=-1,
             duplicate_window=wanted.duplicate_window_s,
-            deny_delete=wanted.deny_delete,
-            deny_purge=wanted.deny_purge,
+            deny_delete=wanted.deny_delete and name in AUDITED,
+            deny_purge=wanted.deny_purge and name in AUDITED,
             allow_direct=True,
             allow_atomic=True if version >= _ATOMIC_SINCE else None,
             allow_batched=True if version >= _FAST_SINCE else None,

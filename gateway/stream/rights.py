@@ -2,7 +2,7 @@
 
 The embedded server gives exactly these rights; `config/README.md` lists them for an operator's own
 NATS. Each user has a prefix of its own for inboxes, so no user hears the answers to another one.
-No user may delete or purge a stream.
+No user may delete or purge a stream. The gateway may delete single messages of COMMANDS only.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from gateway.stream.encoding import DEADLETTERS, EVENTS
-
-_STREAMS: Final = (EVENTS, DEADLETTERS)
+from gateway.stream.names import AUDITED, COMMANDS, PRESENCE, STATE, STREAMS
 
 
 class Role(StrEnum):
@@ -59,7 +57,23 @@ def rights_of(role: Role, rule_subjects: Sequence[str] = ()) -> Rights:
             publish=(
                 "events.>",
                 "deadletters.>",
-                *_api("STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.MSG.GET.{}", "DIRECT.GET.{}"),
+                "commands.status.*.*.*",
+                "presence.*.*",
+                *_api(
+                    STREAMS,
+                    "STREAM.INFO.{}",
+                    "STREAM.CREATE.{}",
+                    "STREAM.MSG.GET.{}",
+                    "DIRECT.GET.{}",
+                ),
+                *_api(
+                    (STATE, COMMANDS, PRESENCE),
+                    "DIRECT.GET.{}.>",
+                    "CONSUMER.CREATE.{}.>",
+                    "CONSUMER.MSG.NEXT.{}.*",
+                    "CONSUMER.DELETE.{}.*",
+                ),
+                f"$JS.API.STREAM.MSG.DELETE.{COMMANDS}",
             ),
             subscribe=(f"{role.inbox_prefix}.>", "commands.*.*"),
             responses=True,
@@ -68,10 +82,11 @@ def rights_of(role: Role, rule_subjects: Sequence[str] = ()) -> Rights:
         return Rights(
             publish=(
                 "commands.>",
+                "state.*.*",
                 "$JS.API.STREAM.NAMES",
                 "$JS.API.STREAM.LIST",
-                *_api("STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.UPDATE.{}"),
-                *_READING,
+                *_api(STREAMS, "STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.UPDATE.{}"),
+                *_reading(STREAMS),
                 *_LEASES,
                 *_REDRIVING,
             ),
@@ -83,9 +98,9 @@ def rights_of(role: Role, rule_subjects: Sequence[str] = ()) -> Rights:
         )
     return Rights(
         publish=(
-            "commands.>",
+            "commands.*.*",
             "deadletters.*.*.*.>",
-            *_READING,
+            *_reading(AUDITED),
             *_LEASES,
             *_LOOKING_UP,
             *rule_subjects,
@@ -94,28 +109,31 @@ def rights_of(role: Role, rule_subjects: Sequence[str] = ()) -> Rights:
     )
 
 
-def _api(*requests: str) -> tuple[str, ...]:
-    """Requests to JetStream, for each of our streams."""
-    return tuple(f"$JS.API.{each.format(stream)}" for stream in _STREAMS for each in requests)
+def _api(streams: Sequence[str], *requests: str) -> tuple[str, ...]:
+    """Requests to JetStream, for each of `streams`."""
+    return tuple(f"$JS.API.{each.format(stream)}" for stream in streams for each in requests)
 
 
-_READING: Final = (
-    *_api(
-        "STREAM.MSG.GET.{}",
-        "DIRECT.GET.{}",
-        "DIRECT.GET.{}.>",
-        "CONSUMER.CREATE.{}",
-        "CONSUMER.CREATE.{}.>",
-        "CONSUMER.DURABLE.CREATE.{}.*",
-        "CONSUMER.INFO.{}.*",
-        "CONSUMER.NAMES.{}",
-        "CONSUMER.LIST.{}",
-        "CONSUMER.MSG.NEXT.{}.*",
-        "CONSUMER.DELETE.{}.*",
-    ),
-    *(f"$JS.{kind}.{stream}.>" for stream in _STREAMS for kind in ("ACK", "FC")),
-)
-"""To create consumers, to read through them, to acknowledge, and to look up single messages."""
+def _reading(streams: Sequence[str]) -> tuple[str, ...]:
+    """To create consumers, to read through them, to acknowledge, and to look up single messages."""
+    return (
+        *_api(
+            streams,
+            "STREAM.MSG.GET.{}",
+            "DIRECT.GET.{}",
+            "DIRECT.GET.{}.>",
+            "CONSUMER.CREATE.{}",
+            "CONSUMER.CREATE.{}.>",
+            "CONSUMER.DURABLE.CREATE.{}.*",
+            "CONSUMER.INFO.{}.*",
+            "CONSUMER.NAMES.{}",
+            "CONSUMER.LIST.{}",
+            "CONSUMER.MSG.NEXT.{}.*",
+            "CONSUMER.DELETE.{}.*",
+        ),
+        *(f"$JS.{kind}.{stream}.>" for stream in streams for kind in ("ACK", "FC")),
+    )
+
 
 _LEASES: Final = (
     "$KV.TIDEGATE_RULES.>",

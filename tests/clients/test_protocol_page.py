@@ -58,6 +58,7 @@ def test_every_offence_of_a_policy_violation():
     offences = words_in(
         r'PolicyViolation\(\s*"(\w+)"',
         "gateway/session/machine.py",
+        "gateway/session/turns.py",
         "gateway/session/intake.py",
         "gateway/edge/credentials.py",
         "gateway/edge/connection.py",

@@ -12,7 +12,8 @@ from msgspec import UNSET
 
 from gateway.session.errors import SessionError
 from gateway.session.limits import SessionLimits
-from gateway.session.machine import Session, State
+from gateway.session.machine import Session
+from gateway.session.regions import State
 from support.in_memory import UNBOUNDED, Line
 from support.stranger_frames import SAMPLES, SEGMENTS
 from support.strangers import PARSERS, run

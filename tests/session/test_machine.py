@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.session.errors import PolicyViolation
-from gateway.session.machine import Session, State
+from gateway.session.machine import Session
 from gateway.session.outputs import Send
+from gateway.session.regions import State
 from support.sessions import LIMITS, encoded, greeted, hello, offence
 from tidegate.wire import frames
 

@@ -3,8 +3,9 @@
 import pytest
 
 from gateway.session.errors import PolicyViolation, TakenOver
-from gateway.session.machine import Departure, Session, Settled, State
+from gateway.session.machine import Session
 from gateway.session.outputs import Close, Forget, Send, StopReading, Wake, WatchExpiry
+from gateway.session.regions import Departure, Settled, State
 from support.sessions import LIMITS, encoded, greeted, hello, offence
 from tidegate.wire import frames
 

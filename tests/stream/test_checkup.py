@@ -5,6 +5,7 @@ import pytest
 
 from gateway.stream import checkup
 from gateway.stream.checkup import Denials
+from gateway.stream.names import STREAMS
 from gateway.stream.provision import StreamSettings, provision, server_version, stream_configs
 from gateway.stream.rights import Role, rights_of
 from support.servers import nats_server
@@ -80,7 +81,7 @@ def test_rights_to_publish_are_tried_anew_and_denied_subscriptions_are_kept():
 
 def test_the_right_to_create_streams_is_not_needed_where_they_are():
     spared = set(GRANTED.publish) - set(NEEDED)
-    assert spared == {f"$JS.API.STREAM.CREATE.{name}" for name in ("EVENTS", "DEADLETTERS")}
+    assert spared == {f"$JS.API.STREAM.CREATE.{name}" for name in STREAMS}
 
 
 async def test_a_right_that_is_missing_is_named(server):
@@ -92,7 +93,7 @@ async def test_a_right_that_is_missing_is_named(server):
 
 async def test_the_attempt_stores_nothing(server):
     async with Signed(server, "admin") as admin, Signed(server) as signed:
-        settings = {"EVENTS": WANTED, "DEADLETTERS": WANTED}
+        settings = dict.fromkeys(STREAMS, WANTED)
         await provision(admin.client, stream_configs(settings, server_version(admin.client)))
         assert await checkup.missing_rights(signed.client, signed.denials) == []
         for stream in settings:
@@ -110,6 +111,6 @@ async def test_a_subscription_that_was_denied_is_named(server):
 
 async def test_the_streams_that_are_missing_are_named(server):
     async with Signed(server, "admin") as admin:
-        assert await checkup.missing_streams(admin.client) == ["EVENTS", "DEADLETTERS"]
+        assert await checkup.missing_streams(admin.client) == list(STREAMS)
         await admin.client.jetstream().add_stream(name="EVENTS", subjects=["events.>"])
-        assert await checkup.missing_streams(admin.client) == ["DEADLETTERS"]
+        assert await checkup.missing_streams(admin.client) == list(STREAMS[1:])

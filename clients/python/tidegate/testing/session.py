@@ -113,6 +113,8 @@ class GatewaySession:
                 await self._peer.say({"resume": resume, "credit": self._grant()})
             case frames.Result():
                 self._on_result(frame)
+            case frames.Received():
+                pass  # this gateway does not name the feature `receipts`
             case str():
                 self.credentials.append(frame)
             case list():

@@ -41,6 +41,10 @@ CLOSE_TAKEN_OVER: Final = 4409
 
 OUTBOXES: Final = "outboxes"
 """A feature named in `welcome`: a session may drain several outboxes, one after the other."""
+STATE: Final = "state"
+"""A feature: the gateway tells a device which asks for it what the device should be like."""
+RECEIPTS: Final = "receipts"
+"""A feature: a device may say that a command is on its disk, and results are settled."""
 FEATURES: Final = (OUTBOXES,)
 """What this gateway understands beyond what every gateway does."""
 
@@ -65,12 +69,16 @@ class Hello(Struct):
     `sent` is the highest seq of that outbox that the device may have sent on an earlier connection,
     0 for none; without it, everything from `oldest` on may have been sent. Unknown members are
     ignored. With the feature `outboxes` it may come again, for another outbox.
+
+    `state` is the version of the state that the device has, empty for none. A device that does not
+    name it is told no state.
     """
 
     outbox: str
     oldest: Seq
     age_ms: Annotated[int, Meta(ge=0)] = 0
     sent: Annotated[int, Meta(ge=0, le=SEQ_MAX)] | UnsetType = UNSET
+    state: str | UnsetType = UNSET
 
 
 class Result(Struct, forbid_unknown_fields=True):
@@ -81,12 +89,19 @@ class Result(Struct, forbid_unknown_fields=True):
     data: Raw | UnsetType = UNSET
 
 
+class Received(Struct):
+    """A device has the command with this id on its disk."""
+
+    id: str
+
+
 class DeviceFrame(Struct, forbid_unknown_fields=True):
     """Any single frame a device may send: exactly one of its members, or a message's members."""
 
     hello: Hello | UnsetType = UNSET
     result: Result | UnsetType = UNSET
     credential: str | UnsetType = UNSET
+    received: str | UnsetType = UNSET
     seq: Seq | UnsetType = UNSET
     type: str | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
@@ -113,7 +128,7 @@ class Damaged(Struct):
     detail: str
 
 
-Decoded = Hello | Result | str | list[Message | Unusable] | Damaged
+Decoded = Hello | Result | Received | str | list[Message | Unusable] | Damaged
 
 _decode_frame = msgspec.json.Decoder(DeviceFrame | list[Message]).decode
 
@@ -135,8 +150,8 @@ def decode_device_frame(text: bytes) -> Decoded:
     """Decode what a device sent.
 
     Returns:
-        A `Hello`, a `Result`, a `str` (a fresh credential), a list of messages, or `Damaged`, of
-        which `salvage` may read messages one by one.
+        A `Hello`, a `Result`, a `Received`, a `str` (a fresh credential), a list of messages, or
+        `Damaged`, of which `salvage` may read messages one by one.
 
     Raises:
         FrameError: not UTF-8, or certainly no frame of the contract.
@@ -160,14 +175,22 @@ def decode_device_frame(text: bytes) -> Decoded:
             or frame.hello is not UNSET
             or frame.result is not UNSET
             or frame.credential is not UNSET
+            or frame.received is not UNSET
         ):
             return Damaged("frame", "a message has seq, type, data and optionally time")
         return [Message(frame.seq, frame.type, frame.data, frame.time)]
-    named = [frame.hello, frame.result, frame.credential]
+    return _named_frame(frame)
+
+
+def _named_frame(frame: DeviceFrame) -> Hello | Result | Received | str:
+    """The one member of a frame that is no message."""
+    named = [frame.hello, frame.result, frame.credential, frame.received]
     present = [member for member in named if member is not UNSET]
     if len(present) != 1 or not (frame.type is frame.data is frame.time is UNSET):
-        raise FrameError("frame", "expected exactly one of hello, result, credential, or a message")
-    return present[0]
+        raise FrameError(
+            "frame", "expected exactly one of hello, result, credential, received, or a message"
+        )
+    return present[0] if frame.received is UNSET else Received(frame.received)
 
 
 class Resume(Struct):
@@ -175,6 +198,17 @@ class Resume(Struct):
 
     outbox: str
     seq: int
+
+
+class State(Struct):
+    """What a device should be like. `version` is `<epoch>-<sequence>`, opaque to applications.
+
+    A client drops a version that differs from its own in the number behind the last `-` only, and
+    is not higher. It takes every other version.
+    """
+
+    version: str
+    desired: Raw
 
 
 class Welcome(Struct, omit_defaults=True):
@@ -193,6 +227,7 @@ class Welcome(Struct, omit_defaults=True):
     max_messages_per_frame: int = 0
     max_depth: int = 0
     features: tuple[str, ...] = ()
+    state: State | UnsetType = UNSET
 
 
 class Reject(Struct, omit_defaults=True):
@@ -233,6 +268,7 @@ class ServerFrame(Struct):
     goaway: Goaway | UnsetType = UNSET
     notice: Notice | UnsetType = UNSET
     command: Command | UnsetType = UNSET
+    state: State | UnsetType = UNSET
 
 
 _encode = msgspec.json.Encoder().encode
@@ -262,7 +298,9 @@ def encode_resume(outbox: str, seq: int, credit: int) -> bytes:
 
 
 def encode_named(name: str, body: Struct) -> bytes:
-    """A frame `{name: body}`: welcome, reject, hold, goaway, notice, command, hello, result."""
+    """A frame `{name: body}`: of the gateway welcome, reject, hold, goaway, notice, command and
+    state, of a device hello and result.
+    """
     return _encode({name: body})
 
 

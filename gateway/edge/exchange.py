@@ -1,0 +1,79 @@
+"""What operators and a device tell each other in one session, beside messages and acks."""
+
+from typing import Final
+
+from gateway.edge.device_context import DeviceContext
+from gateway.edge.ports import Connection
+from gateway.session.machine import Session
+from gateway.session.regions import State
+from tidegate.wire import frames
+
+_NOTICE_CHANGE: Final = 0.25
+"""A change of first_retry_ms by a smaller share is not worth a frame to every device."""
+
+
+class Exchange:
+    """Commands and their results, and what the welcome told, of one session."""
+
+    __slots__ = ("_connection", "_context", "_first_retry_ms", "_key", "_session")
+
+    def __init__(
+        self,
+        context: DeviceContext,
+        key: tuple[str, str],
+        session: Session,
+        connection: Connection,
+    ) -> None:
+        """
+        Args:
+            context: what all devices of a node share.
+            key: tenant and device.
+            session: which the connection carries.
+            connection: open; the handler drops the exchange when the connection is gone.
+        """
+        self._context = context
+        self._key = key
+        self._session = session
+        self._connection = connection
+        self._first_retry_ms = 0
+
+    def welcome(self, outbox: str) -> None:
+        """The session has begun: tell the device.
+
+        Args:
+            outbox: that the hello named.
+        """
+        session = self._session
+        welcome = self._context.welcome(outbox, session.acked, session.credit)
+        self._first_retry_ms = welcome.first_retry_ms
+        self._connection.send_text(frames.encode_named("welcome", welcome))
+
+    def notice(self) -> None:
+        """Tell the device when to come back after an abnormal close, if that changed by much."""
+        first_retry_ms = self._context.fleet.first_retry_ms
+        told = self._first_retry_ms
+        if told and abs(first_retry_ms - told) > told * _NOTICE_CHANGE:
+            self._first_retry_ms = first_retry_ms
+            notice = frames.Notice(first_retry_ms)
+            self._connection.send_text(frames.encode_named("notice", notice))
+
+    def command(self, command: frames.Command) -> bool:
+        """Send a command; False if the session is not established, or its device does not read."""
+        connection = self._connection
+        if not connection.is_open or self._session.state is not State.ESTABLISHED:
+            return False
+        if connection.congested:
+            self._context.observer.commanded("congested")
+            return False
+        connection.send_text(frames.encode_named("command", command))
+        self._context.observer.commanded("sent")
+        return True
+
+    def answered(self, answer: frames.Result | frames.Received) -> None:
+        """The device answered a command. It has been counted on the connection's budget."""
+        if isinstance(answer, frames.Received):
+            return  # no command of today's needs a receipt
+        known = self._context.on_result(*self._key, answer)
+        self._context.observer.commanded(
+            "unknown" if not known else "ok" if answer.ok else "failed"
+        )

@@ -1,0 +1,17 @@
+"""The names of all streams that the gateway keeps."""
+
+from typing import Final
+
+from gateway.stream.encoding import DEADLETTERS, EVENTS
+
+STATE: Final = "STATE"
+"""What each device should be like: `state.<tenant>.<device>`, the last message of each."""
+COMMANDS: Final = "COMMANDS"
+"""Commands that wait for their device, `commands.queue.<tenant>.<device>`, and what became of each,
+`commands.status.<tenant>.<device>.<id>`."""
+PRESENCE: Final = "PRESENCE"
+"""When each device came and went: `presence.<tenant>.<device>`."""
+
+AUDITED: Final = (EVENTS, DEADLETTERS)
+"""What devices sent. The settings decide whether anybody may delete from these streams."""
+STREAMS: Final = (*AUDITED, STATE, COMMANDS, PRESENCE)
