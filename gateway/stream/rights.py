@@ -53,49 +53,57 @@ def rights_of(role: Role, rule_subjects: Sequence[str] = ()) -> Rights:
         rule_subjects: where rules may publish what they derive; for consumers.
     """
     if role is Role.GATEWAY:
-        return Rights(
-            publish=(
-                "events.>",
-                "deadletters.>",
-                "commands.status.*.*.*",
-                "presence.*.*",
-                *_api(
-                    STREAMS,
-                    "STREAM.INFO.{}",
-                    "STREAM.CREATE.{}",
-                    "STREAM.MSG.GET.{}",
-                    "DIRECT.GET.{}",
-                ),
-                *_api(
-                    (STATE, COMMANDS, PRESENCE),
-                    "DIRECT.GET.{}.>",
-                    "CONSUMER.CREATE.{}.>",
-                    "CONSUMER.MSG.NEXT.{}.*",
-                    "CONSUMER.DELETE.{}.*",
-                ),
-                f"$JS.API.STREAM.MSG.DELETE.{COMMANDS}",
+        return _gateway()
+    return _operators() if role is Role.OPERATORS else _consumers(rule_subjects)
+
+
+def _gateway() -> Rights:
+    return Rights(
+        publish=(
+            "events.>",
+            "deadletters.>",
+            "commands.status.*.*.*",
+            "presence.*.*",
+            *_api(
+                STREAMS,
+                "STREAM.INFO.{}",
+                "STREAM.CREATE.{}",
+                "STREAM.MSG.GET.{}",
+                "DIRECT.GET.{}",
             ),
-            subscribe=(f"{role.inbox_prefix}.>", "commands.*.*"),
-            responses=True,
-        )
-    if role is Role.OPERATORS:
-        return Rights(
-            publish=(
-                "commands.>",
-                "state.*.*",
-                "$JS.API.STREAM.NAMES",
-                "$JS.API.STREAM.LIST",
-                *_api(STREAMS, "STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.UPDATE.{}"),
-                *_reading(STREAMS),
-                *_LEASES,
-                *_REDRIVING,
+            *_api(
+                (STATE, COMMANDS, PRESENCE),
+                "DIRECT.GET.{}.>",
+                "CONSUMER.CREATE.{}.>",
+                "CONSUMER.MSG.NEXT.{}.*",
+                "CONSUMER.DELETE.{}.*",
             ),
-            # All inboxes except those of other users, so that tools such as `nats` need no option.
-            subscribe=("_INBOX.>",),
-            subscribe_not=tuple(
-                f"{other.inbox_prefix}.>" for other in (Role.GATEWAY, Role.CONSUMERS)
-            ),
-        )
+            f"$JS.API.STREAM.MSG.DELETE.{COMMANDS}",
+        ),
+        subscribe=(f"{Role.GATEWAY.inbox_prefix}.>", "commands.*.*"),
+        responses=True,
+    )
+
+
+def _operators() -> Rights:
+    return Rights(
+        publish=(
+            "commands.>",
+            "state.*.*",
+            "$JS.API.STREAM.NAMES",
+            "$JS.API.STREAM.LIST",
+            *_api(STREAMS, "STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.UPDATE.{}"),
+            *_reading(STREAMS),
+            *_LEASES,
+            *_REDRIVING,
+        ),
+        # All inboxes except those of other users, so that tools such as `nats` need no option.
+        subscribe=("_INBOX.>",),
+        subscribe_not=tuple(f"{other.inbox_prefix}.>" for other in (Role.GATEWAY, Role.CONSUMERS)),
+    )
+
+
+def _consumers(rule_subjects: Sequence[str]) -> Rights:
     return Rights(
         publish=(
             "commands.*.*",
@@ -105,7 +113,7 @@ def rights_of(role: Role, rule_subjects: Sequence[str] = ()) -> Rights:
             *_LOOKING_UP,
             *rule_subjects,
         ),
-        subscribe=(f"{role.inbox_prefix}.>",),
+        subscribe=(f"{Role.CONSUMERS.inbox_prefix}.>",),
     )
 
 
