@@ -216,7 +216,11 @@ class OpsPort:
 
 
 async def serve(
-    assembly: Assembly, ending: Ending, *, on_started: Callable[[], None] = nothing
+    assembly: Assembly,
+    ending: Ending,
+    *,
+    on_started: Callable[[], None] = nothing,
+    reload: Callable[[], None] = nothing,
 ) -> None:
     """Run a process of these parts until SIGTERM, SIGINT or its end, then stop them.
 
@@ -224,11 +228,13 @@ async def serve(
         assembly: the parts.
         ending: when the process must end.
         on_started: called once all parts have started.
+        reload: called at SIGHUP.
 
     Raises:
         Exception: what kept a part from starting, or the first failure.
     """
-    with signal_handlers(dict.fromkeys(STOP_SIGNALS, ending.ask)):
+    handlers = {**dict.fromkeys(STOP_SIGNALS, ending.ask), signal.SIGHUP: reload}
+    with signal_handlers(handlers):
         try:
             if await ending.unless_asked(assembly.start(), "start"):
                 on_started()

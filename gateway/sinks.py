@@ -26,10 +26,10 @@ from gateway.consumers.target import Consumption, Target
 from gateway.events.letters import Stage
 from gateway.nats_access import nats_address
 from gateway.node.certificate import following, transport_of
-from gateway.node.operator_access import tls_of
+from gateway.node.operator_access import OPERATORS_CERTIFICATE, tls_of
 from gateway.ops.listener import OpsListener, Pages
 from gateway.process import Assembly, Background, Ending, OpsPort, Part, nothing, serve
-from gateway.settings import Ops, Settings
+from gateway.settings import Settings
 from gateway.sink_parts import Sinks, SinkStatus, Survivors
 from gateway.stream.nats_client import LinkClient
 from gateway.stream.nats_link import NatsLink
@@ -107,7 +107,11 @@ class SinkProcess:
         pages = Pages(
             metrics=self.metrics.exposition, not_ready=status.not_ready, status=status.page
         )
-        self.ops = OpsPort(_listener(pages, settings.ops), host=ops_host, port=ops_port)
+        self._transport = transport_of(tls_of(settings.ops))
+        self._transport.register_gauges(self.metrics, OPERATORS_CERTIFICATE)
+        # The pages of these processes name no device and change nothing, so they need no token.
+        listener = OpsListener(pages, hosts=settings.ops.hosts, tls=following(self._transport))
+        self.ops = OpsPort(listener, host=ops_host, port=ops_port)
         self._background = Background(
             [self._sinks, redrives, letters], on_failure=self._survivors.sink_failed
         )
@@ -163,7 +167,7 @@ class SinkProcess:
         await self._sinks.check()
 
     async def run(self, *, on_ready: Callable[["SinkProcess"], None] | None = None) -> None:
-        """Run until SIGTERM or SIGINT.
+        """Run until SIGTERM or SIGINT. At SIGHUP, read the certificate of the ops port again.
 
         Args:
             on_ready: called once all sinks have begun.
@@ -180,7 +184,12 @@ class SinkProcess:
             if on_ready is not None:
                 on_ready(self)
 
-        await serve(Assembly(self._parts()), self.ending, on_started=started)
+        await serve(
+            Assembly(self._parts()),
+            self.ending,
+            on_started=started,
+            reload=self._transport.reload,
+        )
 
 
 def _link_of(settings: Settings, name: str, survivors: Survivors, rng: random.Random) -> NatsLink:
@@ -202,13 +211,3 @@ async def _nothing_to_subscribe(_client: LinkClient) -> None:
 
 def _nothing_to_publish(_client: LinkClient) -> None:
     """A sink publishes letters by request."""
-
-
-def _listener(pages: Pages, settings: Ops) -> OpsListener:
-    """The pages of these processes name no device and change nothing, so they need no token.
-
-    Raises:
-        TlsError: the certificate cannot be used.
-    """
-    tls = following(transport_of(tls_of(settings)))
-    return OpsListener(pages, hosts=settings.hosts, tls=tls)

@@ -2,6 +2,7 @@
 
 import ssl
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -9,9 +10,15 @@ import structlog
 from gateway.edge.errors import TlsError
 from gateway.edge.tls import Certificate
 from gateway.settings import Tls
-from gateway.telemetry.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
+
+
+class Gauges(Protocol):
+    """The metrics of a process, as far as gauges are concerned."""
+
+    def gauge(self, name: str, documentation: str, source: Callable[[], float], /) -> None:
+        """Show `source()` as a gauge at each scrape."""
 
 
 class Transport(Protocol):
@@ -23,12 +30,12 @@ class Transport(Protocol):
     def reload(self) -> None:
         """Read the certificate again; if it cannot be used, the old one stays in force."""
 
-    def register_gauges(self, metrics: Metrics) -> None:
-        """For the metrics page."""
+    def register_gauges(self, metrics: Gauges, expires: str) -> None:
+        """For the metrics page; `expires` is the name of the gauge of the certificate."""
 
 
 class PlainTcp:
-    """The null form of `Transport`: devices come over plain TCP."""
+    """The null form of `Transport`: connections come over plain TCP."""
 
     def context(self) -> ssl.SSLContext | None:
         return None
@@ -36,12 +43,12 @@ class PlainTcp:
     def reload(self) -> None:
         pass
 
-    def register_gauges(self, metrics: Metrics) -> None:
+    def register_gauges(self, metrics: Gauges, expires: str) -> None:
         pass
 
 
 class TlsTransport:
-    """Devices come over TLS with the newest certificate that could be loaded."""
+    """Connections come over TLS with the newest certificate that could be loaded."""
 
     def __init__(self, certificate: Certificate) -> None:
         self._certificate = certificate
@@ -58,9 +65,9 @@ class TlsTransport:
             expires_in_days = round(self._certificate.expires_in_s / 86_400, 1)
             _log.info("certificate_reloaded", expires_in_days=expires_in_days)
 
-    def register_gauges(self, metrics: Metrics) -> None:
+    def register_gauges(self, metrics: Gauges, expires: str) -> None:
         metrics.gauge(
-            "tidegate_certificate_expires_seconds",
+            expires,
             "Seconds until the certificate in force expires; negative if it has.",
             self._expires_in_s,
         )
@@ -89,7 +96,7 @@ def following(transport: Transport) -> ssl.SSLContext | None:
 
 
 def transport_of(tls: Tls) -> Transport:
-    """What the settings want devices to come over.
+    """What the settings want connections to come over.
 
     Raises:
         TlsError: the certificate or its key cannot be used.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -11,6 +12,9 @@ from gateway.ops.errors import BadTokenFile
 from gateway.settings import Ops, Tls
 
 _log = structlog.get_logger(__name__)
+
+OPERATORS_CERTIFICATE: Final = "tidegate_operators_certificate_expires_seconds"
+"""The gauge of the certificate of an operators' port, of gateways and of consumers."""
 
 
 def read_tokens(file: Path) -> tuple[Token, ...]:
@@ -51,12 +55,12 @@ class OperatorAccess:
         self._file = settings.token_file
         tokens = read_tokens(self._file) if self._file is not None else None
         self.access = Access(tokens, wall=wall, clock=clock)
-        self._transport = transport_of(tls_of(settings))
-        self.tls = following(self._transport)
+        self.transport = transport_of(tls_of(settings))
+        self.tls = following(self.transport)
 
     def reload(self) -> None:
         """Read the files again. What cannot be used leaves the old in force."""
-        self._transport.reload()
+        self.transport.reload()
         if self._file is None:
             return
         try:

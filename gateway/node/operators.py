@@ -10,7 +10,7 @@ from gateway.node.device_lookup import OperatorDevices
 from gateway.node.devices import Devices
 from gateway.node.lifecycle import NodeState, StopOrders
 from gateway.node.live_settings import LiveSettings
-from gateway.node.operator_access import OperatorAccess
+from gateway.node.operator_access import OPERATORS_CERTIFICATE, OperatorAccess
 from gateway.node.operator_revocations import OperatorRevocations
 from gateway.node.snapshot import NodeSnapshot
 from gateway.node.status import AdmissionStatus, NodeStatus
@@ -80,6 +80,7 @@ def build_operators(
     )
     port = OpsPort(listener, host=settings.ops.host, port=settings.ops.port)
     register_gauges(basis, storage, admission, devices, status)
+    access.transport.register_gauges(basis.metrics, OPERATORS_CERTIFICATE)
     live = LiveSettings(settings, read_settings, admission.steering)
     return Operators(state, orders, revocations, access, live, status, page, port)
 
@@ -137,4 +138,4 @@ def register_gauges(
     )
     gauges.register_steering(metrics, admission.steering)
     admission.membership.register_gauges(metrics)
-    devices.transport.register_gauges(metrics)
+    devices.transport.register_gauges(metrics, "tidegate_certificate_expires_seconds")

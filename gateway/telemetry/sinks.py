@@ -112,6 +112,10 @@ class SinkMetrics:
         """Show the gauges of these sinks, and whether NATS answers."""
         self._registry.register(_Gauges(self._kind, sinks, nats_up))
 
+    def gauge(self, name: str, documentation: str, source: Callable[[], float]) -> None:
+        """Show `source()` as a gauge at each scrape."""
+        self._registry.register(_Gauge(name, documentation, source))
+
     def watch_letters(self, letters: "LettersView") -> None:
         """Show what waits in the dead letters."""
         self._registry.register(_LetterGauges(letters))
@@ -164,6 +168,16 @@ class _Gauges(Collector):
             "1 while NATS answers.",
             value=float(self._nats_up()),
         )
+
+
+class _Gauge(Collector):
+    def __init__(self, name: str, documentation: str, source: Callable[[], float]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._source = source
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(self._name, self._documentation, value=self._source())
 
 
 class _LetterGauges(Collector):

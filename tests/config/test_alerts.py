@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-from gateway.telemetry.sinks import SinkMetrics
+from support.dashboards import metrics_of_the_code
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "config" / "prometheus"
@@ -44,9 +45,13 @@ def run_tests(promtool, directory):
 def test_each_alert_fires_for_a_bad_node_and_not_for_a_good_one(promtool):
     done = run_tests(promtool, PROMETHEUS)
     assert done.returncode == 0, done.stdout + done.stderr
-    tests = (PROMETHEUS / "alerts_test.yml").read_text()
-    assert re.findall(r"alertname: (\w+)", tests) == NAMES
-    assert tests.count("good") >= len(NAMES)
+    tests = YAML(typ="safe").load(PROMETHEUS / "alerts_test.yml")["tests"]
+    assert [each["alert_rule_test"][0]["alertname"] for each in tests] == NAMES
+    for each in tests:
+        series = " ".join(given["series"] for given in each["input_series"])
+        assert '"bad"' in series, each["name"]
+        assert '"good"' in series, each["name"]
+        assert each["alert_rule_test"][0]["exp_alerts"], each["name"]
 
 
 def test_an_alert_that_fires_for_a_good_node_is_found_out(promtool, tmp_path):
@@ -55,18 +60,6 @@ def test_an_alert_that_fires_for_a_good_node_is_found_out(promtool, tmp_path):
     done = run_tests(promtool, tmp_path)
     assert done.returncode != 0
     assert "TidegateLoopLag" in done.stdout + done.stderr
-
-
-def metrics_of_the_code():
-    """Every name that the code gives a metric, as Prometheus sees it."""
-    names = set()
-    for path in (ROOT / "gateway").rglob("*.py"):
-        for name in re.findall(r'"(tidegate_\w+)"', path.read_text()):
-            names |= {name, f"{name}_total", f"{name}_bucket"}
-    sinks = SinkMetrics("sink")
-    sinks.watch([], lambda: True)
-    page = sinks.exposition()[0].decode()
-    return names | set(re.findall(r"^# HELP (\w+)", page, re.MULTILINE))
 
 
 def test_every_metric_of_the_alerts_exists():

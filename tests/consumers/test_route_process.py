@@ -1,10 +1,12 @@
 """The process of `tidegate route`."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
 import time
+import urllib.request
 
 import pytest
 from nats.js.api import StreamConfig
@@ -12,10 +14,12 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.consumers.lease import Lease
-from support.commands import spawned_tidegate
+from loadtest.servers.certificates import make_certificate
+from support.commands import environment, spawned_tidegate
 from support.eventstream import linked, publish_events
 from support.rule_streams import LOW, connected, make_target, payloads
-from support.servers import nats_server
+from support.servers import free_port, nats_server
+from support.waiting import eventually
 
 
 def events_file(directory, to="nats:alerts.{device}"):
@@ -39,6 +43,32 @@ async def test_a_process_runs_the_rules_and_gives_them_up(stream, tmp_path, numb
         lease = Lease(link, "low", "next", time.monotonic)
         assert await lease.take()  # at once: the process has released it
         assert lease.record.position.seq == 1
+
+
+async def test_sighup_puts_a_new_certificate_of_the_ops_port_in_force(stream, tmp_path):
+    await make_target(stream)
+    files, port = make_certificate(tmp_path / "tls"), free_port()
+    variables = environment(
+        TIDEGATE_OPS__TLS_CERT_FILE=str(files.cert), TIDEGATE_OPS__TLS_KEY_FILE=str(files.key)
+    )
+    arguments = ["route", "-e", str(events_file(tmp_path)), "--ops-port", str(port)]
+
+    def page(made):
+        """The metrics, or nothing while the port is closed or its certificate is another one."""
+        url = f"https://127.0.0.1:{port}/metrics"
+        with contextlib.suppress(OSError):
+            return urllib.request.urlopen(url, timeout=5, context=made.client_context()).read()
+        return b""
+
+    async def trusted(made):
+        return await eventually(lambda: asyncio.to_thread(page, made), "a trusted certificate")
+
+    with spawned_tidegate(*arguments, "--nats-url", stream.url, env=variables) as process:
+        assert b"tidegate_operators_certificate_expires_seconds" in await trusted(files)
+        renewed = make_certificate(tmp_path / "tls")
+        assert page(renewed) == b""
+        process.send_signal(signal.SIGHUP)
+        await trusted(renewed)
 
 
 async def test_a_process_whose_target_is_refused_ends_with_the_reason(tmp_path):

@@ -44,14 +44,14 @@ def test_without_a_certificate_devices_come_over_plain_tcp():
     assert isinstance(transport, PlainTcp)
     assert transport.context() is None
     transport.reload()
-    transport.register_gauges(Metrics())
+    transport.register_gauges(Metrics(), "tidegate_certificate_expires_seconds")
 
 
 def test_a_certificate_that_breaks_later_leaves_the_old_one_in_force(tmp_path):
     files = make_certificate(tmp_path)
     transport = transport_of(Tls(cert_file=files.cert, key_file=files.key))
     metrics = Metrics()
-    transport.register_gauges(metrics)
+    transport.register_gauges(metrics, "tidegate_certificate_expires_seconds")
     assert metrics.value("tidegate_certificate_expires_seconds") > 0
     before = transport.context()
     assert before is not None
