@@ -5,8 +5,6 @@ reverse order of their start: whatever was taken from a device is stored and ack
 NATS goes. This module decides nothing; `gateway/node/` and the rooms do.
 """
 
-import random
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,21 +12,18 @@ from typing import Any, Final
 
 from gateway.collector import CalmCollector, measures
 from gateway.data_directory import DataDirectoryLock
-from gateway.edge.fleet import Fleet
-from gateway.node import limits
 from gateway.node.admission import build_admission
 from gateway.node.announcements import Announcements
-from gateway.node.basis import Basis
+from gateway.node.basis import build_basis
 from gateway.node.devices import build_devices
 from gateway.node.drain import NodeDrain, SlotsElsewhere
 from gateway.node.flow import HoldLoop, LoopLag, RateLoop
 from gateway.node.lifecycle import Lifecycle
-from gateway.node.observers import Observers
 from gateway.node.operators import build_operators
 from gateway.node.reload import Reload
 from gateway.node.sessions import FairTurns
 from gateway.node.storage import build_storage
-from gateway.process import Assembly, Background, Ending, Part, nothing
+from gateway.process import Assembly, Background, Part, nothing
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
@@ -57,8 +52,9 @@ class Gateway:
             EdgeError: the certificate cannot be used.
             EventsError: the events file, or a schema, cannot be used.
             OpsError, OSError: tokens of operators, or ticket secrets, cannot be read.
+            TelemetryError: the spans cannot be exported.
         """
-        basis = self.basis = _basis(settings, wall)
+        basis = self.basis = build_basis(settings, wall)
         storage = self.storage = build_storage(basis)
         admission = self.admission = build_admission(basis)
         devices = self.devices = build_devices(basis, storage, admission)
@@ -137,6 +133,7 @@ class Gateway:
         storage, admission, devices = self.storage, self.admission, self.devices
         lock = DataDirectoryLock(self.data_dir)
         yield Part("log", nothing, self.announcements.stopped)
+        yield self.basis.traces.part()
         yield Part("data-directory", lock.acquire, lock.release)
         yield Part("reloads", nothing, self.background.stop)  # SIGHUP may come before its start
         yield Part("ops", self.operators.port.start, self.operators.port.stop)
@@ -229,22 +226,3 @@ class Gateway:
     def status(self) -> dict[str, Any]:
         """The state of the node in a page."""
         return self.operators.status.page()
-
-
-def _basis(settings: Settings, wall: Callable[[], float]) -> Basis:
-    local, metrics = time.monotonic, Metrics()
-    return Basis(
-        settings=settings,
-        node=secrets.token_hex(4),
-        fleet=Fleet(
-            first_retry_ms_min=settings.session.first_retry_min_ms,
-            refusals_per_s=limits.refusals_per_s(settings),
-            clock=local,
-        ),
-        metrics=metrics,
-        observers=Observers.of(metrics),
-        ending=Ending(),
-        rng=random.Random(),
-        wall=wall,
-        local=local,
-    )

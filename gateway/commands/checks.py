@@ -36,6 +36,8 @@ from gateway.stream.interest import PROBE
 from gateway.stream.nats_client import Hooks, connect_once
 from gateway.stream.provision import check_payload
 from gateway.stream.rights import Role
+from gateway.telemetry.errors import BadHeadersFile
+from gateway.telemetry.headers_file import parse_headers
 
 _CONNECT_S: Final = 4.0
 _NAME: Final = "tidegate-check-config"
@@ -76,6 +78,7 @@ def _of_files(settings: Settings, now: dt.datetime) -> Iterator[str]:
         ("nats.tls_ca_file", nats.tls_ca_file, lambda path: _check_certificate(path, now)),
         ("nats.tls_cert_file", nats.tls_cert_file, lambda path: _check_certificate(path, now)),
         ("nats.tls_key_file", nats.tls_key_file, lambda path: _check_key(path, nats.tls_cert_file)),
+        ("trace.headers_file", settings.trace.headers_file, _check_headers),
         ("events.file", settings.events.file, _check_events),
     ]
     for name, path, check in checks:
@@ -129,6 +132,15 @@ def _check_key(path: Path, cert_file: Path | None) -> None:
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != certificate[0].public_key().public_bytes(*form):
         raise _Unusable(f"is not the key of the certificate in {cert_file}")
+
+
+def _check_headers(path: Path) -> None:
+    try:
+        parse_headers(path.read_text())
+    except BadHeadersFile as exc:
+        raise _Unusable(str(exc)) from None
+    except UnicodeDecodeError:
+        raise _Unusable("is no text in UTF-8") from None
 
 
 def _check_tokens(path: Path) -> None:

@@ -27,6 +27,7 @@ from gateway.events.errors import EventsError
 from gateway.ops.errors import OpsError
 from gateway.settings import SettingsError, load_settings, secrets_of
 from gateway.stream.errors import StreamError
+from gateway.telemetry.errors import TelemetryError
 from gateway.telemetry.logs import configure_logs
 
 app: Final = typer.Typer(add_completion=False)
@@ -63,6 +64,7 @@ def serve(
         GatewayError,
         OpsError,
         StreamError,
+        TelemetryError,
         nats.errors.Error,
     ) as exc:
         fail(str(exc))

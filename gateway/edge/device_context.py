@@ -66,6 +66,8 @@ class DeviceContext:
     resume_points: ResumePoints
     wall_clock: Callable[[], float] = time.time
     known_types: set[str] = field(default_factory=set)
+    features: tuple[str, ...] = frames.FEATURES
+    """What this gateway understands beyond what every gateway does."""
     schema_problem: SchemaProblem | None = None
     """Judges each message, where there are schemas."""
 
@@ -93,5 +95,5 @@ class DeviceContext:
             max_frame_bytes=limits.frame_bytes_max,
             max_messages_per_frame=limits.messages_per_frame_max,
             max_depth=limits.json_depth_max,
-            features=frames.FEATURES,
+            features=self.features,
         )

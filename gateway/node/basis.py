@@ -1,12 +1,16 @@
 """What every part of a gateway is given."""
 
 import random
+import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.edge.fleet import Fleet
 from gateway.edge.memory import DeviceMemory
+from gateway.node import limits
 from gateway.node.observers import Observers
+from gateway.node.traces import Traces, traces_of
 from gateway.process import Ending
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -31,5 +35,32 @@ class Basis:
     """Unix time as this machine has it, seconds."""
     local: Callable[[], float]
     """Local time, seconds: rates and waits are measured with it."""
+    traces: Traces = field(default_factory=Traces)
     memory: DeviceMemory = field(default_factory=DeviceMemory)
     """Of refusals and closes, for the look-up of a device."""
+
+
+def build_basis(settings: Settings, wall: Callable[[], float]) -> Basis:
+    """What the parts of a gateway with these settings are given.
+
+    Raises:
+        TelemetryError: the spans cannot be exported.
+    """
+    local, metrics, rng = time.monotonic, Metrics(), random.Random()
+    node = secrets.token_hex(4)
+    return Basis(
+        settings=settings,
+        node=node,
+        fleet=Fleet(
+            first_retry_ms_min=settings.session.first_retry_min_ms,
+            refusals_per_s=limits.refusals_per_s(settings),
+            clock=local,
+        ),
+        metrics=metrics,
+        observers=Observers.of(metrics),
+        ending=Ending(),
+        rng=rng,
+        wall=wall,
+        local=local,
+        traces=traces_of(settings.trace, node, metrics, rng=rng, clock=local),
+    )

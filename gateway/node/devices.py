@@ -22,7 +22,6 @@ from gateway.node.storage import Storage
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
 from gateway.stream.watermark import ResumePoints
-from gateway.telemetry.traces import make_sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +78,12 @@ def _device_context(
     fairness: FairShare,
 ) -> DeviceContext:
     settings, publisher, hold = basis.settings, storage.publisher, storage.hold
-    sample = make_sampler(settings.trace.sample_ratio, basis.rng)
     return DeviceContext(
         limits=limits.session_limits(settings),
         verifier=keys.verifier,
         fleet=basis.fleet,
         memory=basis.memory,
-        open_outlet=SessionOutlets(publisher, sample, schemas.marking).open,
+        open_outlet=SessionOutlets(publisher, basis.traces.sample, schemas.marking).open,
         on_result=storage.commands.on_result,
         observer=basis.observers.edge,
         rng=basis.rng,
@@ -95,6 +93,7 @@ def _device_context(
         keepalive_ms=settings.keepalive.interval_ms,
         revocations=admission.revocations.facts,
         wall_clock=basis.wall,
+        features=basis.traces.features,
         watch=SessionNews(admission.records, storage.commands),
         pool=pool,
         fairness=fairness,

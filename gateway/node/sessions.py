@@ -12,8 +12,9 @@ from gateway.node.membership import Membership
 from gateway.process import Work
 from gateway.session.fairness import FairShare
 from gateway.session.owner import MessageOwner
-from gateway.stream.outlet import Mark, Sampler, SessionOutlet
+from gateway.stream.outlet import Mark, SessionOutlet
 from gateway.stream.publisher import Publisher
+from gateway.stream.tracing import Sampler
 from tidegate.wire import frames
 
 _TURN_S: Final = 0.5
@@ -22,11 +23,11 @@ _TURN_S: Final = 0.5
 class SessionOutlets:
     """Opens the way of each session into the stream."""
 
-    def __init__(self, publisher: Publisher, sample: Sampler, mark: Mark | None) -> None:
+    def __init__(self, publisher: Publisher, sample: Sampler | None, mark: Mark | None) -> None:
         """
         Args:
             publisher: of the node.
-            sample: chooses the messages that are traced.
+            sample: begins the spans of the messages that are traced; None if none are.
             mark: marks those that do not fit their schema; None if nothing is marked.
         """
         self._publisher = publisher

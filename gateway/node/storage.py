@@ -30,6 +30,7 @@ def build_storage(basis: Basis) -> Storage:
         observer=basis.observers.stream,
         on_failure=basis.ending.fail,
         rng=rng,
+        traces=basis.traces.batches,
     )
     backbone = Backbone(basis, publisher=publisher, hear=commands.on_up)
     hold = StreamHold(basis.fleet, release_per_s=settings.session.release_per_s, rng=rng)

@@ -13,7 +13,7 @@ from gateway.settings.devices import Compression, Credentials, Mark, Server, Tls
 from gateway.settings.errors import SettingsError
 from gateway.settings.loading import load_settings, secrets_of
 from gateway.settings.model import Settings
-from gateway.settings.services import Cluster, Ops, Retention
+from gateway.settings.services import Cluster, Ops, Retention, Trace
 
 __all__ = [
     "Cluster",
@@ -26,6 +26,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Tls",
+    "Trace",
     "load_settings",
     "secrets_of",
 ]

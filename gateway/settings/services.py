@@ -192,6 +192,26 @@ class Events(Section):
 
 
 class Trace(Section):
-    """`traceparent` on stored messages."""
+    """Traces: which messages are sampled, and the collector of their spans."""
 
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+    sampled_per_s: Annotated[float, Field(ge=1, le=100_000)] = 1_000.0
+    endpoint: str | None = None
+    headers_file: Path | None = None
+    service_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "tidegate"
+    queue_spans: Annotated[int, Field(ge=512, le=1_000_000)] = 8_192
+    timeout_ms: Milliseconds = 5_000
+
+    @model_validator(mode="after")
+    def _endpoint_is_http(self) -> Self:
+        if self.endpoint is None:
+            if self.headers_file is not None:
+                raise ValueError("headers_file is for the collector of endpoint, which is not set")
+            return self
+        if not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError("endpoint must begin with http:// or https://")
+        _check_address("endpoint", self.endpoint)
+        parts = urlsplit(self.endpoint)
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("endpoint has no user, query or fragment; secrets go to headers_file")
+        return self

@@ -9,6 +9,7 @@ from msgspec import Struct
 from gateway.session.owner import MessageOwner
 from gateway.stream.encoding import SEQ_REUSED, Envelope
 from gateway.stream.standing import NEVER, Standing
+from gateway.stream.tracing import MessageTrace
 
 
 class Pending(Struct, eq=False):
@@ -21,6 +22,8 @@ class Pending(Struct, eq=False):
     size: int
     absent_at: float
     """The last moment at which the message is known not to have been stored."""
+    trace: MessageTrace | None = None
+    """Of a sampled message."""
     reject: tuple[str, str] | None = None
     """`error` and `detail` if it goes to the dead letters."""
     repeated: bool = False

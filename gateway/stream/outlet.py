@@ -12,10 +12,9 @@ from gateway.stream.dead_letters import write_letter
 from gateway.stream.encoding import SourceHeaders
 from gateway.stream.publisher import Publisher
 from gateway.stream.standing import NEVER
+from gateway.stream.tracing import Sampler
 from tidegate.wire.frames import Message, Unusable
 
-Sampler = Callable[[], bytes]
-"""Gives the traceparent header line of a sampled message, or nothing."""
 Mark = Callable[[str, bytes], bytes]
 """Gives the header line of a message of that type whose `data` does not fit, or nothing."""
 
@@ -37,7 +36,7 @@ class SessionOutlet:
     def __init__(
         self,
         publisher: Publisher,
-        sample: Sampler,
+        sample: Sampler | None = None,
         mark: Mark | None = None,
         *,
         tenant: str,
@@ -49,7 +48,7 @@ class SessionOutlet:
         """
         Args:
             publisher: of the node.
-            sample: see `Sampler`.
+            sample: see `Sampler`; None if no message is sampled.
             mark: see `Mark`; None if no message is marked.
             tenant: of the device.
             device: its id.
@@ -91,10 +90,14 @@ class SessionOutlet:
             if type(message) is Message:
                 time = received_at if message.time is UNSET else message.time
                 data = bytes(message.data)
-                more = sample() if mark is None else sample() + mark(message.type, data)
+                more = b"" if mark is None else mark(message.type, data)
+                trace = sample(message, standing.key) if sample is not None else None
+                if trace is not None:
+                    more = trace.header + more
                 envelope = headers.event(message.seq, message.type, time, data, more)
+                size = envelope.size
                 items.append(
-                    Pending(owner, standing, message.seq, envelope, envelope.size, absent_at)
+                    Pending(owner, standing, message.seq, envelope, size, absent_at, trace)
                 )
             else:
                 assert isinstance(message, Unusable)
@@ -103,9 +106,9 @@ class SessionOutlet:
                 envelope = write_letter(
                     headers, seq, *reject, received_at, message.raw, message.original_bytes
                 )
-                items.append(
-                    Pending(owner, standing, seq, envelope, envelope.size, letter_absent_at, reject)
-                )
+                item = Pending(owner, standing, seq, envelope, envelope.size, letter_absent_at)
+                item.reject = reject
+                items.append(item)
         if letter_absent_at is NEVER:
             for item in items:
                 if item.absent_at == NEVER:

@@ -18,6 +18,7 @@ from gateway.stream.runner import LaneRunner
 from gateway.stream.settlements import Settlements
 from gateway.stream.standing import Standings
 from gateway.stream.stored import StoredSeqs
+from gateway.stream.tracing import BatchTraces
 
 _NO_RESPONDERS_STATUS: Final = "503"
 
@@ -33,6 +34,7 @@ class Publisher:
         observer: StreamObserver,
         on_failure: Callable[[BaseException], None],
         rng: random.Random,
+        traces: BatchTraces | None = None,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         """
@@ -42,6 +44,7 @@ class Publisher:
             observer: hooks for metrics.
             on_failure: hears of an error that leaves messages waiting for ever.
             rng: source of jitter.
+            traces: hooks for traces; None if no message is sampled.
             clock: monotonic seconds.
         """
         self._limits = limits
@@ -63,15 +66,10 @@ class Publisher:
             clock=clock,
         )
         """Asks the streams how far an outbox has come."""
-        self._settlements = Settlements(self.pending, observer)
+        self._settlements = Settlements(self.pending, observer, traces)
         self._runners = [
             LaneRunner(
-                Lane(
-                    batch_messages_max=limits.batch_messages_max,
-                    batch_bytes_max=limits.batch_bytes_max,
-                    duplicate_window_s=limits.duplicate_window_s,
-                    dispose=self._settlements.dispose,
-                ),
+                self._new_lane(),
                 f"{node}-{index}",
                 inbox=self._inbox,
                 limits=limits,
@@ -84,6 +82,15 @@ class Publisher:
             )
             for index in range(limits.lanes)
         ]
+
+    def _new_lane(self) -> Lane:
+        limits = self._limits
+        return Lane(
+            batch_messages_max=limits.batch_messages_max,
+            batch_bytes_max=limits.batch_bytes_max,
+            duplicate_window_s=limits.duplicate_window_s,
+            dispose=self._settlements.dispose,
+        )
 
     def lane_of(self, device: str) -> LaneRunner:
         """The lane of a device, for as long as this process lives."""

@@ -159,7 +159,7 @@ class LaneRunner:
             return  # when_ready comes back to it
         batch, dropped = self.lane.next_batch(self._clock())
         if dropped:
-            self._backlog.release(dropped)
+            self._settlements.drop(dropped)
         self._ask()
         self._set_timer(None)
         if batch is None:
@@ -174,7 +174,7 @@ class LaneRunner:
         lane, client = self.lane, self._client
         batch, first, dropped = lane.stage(self._clock())
         if dropped:
-            self._backlog.release(dropped)
+            self._settlements.drop(dropped)
         if batch is not None and batch.sent > first:
             ahead = [item.envelope for item in batch.items[first : batch.sent]]
             token = self._token(batch).encode()
@@ -234,6 +234,7 @@ class LaneRunner:
         self._set_timer(None)
         reason = answer.reason if answer is not None else batch.reason
         repeated = len(batch.items) - len(settled) - compared
+        self._settlements.landed(batch, took_s, reason if repeated else "")
         if lane.failures:
             self._wait_before_repeat(repeated, reason)
         elif lane.waiting:

@@ -9,16 +9,26 @@ from gateway.stream.dead_letters import letter_of
 from gateway.stream.encoding import SEQ_REUSED
 from gateway.stream.observer import StreamObserver
 from gateway.stream.standing import NEVER
+from gateway.stream.tracing import BatchTraces
 
 
 class Settlements:
     """What became of messages, of all lanes of a node."""
 
-    __slots__ = ("_backlog", "_observer", "_recent_s", "last_reason", "stored_messages")
+    __slots__ = ("_backlog", "_observer", "_recent_s", "_traces", "last_reason", "stored_messages")
 
-    def __init__(self, backlog: Backlog, observer: StreamObserver) -> None:
+    def __init__(
+        self, backlog: Backlog, observer: StreamObserver, traces: BatchTraces | None = None
+    ) -> None:
+        """
+        Args:
+            backlog: of the node.
+            observer: hooks for metrics.
+            traces: hooks for traces; None if no message is sampled.
+        """
         self._backlog = backlog
         self._observer = observer
+        self._traces = traces
         self._recent_s: list[float] = []
         self.last_reason = ""
         """Why a batch was last repeated."""
@@ -29,6 +39,28 @@ class Settlements:
         """How long each batch took that was answered since the last call, in seconds."""
         recent, self._recent_s = self._recent_s, []
         return recent
+
+    def landed(self, batch: Batch, took_s: float, trouble: str) -> None:
+        """A batch was answered, or will not be answered any more.
+
+        Args:
+            batch: as it was published.
+            took_s: from publishing to the answer.
+            trouble: why messages of it must be repeated; empty if none must.
+        """
+        if self._traces is None:
+            return
+        sampled = [item.trace for item in batch.items if item.trace is not None]
+        if sampled:
+            self._traces.landed(sampled, batch.kind.value, len(batch.items), took_s, trouble)
+
+    def drop(self, dropped: list[Pending]) -> None:
+        """A newer session of their device sends these messages again."""
+        if self._traces is not None:
+            for item in dropped:
+                if item.trace is not None:
+                    item.trace.superseded()
+        self._backlog.release(dropped)
 
     def repeated(self, reason: str, messages: int) -> None:
         """So many messages of a batch must be repeated."""
@@ -79,6 +111,10 @@ class Settlements:
                 self._observer.dead_lettered(item.reject[0])
                 item.owner.rejected(item.seq, *item.reject)
             highest[item.owner] = item
+        if self._traces is not None:
+            for item in settled:
+                if item.trace is not None:
+                    item.trace.settled(item.reject[0] if item.reject is not None else "")
         for owner, item in highest.items():
             item.standing.stored = item.seq
             owner.stored(item.seq)
@@ -97,5 +133,12 @@ class Settlements:
             # It may be in EVENTS already, where the ids of DEADLETTERS are not compared.
             absent_at = NEVER
         return Pending(
-            item.owner, standing, item.seq, letter, letter.size, absent_at, (reason, detail)
+            item.owner,
+            standing,
+            item.seq,
+            letter,
+            letter.size,
+            absent_at,
+            item.trace,
+            (reason, detail),
         )

@@ -155,6 +155,10 @@ class Metrics:
         """Show a gauge that is 1 for the one of `choices` that `source()` names."""
         self._read.add_choice(name, documentation, label, choices, source)
 
+    def collect_from(self, collector: Collector) -> None:
+        """Show what a part of this room counts by itself."""
+        self._registry.register(collector)
+
     def exposition(self) -> tuple[bytes, str]:
         """Body and content type for `/metrics`."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST

@@ -204,7 +204,6 @@ class Device:
         self.session = session = Session(self, node, outbox, next_seq=seq + 1)
         session.outlet = SessionOutlet(
             node,
-            lambda: b"",
             tenant="t",
             device=self.name,
             outbox=outbox,

@@ -40,7 +40,6 @@ def publisher():
 def outlet(publisher):
     return SessionOutlet(
         publisher,
-        lambda: b"",
         tenant="t",
         device="d",
         outbox="o",

@@ -35,11 +35,35 @@ class Recording(StreamObserver):
         self.seen.append(("dead_lettered", error))
 
 
+class Trace:
+    """A span that notes what it is told."""
+
+    header = b"traceparent:x\r\n"
+
+    def __init__(self):
+        self.said = []
+
+    def settled(self, reject):
+        self.said.append(("settled", reject))
+
+    def superseded(self):
+        self.said.append("superseded")
+
+
+class Traces:
+    def __init__(self):
+        self.seen = []
+
+    def landed(self, *what):
+        self.seen.append(what)
+
+
 class Rig:
     def __init__(self):
+        self.traces = Traces()
         self.backlog = Backlog(messages_max=100, bytes_max=10_000)
         self.observer = Recording()
-        self.settlements = Settlements(self.backlog, self.observer)
+        self.settlements = Settlements(self.backlog, self.observer, self.traces)
         self.standing = Standing(("t", "d", "o"), 120.0)
         self.standing.doubt_seq = 0
 
@@ -133,3 +157,36 @@ def test_a_letter_needs_a_look_up_where_its_message_may_be_an_event_already():
     assert rig.settlements.dispose(rig.pending(5, owner), "too_large").absent_at == NEVER
     reused = rig.settlements.dispose(rig.pending(5, owner), SEQ_REUSED)
     assert reused.absent_at == math.inf, "the seq is another message's: a look-up finds that one"
+
+
+def test_a_batch_with_sampled_messages_is_recorded_and_one_without_is_not():
+    rig, owner, trace = Rig(), Owner(), Trace()
+    rig.settlements.landed(batch([rig.pending(1, owner)]), 0.5, "")
+    assert rig.traces.seen == []
+    items = [rig.pending(2, owner), rig.pending(3, owner, trace=trace)]
+    rig.settlements.landed(batch(items), 0.5, "timeout")
+    assert rig.traces.seen == [([trace], "atomic", 2, 0.5, "timeout")]
+
+
+def test_the_span_of_a_message_ends_when_it_is_settled_and_says_where():
+    rig, owner, stored, rejected = Rig(), Owner(), Trace(), Trace()
+    items = [
+        rig.pending(1, owner, trace=stored),
+        rig.pending(2, owner, trace=rejected, reject=("schema", "no soc")),
+    ]
+    rig.settlements.tell(items)
+    assert (stored.said, rejected.said) == ([("settled", "")], [("settled", "schema")])
+
+
+def test_the_span_of_a_message_goes_on_in_its_dead_letter():
+    rig, trace = Rig(), Trace()
+    letter = rig.settlements.dispose(rig.pending(1, Owner(), trace=trace), "message_size")
+    rig.settlements.tell([letter])
+    assert trace.said == [("settled", "message_size")]
+
+
+def test_the_span_of_a_superseded_message_ends_and_its_room_is_given_back():
+    rig, trace = Rig(), Trace()
+    rig.settlements.drop([rig.pending(1, Owner(), trace=trace), rig.pending(2, Owner())])
+    assert trace.said == ["superseded"]
+    assert rig.backlog.messages == 0

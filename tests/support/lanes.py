@@ -36,7 +36,14 @@ def dispose(item, reason):
     envelope = Envelope("DEADLETTERS", b"dead", b"h", item.envelope.payload, SOURCE, "", "")
     absent_at = math.inf if reason == SEQ_REUSED else item.absent_at
     return Pending(
-        item.owner, item.standing, item.seq, envelope, item.size, absent_at, (reason, "")
+        item.owner,
+        item.standing,
+        item.seq,
+        envelope,
+        item.size,
+        absent_at,
+        item.trace,
+        (reason, ""),
     )
 
 

@@ -45,8 +45,10 @@ STATE: Final = "state"
 """A feature: the gateway tells a device which asks for it what the device should be like."""
 RECEIPTS: Final = "receipts"
 """A feature: a device may say that a command is on its disk, and results are settled."""
+TRACE: Final = "trace"
+"""A feature named in `welcome`: a message may have the member `trace`."""
 FEATURES: Final = (OUTBOXES,)
-"""What this gateway understands beyond what every gateway does."""
+"""What this gateway always understands beyond what every gateway does."""
 
 SEQ_MAX: Final = 2**53 - 1
 """Largest `seq`: what every JSON implementation keeps exact (RFC 8259, section 6)."""
@@ -55,12 +57,17 @@ Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 
 
 class Message(Struct, forbid_unknown_fields=True):
-    """A device's message, to be stored. `time` is RFC 3339, the gateway's clock without it."""
+    """A device's message, to be stored. `time` is RFC 3339, the gateway's clock without it.
+
+    `trace` is the `traceparent` of the device's span. A client sends it only if the gateway has the
+    feature `trace`; what is no traceparent is ignored.
+    """
 
     seq: Seq
     type: str
     data: Raw
     time: str | UnsetType = UNSET
+    trace: str | UnsetType = UNSET
 
 
 class Hello(Struct):
@@ -106,6 +113,7 @@ class DeviceFrame(Struct, forbid_unknown_fields=True):
     type: str | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
     time: str | UnsetType = UNSET
+    trace: str | UnsetType = UNSET
 
 
 class Unusable(Struct):
@@ -178,7 +186,7 @@ def decode_device_frame(text: bytes) -> Decoded:
             or frame.received is not UNSET
         ):
             return Damaged("frame", "a message has seq, type, data and optionally time")
-        return [Message(frame.seq, frame.type, frame.data, frame.time)]
+        return [Message(frame.seq, frame.type, frame.data, frame.time, frame.trace)]
     return _named_frame(frame)
 
 
@@ -186,7 +194,7 @@ def _named_frame(frame: DeviceFrame) -> Hello | Result | Received | str:
     """The one member of a frame that is no message."""
     named = [frame.hello, frame.result, frame.credential, frame.received]
     present = [member for member in named if member is not UNSET]
-    if len(present) != 1 or not (frame.type is frame.data is frame.time is UNSET):
+    if len(present) != 1 or not (frame.type is frame.data is frame.time is frame.trace is UNSET):
         raise FrameError(
             "frame", "expected exactly one of hello, result, credential, received, or a message"
         )

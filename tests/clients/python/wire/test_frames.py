@@ -149,3 +149,14 @@ def test_an_incomplete_message_is_damaged(text):
 
 def test_a_credential_is_read_back_as_it_was_written():
     assert decode_device_frame(frames.encode_credential("a.b.c")) == "a.b.c"
+
+
+def test_a_message_may_name_its_trace_and_nothing_else_may():
+    (message,) = frames.decode_device_frame(b'{"seq":1,"type":"a","data":1,"trace":"00-x"}')
+    assert message.trace == "00-x"
+    (message,) = frames.decode_device_frame(b'[{"seq":1,"type":"a","data":1}]')
+    assert message.trace is UNSET
+    damaged = frames.decode_device_frame(b'{"seq":1,"type":"a","data":1,"trace":7}')
+    assert damaged.error == "frame"
+    with pytest.raises(FrameError, match="exactly one of"):
+        frames.decode_device_frame(b'{"credential":"x","trace":"00-x"}')
