@@ -34,7 +34,7 @@ def test_each_frame_of_a_device():
 
 
 def test_a_newer_client_may_say_more_in_its_hello():
-    newer = decode_device_frame(b'{"hello":{"outbox":"b","oldest":7,"state":"v1","more":[1]}}')
+    newer = decode_device_frame(b'{"hello":{"outbox":"b","oldest":7,"shiny":"v1","more":[1]}}')
     assert newer == Hello("b", 7)
 
 
