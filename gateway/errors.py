@@ -5,6 +5,7 @@ GatewayError
  +-- KeyFetchError            the JWKS can be neither read nor fetched
  +-- DataDirectoryError       the data directory cannot be used
  |    +-- DataDirectoryInUse  another process holds it
+ +-- BackupError              the streams cannot be saved there, or put back
  +-- OperateError            an ops port cannot be asked, or refuses (`commands/operate.py`)
 """
 
@@ -23,3 +24,7 @@ class DataDirectoryError(GatewayError):
 
 class DataDirectoryInUse(DataDirectoryError):
     """Another process holds the data directory. The message names it."""
+
+
+class BackupError(GatewayError):
+    """The streams cannot be saved to a directory, or put back from one. The message says why."""

@@ -82,7 +82,7 @@ async def provision_streams(
         GatewayError: the data directory cannot be used.
         nats.errors.Error: JetStream did not answer, or refused a change.
     """
-    async with _connected(settings) as client:
+    async with operators_client(settings, name="tidegate-provision") as client:
         configs = stream_configs(stream_settings(settings), server_version(client))
         planned = await plan(client, configs)
         for name in planned.missing:
@@ -112,8 +112,17 @@ def _outlook(change: Change, advice: str, accept_loss: bool) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _connected(settings: Settings) -> AsyncIterator[Client]:
-    """A connection as operator: to `nats.urls`, a running gateway's server, or one started here."""
+async def operators_client(settings: Settings, *, name: str) -> AsyncIterator[Client]:
+    """A connection as operator: to `nats.urls`, a running gateway's server, or one started here.
+
+    Args:
+        settings: of the gateway.
+        name: how the server lists the connection.
+
+    Raises:
+        StreamError: NATS cannot be reached.
+        GatewayError: the data directory cannot be used.
+    """
     async with contextlib.AsyncExitStack() as parts:
         url = None
         lock = DataDirectoryLock(settings.nats.data_dir)
@@ -126,7 +135,7 @@ async def _connected(settings: Settings) -> AsyncIterator[Client]:
             await server.start()
             url = server.url_of(Role.OPERATORS)
         address = nats_address(settings, Role.OPERATORS, embedded_url=url)
-        client = await connect_once(address, name="tidegate-provision")
+        client = await connect_once(address, name=name)
         parts.push_async_callback(client.discard)
         yield client
 

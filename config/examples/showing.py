@@ -15,7 +15,9 @@ _WAIT_S = 0.1
 
 
 @contextmanager
-def running(directory: Path, name: str, ready: str, *arguments: object) -> Iterator[None]:
+def running(
+    directory: Path, name: str, ready: str, *arguments: object
+) -> Iterator[subprocess.Popen[bytes]]:
     """A command of tidegate, from when its page `ready` answers until the end of the block."""
     command = [*TIDEGATE, *map(str, arguments)]
     print("$ tidegate", *arguments, flush=True)
@@ -23,7 +25,7 @@ def running(directory: Path, name: str, ready: str, *arguments: object) -> Itera
         process = subprocess.Popen(command, stderr=log, env=os.environ | {"NO_COLOR": "1"})
     try:
         until(lambda: _answers(ready, process), ready)
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(30)

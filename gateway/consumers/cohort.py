@@ -238,6 +238,7 @@ class Cohort:
             raise TargetAway(str(exc)) from exc
         stream = StreamState(facts.created, facts.first_seq, facts.last_seq)
         start = resume(position, stream, id_there)
+        self._place = Place(position.within(stream), self._place.since)
         if not accepted:
             since = self._place.since
             return StartAt(start.seq) if since is None else StartAt(time=since)

@@ -109,6 +109,7 @@ class Progress:
             self._in_doubt, self._doubt_until = False, facts.last_seq
         stream = StreamState(facts.created, facts.first_seq, facts.last_seq)
         start = resume(position, stream, id_there)
+        self.position = position.within(stream)
         if start.expired and position.seq:
             self.expired(start.expired, facts.first_seq)
         if accepted > position.seq:

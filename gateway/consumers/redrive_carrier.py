@@ -197,7 +197,7 @@ class RedriveCarrier:
 
         async for events in self._batches(start.seq - 1):
             last = events[-1]
-            after = Position(position.created, last.position_seq, last.position_id)
+            after = Position(facts.created, last.position_seq, last.position_id)
             await self._write(events, after, bury)
             in_doubt = False
 

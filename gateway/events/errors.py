@@ -13,6 +13,8 @@ EventsError
       +-- StreamWentBack   the stream holds less than was read, or other messages
 """
 
+from typing import Final
+
 
 class EventsError(Exception):
     """Root of this room."""
@@ -67,11 +69,17 @@ class PositionError(EventsError):
     """A consumer cannot read on from its position; the message tells the operator what to do."""
 
 
+_WAYS_ON: Final = (
+    "Put its target back from the same backup, give the consumer a new name, or rebuild its target"
+    " (--rebuild)."
+)
+
+
 class StreamReplaced(PositionError):
     def __init__(self, was: str, now: str) -> None:
         super().__init__(
             f"the stream was made at {now}; this consumer has read one made at {was}, whose"
-            " sequences mean other messages. Give the consumer a new name, or --rebuild its target."
+            f" sequences mean other messages. {_WAYS_ON}"
         )
 
 
@@ -79,5 +87,5 @@ class StreamWentBack(PositionError):
     def __init__(self, detail: str) -> None:
         super().__init__(
             f"the stream went back ({detail}): an older copy was restored, or power was lost"
-            " without fsync. Give the consumer a new name, or --rebuild its target."
+            f" without fsync. {_WAYS_ON}"
         )

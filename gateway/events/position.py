@@ -3,9 +3,14 @@
 A sequence alone is not enough. A stream that was deleted and made again, or put back from a backup,
 gives the same sequences to other messages; a consumer that read on would skip some unnoticed. So a
 position holds the stream's creation time and the id of the message at its sequence.
+
+nats-server gives a restored stream a new creation time. An id is given to one message only. So a
+stream that has the same id under the same sequence has the same messages up to there, and a
+consumer may read on. A stream that was restored from before the position has another message there,
+or none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.events.errors import StreamReplaced, StreamWentBack
 
@@ -19,6 +24,10 @@ class Position:
     seq: int
     message_id: str = ""
     """`Nats-Msg-Id` of the message at `seq`; empty if there is none, or none was recorded."""
+
+    def within(self, stream: "StreamState") -> "Position":
+        """This position in `stream`, which `resume` has found to be the one that was read."""
+        return self if self.created == stream.created else replace(self, created=stream.created)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +59,11 @@ def resume(position: Position, stream: StreamState, id_there: str | None) -> Sta
             more).
 
     Raises:
-        StreamReplaced: the stream was made anew.
+        StreamReplaced: the stream was made anew, and holds other messages or may do so.
         StreamWentBack: it holds less than was read, or other messages under the same sequences.
     """
-    if position.created != stream.created:
+    restored = bool(position.message_id) and position.message_id == id_there
+    if position.created != stream.created and not restored:
         raise StreamReplaced(position.created, stream.created)
     if position.seq > stream.last_seq:
         raise StreamWentBack(

@@ -9,6 +9,7 @@ StreamError
  +-- StreamMissing         there is no such stream
  +-- NotAnswered           JetStream answered a question with something unexpected
  +-- StreamChanged         a stream is not the one that was read before
+ +-- SnapshotError         a snapshot of a stream cannot be taken, or cannot be put back
 """
 
 
@@ -54,3 +55,7 @@ class StreamMissing(StreamError):
 
 class StreamChanged(StreamError):
     """A stream was made anew or went back while it was read. The message says in what."""
+
+
+class SnapshotError(StreamError):
+    """A snapshot of a stream cannot be taken or put back. The message names the stream."""

@@ -96,6 +96,7 @@ def _operators() -> Rights:
             *_reading(STREAMS),
             *_LEASES,
             *_REDRIVING,
+            *_SAVING,
         ),
         # All inboxes except those of other users, so that tools such as `nats` need no option.
         subscribe=("_INBOX.>",),
@@ -178,3 +179,27 @@ _LOOKING_UP: Final = (
 )
 """To find the stream that holds a rule's target, and what the rule has stored in it already; to
 read the dead letters that were sent again."""
+
+SAVED: Final = (
+    "KV_TIDEGATE_RULES",
+    "REDRIVES",
+    COMMANDS,
+    PRESENCE,
+    STATE,
+    DEADLETTERS,
+    EVENTS,
+)
+"""The streams of a gateway and its consumers, in the order in which a backup saves them."""
+
+_SAVING: Final = tuple(
+    each.format(stream)
+    for stream in SAVED
+    for each in (
+        "$JS.API.STREAM.INFO.{}",
+        "$JS.API.STREAM.SNAPSHOT.{}",
+        "$JS.API.STREAM.RESTORE.{}",
+        "$JS.SNAPSHOT.ACK.{}.*",
+        "$JS.SNAPSHOT.RESTORE.{}.*",
+    )
+)
+"""To save a stream to a file, and to make it anew from there."""

@@ -25,9 +25,24 @@ def test_where_to_read_on(seq, first, last, expected):
     assert resume(position, StreamState(CREATED, first, last), id_there) == expected
 
 
-def test_a_stream_made_anew():
+ANEW = "2027-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(("recorded", "there"), [("", ""), ("", "b"), ("a", "b"), ("a", None)])
+def test_a_stream_made_anew(recorded, there):
     with pytest.raises(StreamReplaced, match="2027"):
-        resume(Position(CREATED, 5), StreamState("2027-01-01T00:00:00Z", 1, 9), "id")
+        resume(Position(CREATED, 5, recorded), StreamState(ANEW, 1, 9), there)
+
+
+def test_a_stream_restored_from_after_the_position_is_read_on():
+    position, stream = Position(CREATED, 5, "a"), StreamState(ANEW, 1, 9)
+    assert resume(position, stream, "a") == Start(6)
+    assert position.within(stream) == Position(ANEW, 5, "a")
+
+
+def test_a_stream_restored_from_before_the_position_is_not():
+    with pytest.raises(StreamReplaced):
+        resume(Position(CREATED, 5, "a"), StreamState(ANEW, 1, 4), None)
 
 
 def test_a_stream_that_is_shorter_than_what_was_read():
