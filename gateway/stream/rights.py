@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from gateway.stream.encoding import DEADLETTERS, EVENTS
 from gateway.stream.names import AUDITED, COMMANDS, PRESENCE, STATE, STREAMS
 
 
