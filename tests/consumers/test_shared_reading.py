@@ -208,10 +208,23 @@ async def test_a_stream_that_was_made_anew_stops_each_rule(stream):
         async with connected(stream) as client:
             await client.jetstream().delete_stream("EVENTS")
         await make_streams(stream)
-        await publish_events(stream, coded(3, codes=1))
+        await publish_events(stream, coded(3, codes=1), outbox="o2")
         for task in tasks:
             with pytest.raises(StreamReplaced):
                 await within(task)
+
+
+async def test_a_rule_goes_on_in_a_stream_that_was_restored(stream):
+    """Its last message has its id there; what came after the backup is new to the rule."""
+    await publish_events(stream, coded(3, codes=1))
+    async with all_running(stream, rule("a", "E0")) as runners:
+        await eventually(lambda: runners["a"].position == 3)
+    async with connected(stream) as client:
+        await client.jetstream().delete_stream("EVENTS")
+    await make_streams(stream)
+    await publish_events(stream, coded(5, codes=1))
+    async with all_running(stream, rule("a", "E0")) as runners:
+        await eventually(lambda: runners["a"].position == 5)
 
 
 async def test_a_position_without_a_match_moves_too(stream):
