@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Sequence
 
+from gateway.consumers.batch_writer import BatchWriters
 from gateway.consumers.command_delivery import CommandDelivery
 from gateway.consumers.delivery import Delivery
 from gateway.consumers.http_delivery import HttpDelivery
@@ -20,12 +21,6 @@ from gateway.events.rules import Rule
 from gateway.stream.reader import Link
 
 
-def rule_target(rule: Rule, owner: str, link: Link) -> RuleTarget:
-    """The target of a rule for one owner, on the process's connection."""
-    lease = Lease(link, rule.name, owner, time.monotonic)
-    return RuleTarget(rule, lease, _delivery(rule, lease, link))
-
-
 def rule_readings(rules: Sequence[Rule], link: Link, rng: random.Random) -> ReadingOf:
     """Readers that rules with equal filters share."""
     readers = SharedReaders(rules, link, rng)
@@ -37,16 +32,27 @@ def rule_readings(rules: Sequence[Rule], link: Link, rng: random.Random) -> Read
     return reading
 
 
-def redrive_target(rule: Rule, owner: str, link: Link) -> RuleTarget:
-    """The target for what is sent again to a rule: the same, with a position of its own."""
-    lease = Lease(link, redrives_name(rule.name), owner, time.monotonic)
-    return RuleTarget(rule, lease, _delivery(rule, lease, link, redrives=True))
+class RuleTargets:
+    """Makes the targets of the rules of one process, which share batches."""
 
+    def __init__(self) -> None:
+        self._writers = BatchWriters()
 
-def _delivery(rule: Rule, lease: Lease, link: Link, *, redrives: bool = False) -> Delivery:
-    destination = rule.to
-    if isinstance(destination, NatsDestination):
-        return NatsDelivery(rule, destination, link, lease.check, redrives=redrives)
-    if isinstance(destination, HttpDestination):
-        return HttpDelivery(rule, destination, random.Random())
-    return CommandDelivery(rule, destination, link, random.Random())
+    def of(self, rule: Rule, owner: str, link: Link) -> RuleTarget:
+        """The target of a rule for one owner, on the process's connection."""
+        lease = Lease(link, rule.name, owner, time.monotonic)
+        return RuleTarget(rule, lease, self._delivery(rule, lease, link, redrives=False))
+
+    def of_redrives(self, rule: Rule, owner: str, link: Link) -> RuleTarget:
+        """The target for what is sent again to a rule: the same, with a position of its own."""
+        lease = Lease(link, redrives_name(rule.name), owner, time.monotonic)
+        return RuleTarget(rule, lease, self._delivery(rule, lease, link, redrives=True))
+
+    def _delivery(self, rule: Rule, lease: Lease, link: Link, *, redrives: bool) -> Delivery:
+        to = rule.to
+        if isinstance(to, NatsDestination):
+            writers = self._writers
+            return NatsDelivery(rule, to, link, lease.check, writers, redrives=redrives)
+        if isinstance(to, HttpDestination):
+            return HttpDelivery(rule, to, random.Random())
+        return CommandDelivery(rule, to, link, random.Random())

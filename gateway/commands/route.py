@@ -14,7 +14,7 @@ from gateway.events.document import read_events_file
 from gateway.events.errors import EventsError
 from gateway.events.rules import Rule
 from gateway.ops.errors import OpsError
-from gateway.routing import redrive_target, rule_readings, rule_target
+from gateway.routing import RuleTargets, rule_readings
 from gateway.settings import Settings, secrets_of
 from gateway.sinks import SinkProcess
 from gateway.stream.errors import StreamError
@@ -60,13 +60,14 @@ def route(
 
 
 async def _run(settings: Settings, rules: tuple[Rule, ...], ops_port: int) -> None:
+    targets = RuleTargets()
     process = SinkProcess(
         settings,
         rules,
         kind="rule",
-        target_of=rule_target,
+        target_of=targets.of,
         readings=rule_readings,
-        redrive_target_of=redrive_target,
+        redrive_target_of=targets.of_redrives,
         ops_host=settings.ops.host,
         ops_port=ops_port,
     )

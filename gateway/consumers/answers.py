@@ -69,13 +69,22 @@ class Answers:
         Raises:
             TargetAway: not all of them came in time: nobody knows what was stored.
         """
+        answered = False
         try:
             async with asyncio.timeout(ANSWER_S):
-                return list(await asyncio.gather(*futures))
+                found = list(await asyncio.gather(*futures))
+            answered = True
         except TimeoutError:
             raise TargetAway(f"no answer from the target's stream in {ANSWER_S:g} s") from None
         finally:
-            self._waiting.clear()
+            if not answered:
+                self.forget_cancelled()
+        return found
+
+    def forget_cancelled(self) -> None:
+        """Nobody waits for these answers any more."""
+        waiting = self._waiting.items()
+        self._waiting = {number: future for number, future in waiting if not future.cancelled()}
 
     def _on_answer(self, subject: str, data: bytes, headers: Headers) -> None:
         future = self._waiting.pop(subject.rpartition(".")[2], None)

@@ -46,6 +46,7 @@ class CommandDelivery:
 
     mark = 0
     finds_again = False
+    ahead = 1
 
     def __init__(
         self, rule: Rule, destination: CommandDestination, link: Link, rng: random.Random
@@ -65,6 +66,9 @@ class CommandDelivery:
 
     async def resume(self, after_seq: int, mark: int) -> None:
         """What was sent behind the position is sent again."""
+
+    def send(self, events: Sequence[Event]) -> None:
+        """Requests begin when they are delivered."""
 
     async def deliver(self, events: Sequence[Event]) -> Sequence[Rejected]:
         return await deliver_each(self._rule, events, self._attempt, self._rng)

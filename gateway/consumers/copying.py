@@ -11,8 +11,9 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
+from gateway.consumers.batch_writer import BATCH_MESSAGES_MAX, BatchWriters
 from gateway.consumers.errors import TargetAway
-from gateway.consumers.nats_delivery import BATCH_MESSAGES_MAX, NatsDelivery
+from gateway.consumers.nats_delivery import NatsDelivery
 from gateway.consumers.target import Rejected
 from gateway.events.destinations import NatsDestination
 from gateway.events.event import Event
@@ -52,7 +53,7 @@ class Copy:
         self._pace = pace
         self._rng = rng
         self._sleep = sleep
-        self._delivery = NatsDelivery(rule, destination, link, _may_write)
+        self._delivery = NatsDelivery(rule, destination, link, _may_write, BatchWriters())
         self.sent = 0
         self.rejected: list[Rejected] = []
         """What the target's stream never takes."""

@@ -23,6 +23,10 @@ class Delivery(Protocol):
     def finds_again(self) -> bool:
         """Whether `resume` finds what was delivered behind an older position, however much."""
 
+    @property
+    def ahead(self) -> int:
+        """How many portions may be sent before the first of them is delivered."""
+
     async def open(self) -> None:
         """Connect, and check that the target is one that rules may use."""
 
@@ -37,8 +41,18 @@ class Delivery(Protocol):
             mark: of the target, stored with it.
         """
 
+    def send(self, events: Sequence[Event]) -> None:
+        """Begin to deliver events, if the target takes some while earlier ones are under way.
+
+        Each portion that is sent is delivered afterwards, in the same order.
+        """
+
     async def deliver(self, events: Sequence[Event]) -> Sequence[Rejected]:
-        """Deliver events in stream order. Returns once each has arrived or is rejected."""
+        """Deliver events in stream order. Returns once each has arrived or is rejected.
+
+        They are sent now, unless portions are sent that were not yet delivered: then they are the
+        first of those.
+        """
 
     async def close(self) -> None:
         """Give up what is open. Raises nothing."""

@@ -57,6 +57,8 @@ class _Record(msgspec.Struct):
 class FilesTarget:
     """One folder of files. The owner holds a lock on it: one machine, one process."""
 
+    ahead = 1
+
     def __init__(self, sink: FilesSink, *, clock: Callable[[], float] = time.monotonic) -> None:
         """
         Args:
@@ -82,6 +84,9 @@ class FilesTarget:
     async def begin(self, position: Position) -> None:
         await self._do(lambda: self._remember(position))
         self._position = position
+
+    def hand(self, events: Sequence[Event]) -> None:
+        """A batch is written at once, and no other one meanwhile."""
 
     async def write(self, events: Sequence[Event], after: Position, bury: Bury) -> int:
         if self._lock is None:

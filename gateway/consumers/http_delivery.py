@@ -38,6 +38,7 @@ class HttpDelivery:
 
     mark = 0
     finds_again = False
+    ahead = 1
 
     def __init__(self, rule: Rule, destination: HttpDestination, rng: random.Random) -> None:
         self._rule = rule
@@ -60,6 +61,9 @@ class HttpDelivery:
 
     async def resume(self, after_seq: int, mark: int) -> None:
         """What was sent behind the position is sent again, with the same ids."""
+
+    def send(self, events: Sequence[Event]) -> None:
+        """Requests begin when they are delivered."""
 
     async def deliver(self, events: Sequence[Event]) -> Sequence[Rejected]:
         return await deliver_each(self._rule, events, self._attempt, self._rng)

@@ -7,62 +7,68 @@ read from the stored mark on, and what is there is not sent again.
 
     resume: read the target behind the mark -> known sequences -> deliver all but those
 
-Atomic batches are used where the stream allows them: all of a batch is stored or nothing, in order.
-Elsewhere at most one message of a device is under way, so the order per device holds.
+Where the stream allows atomic batches, the rules of the process share them (`batch_writer.py`):
+`send` hands messages over while those before them are being stored, and `deliver` waits for them.
+Once the stream has refused a message of this rule, the rule stores on its own for `ALONE_S`
+(`own_batches.py`), so that it does not spoil the batches of the others.
 """
 
 import asyncio
-import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import nats.errors
+from msgspec import Struct
 
-from gateway.consumers.answers import Answer, AnswerError, Answers
-from gateway.consumers.derived import (
-    REDRIVE_HEADER,
-    Derived,
-    derived,
-    encode_commit,
-    encode_single,
-    encode_staged,
-    encode_unstored,
+from gateway.consumers.batch_writer import (
+    BATCH_BYTES_MAX,
+    BATCH_MESSAGES_MAX,
+    BatchWriter,
+    BatchWriters,
+    Parcel,
 )
+from gateway.consumers.derived import REDRIVE_HEADER, Derived, Deriver, encode_unstored
 from gateway.consumers.errors import TargetAway
 from gateway.consumers.holding import Holder, holder_of, last_seq
+from gateway.consumers.own_batches import OwnBatches
 from gateway.consumers.target import Rejected
 from gateway.consumers.target_scan import ID_HEADER, delivered_behind
 from gateway.events.destinations import NatsDestination
 from gateway.events.errors import PickError
 from gateway.events.event import Event
-from gateway.events.payloads import Picker
 from gateway.events.redrives import redrives_name
 from gateway.events.rules import Rule
 from gateway.stream.errors import StreamMissing
 from gateway.stream.nats_client import LinkClient
 from gateway.stream.reader import Link
 
-BATCH_MESSAGES_MAX: Final = 500
-BATCH_BYTES_MAX: Final = 2 << 20
+ALONE_S: Final = 10.0
+"""For so long a rule stores on its own once the stream has refused one of its messages."""
+AHEAD: Final = 3
+"""Portions that are sent before the first of them is stored: one is committed, one fills the next
+batch, and one is being made."""
 _FLUSH_S: Final = 5
-_BATCH_TOO_LARGE: Final = 10199
-_ONE_BY_ONE: Final = frozenset(
-    {
-        10054,  # one of them is too large
-        10097,  # headers too large
-        10174,  # batches are not enabled
-        10175,
-        10176,  # incomplete: one of them may have been refused on its way
-        10177,
-        10200,
-        10201,  # one of them is stored already
-        10205,
-        10206,  # too many batches at once
-    }
-)
-"""What JetStream says of a batch of which nothing is stored, and that can go one by one."""
-_NEVER: Final = {10054: "too_large", 10097: "headers_too_large"}
+
+
+class _Way(Struct, frozen=True):
+    """How messages get there, over one connection."""
+
+    client: LinkClient
+    holder: Holder | None
+    """The stream that holds the subject, None if none does."""
+    writer: BatchWriter | None
+    own: OwnBatches | None
+
+
+class _Sent:
+    """A portion of events on its way."""
+
+    __slots__ = ("parcels", "rejected")
+
+    def __init__(self) -> None:
+        self.parcels: list[Parcel] = []
+        self.rejected: list[Rejected] = []
 
 
 class NatsDelivery:
@@ -74,6 +80,7 @@ class NatsDelivery:
         destination: NatsDestination,
         link: Link,
         guard: Callable[[], None],
+        writers: BatchWriters,
         *,
         redrives: bool = False,
     ) -> None:
@@ -83,55 +90,66 @@ class NatsDelivery:
             destination: its subject.
             link: the connection.
             guard: raises NotOwner if this process must not write any more.
+            writers: of the process.
             redrives: whether events come from REDRIVES.
         """
-        self._rule = rule
-        self._destination = destination
+        self._name = rule.name
+        self._filter = destination.filter
+        self._redrives = redrives
         self._link = link
         self._guard = guard
-        self._picker = Picker(rule.pick) if rule.pick is not None else None
-        self._client: LinkClient | None = None
-        self._answers: Answers | None = None
-        self._holder: Holder | None = None
-        self._redrives = redrives
+        self._writers = writers
+        self._deriver = Deriver(rule, destination)
+        self._way: _Way | None = None
         self._known: set[int] = set()
+        self._sent: deque[_Sent] = deque()
+        self._alone_until = 0.0
         self.mark = 0
 
     @property
     def finds_again(self) -> bool:
-        return self._holder is not None
+        return self._way is not None and self._way.holder is not None
+
+    @property
+    def ahead(self) -> int:
+        way = self._way
+        return AHEAD if way is not None and way.holder is not None and way.holder.atomic else 1
 
     async def open(self) -> None:
         client = self._link.client
         if client is None:
             raise TargetAway("NATS is away")
-        self._holder = await holder_of(client, self._rule.name, self._destination.filter)
-        if client is not self._client:
-            self._client, self._answers = client, Answers(client)
-            try:
-                await self._answers.open()
-            except (nats.errors.Error, TimeoutError) as exc:
-                self._client = None
-                raise TargetAway(f"NATS does not answer: {exc or type(exc).__name__}") from exc
+        holder = await holder_of(client, self._name, self._filter)
+        if holder is None:
+            self._way = _Way(client, None, None, None)
+            return
+        writer = await self._writers.of(client, holder.stream)
+        own = OwnBatches(writer.answers, holder, self._guard, writer.own_gate)
+        self._way = _Way(client, holder, writer, own)
 
     async def begin(self) -> None:
+        self._forget_sent()
         self._known = set()
-        if self._holder is not None:
-            self.mark = await last_seq(self._open_client(), self._holder.stream)
+        way = self._open_way()
+        if way.holder is not None:
+            self.mark = await last_seq(way.client, way.holder.stream)
 
     async def resume(self, after_seq: int, mark: int) -> None:
+        self._forget_sent()
         self._known, self.mark = set(), mark
-        if self._holder is None:
+        way = self._open_way()
+        if way.holder is None or way.writer is None:
             return
-        last = await last_seq(self._open_client(), self._holder.stream)
+        await way.writer.answered()  # it may hold messages of the attempt before
+        last = await last_seq(way.client, way.holder.stream)
         if last < mark:
             self.mark = 0  # the target was made anew
         try:
             self._known = await delivered_behind(
                 self._link,
-                self._holder.stream,
-                [self._destination.filter],
-                f":rule/{redrives_name(self._rule.name) if self._redrives else self._rule.name}:",
+                way.holder.stream,
+                [self._filter],
+                f":rule/{redrives_name(self._name) if self._redrives else self._name}:",
                 mark=self.mark,
                 after_seq=after_seq,
                 header=REDRIVE_HEADER if self._redrives else ID_HEADER,
@@ -139,169 +157,119 @@ class NatsDelivery:
         except (StreamMissing, nats.errors.Error, TimeoutError) as exc:
             raise TargetAway(f"the target cannot be read: {exc}") from exc
 
+    def send(self, events: Sequence[Event]) -> None:
+        way, sent = self._open_way(), _Sent()
+        parcels = self._made(events, sent.rejected)
+        if way.writer is not None and self._shares():
+            for parcel in parcels:
+                way.writer.submit(parcel)
+        sent.parcels = parcels
+        self._sent.append(sent)
+
     async def deliver(self, events: Sequence[Event]) -> Sequence[Rejected]:
-        rejected: list[Rejected] = []
-        messages = self._made(events, rejected)
-        if self._holder is None:
-            await self._publish(list(messages))
-            return rejected
-        stored = await self._store(_chunks(messages), rejected)
+        if not self._sent:
+            self.send(events)
+        sent = self._sent[0]
+        stored = await self._stored(sent)
+        self._sent.popleft()
         if events:
             last = events[-1].position_seq
             self._known = {seq for seq in self._known if seq > last}
             # What is known lies behind the mark, and must stay findable until it is passed.
             if stored and not self._known:
                 self.mark = max(self.mark, stored)
-        return rejected
+        return sent.rejected
 
     async def close(self) -> None:
-        """The connection is the process's, and its subscription ends with it."""
+        """The connection is the process's. What waits to be stored is withdrawn."""
+        self._forget_sent()
 
-    def _open_client(self) -> LinkClient:
-        if self._client is None:
+    def _forget_sent(self) -> None:
+        parcels = [parcel for sent in self._sent for parcel in sent.parcels]
+        self._sent.clear()
+        if parcels and self._way is not None and self._way.writer is not None:
+            self._way.writer.withdraw(parcels)
+
+    def _open_way(self) -> _Way:
+        if self._way is None:
             raise TargetAway("NATS is away")
-        return self._client
+        return self._way
 
-    def _open_answers(self) -> Answers:
-        if self._answers is None:
-            raise TargetAway("NATS is away")
-        return self._answers
+    def _shares(self) -> bool:
+        """Whether the next messages may share batches: all before them are under way there."""
+        way = self._way
+        if way is None or way.holder is None or not way.holder.atomic:
+            return False
+        if self._alone_until > asyncio.get_running_loop().time():
+            return False
+        return all(parcel.under_way for sent in self._sent for parcel in sent.parcels)
 
-    def _made(self, events: Sequence[Event], rejected: list[Rejected]) -> Iterator[Derived]:
-        """The messages of events, made when they are asked for; `rejected` takes the others."""
-        bytes_max = self._open_client().max_payload
+    def _made(self, events: Sequence[Event], rejected: list[Rejected]) -> list[Parcel]:
+        """The messages of events; `rejected` takes the events that have none."""
+        bytes_max, known = self._open_way().client.max_payload, self._known
+        make, guard = self._deriver.message, self._guard
+        parcels: list[Parcel] = []
+        chunk: list[Derived] = []
+        chunk_bytes = 0
         for event in events:
-            if self._known and event.position_seq in self._known:
+            if known and event.position_seq in known:
                 continue
             try:
-                payload = event.data if self._picker is None else self._picker.payload(event)
+                message = make(event)
             except PickError as exc:
                 rejected.append(Rejected(event, "pick", str(exc)))
                 continue
-            subject = self._destination.subject(event)
-            message = derived(event, self._rule.name, subject, payload)
-            if message.size > bytes_max:
-                detail = f"{message.size} bytes are more than NATS takes"
-                rejected.append(Rejected(event, "too_large", detail))
+            size = message.size
+            if size > bytes_max:
+                rejected.append(Rejected(event, "too_large", f"{size} bytes: more than NATS takes"))
+                continue
+            if chunk and (len(chunk) >= BATCH_MESSAGES_MAX or chunk_bytes + size > BATCH_BYTES_MAX):
+                parcels.append(Parcel(chunk, chunk_bytes, guard))
+                chunk, chunk_bytes = [], 0
+            chunk.append(message)
+            chunk_bytes += size
+        if chunk:
+            parcels.append(Parcel(chunk, chunk_bytes, guard))
+        return parcels
+
+    async def _stored(self, sent: _Sent) -> int:
+        """Wait until a portion is stored; the stream's sequence of its last message, 0 for none."""
+        way, stored = self._open_way(), 0
+        if way.own is None:
+            await self._publish([each for parcel in sent.parcels for each in parcel.messages])
+            return 0
+        for place, parcel in enumerate(sent.parcels):
+            if parcel.outcome is None:  # the first that was not submitted, or nothing was
+                rest = (each.messages for each in sent.parcels[place:])
+                return max(stored, await self._store_alone(way.own, rest, sent.rejected))
+            outcome = await parcel.outcome
+            if outcome.away:
+                raise TargetAway(outcome.away)
+            if outcome.seq:
+                stored = outcome.seq
             else:
-                yield message
+                chunks = iter([parcel.messages])
+                stored = max(stored, await self._store_alone(way.own, chunks, sent.rejected))
+        return stored
+
+    async def _store_alone(
+        self, own: OwnBatches, chunks: Iterator[Sequence[Derived]], rejected: list[Rejected]
+    ) -> int:
+        refusals = own.refusals
+        stored = await own.store(chunks, rejected)
+        if own.refusals > refusals:
+            self._alone_until = asyncio.get_running_loop().time() + ALONE_S
+        return stored
 
     async def _publish(self, messages: Sequence[Derived]) -> None:
         """For whoever listens: no stream holds the subject."""
         if not messages:
             return
         self._guard()
-        self._open_answers().write(b"".join(map(encode_unstored, messages)))
+        client = self._open_way().client
+        if not client.write(b"".join(map(encode_unstored, messages))):
+            raise TargetAway("the connection to NATS is lost")
         try:
-            await self._open_client().flush(timeout=_FLUSH_S)
+            await client.flush(timeout=_FLUSH_S)
         except (nats.errors.Error, TimeoutError) as exc:
             raise TargetAway(f"NATS does not answer: {exc or type(exc).__name__}") from exc
-
-    async def _store(self, chunks: Iterator[list[Derived]], rejected: list[Rejected]) -> int:
-        """Store chunks one after the other; the target's last sequence then.
-
-        While a batch is committed, the next one is made and sent but for its last message. If the
-        batch fails, the one behind it is never committed: it would come first.
-        """
-        assert self._holder is not None
-        stored = 0
-        chunk, batch_id = next(chunks, None), b""
-        while chunk:
-            self._guard()
-            if not self._holder.atomic or len(chunk) == 1:
-                stored = max(stored, await self._store_in_rounds(chunk, rejected))
-                chunk, batch_id = next(chunks, None), b""
-                continue
-            future = self._commit(chunk, batch_id or self._stage(chunk))
-            following = next(chunks, None)
-            batch_id = self._stage(following) if following and len(following) > 1 else b""
-            (answer,) = await self._open_answers().wait([future])
-            if answer.error is not None:
-                batch_id = b""
-                stored = max(stored, await self._store_otherwise(chunk, answer.error, rejected))
-            elif answer.count != len(chunk):
-                raise TargetAway(f"{answer.count} of {len(chunk)} messages were stored")
-            else:
-                stored = answer.seq
-            chunk = following
-        return stored
-
-    def _stage(self, chunk: Sequence[Derived]) -> bytes:
-        """Send all of a batch but its last message; its id."""
-        batch_id = secrets.token_hex(11).encode()
-        self._open_answers().write(encode_staged(chunk, batch_id))
-        return batch_id
-
-    def _commit(self, chunk: Sequence[Derived], batch_id: bytes) -> asyncio.Future[Answer]:
-        answers = self._open_answers()
-        reply, future = answers.reply()
-        answers.write(encode_commit(chunk, batch_id, reply, self._stream))
-        return future
-
-    async def _store_otherwise(
-        self, chunk: list[Derived], error: AnswerError, rejected: list[Rejected]
-    ) -> int:
-        """Store a batch that the stream refused as a whole, of which nothing is stored."""
-        if error.err_code == _BATCH_TOO_LARGE:
-            half = len(chunk) // 2
-            return await self._store(iter([chunk[:half], chunk[half:]]), rejected)
-        if error.err_code not in _ONE_BY_ONE:
-            raise TargetAway(f"the target's stream says: {error.description}")
-        return await self._store_in_rounds(chunk, rejected)
-
-    async def _store_in_rounds(self, chunk: Sequence[Derived], rejected: list[Rejected]) -> int:
-        """Store them with at most one message of a device under way."""
-        answers, stream, stored = self._open_answers(), self._stream, 0
-        waiting: dict[tuple[str, str], deque[Derived]] = {}
-        for message in chunk:
-            device = message.event.tenant, message.event.device
-            waiting.setdefault(device, deque()).append(message)
-        while waiting:
-            self._guard()
-            sent = [messages.popleft() for messages in waiting.values()]
-            waiting = {device: messages for device, messages in waiting.items() if messages}
-            replies = [answers.reply() for _ in sent]
-            answers.write(
-                b"".join(
-                    encode_single(message, reply, stream)
-                    for message, (reply, _) in zip(sent, replies, strict=True)
-                )
-            )
-            for message, answer in zip(
-                sent, await answers.wait([future for _, future in replies]), strict=True
-            ):
-                stored = max(stored, _settled(message, answer, rejected))
-        return stored
-
-    @property
-    def _stream(self) -> bytes:
-        assert self._holder is not None
-        return self._holder.stream.encode()
-
-
-def _settled(message: Derived, answer: Answer, rejected: list[Rejected]) -> int:
-    """The sequence at which a message is stored, 0 if it never can be.
-
-    Raises:
-        TargetAway: it is not stored now.
-    """
-    if answer.error is None:
-        return answer.seq
-    error = _NEVER.get(answer.error.err_code)
-    if error is None:
-        raise TargetAway(f"the target's stream says: {answer.error.description}")
-    rejected.append(Rejected(message.event, error, answer.error.description))
-    return 0
-
-
-def _chunks(messages: Iterable[Derived]) -> Iterator[list[Derived]]:
-    chunk: list[Derived] = []
-    size = 0
-    for message in messages:
-        if chunk and (len(chunk) >= BATCH_MESSAGES_MAX or size + message.size > BATCH_BYTES_MAX):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(message)
-        size += message.size
-    if chunk:
-        yield chunk

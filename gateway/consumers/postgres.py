@@ -60,6 +60,8 @@ _WRITE_BYTES: Final = 262_144
 class PostgresTarget:
     """One sink's table in one database."""
 
+    ahead = 1
+
     def __init__(self, sink: PostgresSink, url: str, *, owner: str) -> None:
         """
         Args:
@@ -234,6 +236,9 @@ class PostgresTarget:
             raise as_consumer_error(exc) from exc
 
     # Writing
+
+    def hand(self, events: Sequence[Event]) -> None:
+        """A batch is written at once, and no other one meanwhile."""
 
     async def write(self, events: Sequence[Event], after: Position, bury: Bury) -> int:
         encoder = self._encoder

@@ -37,7 +37,10 @@ class Reading(Protocol):
         """
 
     async def gather(self, events_max: int) -> Portion:
-        """The next events. Calling it again says that those before are processed."""
+        """The next events."""
+
+    def processed(self) -> None:
+        """The first portion that was gathered, and not yet processed, is processed."""
 
     async def close(self) -> None:
         """Read no more. Raises nothing."""
@@ -87,6 +90,9 @@ class OwnReading:
         while not events:
             events = await self._reader.gather(events_max, consumer.batch_bytes, linger_s)
         return Portion(events, events[-1])
+
+    def processed(self) -> None:
+        """The reader has room for more as soon as events are taken from it."""
 
     async def close(self) -> None:
         """The task that runs it has ended it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ class RuleTarget:
         self._clock = clock
         self._saved_at = clock()
         self._unsaved: Position | None = None
+        self._handed: deque[tuple[Sequence[Event], Sequence[Event]]] = deque()
 
     async def open(self) -> None:
         await self._lease.open()
@@ -44,6 +46,7 @@ class RuleTarget:
             return False, None
         record = self._lease.record
         self._unsaved = None
+        self._handed.clear()
         if record.position is not None:
             await self._alive(self._delivery.resume(record.position.seq, record.mark))
         return True, record.position
@@ -65,10 +68,21 @@ class RuleTarget:
         await self._delivery.begin()
         await self._lease.save(position, self._delivery.mark)
 
+    @property
+    def ahead(self) -> int:
+        return self._delivery.ahead
+
+    def hand(self, events: Sequence[Event]) -> None:
+        self._lease.check()
+        within, beyond = _within_hops(events)
+        self._delivery.send(within)
+        self._handed.append((within, beyond))
+
     async def write(self, events: Sequence[Event], after: Position, bury: Bury) -> int:
         self._lease.check()
-        rejected = list(await self._delivery.deliver(_within_hops(events)))
-        rejected += [_too_far(event) for event in events if hops_of(event) >= HOPS_MAX - 1]
+        within, beyond = self._handed.popleft() if self._handed else _within_hops(events)
+        rejected = list(await self._delivery.deliver(within))
+        rejected += map(_too_far, beyond)
         if rejected:
             rejected.sort(key=lambda each: each.event.position_seq)
             await bury(rejected)
@@ -91,8 +105,12 @@ class RuleTarget:
         await self._delivery.close()
 
 
-def _within_hops(events: Sequence[Event]) -> list[Event]:
-    return [event for event in events if hops_of(event) < HOPS_MAX - 1]
+def _within_hops(events: Sequence[Event]) -> tuple[Sequence[Event], Sequence[Event]]:
+    """Events that may go on, and those that have passed too many rules."""
+    beyond = [event for event in events if hops_of(event) >= HOPS_MAX - 1]
+    if not beyond:
+        return events, ()
+    return [event for event in events if hops_of(event) < HOPS_MAX - 1], beyond
 
 
 def _too_far(event: Event) -> Rejected:

@@ -110,7 +110,7 @@ class SharedReading:
         self._readers = readers
         self._cohort: Cohort | None = None
         self._queue: deque[tuple[Portion, int]] = deque()
-        self._under_way = Load()
+        self._under_way: deque[Load] = deque()
         self._passed: Event | None = None
         self._arrived = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -134,7 +134,6 @@ class SharedReading:
         await self._failed
 
     async def gather(self, events_max: int) -> Portion:
-        self._settled()
         while not self._queue:
             await self._move()
             self._arrived.clear()
@@ -143,8 +142,18 @@ class SharedReading:
                     await self._arrived.wait()
             passed = self._passed
             if not self._queue and passed is not None and passed.stream_seq > self.progress.seq:
+                self._under_way.append(Load())
                 return Portion([], passed)
         return self._taken(events_max)
+
+    def processed(self) -> None:
+        done, load = self._under_way.popleft(), self.load
+        if done.events:
+            load.events -= done.events
+            load.size_bytes -= done.size_bytes
+            load.moved_at = asyncio.get_running_loop().time()
+            if self._cohort is not None:
+                self._cohort.freed()
 
     async def close(self) -> None:
         if self._failed.done() and not self._failed.cancelled():
@@ -186,17 +195,6 @@ class SharedReading:
 
     # Its queue
 
-    def _settled(self) -> None:
-        """What was taken is processed."""
-        done, load = self._under_way, self.load
-        if done.events:
-            load.events -= done.events
-            load.size_bytes -= done.size_bytes
-            load.moved_at = asyncio.get_running_loop().time()
-            self._under_way = Load()
-            if self._cohort is not None:
-                self._cohort.freed()
-
     def _taken(self, events_max: int) -> Portion:
         queue = self._queue
         first, size_bytes = queue.popleft()
@@ -210,7 +208,7 @@ class SharedReading:
             more, more_bytes = queue.popleft()
             events, last = events + more.events, more.last
             size_bytes += more_bytes
-        self._under_way = Load(len(events), size_bytes)
+        self._under_way.append(Load(len(events), size_bytes))
         if not queue and self._passed is not None:
             last = self._passed
         return Portion(events, last)

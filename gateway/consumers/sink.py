@@ -7,7 +7,8 @@
        |
        +--- REFUSED: the target refuses until an operator changes something; tried ever slower
 
-Memory is bounded by the reader's room: one batch that is written, and one that is read meanwhile.
+Memory is bounded by the reader's room: one batch that is written (or as many as the target takes
+ahead), and one that is read meanwhile.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from gateway.consumers.errors import (
 from gateway.consumers.lag import Lag
 from gateway.consumers.letterbox import Letterbox
 from gateway.consumers.progress import Progress
-from gateway.consumers.reading import Reading, ReadingOf
+from gateway.consumers.reading import Portion, Reading, ReadingOf
 from gateway.consumers.target import BEAT_S, Consumption, Rejected, SinkObserver, Target
 from gateway.events.letters import Stage
 from gateway.events.position import Position
@@ -219,11 +220,13 @@ class SinkRunner:
         """Read and write side by side until something ends it."""
         name = self.sink.name
         self._reading = reading = self._reading_of(self.sink, self._progress)
+        flow = _Flow(self._target.ahead)
         self._say(State.RUNNING, "")
         side_by_side = [
             asyncio.create_task(reading.run(), name=f"sink-read-{name}"),
             asyncio.create_task(self._beat(), name=f"sink-beat-{name}"),
-            asyncio.create_task(self._write(reading), name=f"sink-write-{name}"),
+            asyncio.create_task(self._hand(reading, flow), name=f"sink-hand-{name}"),
+            asyncio.create_task(self._write(reading, flow), name=f"sink-write-{name}"),
         ]
         try:
             done, _ = await asyncio.wait(side_by_side, return_when=asyncio.FIRST_COMPLETED)
@@ -242,13 +245,22 @@ class SinkRunner:
             await asyncio.sleep(BEAT_S)
             await self._target.beat()
 
-    async def _write(self, reading: Reading) -> None:
+    async def _hand(self, reading: Reading, flow: "_Flow") -> None:
+        """Give the target batch after batch, some of them before the first one is written."""
+        while True:
+            await flow.room.acquire()
+            portion = await reading.gather(self._batch)
+            self._target.hand(portion.events)
+            flow.handed.put_nowait(portion)
+
+    async def _write(self, reading: Reading, flow: "_Flow") -> None:
+        """Settle the batches that the target was given, in order."""
         sink, progress = self.sink, self._progress
         position = progress.position
         assert position is not None
         loop = asyncio.get_running_loop()
         while True:
-            portion = await reading.gather(self._batch)
+            portion = await flow.handed.get()
             began = loop.time()
             events, last = portion.events, portion.last
             after = Position(position.created, last.stream_seq, last.message_id)
@@ -260,6 +272,8 @@ class SinkRunner:
                 self._observer.repeated(sink.name)
                 raise
             progress.moved(after, last)
+            reading.processed()
+            flow.room.release()
             if self._batch < sink.batch:
                 self._batch = min(sink.batch, self._batch * 2)
             if events:
@@ -268,6 +282,17 @@ class SinkRunner:
     async def _bury(self, rejected: Sequence[Rejected]) -> None:
         in_doubt = self._progress.doubts(rejected[0].event)
         await self._letterbox.store(rejected, in_doubt=in_doubt)
+
+
+class _Flow:
+    """Batches between the task that gives them to the target and the one that settles them."""
+
+    __slots__ = ("handed", "room")
+
+    def __init__(self, ahead: int) -> None:
+        self.handed: asyncio.Queue[Portion] = asyncio.Queue()
+        self.room = asyncio.Semaphore(ahead)
+        """For batches that are not settled; `handed` holds no more."""
 
 
 async def _ended(side_by_side: Sequence[asyncio.Task[None]]) -> None:

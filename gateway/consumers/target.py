@@ -86,6 +86,16 @@ class Target(Protocol):
     async def begin(self, position: Position) -> None:
         """Record where a sink without a position begins."""
 
+    @property
+    def ahead(self) -> int:
+        """How many batches may be handed to it before the first of them is written."""
+
+    def hand(self, events: Sequence[Event]) -> None:
+        """A batch is about to be written: begin, if the target can while it writes another.
+
+        Each batch that is handed is written afterwards, in the same order.
+        """
+
     async def write(self, events: Sequence[Event], after: Position, bury: Bury) -> int:
         """Write a batch and move the position, both or neither.
 

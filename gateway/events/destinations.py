@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from gateway.events.event import Event
 from tidegate.wire.grammar import is_message_type
 
 SUBJECT_CHARS_MAX: Final = 255
@@ -37,10 +36,18 @@ class NatsDestination:
 
     template: str
 
-    def subject(self, event: Event) -> str:
-        """The subject for an event. Names of an event are allow-listed, so it is a valid one."""
-        _, tenant, device, message_type = event.subject.split(".", 3)
-        return self.template.format(tenant=tenant, device=device, type=message_type)
+    @property
+    def subject_format(self) -> bytes:
+        """The subject for the operator `%`, which takes the names in `names_in` as bytes.
+
+        Names of an event are allow-listed, so each subject that comes of it is a valid one.
+        """
+        return _placeholder.sub("%b", self.template.replace("%", "%%")).encode()
+
+    @property
+    def names_in(self) -> tuple[int, ...]:
+        """What the template names: 0 the tenant, 1 the device, 2 the type, in its order."""
+        return tuple(_PLACEHOLDERS.index(name) for name in _placeholder.findall(self.template))
 
     @property
     def filter(self) -> str:

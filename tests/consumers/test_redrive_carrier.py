@@ -20,7 +20,7 @@ from gateway.consumers.sink import SinkRunner
 from gateway.events.document import FilesSink, PostgresSink, redrives_of
 from gateway.events.position import Position
 from gateway.events.rules import Rule
-from gateway.routing import redrive_target
+from gateway.routing import RuleTargets
 from gateway.sinks import own_readings
 from support.eventstream import letters, linked, make_streams, publish_events
 from support.redrives import connected, work
@@ -74,7 +74,7 @@ def carrier_of(link, consumer, target, stage="rule"):
 
 @asynccontextmanager
 async def carrying(link, wanted, owner="me"):
-    carrier = carrier_of(link, wanted, redrive_target(wanted, owner, link))
+    carrier = carrier_of(link, wanted, RuleTargets().of_redrives(wanted, owner, link))
     async with watching(link, carrier):
         yield
 

@@ -2,10 +2,12 @@
 
 import json
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 from nats.js.api import StreamConfig, StreamSource
 
+from gateway.consumers import cohort, nats_delivery
 from gateway.consumers.errors import TargetRefused
 from gateway.consumers.lease import Lease
 from gateway.consumers.letterbox import Letterbox
@@ -13,6 +15,7 @@ from gateway.consumers.sink import State
 from gateway.consumers.target import Rejected
 from gateway.events.event import Event
 from gateway.events.position import Position
+from gateway.routing import RuleTargets
 from support.eventstream import letters, linked, publish_events
 from support.rule_streams import arrived, connected, make_target, payloads, rule
 from support.rules import runner_of, running
@@ -229,3 +232,33 @@ async def test_the_eighth_hop_is_no_command(stream):
     assert heard == ["7"]
     ((_, headers, _),) = await letters(stream)
     assert headers["Tidegate-Error"] == "hops"
+
+
+async def test_a_message_that_the_stream_refuses_delays_no_other_rule(stream):
+    await make_target(stream, max_msg_size=1_000)
+    await publish_events(stream, [{"soc": 1}, {"soc": 2, "x": "x" * 2_000}, {"soc": 3}])
+    small = rule(name="small", to="nats:alerts.small.{device}", pick={"soc": "data.soc"})
+    targets = RuleTargets()
+    async with linked(stream) as link, AsyncExitStack() as stack:
+        for each in (rule(), small):
+            await stack.enter_async_context(running(runner_of(link, each, targets=targets)))
+        await payloads(stream, 5)
+        ((_, headers, _),) = await eventually(lambda: letters(stream))
+    assert headers["Tidegate-Consumer"] == "low"
+    socs = {}
+    for message in await arrived(stream):
+        socs.setdefault(message.subject, []).append(json.loads(message.data)["soc"])
+    assert socs == {"alerts.default.veh-1": [1, 3], "alerts.small.veh-1": [1, 2, 3]}
+
+
+async def test_portions_are_on_their_way_while_an_earlier_one_is_stored_and_each_arrives_once(
+    stream, monkeypatch
+):
+    monkeypatch.setattr(nats_delivery, "BATCH_MESSAGES_MAX", 7)
+    monkeypatch.setattr(cohort, "PORTION_EVENTS", 10)
+    await make_target(stream, duplicate_window=0.1)
+    await publish_events(stream, [{"soc": 1}] * 300)
+    async with linked(stream) as link, running(runner_of(link, rule())):
+        await payloads(stream, 300)
+    ids = [message.headers["Nats-Msg-Id"] for message in await arrived(stream)]
+    assert ids == [f"default:veh-1:rule/low:{seq}" for seq in range(1, 301)]

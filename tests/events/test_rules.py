@@ -44,7 +44,7 @@ def test_a_rule_is_read():
         "source": Constant("tidegate"),
     }
     assert isinstance(rule.to, NatsDestination)
-    assert rule.to.subject(event()) == "alerts.acme.veh-7.battery.low"
+    assert str(rule.to) == "nats:alerts.{tenant}.{device}.{type}"
 
 
 def test_a_pattern_may_be_a_string_of_json():

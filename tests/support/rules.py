@@ -10,7 +10,7 @@ from gateway import tasks
 from gateway.consumers.reading import ReadingOf
 from gateway.consumers.sink import SinkRunner
 from gateway.events.rules import Rule
-from gateway.routing import rule_readings, rule_target
+from gateway.routing import RuleTargets, rule_readings
 from gateway.stream.nats_link import NatsLink
 
 
@@ -31,7 +31,11 @@ class Counts:
 
 
 def runner_of(
-    link: NatsLink, wanted: Rule, owner: str = "me", reading_of: ReadingOf | None = None
+    link: NatsLink,
+    wanted: Rule,
+    owner: str = "me",
+    reading_of: ReadingOf | None = None,
+    targets: RuleTargets | None = None,
 ) -> SinkRunner:
     """
     Args:
@@ -39,10 +43,11 @@ def runner_of(
         wanted: the rule.
         owner: of its lease.
         reading_of: where several rules share readers.
+        targets: where several rules share batches.
     """
     return SinkRunner(
         wanted,
-        rule_target(wanted, owner, link),
+        (targets or RuleTargets()).of(wanted, owner, link),
         link,
         reading_of=reading_of or rule_readings([wanted], link, random.Random(1)),
         stage="rule",
