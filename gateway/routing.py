@@ -9,6 +9,7 @@ from gateway.consumers.command_delivery import CommandDelivery
 from gateway.consumers.delivery import Delivery
 from gateway.consumers.http_delivery import HttpDelivery
 from gateway.consumers.lease import Lease
+from gateway.consumers.lease_bucket import LeaseBucket
 from gateway.consumers.nats_delivery import NatsDelivery
 from gateway.consumers.progress import Progress
 from gateway.consumers.reading import ReadingOf
@@ -37,16 +38,21 @@ class RuleTargets:
 
     def __init__(self) -> None:
         self._writers = BatchWriters()
+        self._buckets: dict[Link, LeaseBucket] = {}
 
     def of(self, rule: Rule, owner: str, link: Link) -> RuleTarget:
         """The target of a rule for one owner, on the process's connection."""
-        lease = Lease(link, rule.name, owner, time.monotonic)
+        lease = Lease(self._bucket(link), rule.name, owner, time.monotonic)
         return RuleTarget(rule, lease, self._delivery(rule, lease, link, redrives=False))
 
     def of_redrives(self, rule: Rule, owner: str, link: Link) -> RuleTarget:
         """The target for what is sent again to a rule: the same, with a position of its own."""
-        lease = Lease(link, redrives_name(rule.name), owner, time.monotonic)
+        lease = Lease(self._bucket(link), redrives_name(rule.name), owner, time.monotonic)
         return RuleTarget(rule, lease, self._delivery(rule, lease, link, redrives=True))
+
+    def _bucket(self, link: Link) -> LeaseBucket:
+        """A process has one connection."""
+        return self._buckets.setdefault(link, LeaseBucket(link))
 
     def _delivery(self, rule: Rule, lease: Lease, link: Link, *, redrives: bool) -> Delivery:
         to = rule.to

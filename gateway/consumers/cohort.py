@@ -7,6 +7,7 @@ The last events are kept for a while, so that a rule which is a little behind ca
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,7 +21,6 @@ from gateway import tasks
 from gateway.consumers.errors import TargetAway
 from gateway.consumers.progress import Progress
 from gateway.events.event import Event
-from gateway.events.matching import facts_of
 from gateway.events.pacing import Load, has_room, leavers
 from gateway.events.position import Position, StreamState, resume
 from gateway.events.rule_index import RuleIndex
@@ -250,24 +250,27 @@ class Cohort:
 
 
 class _Tail:
-    """The last events of a reader: all of its filters that are behind a sequence."""
+    """The last portions of a reader: all events of its filters that are behind a sequence."""
 
     def __init__(self, place: Place) -> None:
         self._since = place.since
         self._after: int | None = None if place.since is not None else place.position.seq
-        self._events: deque[Event] = deque()
+        self._portions: deque[tuple[Sequence[Event], int]] = deque()
+        self._count = 0
         self._bytes = 0
 
     def add(self, events: Sequence[Event]) -> None:
         if self._after is None:
             self._after = events[0].stream_seq - 1
-        kept = self._events
-        kept.extend(events)
-        self._bytes += sum(map(_size_of, events))
-        while len(kept) > TAIL_EVENTS or self._bytes > TAIL_BYTES:
-            first = kept.popleft()
-            self._bytes -= _size_of(first)
-            self._after = first.stream_seq
+        size_bytes = sum([len(event.data) + len(event.headers) for event in events])
+        self._portions.append((events, size_bytes))
+        self._count += len(events)
+        self._bytes += size_bytes
+        while self._count > TAIL_EVENTS or self._bytes > TAIL_BYTES:
+            first, first_bytes = self._portions.popleft()
+            self._count -= len(first)
+            self._bytes -= first_bytes
+            self._after = first[-1].stream_seq
 
     def reaches(self, place: Place) -> bool:
         """Whether all that is wanted at this place, and was read, is here."""
@@ -276,18 +279,15 @@ class _Tail:
         return place.position.seq >= self._after
 
     def behind(self, seq: int) -> list[Event]:
-        return [event for event in self._events if event.stream_seq > seq]
-
-
-def _size_of(event: Event) -> int:
-    return len(event.data) + len(event.headers)
+        kept = itertools.chain.from_iterable(events for events, _ in self._portions)
+        return [event for event in kept if event.stream_seq > seq]
 
 
 def _give(events: Sequence[Event], index: RuleIndex[int], members: Sequence[Member]) -> None:
     """Give each member, by its place in the index, the events that match its rule."""
     matched: list[list[Event]] = [[] for _ in members]
     sizes = [0] * len(members)
-    matching = index.matching
+    matching, facts_of = index.matching, index.facts_of
     for event in events:
         size_bytes = len(event.data) + len(event.headers)
         for place in matching(facts_of(event)):

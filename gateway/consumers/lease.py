@@ -4,9 +4,6 @@ Owner and position stand in the same record, so that a process which lost the ru
 position any more. The record does not expire. A standby watches it by its own clock: if it does not
 change for `LEASE_S`, its owner lives no more. So no clock is shared, and a position is never lost
 with the sign of life.
-
-The bucket is a JetStream key-value bucket (`nats kv get TIDEGATE_RULES <name>`). nats-py's own
-client is not used: it would need the right to read every bucket.
 """
 
 import asyncio
@@ -14,30 +11,19 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-import nats.errors
-import nats.js.errors
 from msgspec import Struct
-from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, StreamConfig
 
-from gateway.consumers.errors import NotOwner, TargetAway
+from gateway.consumers.errors import NotOwner
+from gateway.consumers.lease_bucket import LeaseBucket
 from gateway.events.position import Position
-from gateway.stream.encoding import EVENTS
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link
 
 LEASE_S: Final = 5.0
 """Without a sign of life for so long an owner has lost the rule."""
 TRUST_S: Final = 3.5
 """For so long after a sign of life an owner may write to its target."""
-_FRESH_S: Final = 0.5
-"""A sign of life that is younger needs no other one. A hundred rules write to one bucket, which may
-sync each record."""
-BUCKET: Final = "TIDEGATE_RULES"
-STREAM: Final = f"KV_{BUCKET}"
-_TIMEOUT_S: Final = 2.0
-_WRONG_SEQUENCE: Final = 10071
-_NO_MESSAGE: Final = 10037
+_FRESH_S: Final = 0.6
+"""A sign of life that is younger needs no other one. Positions are stored at full seconds of the
+process's clock and signs of life half a second later, so a rule that moves writes once a second."""
 
 
 class Record(Struct, frozen=True):
@@ -50,44 +36,21 @@ class Record(Struct, frozen=True):
     beat: int = 0
 
 
-class _Error(Struct):
-    err_code: int = 0
-    description: str = ""
-
-
-class _Message(Struct):
-    seq: int
-    data: bytes = b""
-
-
-class _Got(Struct):
-    message: _Message | None = None
-    error: _Error | None = None
-
-
-class _PubAck(Struct):
-    seq: int = 0
-    error: _Error | None = None
-
-
-async def _replicas(jetstream: JetStreamContext) -> int:
-    """A lease is kept as safely as the events."""
-    return (await jetstream.stream_info(EVENTS)).config.num_replicas or 1
-
-
 class Lease:
     """The record of one rule, as one process sees it."""
 
-    def __init__(self, link: Link, name: str, owner: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, bucket: LeaseBucket, name: str, owner: str, clock: Callable[[], float]
+    ) -> None:
         """
         Args:
-            link: the connection.
+            bucket: of the process.
             name: of the rule.
             owner: this process.
             clock: monotonic seconds.
         """
-        self._link = link
-        self._subject = f"$KV.{BUCKET}.{name}"
+        self._bucket = bucket
+        self._name = name
         self._owner = owner
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -102,26 +65,7 @@ class Lease:
         Raises:
             TargetAway: NATS does not answer.
         """
-        client = self._client()
-        try:
-            jetstream = client.jetstream(timeout=_TIMEOUT_S)
-            try:
-                await jetstream.stream_info(STREAM)
-            except nats.js.errors.NotFoundError:
-                await jetstream.add_stream(
-                    StreamConfig(
-                        STREAM,
-                        subjects=[f"$KV.{BUCKET}.>"],
-                        max_msgs_per_subject=1,
-                        discard=DiscardPolicy.NEW,
-                        allow_rollup_hdrs=True,
-                        deny_delete=True,
-                        allow_direct=False,
-                        num_replicas=await _replicas(jetstream),
-                    )
-                )
-        except (nats.errors.Error, TimeoutError) as exc:
-            raise TargetAway(f"the leases of rules cannot be read: {exc or type(exc)}") from exc
+        await self._bucket.open()
 
     async def take(self) -> bool:
         """Become the owner if nobody is, or if the owner has shown no sign of life.
@@ -192,46 +136,16 @@ class Lease:
 
     async def _write(self, record: Record) -> bool:
         """Whether it was stored: nobody changed the record meanwhile."""
-        client = self._client()
         record = msgspec.structs.replace(record, beat=record.beat + 1)
         began = self._clock()
-        headers = {"Nats-Expected-Last-Subject-Sequence": str(self._revision)}
-        try:
-            answer = await client.request(
-                self._subject, msgspec.json.encode(record), timeout=_TIMEOUT_S, headers=headers
-            )
-        except (nats.errors.Error, TimeoutError) as exc:
-            raise TargetAway(f"a lease was not stored: {exc or type(exc).__name__}") from exc
-        ack = msgspec.json.decode(answer.data, type=_PubAck)
-        if ack.error is not None:
-            if ack.error.err_code == _WRONG_SEQUENCE:
-                return False
-            raise TargetAway(f"a lease was not stored: {ack.error.description}")
-        self._revision, self.record = ack.seq, record
+        data = msgspec.json.encode(record)
+        revision = await self._bucket.write(self._name, self._revision, data)
+        if revision is None:
+            return False
+        self._revision, self.record = revision, record
         self._seen_at = self._shown_at = began
         return True
 
     async def _read(self) -> None:
-        client = self._client()
-        wanted = msgspec.json.encode({"last_by_subj": self._subject})
-        try:
-            # Of the stream's leader: a replica may be behind.
-            answer = await client.request(
-                f"$JS.API.STREAM.MSG.GET.{STREAM}", wanted, timeout=_TIMEOUT_S
-            )
-        except (nats.errors.Error, TimeoutError) as exc:
-            raise TargetAway(f"a lease was not read: {exc or type(exc).__name__}") from exc
-        got = msgspec.json.decode(answer.data, type=_Got)
-        if got.error is not None and got.error.err_code != _NO_MESSAGE:
-            raise TargetAway(f"a lease was not read: {got.error.description}")
-        if got.message is None:
-            self._revision, self.record = 0, Record()
-        else:
-            self._revision = got.message.seq
-            self.record = msgspec.json.decode(got.message.data, type=Record)
-
-    def _client(self) -> LinkClient:
-        client = self._link.client
-        if client is None:
-            raise TargetAway("NATS is away")
-        return client
+        self._revision, data = await self._bucket.read(self._name)
+        self.record = msgspec.json.decode(data, type=Record) if data else Record()

@@ -23,6 +23,7 @@ from nats.js.api import StreamConfig
 from gateway import tasks
 from gateway.consumers.errors import NotOwner, TargetAway
 from gateway.consumers.lease import LEASE_S, Lease
+from gateway.consumers.lease_bucket import LeaseBucket
 from gateway.consumers.letter_reading import fact_subject, letters_in, redriven_seqs
 from gateway.consumers.target import BEAT_S
 from gateway.consumers.target_scan import delivered_behind
@@ -91,7 +92,7 @@ class Redrive:
         self._interval_s = 1 / rate_per_s if rate_per_s else 0.0
         self._clock = clock
         self._next_at = 0.0
-        self._lease = Lease(link, LEASE_NAME, owner, clock)
+        self._lease = Lease(LeaseBucket(link), LEASE_NAME, owner, clock)
 
     async def preview(self) -> tuple[list[Redriven], Outcome]:
         """What `run` would send, without sending it."""

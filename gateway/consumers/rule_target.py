@@ -16,7 +16,8 @@ from gateway.events.rules import Rule
 
 _SAVE_S: Final = 1.0
 """How often a position is stored that is only a shorter way back: nothing matched behind the last
-one, or the target shows what arrived since. Storing each would sync each."""
+one, or the target shows what arrived since. Storing each would sync each. It is due when a second
+of the clock begins, so the rules of a process store theirs together."""
 
 
 class RuleTarget:
@@ -33,7 +34,7 @@ class RuleTarget:
         self._lease = lease
         self._delivery = delivery
         self._clock = clock
-        self._saved_at = clock()
+        self._saved_in = clock() // _SAVE_S
         self._unsaved: Position | None = None
         self._handed: deque[tuple[Sequence[Event], Sequence[Event]]] = deque()
 
@@ -88,14 +89,14 @@ class RuleTarget:
             await bury(rejected)
         self._unsaved = after
         must = rejected or (events and not self._delivery.finds_again)
-        if must or self._clock() - self._saved_at >= _SAVE_S:
+        if must or self._clock() // _SAVE_S > self._saved_in:
             await self._save()
         return len(rejected)
 
     async def _save(self) -> None:
         position, self._unsaved = self._unsaved, None
         await self._lease.save(position, self._delivery.mark)
-        self._saved_at = self._clock()
+        self._saved_in = self._clock() // _SAVE_S
 
     async def release(self) -> None:
         position, self._unsaved = self._unsaved, None

@@ -11,7 +11,7 @@ member, so that a condition costs about 0.1 us. What they agree on:
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import NoneType
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ import msgspec
 
 from gateway.events.conditions import Exists, any_of
 from gateway.events.event import Event
-from gateway.events.patterns import Choice, Leaf, Pattern
+from gateway.events.patterns import Choice, Field, Leaf, Pattern
 
 Matches = Callable[[Mapping[str, Any]], bool]
 """Whether an object matches; for a whole pattern, the object is the event's members."""
@@ -30,21 +30,34 @@ _EMPTY: Final[Mapping[str, Any]] = {}
 _decode = msgspec.json.Decoder().decode
 
 
-def facts_of(event: Event) -> dict[str, Any]:
-    """The members of an event that patterns speak of.
+def facts_reader(patterns: Iterable[Pattern]) -> Callable[[Event], dict[str, Any]]:
+    """A function like `facts_of` that leaves out `time` and `data` if no pattern speaks of them."""
+    named = {name for pattern in patterns for name in _members(pattern)}
+    with_time, with_data = "time" in named, "data" in named
 
-    `data` that is no JSON (another program stored it) is absent, as is a time that nobody said.
-    """
-    _, tenant, device, message_type = event.subject.split(".", 3)
-    facts: dict[str, Any] = {"tenant": tenant, "device": device, "type": message_type}
-    time = event.time
-    if time:
-        facts["time"] = time
-    try:
-        facts["data"] = _decode(event.data)
-    except (msgspec.DecodeError, RecursionError):
-        _decode_odd(facts, event.data)
-    return facts
+    def facts_of(event: Event) -> dict[str, Any]:
+        _, tenant, device, message_type = event.subject.split(".", 3)
+        facts: dict[str, Any] = {"tenant": tenant, "device": device, "type": message_type}
+        if with_time:
+            time = event.time
+            if time:
+                facts["time"] = time
+        if with_data:
+            try:
+                facts["data"] = _decode(event.data)
+            except (msgspec.DecodeError, RecursionError):
+                _decode_odd(facts, event.data)
+        return facts
+
+    return facts_of
+
+
+def _members(pattern: Pattern) -> Iterator[str]:
+    """The members of an event that a pattern speaks of."""
+    yield from (field.name for field in pattern.fields)
+    for choice in pattern.choices:
+        for each in choice.patterns:
+            yield from _members(each)
 
 
 def _decode_odd(facts: dict[str, Any], data: bytes) -> None:
@@ -127,3 +140,10 @@ def _nested(name: str, pattern: Pattern) -> Matches:
 def _choice(choice: Choice) -> Matches:
     ways = [compiled(pattern) for pattern in choice.patterns]
     return lambda members: any(way(members) for way in ways)
+
+
+facts_of: Final = facts_reader([Pattern((Field("time", Pattern(())), Field("data", Pattern(()))))])
+"""The members of an event that patterns speak of.
+
+`data` that is no JSON (another program stored it) is absent, as is a time that nobody said.
+"""

@@ -17,9 +17,9 @@ from typing import Final
 
 from msgspec import Struct
 
-SHARE_EVENTS: Final = 2_000
+SHARE_EVENTS: Final = 4_000
 SHARE_BYTES: Final = 4 << 20
-SHARES_MAX: Final = 24
+SHARES_MAX: Final = 12
 """A target's stream syncs each batch, so a hundred rules need batches that are worth it."""
 STALLED_S: Final = 5.0
 

@@ -2,8 +2,9 @@
 
 Rules on one type usually differ in a value of `data`: a code, a kind, a site. Of each pattern one
 leaf is chosen that holds nothing but literals and prefixes, at the path that tells the patterns
-apart best. An event's value at that path finds the patterns that can match; only these are tried in
-full. A pattern without such a leaf is always tried.
+apart best. An event's value at that path finds the patterns that can match, and only these are
+tried; if an equal text has found a pattern, the leaf itself is not tested again. A pattern without
+such a leaf is always tried.
 
     {"data": {"code": ["E7", {"prefix": "F"}]}}   ->   path (data, code), keys E7 and F...
 """
@@ -13,8 +14,8 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from gateway.events.conditions import Equals, Prefix
-from gateway.events.matching import Matches, compiled, leaves, objects
-from gateway.events.patterns import Leaf, Pattern
+from gateway.events.matching import Matches, compiled, facts_reader, leaves, objects
+from gateway.events.patterns import Field, Leaf, Pattern
 
 Path = tuple[str, ...]
 K = TypeVar("K", bound=Hashable)
@@ -28,31 +29,36 @@ class RuleIndex(Generic[K]):
         Args:
             patterns: the patterns, each under the key by which it is found.
         """
-        self._tests: dict[K, Matches] = {key: compiled(each) for key, each in patterns.items()}
         leaf_of = _chosen(patterns)
-        self._always = [key for key in patterns if key not in leaf_of]
-        by_path: dict[Path, list[tuple[K, Leaf]]] = defaultdict(list)
+        self._always = [
+            (key, compiled(pattern)) for key, pattern in patterns.items() if key not in leaf_of
+        ]
+        by_path: dict[Path, dict[K, tuple[Leaf, Pattern]]] = defaultdict(dict)
         for key, (path, leaf) in leaf_of.items():
-            by_path[path].append((key, leaf))
+            by_path[path][key] = leaf, patterns[key]
         self._paths = [_PathIndex(path, found) for path, found in by_path.items()]
+        self.facts_of = facts_reader(patterns.values())
+        """Reads of an event what the patterns speak of, and no more."""
 
     def matching(self, facts: Mapping[str, Any]) -> list[K]:
         """The keys of the patterns that match an event, each once."""
-        tests = self._tests
-        found = [key for key in self._always if tests[key](facts)]
+        found = [key for key, test in self._always if test(facts)]
         for index in self._paths:
-            found += [key for key in index.candidates(facts) if tests[key](facts)]
+            found += index.matching(facts)
         return found
 
 
 class _PathIndex(Generic[K]):
     """The patterns whose chosen leaf is at one path."""
 
-    def __init__(self, path: Path, patterns: Sequence[tuple[K, Leaf]]) -> None:
+    def __init__(self, path: Path, patterns: Mapping[K, tuple[Leaf, Pattern]]) -> None:
         self._path = path
+        self._tests: dict[K, Matches] = {key: compiled(each) for key, (_, each) in patterns.items()}
+        self._rests = {key: _rest(each, path) for key, (_, each) in patterns.items()}
+        """What is left to test of a pattern once its leaf is known to hold; None for nothing."""
         self._literals: dict[Any, list[K]] = {}
         self._prefixes: dict[int, dict[str, list[K]]] = {}
-        for key, leaf in patterns:
+        for key, (leaf, _) in patterns.items():
             for condition in leaf.conditions:
                 if isinstance(condition, Prefix):
                     texts = self._prefixes.setdefault(len(condition.text), {})
@@ -63,20 +69,24 @@ class _PathIndex(Generic[K]):
                 if not keys or keys[-1] != key:  # true and 1 are one key of a dict
                     keys.append(key)
 
-    def candidates(self, facts: Mapping[str, Any]) -> Sequence[K]:
-        """The keys of the patterns that can match, each once."""
+    def matching(self, facts: Mapping[str, Any]) -> Sequence[K]:
+        """The keys of the patterns that match, each once."""
         value: Any = facts
         for name in self._path:
             if value.__class__ is not dict:
-                return self._of_several(list(_values_at(facts, self._path)))
+                return self._tested(list(_values_at(facts, self._path)), facts)
             value = value.get(name)
-        if value.__class__ is list:
-            return self._of_several(list(leaves(value)))
+        if value.__class__ is str and not self._prefixes:
+            rests = self._rests
+            keys = self._literals.get(value, ())
+            return [key for key in keys if (rest := rests[key]) is None or rest(facts)]
         if value.__class__ is dict:
             return ()
-        if not self._prefixes:
-            return self._literals.get(value, ())
-        return self._of_several([value])
+        return self._tested(list(leaves(value)), facts)
+
+    def _tested(self, values: Sequence[Any], facts: Mapping[str, Any]) -> list[K]:
+        tests = self._tests
+        return [key for key in self._of_several(values) if tests[key](facts)]
 
     def _of_several(self, values: Sequence[Any]) -> Sequence[K]:
         found: dict[K, None] = {}
@@ -86,6 +96,24 @@ class _PathIndex(Generic[K]):
                 for length, texts in self._prefixes.items():
                     found.update(dict.fromkeys(texts.get(value[:length], ())))
         return list(found)
+
+
+def _rest(pattern: Pattern, path: Path) -> Matches | None:
+    """The pattern without the leaf at a path, as a function; None if nothing is left."""
+    left = _without(pattern, path)
+    return compiled(left) if left.fields or left.choices else None
+
+
+def _without(pattern: Pattern, path: Path) -> Pattern:
+    fields = []
+    for field in pattern.fields:
+        if field.name != path[0]:
+            fields.append(field)
+        elif isinstance(field.inner, Pattern):
+            inner = _without(field.inner, path[1:])
+            if inner.fields or inner.choices:
+                fields.append(Field(field.name, inner))
+    return Pattern(tuple(fields), pattern.choices)
 
 
 def _values_at(value: Any, path: Path) -> Iterator[Any]:

@@ -1,16 +1,19 @@
 """One process owns a rule at a time."""
 
 import asyncio
+import json
 import time
 
 import pytest
+from nats.js.api import StreamConfig
 
 from gateway.consumers import lease as leases
 from gateway.consumers.errors import NotOwner
 from gateway.consumers.lease import Lease
+from gateway.consumers.lease_bucket import LeaseBucket
 from gateway.events.position import Position
 from support.eventstream import linked, publish_events
-from support.rule_streams import arrived, make_target, payloads, rule
+from support.rule_streams import arrived, connected, make_target, payloads, rule
 from support.rules import runner_of, running
 from support.waiting import eventually
 
@@ -27,7 +30,7 @@ async def test_a_rule_has_one_owner_until_it_shows_no_sign_of_life(stream):
     clock = Clock()
     async with linked(stream) as link:
         await link.wait_up()
-        first, second = (Lease(link, "low", owner, clock) for owner in ("a", "b"))
+        first, second = (Lease(LeaseBucket(link), "low", owner, clock) for owner in ("a", "b"))
         await first.open()
         await second.open()
         assert await first.take()
@@ -54,7 +57,7 @@ async def test_a_rule_has_one_owner_until_it_shows_no_sign_of_life(stream):
 async def test_a_write_whose_answer_was_lost_is_still_the_owners(stream):
     async with linked(stream) as link:
         await link.wait_up()
-        lease = Lease(link, "low", "a", time.monotonic)
+        lease = Lease(LeaseBucket(link), "low", "a", time.monotonic)
         await lease.open()
         assert await lease.take()
         before = lease._revision, lease.record
@@ -82,3 +85,82 @@ async def test_a_standby_takes_over_without_gap_or_double(stream, monkeypatch):
             await payloads(stream, 200)
     ids = [message.headers["Nats-Msg-Id"] for message in await arrived(stream)]
     assert ids == [f"default:veh-1:rule/low:{seq}" for seq in range(1, 201)]
+
+
+def writes(stream):
+    """Messages that the bucket was ever given."""
+
+    async def found():
+        async with connected(stream) as client:
+            return (await client.jetstream().stream_info("KV_TIDEGATE_RULES")).state.last_seq
+
+    return found()
+
+
+async def leases_of(link, *names, owner="a"):
+    bucket = LeaseBucket(link)
+    found = [Lease(bucket, name, owner, time.monotonic) for name in names]
+    for each in found:
+        await each.open()
+    return found
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_leases_that_are_written_together_are_each_compared_and_set(stream, atomic):
+    names = [f"r{number}" for number in range(20)]
+    if not atomic:
+        async with connected(stream) as client:
+            subjects = ["$KV.TIDEGATE_RULES.>"]
+            config = StreamConfig("KV_TIDEGATE_RULES", subjects=subjects, max_msgs_per_subject=1)
+            await client.jetstream().add_stream(config)
+    async with linked(stream) as link:
+        await link.wait_up()
+        mine = await leases_of(link, *names)
+        assert all(await asyncio.gather(*(each.take() for each in mine)))
+        (other,) = await leases_of(link, "r7", owner="b")
+        await other.take()
+        record = {"owner": "b", "position": None, "mark": 0, "beat": 9}
+        async with connected(stream) as client:  # another process took one of them over
+            await client.publish("$KV.TIDEGATE_RULES.r7", json.dumps(record).encode())
+            await client.flush()
+        saves = (each.save(Position("made", place), place) for place, each in enumerate(mine))
+        found = await asyncio.gather(*saves, return_exceptions=True)
+        assert [name for name, each in zip(names, found, strict=True) if each] == ["r7"]
+        assert isinstance(found[7], NotOwner)
+        await asyncio.gather(
+            *(each.save(Position("made", 99), 0) for each in mine if each is not mine[7])
+        )
+        for each in await leases_of(link, *names, owner="b"):
+            assert await each.take() == (each.record.owner == "b")
+
+
+async def test_leases_of_one_moment_are_written_in_one_batch(stream, monkeypatch):
+    names = [f"r{number}" for number in range(20)]
+    async with linked(stream) as link:
+        client = await link.wait_up()
+        mine = await leases_of(link, *names)
+        await asyncio.gather(*(each.take() for each in mine))
+        asked = []
+        request = client.request
+
+        async def counted(subject, *args, **options):
+            asked.append(subject)
+            return await request(subject, *args, **options)
+
+        monkeypatch.setattr(client, "request", counted)
+        before = await writes(stream)
+        await asyncio.gather(*(each.save(Position("made", 1), 0) for each in mine))
+        assert await writes(stream) == before + len(names)
+        assert len(asked) == 1
+
+
+async def test_who_is_cancelled_takes_no_other_lease_along(stream):
+    async with linked(stream) as link:
+        await link.wait_up()
+        mine = await leases_of(link, "r1", "r2", "r3")
+        await asyncio.gather(*(each.take() for each in mine))
+        saves = [asyncio.create_task(each.save(Position("made", 5), 0)) for each in mine]
+        await asyncio.sleep(0)
+        saves[0].cancel()
+        await asyncio.gather(*saves[1:])
+        assert {each.record.position.seq for each in mine[1:]} == {5}

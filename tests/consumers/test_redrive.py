@@ -11,6 +11,7 @@ import pytest
 from gateway import tasks
 from gateway.consumers.errors import NotOwner
 from gateway.consumers.lease import Lease
+from gateway.consumers.lease_bucket import LeaseBucket
 from gateway.consumers.redrive import LEASE_NAME
 from gateway.events.redriving import redrive_id
 from gateway.stream.reader import OneConnection
@@ -137,7 +138,7 @@ async def test_a_run_that_was_killed_sends_nothing_twice(stream, monkeypatch):
 async def test_two_redrives_do_not_run_at_once(stream):
     await bury(stream, [1])
     async with connected(stream) as client:
-        lease = Lease(OneConnection(client), LEASE_NAME, "other", time.monotonic)
+        lease = Lease(LeaseBucket(OneConnection(client)), LEASE_NAME, "other", time.monotonic)
         await lease.open()
         await eventually(lease.take)
 
@@ -155,7 +156,7 @@ async def test_two_redrives_do_not_run_at_once(stream):
 async def test_a_redrive_waits_until_the_lease_of_a_killed_one_has_ended(stream):
     await bury(stream, [1])
     async with connected(stream) as client:
-        killed = Lease(OneConnection(client), LEASE_NAME, "killed", time.monotonic)
+        killed = Lease(LeaseBucket(OneConnection(client)), LEASE_NAME, "killed", time.monotonic)
         await killed.open()
         await eventually(killed.take)
         assert (await work(client).run()).sent == 1
@@ -167,7 +168,7 @@ async def test_what_a_killed_run_sent_is_known_though_another_selection_ran_sinc
     await bury(stream, [1])
     await bury(stream, [1], device="veh-2")
     async with connected(stream) as client:
-        killed = Lease(OneConnection(client), LEASE_NAME, "me", time.monotonic)
+        killed = Lease(LeaseBucket(OneConnection(client)), LEASE_NAME, "me", time.monotonic)
         await killed.open()
         await eventually(killed.take)
         await killed.save(None, 1)

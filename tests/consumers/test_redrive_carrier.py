@@ -13,6 +13,7 @@ from nats.js.api import StreamConfig
 from gateway import tasks
 from gateway.consumers.files import FilesTarget
 from gateway.consumers.lease import Lease
+from gateway.consumers.lease_bucket import LeaseBucket
 from gateway.consumers.postgres import PostgresTarget
 from gateway.consumers.redrive_carrier import RedriveCarrier
 from gateway.consumers.redrive_watch import RedriveWatch
@@ -165,7 +166,7 @@ async def test_what_arrived_is_not_sent_again_when_jetstream_has_forgotten_its_i
     await redriven(stream, patch={"soc": 7})
     async with carrying(link, rule()):
         await arrived(stream, 6)
-    lease = Lease(link, "low.redrives", "me", time.monotonic)
+    lease = Lease(LeaseBucket(link), "low.redrives", "me", time.monotonic)
     await eventually(lease.take)
     created = lease.record.position.created
     await lease.save(Position(created, 2), 0)

@@ -10,6 +10,7 @@ from nats.js.api import StreamConfig, StreamSource
 from gateway.consumers import cohort, nats_delivery
 from gateway.consumers.errors import TargetRefused
 from gateway.consumers.lease import Lease
+from gateway.consumers.lease_bucket import LeaseBucket
 from gateway.consumers.letterbox import Letterbox
 from gateway.consumers.sink import State
 from gateway.consumers.target import Rejected
@@ -49,7 +50,7 @@ async def test_what_arrived_is_not_sent_again_when_jetstream_has_forgotten_its_i
     async with linked(stream) as link:
         async with running(runner_of(link, rule())):
             await payloads(stream, 10)
-        lease = Lease(link, "low", "me", time.monotonic)
+        lease = Lease(LeaseBucket(link), "low", "me", time.monotonic)
         await eventually(lease.take)
         await lease.save(Position(lease.record.position.created, 3, "default:veh-1:o1:3"), 0)
         await lease.release()

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.consumers.lease import Lease
+from gateway.consumers.lease_bucket import LeaseBucket
 from loadtest.servers.certificates import make_certificate
 from support.commands import environment, spawned_tidegate
 from support.eventstream import linked, publish_events
@@ -40,7 +41,7 @@ async def test_a_process_runs_the_rules_and_gives_them_up(stream, tmp_path, numb
         assert await asyncio.to_thread(process.wait, 30) == 0
     async with linked(stream) as link:
         await link.wait_up()
-        lease = Lease(link, "low", "next", time.monotonic)
+        lease = Lease(LeaseBucket(link), "low", "next", time.monotonic)
         assert await lease.take()  # at once: the process has released it
         assert lease.record.position.seq == 1
 
