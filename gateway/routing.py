@@ -36,9 +36,14 @@ def rule_readings(rules: Sequence[Rule], link: Link, rng: random.Random) -> Read
 class RuleTargets:
     """Makes the targets of the rules of one process, which share batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, traced: bool = False) -> None:
+        """
+        Args:
+            traced: whether the process exports spans of its rules.
+        """
         self._writers = BatchWriters()
         self._buckets: dict[Link, LeaseBucket] = {}
+        self._traced = traced
 
     def of(self, rule: Rule, owner: str, link: Link) -> RuleTarget:
         """The target of a rule for one owner, on the process's connection."""
@@ -58,7 +63,9 @@ class RuleTargets:
         to = rule.to
         if isinstance(to, NatsDestination):
             writers = self._writers
-            return NatsDelivery(rule, to, link, lease.check, writers, redrives=redrives)
+            return NatsDelivery(
+                rule, to, link, lease.check, writers, redrives=redrives, traced=self._traced
+            )
         if isinstance(to, HttpDestination):
-            return HttpDelivery(rule, to, random.Random())
+            return HttpDelivery(rule, to, random.Random(), traced=self._traced)
         return CommandDelivery(rule, to, link, random.Random())

@@ -2,15 +2,25 @@
 
 import asyncio
 import math
+import random
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version as package_version
 from typing import Any
 
 from gateway.consumers.errors import TargetRefused
 from gateway.consumers.sink import SinkRunner, State
+from gateway.consumers.target import SinkObserver
+from gateway.consumers.tracing import EventTraces, traced_in
+from gateway.events.event import Event
 from gateway.events.letters import Stage
-from gateway.process import Ending, Work
+from gateway.process import Ending, Part, Work, nothing
+from gateway.settings import Settings
 from gateway.stream.nats_link import NatsLink
+from gateway.telemetry.export import FLUSH_S
+from gateway.telemetry.sampling import Ids
+from gateway.telemetry.sinks import SinkMetrics
+from gateway.telemetry.spans import ConsumedTraces
+from gateway.tracing import open_export
 
 
 class Survivors:
@@ -34,6 +44,41 @@ class Survivors:
         self._ending.note(failure)
         if self._left <= 0:
             self._ending.ask()
+
+
+class Observing:
+    """Counts what sinks do, and records the spans of sampled events. Satisfies `SinkObserver`."""
+
+    def __init__(self, metrics: SinkMetrics, traces: EventTraces, kind: Stage) -> None:
+        self._metrics = metrics
+        self._traces = traces
+        self._kind = kind
+        self.repeated = metrics.repeated
+        self.expired = metrics.expired
+
+    def written(self, sink: str, events: Sequence[Event], buried: int, took_s: float) -> None:
+        self._metrics.written(sink, events, buried, took_s)
+        consumer = f"{self._kind}/{sink}"
+        traced = traced_in(events, consumer)
+        if traced:
+            self._traces.processed(consumer, traced, len(events), buried, took_s)
+
+
+def traces_of(
+    settings: Settings, metrics: SinkMetrics, kind: Stage, owner: str, rng: random.Random
+) -> tuple[SinkObserver, Part]:
+    """What observes the sinks or rules of a process, and the part that exports their spans.
+
+    Raises:
+        TelemetryError: the spans cannot be exported.
+    """
+    process = "route" if kind == "rule" else kind
+    export = open_export(settings.trace, process=process, instance=owner, rng=rng)
+    if export is None:
+        return metrics, Part("traces", nothing, nothing)
+    metrics.collect_from(export)
+    observer = Observing(metrics, ConsumedTraces(Ids(rng), export.record), kind)
+    return observer, Part("traces", export.start, export.stop, 2 * FLUSH_S)
 
 
 class Sinks:

@@ -30,7 +30,7 @@ from gateway.node.operator_access import OPERATORS_CERTIFICATE, tls_of
 from gateway.ops.listener import OpsListener, Pages
 from gateway.process import Assembly, Background, Ending, OpsPort, Part, nothing, serve
 from gateway.settings import Settings
-from gateway.sink_parts import Sinks, SinkStatus, Survivors
+from gateway.sink_parts import Sinks, SinkStatus, Survivors, traces_of
 from gateway.stream.nats_client import LinkClient
 from gateway.stream.nats_link import NatsLink
 from gateway.stream.rights import Role
@@ -71,7 +71,7 @@ class SinkProcess:
     ) -> None:
         """
         Args:
-            settings: sections `nats` and `ops` are read.
+            settings: sections `nats`, `ops` and `trace` are read.
             sinks: what the events file says of the sinks, or of the rules.
             kind: which of the two they are, and the stage of their dead letters.
             target_of: makes the target of one of them.
@@ -84,12 +84,14 @@ class SinkProcess:
             TargetRefused: a sink into PostgreSQL has no URL.
             StreamError: the address of NATS cannot be found, or its TLS files cannot be used.
             TlsError: the certificate of the ops port cannot be used.
+            TelemetryError: the spans cannot be exported.
         """
         rng = random.Random()
         owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._kind: Stage = kind
         self.ending = Ending()
         self.metrics = SinkMetrics(kind)
+        self._observer, self._traces = traces_of(settings, self.metrics, kind, owner, rng)
         self._survivors = Survivors(self.ending)
         self._link = _link_of(settings, f"tidegate-{kind}-{owner}", self._survivors, rng)
         runners = self._runners_of(
@@ -130,7 +132,7 @@ class SinkProcess:
                 self._link,
                 reading_of=reading_of,
                 stage=self._kind,
-                observer=self.metrics,
+                observer=self._observer,
                 rng=rng,
                 wall_clock=time.time,
             )
@@ -146,7 +148,7 @@ class SinkProcess:
                 target_of(sink),
                 self._link,
                 stage=self._kind,
-                observer=self.metrics,
+                observer=self._observer,
                 rng=rng,
             )
             for sink in sinks
@@ -155,6 +157,7 @@ class SinkProcess:
 
     def _parts(self) -> Iterator[Part]:
         """In the order in which they start. They stop in the reverse order."""
+        yield self._traces
         yield Part("ops", self.ops.start, self.ops.stop, _STOP_S)
         yield Part("nats-link", self._link.start, self._link.stop, _STOP_S)
         yield Part("targets", self._check, nothing)

@@ -18,6 +18,7 @@ from gateway.routing import RuleTargets, rule_readings
 from gateway.settings import Settings, secrets_of
 from gateway.sinks import SinkProcess
 from gateway.stream.errors import StreamError
+from gateway.telemetry.errors import TelemetryError
 from gateway.telemetry.logs import configure_logs
 
 _EVENTS: Final = Path("config/events.toml")
@@ -54,13 +55,14 @@ def route(
         EventsError,
         OpsError,
         StreamError,
+        TelemetryError,
         nats.errors.Error,
     ) as exc:
         fail(str(exc))
 
 
 async def _run(settings: Settings, rules: tuple[Rule, ...], ops_port: int) -> None:
-    targets = RuleTargets()
+    targets = RuleTargets(traced=settings.trace.endpoint is not None)
     process = SinkProcess(
         settings,
         rules,

@@ -28,6 +28,7 @@ from gateway.ops.errors import OpsError
 from gateway.settings import Settings, secrets_of
 from gateway.sinks import SinkProcess, own_readings
 from gateway.stream.errors import StreamError
+from gateway.telemetry.errors import TelemetryError
 from gateway.telemetry.logs import configure_logs
 
 DATABASE_URL: Final = "TIDEGATE_SINK_DATABASE_URL"
@@ -89,6 +90,7 @@ def sink(
         EventsError,
         OpsError,
         StreamError,
+        TelemetryError,
         nats.errors.Error,
     ) as exc:
         fail(str(exc))

@@ -11,6 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from gateway.consumers.delivery import HOPS_HEADER, hops_in
+from gateway.consumers.tracing import renamed
 from gateway.events.destinations import NatsDestination
 from gateway.events.event import Event
 from gateway.events.payloads import Picker
@@ -55,8 +56,15 @@ def redrive_key(event: RedrivenEvent, rule: str) -> str:
 class Deriver:
     """Makes the messages of one rule: with ids of its name, and the event's `ce-*` headers."""
 
-    def __init__(self, rule: Rule, destination: NatsDestination) -> None:
+    def __init__(self, rule: Rule, destination: NatsDestination, *, traced: bool = False) -> None:
+        """
+        Args:
+            rule: what the events file says of it.
+            destination: its subject.
+            traced: whether this process exports a span of the rule, which each message then names.
+        """
         self._rule = rule.name
+        self._consumer = f"rule/{rule.name}" if traced else ""
         self._rule_bytes = rule.name.encode()
         self._picker = Picker(rule.pick) if rule.pick is not None else None
         self._subject = destination.subject_format
@@ -70,6 +78,8 @@ class Deriver:
         """
         payload = event.data if self._picker is None else self._picker.payload(event)
         id_prefix, copied, tokens = _origin(event.subject, event.headers)
+        if self._consumer:
+            copied = renamed(copied, event, self._consumer)
         headers = b"%b%b:%d\r\n%b" % (id_prefix, self._rule_bytes, event.stream_seq, copied)
         if isinstance(event, RedrivenEvent):
             headers += b"%b:%b\r\n" % (REDRIVE_HEADER, redrive_key(event, self._rule).encode())

@@ -19,6 +19,7 @@ from gateway.consumers.delivery import HOPS_HEADER, hops_of
 from gateway.consumers.derived import derived_id
 from gateway.consumers.errors import AttemptFailed
 from gateway.consumers.target import Rejected
+from gateway.consumers.tracing import onward
 from gateway.events.destinations import HttpDestination
 from gateway.events.errors import PickError
 from gateway.events.event import Event
@@ -40,10 +41,20 @@ class HttpDelivery:
     finds_again = False
     ahead = 1
 
-    def __init__(self, rule: Rule, destination: HttpDestination, rng: random.Random) -> None:
+    def __init__(
+        self, rule: Rule, destination: HttpDestination, rng: random.Random, *, traced: bool = False
+    ) -> None:
+        """
+        Args:
+            rule: what the events file says of it.
+            destination: its address.
+            rng: source of jitter.
+            traced: whether requests name the span of the rule; see `Deriver`.
+        """
         self._rule = rule
         self._url = destination.url
         self._rng = rng
+        self._traced = traced
         self._picker = Picker(rule.pick) if rule.pick is not None else None
         self._session: aiohttp.ClientSession | None = None
 
@@ -83,7 +94,7 @@ class HttpDelivery:
             async with self._session.post(
                 self._url,
                 data=payload,
-                headers=_headers(event, self._rule.name),
+                headers=_headers(event, self._rule.name, self._traced),
                 allow_redirects=False,
             ) as response:
                 if response.status not in _OK:
@@ -95,7 +106,7 @@ class HttpDelivery:
             raise AttemptFailed(kind, f"{type(exc).__name__}: {exc}") from None
 
 
-def _headers(event: Event, rule: str) -> dict[str, str]:
+def _headers(event: Event, rule: str, traced: bool) -> dict[str, str]:
     found = {
         "Content-Type": "application/json",
         "Idempotency-Key": derived_id(event, rule),
@@ -107,7 +118,7 @@ def _headers(event: Event, rule: str) -> dict[str, str]:
     }
     if event.time:
         found["ce-time"] = event.time
-    traceparent = event.header(b"traceparent")
+    traceparent = onward(event, f"rule/{rule}") if traced else event.header(b"traceparent")
     if traceparent:
         found["traceparent"] = traceparent
     return {name: quote(value, safe=_SAFE) for name, value in found.items()}

@@ -83,6 +83,7 @@ class NatsDelivery:
         writers: BatchWriters,
         *,
         redrives: bool = False,
+        traced: bool = False,
     ) -> None:
         """
         Args:
@@ -92,6 +93,7 @@ class NatsDelivery:
             guard: raises NotOwner if this process must not write any more.
             writers: of the process.
             redrives: whether events come from REDRIVES.
+            traced: whether messages name the span of the rule; see `Deriver`.
         """
         self._name = rule.name
         self._filter = destination.filter
@@ -99,7 +101,7 @@ class NatsDelivery:
         self._link = link
         self._guard = guard
         self._writers = writers
-        self._deriver = Deriver(rule, destination)
+        self._deriver = Deriver(rule, destination, traced=traced)
         self._way: _Way | None = None
         self._known: set[int] = set()
         self._sent: deque[_Sent] = deque()

@@ -216,7 +216,7 @@ class RedriveCarrier:
         buried = len(strays)
         if kept:
             buried += await self._target.write(kept, after, bury)
-        self._observer.written(self.name, len(events) - buried, buried, loop.time() - began)
+        self._observer.written(self.name, events, buried, loop.time() - began)
 
     async def _batches(self, after: int) -> AsyncIterator[list[RedrivenEvent]]:
         batch: list[RedrivenEvent] = []

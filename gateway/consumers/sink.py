@@ -279,7 +279,7 @@ class SinkRunner:
             if self._batch < sink.batch:
                 self._batch = min(sink.batch, self._batch * 2)
             if events:
-                self._observer.written(sink.name, len(events) - buried, buried, loop.time() - began)
+                self._observer.written(sink.name, events, buried, loop.time() - began)
 
     async def _bury(self, rejected: Sequence[Rejected]) -> None:
         in_doubt = self._progress.doubts(rejected[0].event)

@@ -53,8 +53,8 @@ class Rejected(NamedTuple):
 class SinkObserver(Protocol):
     """Hooks for whoever counts. Names of sinks come from the operator's file."""
 
-    def written(self, sink: str, rows: int, buried: int, took_s: float) -> None:
-        """A batch was committed: so many rows, so many dead letters."""
+    def written(self, sink: str, events: Sequence[Event], buried: int, took_s: float) -> None:
+        """A batch was committed: these events, of which so many became dead letters."""
 
     def repeated(self, sink: str) -> None:
         """A batch was not committed and will be written again."""

@@ -120,11 +120,16 @@ class SinkMetrics:
         """Show what waits in the dead letters."""
         self._registry.register(_LetterGauges(letters))
 
-    def written(self, sink: str, rows: int, buried: int, took_s: float) -> None:
+    def collect_from(self, collector: Collector) -> None:
+        """Show what a part of this room counts by itself."""
+        self._registry.register(collector)
+
+    def written(self, sink: str, events: Sequence[object], buried: int, took_s: float) -> None:
+        rows = len(events) - buried
         self._rows.labels(sink).inc(rows)
         self._letters.labels(sink).inc(buried)
         self._seconds.labels(sink).observe(took_s)
-        self._batch.labels(sink).observe(rows + buried)
+        self._batch.labels(sink).observe(len(events))
 
     def repeated(self, sink: str) -> None:
         self._repeated.labels(sink).inc()

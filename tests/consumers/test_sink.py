@@ -30,8 +30,8 @@ class Counts:
     def __init__(self):
         self.rows = self.buried = self.repeats = self.lost = 0
 
-    def written(self, _sink, rows, buried, _took_s):
-        self.rows += rows
+    def written(self, _sink, events, buried, _took_s):
+        self.rows += len(events) - buried
         self.buried += buried
 
     def repeated(self, _sink):

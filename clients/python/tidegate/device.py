@@ -28,6 +28,7 @@ from tidegate.runner import Gear
 from tidegate.session import GatewayLimits
 from tidegate.status import KnockRecord, Status
 from tidegate.supervisor import Supervisor
+from tidegate.tracing import MessageTraces
 from tidegate.wallet import Wallet
 from tidegate.wire import frames
 from tidegate.wire.grammar import is_message_type, is_timestamp
@@ -78,6 +79,7 @@ class Device:
         open_timeout_s: how long connecting may take.
         ping_interval_s: how often this side probes a silent connection.
         message_bytes_max: largest encoded `data` until the gateway names its own limit.
+        traces: follows each message; `tidegate.otel.DeviceTraces` makes OpenTelemetry spans.
         environment: clock, randomness and network. Tests replace it, see `tidegate.testing`.
 
     Raises:
@@ -100,6 +102,7 @@ class Device:
         open_timeout_s: float = 20.0,
         ping_interval_s: float = 30.0,
         message_bytes_max: int = 65_536,
+        traces: MessageTraces | None = None,
         environment: Environment | None = None,
     ) -> None:
         self._environment = environment if environment is not None else Environment()
@@ -109,7 +112,7 @@ class Device:
         if not callable(provider):
             raise Misuse(f"a credential is a str or a provider, not {type(provider).__name__}")
         self._wallet = Wallet(provider, clock, rng)
-        self._callbacks = Callbacks(on_ack, on_reject)
+        self._callbacks = Callbacks(on_ack, on_reject, traces)
         self._policy = ReconnectPolicy(backoff or BackoffSettings(), rng)
         connector = Connector(
             clock,
@@ -169,6 +172,8 @@ class Device:
                 _log.error("the connection does not end; does the credential provider return?")
         finally:
             self._board.end(None)
+            if self._callbacks.traces is not None:
+                self._callbacks.traces.closed()
             await self._gear.store.close()
 
     async def send(self, message_type: str, data: Any, *, time: str | None = None) -> int:
@@ -199,7 +204,20 @@ class Device:
         objection = limits.objection(_message(message_type, encoded, time))
         if objection is not None:
             raise Rejected(objection.detail)
-        return await gear.store.append(Entry(message_type, encoded, time))
+        return await self._append(Entry(message_type, encoded, time))
+
+    async def _append(self, entry: Entry) -> int:
+        store, traces = self._started().store, self._callbacks.traces
+        if traces is None:
+            return await store.append(entry)
+        begun = traces.begin(entry.type)
+        try:
+            number = await store.append(entry)
+        except BaseException as exc:
+            traces.failed(begun, type(exc).__name__)
+            raise
+        traces.queued(begun, number)
+        return number
 
     async def flush(self) -> None:
         """Wait until everything sent so far is acknowledged and has left the outbox file.

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from tidegate.errors import CallbackFailed, Misuse, Rejected
+from tidegate.tracing import MessageTraces
 from tidegate.wire import frames
 
 _log = logging.getLogger("tidegate.device")
@@ -36,8 +37,14 @@ class Callbacks:
         self,
         on_ack: Callable[[int], None] | None,
         on_reject: Callable[[frames.Reject], None] | None,
+        traces: MessageTraces | None = None,
     ) -> None:
         """
+        Args:
+            on_ack: see `Device`.
+            on_reject: see `Device`.
+            traces: follows the messages, beside the application.
+
         Raises:
             Misuse: a callback is a coroutine function, which nobody would await.
         """
@@ -48,6 +55,7 @@ class Callbacks:
                 raise Misuse(f"{name} is a coroutine function; give a plain function")
         self._on_ack = on_ack
         self._on_reject = on_reject
+        self.traces = traces
 
     def acked(self, number: int) -> None:
         """Every message up to `number` is stored.
@@ -55,6 +63,8 @@ class Callbacks:
         Raises:
             CallbackFailed: the callback raised, or returned an awaitable.
         """
+        if self.traces is not None:
+            self.traces.settled(number)
         if self._on_ack is not None:
             _call("on_ack", self._on_ack, number)
 
@@ -64,6 +74,8 @@ class Callbacks:
         Raises:
             CallbackFailed: the callback raised, or returned an awaitable.
         """
+        if self.traces is not None:
+            self.traces.rejected(reject.seq, reject.error)
         if self._on_reject is not None:
             _call("on_reject", self._on_reject, reject)
 

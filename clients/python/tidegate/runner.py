@@ -19,6 +19,7 @@ from tidegate.outbox import Run
 from tidegate.outbox_thread import OutboxThread
 from tidegate.session import ClientSession, GatewayLimits
 from tidegate.status import Status
+from tidegate.tracing import traced
 from tidegate.wallet import Wallet
 from tidegate.wire import frames
 
@@ -240,6 +241,9 @@ class SessionRunner:
         if not batch or batch[0].seq != session.sent + 1:
             self._passed = True  # the id is empty, or has a hole that only a hello can pass
             return True
+        traces = self._gear.callbacks.traces
+        if traces is not None and session.takes_traces:
+            batch = traced(batch, lambda seq: traces.trace_of(run.number(seq)), limits.frame_bytes)
         frame = session.messages(batch)
         self._given = max(self._given, session.sent)
         await self.connection.send(frame)

@@ -106,6 +106,11 @@ class ClientSession:
         return self.welcome is not None and frames.OUTBOXES in self.welcome.features
 
     @property
+    def takes_traces(self) -> bool:
+        """Whether messages for this gateway may name their trace."""
+        return self.welcome is not None and frames.TRACE in self.welcome.features
+
+    @property
     def changing(self) -> bool:
         """Whether a further hello waits for its answer."""
         return self._changing
