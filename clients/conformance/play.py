@@ -185,7 +185,7 @@ class Player:
         await self._do_welcome(more, {})
 
     async def _do_hello(self, members: dict[str, Any], step: Step) -> None:
-        optional = {"age_ms", "sent"} - members.keys()
+        optional = {"age_ms", "sent", "state", "receipts"} - members.keys()
         pattern = {"outbox": "$text", "oldest": "$int", **members, "$may": sorted(optional)}
         frame = await self._next_frame(self._opening(step), step)
         check({"hello": pattern}, frame, self._names)

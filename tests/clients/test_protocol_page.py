@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
         frames.Goaway,
         frames.Notice,
         frames.Command,
+        frames.State,
         frames.ServerFrame,
         frames.DeviceFrame,
     ],
@@ -105,7 +106,7 @@ def test_the_limits_in_its_example_are_the_defaults():
 
 
 def test_the_features_and_ways_in():
-    for feature in frames.FEATURES:
+    for feature in {*frames.FEATURES, frames.STATE, frames.RECEIPTS}:
         assert f"`{feature}`" in PAGE
     for way in (frames.SUBPROTOCOL, frames.BEARER_SUBPROTOCOL_PREFIX, frames.TICKET_HEADER):
         assert way in PAGE

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from tidegate.answers import Refusal
     from tidegate.backoff import BackoffSettings, ReconnectPolicy
+    from tidegate.board import Connected
     from tidegate.clock import Clock
     from tidegate.credentials import CredentialProvider, static_credential
-    from tidegate.device import Connected, Device
+    from tidegate.device import Device
     from tidegate.environment import Environment
     from tidegate.errors import (
         BadAddress,
         BadCredential,
         CallbackFailed,
+        CommandFailed,
         CredentialRefused,
         DeviceError,
         Misuse,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     )
     from tidegate.exchange import Command
     from tidegate.outbox import OutboxLimits
+    from tidegate.states import State
     from tidegate.status import KnockRecord
     from tidegate.wire.frames import Reject
 
@@ -39,7 +42,8 @@ _MODULES: Final = {
     "CallbackFailed": "errors",
     "Clock": "clock",
     "Command": "exchange",
-    "Connected": "device",
+    "CommandFailed": "errors",
+    "Connected": "board",
     "CredentialProvider": "credentials",
     "CredentialRefused": "errors",
     "Device": "device",
@@ -55,6 +59,7 @@ _MODULES: Final = {
     "Refusal": "answers",
     "Reject": "wire.frames",
     "Rejected": "errors",
+    "State": "states",
     "Unreachable": "errors",
     "static_credential": "credentials",
 }
@@ -67,6 +72,7 @@ __all__ = [
     "CallbackFailed",
     "Clock",
     "Command",
+    "CommandFailed",
     "Connected",
     "CredentialProvider",
     "CredentialRefused",
@@ -83,6 +89,7 @@ __all__ = [
     "Refusal",
     "Reject",
     "Rejected",
+    "State",
     "Unreachable",
     "static_credential",
 ]

@@ -72,3 +72,24 @@ class Board:
         while not condition():
             self.check_open()
             await self.changed_since(self.version)
+
+
+class Connected:
+    """Whether a session is established: `is_set()`, `await wait()`, or in an `if`."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def is_set(self) -> bool:
+        return self._board.connected
+
+    def __bool__(self) -> bool:
+        return self._board.connected
+
+    async def wait(self) -> None:
+        """Wait for a session.
+
+        Raises:
+            DeviceError: the device has ended, and this is why.
+        """
+        await self._board.until(self.is_set)

@@ -22,6 +22,7 @@ from tidegate.answers import read_answer
 from tidegate.clock import Clock
 from tidegate.connection import Closed, NotAGateway, Refused, Silent
 from tidegate.dialer import Dialer
+from tidegate.errors import Misuse
 from tidegate.wire import frames
 
 _CLOSE_TIMEOUT_S: Final = 1.0
@@ -158,3 +159,17 @@ class Connector:
             )
             undo.pop_all()  # from here on the attempt owns the socket
         return await attempt
+
+
+def tls_for(urls: list[str], given: ssl.SSLContext | None) -> ssl.SSLContext | None:
+    """The TLS context for these addresses: the one given, or the system's; None without `wss://`.
+
+    Raises:
+        Misuse: a context is given that cannot be used.
+    """
+    secure = any(parse_address(url).secure for url in urls)
+    if given is not None and not isinstance(given, ssl.SSLContext):
+        raise Misuse(f"ssl is an ssl.SSLContext, not {type(given).__name__}")
+    if given is not None and not secure:
+        raise Misuse("ssl is given, but no address begins with wss://")
+    return given if given is not None or not secure else ssl.create_default_context()

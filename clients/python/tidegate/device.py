@@ -4,29 +4,34 @@ import asyncio
 import logging
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from msgspec import UNSET, Raw
 
-from tidegate.addresses import UrlRing, parse_address
-from tidegate.answers import Refusal
+from tidegate.addresses import UrlRing
 from tidegate.backoff import BackoffSettings, ReconnectPolicy
-from tidegate.board import Board
+from tidegate.board import Connected
+from tidegate.command_log import Outcome
 from tidegate.connection import Connect
-from tidegate.connector import Connector
+from tidegate.connector import Connector, tls_for
 from tidegate.credentials import CredentialProvider, static_credential
+from tidegate.desired import Desired
 from tidegate.dialer import Dialer
 from tidegate.environment import Environment
-from tidegate.errors import DeviceError, Misuse, NotOpen, Rejected
-from tidegate.exchange import Callbacks, Command, Mailbox
+from tidegate.errors import DeviceError, Misuse, Rejected
+from tidegate.exchange import Callbacks, Command
+from tidegate.handlers import Handler, Handlers
+from tidegate.mailbox import Mailbox
+from tidegate.observed import Observed
 from tidegate.outbox import Entry, OutboxLimits
 from tidegate.outbox_thread import OutboxThread
 from tidegate.payload import encode_payload
 from tidegate.runner import Gear
 from tidegate.session import GatewayLimits
-from tidegate.status import KnockRecord, Status
+from tidegate.states import State
 from tidegate.supervisor import Supervisor
 from tidegate.tracing import MessageTraces
 from tidegate.wallet import Wallet
@@ -38,28 +43,20 @@ _log = logging.getLogger("tidegate.device")
 _STOP_TIMEOUT_S: Final = 5.0
 
 
-class Connected:
-    """Whether a session is established: `is_set()`, `await wait()`, or in an `if`."""
-
-    def __init__(self, board: Board) -> None:
-        self._board = board
-
-    def is_set(self) -> bool:
-        return self._board.connected
-
-    def __bool__(self) -> bool:
-        return self._board.connected
-
-    async def wait(self) -> None:
-        """Wait for a session.
-
-        Raises:
-            DeviceError: the device has ended, and this is why.
-        """
-        await self._board.until(self.is_set)
+_HandlerT = TypeVar("_HandlerT", bound=Handler)
 
 
-class Device:
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What a device is given and needs when it starts."""
+
+    outbox: Path | str
+    outbox_limits: OutboxLimits | None
+    limits: GatewayLimits
+    state: bool
+
+
+class Device(Observed):
     """A device: `async with Device(url, credential, outbox=path) as device: ...`.
 
     The connection is kept up in the background; sending never waits for it.
@@ -80,6 +77,8 @@ class Device:
         ping_interval_s: how often this side probes a silent connection.
         message_bytes_max: largest encoded `data` until the gateway names its own limit.
         traces: follows each message; `tidegate.otel.DeviceTraces` makes OpenTelemetry spans.
+        state: whether the application wants to know what the device should be like; then `desired`
+            and `states` tell it.
         environment: clock, randomness and network. Tests replace it, see `tidegate.testing`.
 
     Raises:
@@ -103,8 +102,10 @@ class Device:
         ping_interval_s: float = 30.0,
         message_bytes_max: int = 65_536,
         traces: MessageTraces | None = None,
+        state: bool = False,
         environment: Environment | None = None,
     ) -> None:
+        super().__init__()
         self._environment = environment if environment is not None else Environment()
         clock, rng = self._environment.clock, self._environment.rng
         self._ring = UrlRing(url, rng)
@@ -117,16 +118,14 @@ class Device:
         connector = Connector(
             clock,
             Dialer(clock),
-            tls=_tls(self._ring.urls, ssl),
+            tls=tls_for(self._ring.urls, ssl),
             open_timeout_s=open_timeout_s,
             ping_interval_s=ping_interval_s,
         )
         self._connect: Connect = self._environment.connect or connector.connect
-        self._outbox = outbox, limits
-        self._board = Board()
-        self._status = Status()
-        self._message_bytes_max = message_bytes_max
-        self._gear: Gear | None = None
+        own_limits = GatewayLimits(message_bytes=message_bytes_max)
+        self._options = _Options(outbox, limits, own_limits, state)
+        self._handlers = Handlers(self._encode)
         self._runner: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -137,8 +136,10 @@ class Device:
         """
         if self._gear is not None:
             raise Misuse("a Device can be started once; make another")
-        environment = self._environment
-        store = await OutboxThread.open(*self._outbox, self._board.changed, environment)
+        environment, options = self._environment, self._options
+        store = await OutboxThread.open(
+            options.outbox, options.outbox_limits, self._board.changed, environment
+        )
         self._gear = gear = Gear(
             clock=environment.clock,
             store=store,
@@ -146,10 +147,12 @@ class Device:
             wallet=self._wallet,
             policy=self._policy,
             urls=self._ring,
-            mailbox=Mailbox(),
+            mailbox=Mailbox(store, self._board, environment.clock),
+            desired=Desired(options.state, store, self._board),
             callbacks=self._callbacks,
+            handlers=self._handlers,
             status=self._status,
-            limits=GatewayLimits(message_bytes=self._message_bytes_max),
+            limits=options.limits,
         )
         self._board.open = True
         supervisor = Supervisor(gear, self._connect)
@@ -169,7 +172,7 @@ class Device:
         try:
             self._runner.cancel()
             if await self._gear.clock.ended([self._runner], _STOP_TIMEOUT_S):
-                _log.error("the connection does not end; does the credential provider return?")
+                _log.error("the connection does not end; does the provider or a handler return?")
         finally:
             self._board.end(None)
             if self._callbacks.traces is not None:
@@ -199,9 +202,9 @@ class Device:
             raise Rejected(f"type {message_type!r} is not one to eight tokens joined by dots")
         if time is not None and not (isinstance(time, str) and is_timestamp(time)):
             raise Rejected(f"time {time!r} is not an RFC 3339 date-time with offset")
-        limits = gear.limits
-        encoded = encode_payload(data, bytes_max=limits.message_bytes, depth_max=limits.depth)
-        objection = limits.objection(_message(message_type, encoded, time))
+        encoded = self._encode(data)
+        stamp = UNSET if time is None else time
+        objection = gear.limits.objection(frames.Message(1, message_type, Raw(encoded), stamp))
         if objection is not None:
             raise Rejected(objection.detail)
         return await self._append(Entry(message_type, encoded, time))
@@ -230,101 +233,84 @@ class Device:
         await self._board.until(lambda: store.outbox.settled >= wanted)
         await store.caught_up()
 
-    async def commands(self) -> AsyncIterator[Command]:
-        """Commands as they arrive. Answer each with `answer`. Ends when the device is closed.
+    # Commands and state
+
+    def on(self, command_type: str) -> Callable[[_HandlerT], _HandlerT]:
+        """Decorates the handler of a type of commands: a function that takes a `Command`, plain or
+        asynchronous. Handlers run one after the other, in the order of the commands.
+
+        What a handler returns is the data of the result. `CommandFailed`, or any other exception,
+        is the result `failed`. If the application does not iterate over `commands`, a command
+        without a handler is answered `not_understood`.
+
+        Raises:
+            Misuse: not a type, or one that has a handler.
+        """
+
+        def register(handler: _HandlerT) -> _HandlerT:
+            self._handlers.add(command_type, handler)
+            self._board.changed()
+            return handler
+
+        return register
+
+    def commands(self) -> AsyncIterator[Command]:
+        """Commands without a handler, as they arrive. Answer each with `answer`. Ends when the
+        device is closed.
+
+        A command of the queue is given once, whatever happens to this process.
 
         Raises:
             DeviceError: the device has ended by itself, and this is why.
         """
-        mailbox = self._started().mailbox
-        while True:
-            try:
-                await self._board.until(lambda: mailbox.commands)
-            except NotOpen:
-                return
-            yield mailbox.commands.popleft()
+        return self._handlers.others(lambda: self._started().mailbox, self._board)
 
     async def answer(self, command_id: str, *, ok: bool, data: Any = None) -> None:
-        """Answer a command. Best effort: the answer is lost if the connection is.
+        """Answer a command. The result of a queued one is on the disk afterwards, and is sent until
+        the gateway has stored it. Any other answer is lost if the connection is.
 
         Raises:
-            Rejected: `data` has no JSON form, or is too large or too deep; or no command can have
-                this id.
+            Rejected: `data` has no JSON form, or is too large or too deep; no command can have this
+                id; or this one is answered already.
             DeviceError: the device has ended, and this is why.
         """
-        gear = self._started()
-        limits = gear.limits
-        encoded = encode_payload(data, bytes_max=limits.message_bytes, depth_max=limits.depth)
-        gear.mailbox.give_answer(command_id, bool(ok), encoded)
-        self._board.changed()
+        mailbox = self._started().mailbox
+        await mailbox.answer(command_id, Outcome(bool(ok), self._encode(data)))
 
-    # State
-
-    @property
-    def connected(self) -> Connected:
-        """Whether a session is established; `await device.connected.wait()` waits for one."""
-        return Connected(self._board)
+    def _encode(self, data: Any) -> bytes:
+        limits = self._gear.limits if self._gear is not None else self._options.limits
+        return encode_payload(data, bytes_max=limits.message_bytes, depth_max=limits.depth)
 
     @property
-    def failure(self) -> DeviceError | None:
-        """Why the device has ended by itself, if it has."""
-        return self._board.failure
+    def desired(self) -> dict[str, Any] | None:
+        """What the device should be like: the last state that was received, also by an earlier
+        process with this outbox file. None if there is none yet.
 
-    @property
-    def last_error(self) -> str | None:
-        """Why the last attempt failed or the last session ended, in words."""
-        return self._status.last_error
-
-    @property
-    def last_refusal(self) -> Refusal | None:
-        """The last refusal or close of the gateway, or of what stands in front of it."""
-        return self._status.last_refusal
-
-    @property
-    def knocks(self) -> KnockRecord:
-        """The attempts to connect so far."""
-        return self._status.knocks
-
-    @property
-    def rejected(self) -> int:
-        """Messages given up because a gateway can never take them; `on_reject` has heard of
-        each.
+        Raises:
+            Misuse: the device was made without `state=True`.
         """
-        return self._status.rejected
+        state = self._states().state
+        return state.desired if state is not None else None
 
-    @property
-    def pending(self) -> int:
-        """Messages in the outbox: not yet acknowledged."""
-        return self._gear.store.outbox.messages if self._gear is not None else 0
+    def states(self) -> AsyncIterator[State]:
+        """The present state, and then each newer one. A slow reader gets the newest, not every one,
+        and never an older one. Ends when the device is closed.
 
-    @property
-    def outbox_bytes(self) -> int:
-        """Bytes of data in the outbox."""
-        return self._gear.store.outbox.bytes if self._gear is not None else 0
+        Raises:
+            Misuse: the device was made without `state=True`.
+            DeviceError: the device has ended by itself, and this is why.
+        """
+        return self._states().states()
 
-    @property
-    def dropped(self) -> int:
-        """Messages that the outbox dropped at its bound (`drop_oldest`)."""
-        return self._gear.store.outbox.dropped if self._gear is not None else 0
+    def _states(self) -> Desired:
+        if not self._options.state:
+            raise Misuse("this device wants no states: make it with Device(..., state=True)")
+        return self._gear.desired if self._gear is not None else self._started().desired
 
     def _started(self) -> Gear:
         self._board.check_open()
         assert self._gear is not None
         return self._gear
-
-
-def _tls(urls: list[str], given: ssl_module.SSLContext | None) -> ssl_module.SSLContext | None:
-    secure = any(parse_address(url).secure for url in urls)
-    if given is not None and not isinstance(given, ssl_module.SSLContext):
-        raise Misuse(f"ssl is an ssl.SSLContext, not {type(given).__name__}")
-    if given is not None and not secure:
-        raise Misuse("ssl is given, but no address begins with wss://")
-    return given if given is not None or not secure else ssl_module.create_default_context()
-
-
-def _message(message_type: str, data: bytes, time: str | None) -> frames.Message:
-    stamp = UNSET if time is None else time
-    return frames.Message(1, message_type, Raw(data), stamp)
 
 
 __all__ = ["Command", "Connected", "Device", "DeviceError"]

@@ -12,6 +12,7 @@ ClientError
  |    +-- CredentialRefused   the gateway accepts no credential of the provider
  |    +-- Unreachable         every address says that it is no device endpoint (400, 404, 426)
  |    +-- CallbackFailed      a callback of the application raised, or is asynchronous
+ +-- CommandFailed            raised by an application's handler: the command has failed
  +-- AttemptEnded             stays in the client: an attempt has ended, and another one follows
       +-- ProtocolViolation   the gateway sent something that the contract does not allow
       +-- Refused, Silent, NotAGateway, Closed   how a connection fails (`connection.py`)
@@ -20,6 +21,8 @@ ClientError
 
 Bytes that are no frame of the contract have a family of their own (`tidegate.wire.errors`).
 """
+
+from typing import Any
 
 
 class ClientError(Exception):
@@ -72,6 +75,20 @@ class CallbackFailed(DeviceError):
     The device has ended. A callback is not called again for the same event, so continuing would
     hide the error.
     """
+
+
+class CommandFailed(ClientError):
+    """Raise it in a handler to answer a command with a failure.
+
+    Args:
+        error: what went wrong, in a word that a program can compare.
+        detail: anything with a JSON form that says more.
+    """
+
+    def __init__(self, error: str = "failed", detail: Any = None) -> None:
+        super().__init__(error)
+        self.error = error
+        self.detail = detail
 
 
 class AttemptEnded(ClientError):

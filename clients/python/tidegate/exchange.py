@@ -1,24 +1,13 @@
-"""What a device's sessions and its application exchange: callbacks, commands, answers."""
+"""What a device's sessions and its application exchange: callbacks and commands."""
 
 import inspect
-import json
-import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-import msgspec
-
-from tidegate.errors import CallbackFailed, Misuse, Rejected
+from tidegate.errors import CallbackFailed, Misuse
 from tidegate.tracing import MessageTraces
 from tidegate.wire import frames
-
-_log = logging.getLogger("tidegate.device")
-
-_COMMANDS_MAX: Final = 1_000
-_ANSWERS_MAX: Final = 1_000
-_COMMAND_ID_CHARS_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +17,9 @@ class Command:
     id: str
     type: str
     data: Any
+    queued: bool = False
+    """Whether it waited in the gateway's queue. If not, it is a request, and somebody waits for
+    the answer now."""
 
 
 class Callbacks:
@@ -89,45 +81,3 @@ def _call(name: str, callback: Callable[[Any], Any], argument: Any) -> None:
         if inspect.iscoroutine(returned):
             returned.close()
         raise CallbackFailed(f"{name} returned an awaitable, which nobody awaits")
-
-
-class Mailbox:
-    """Commands that wait for the application, and answers that wait for a session."""
-
-    def __init__(self) -> None:
-        self.commands: deque[Command] = deque()
-        self._answers: deque[bytes] = deque(maxlen=_ANSWERS_MAX)
-
-    def take_command(self, command: frames.Command) -> None:
-        """Keep a command for the application. One that cannot be handed over gets an error
-        answer.
-        """
-        problem = ""
-        try:
-            data = json.loads(bytes(command.data))
-        except (ValueError, RecursionError) as exc:
-            problem = f"data cannot be read: {exc}"
-        else:
-            if len(self.commands) < _COMMANDS_MAX:
-                self.commands.append(Command(command.id, command.type, data))
-                return
-            problem = f"{_COMMANDS_MAX} commands wait already"
-        _log.warning("a command was not handed over: %s", problem)
-        self.give_answer(command.id, False, msgspec.json.encode({"error": problem[:200]}))
-
-    def give_answer(self, command_id: str, ok: bool, data: bytes) -> None:
-        """Keep an answer until a session can send it; beyond a thousand the oldest is lost.
-
-        Raises:
-            Rejected: no command can have this id.
-        """
-        if not isinstance(command_id, str) or len(command_id) > _COMMAND_ID_CHARS_MAX:
-            raise Rejected(f"no command has an id of more than {_COMMAND_ID_CHARS_MAX} characters")
-        result = frames.Result(command_id, ok, msgspec.Raw(data))
-        self._answers.append(frames.encode_named("result", result))
-
-    def take_answers(self) -> list[bytes]:
-        """Take the answers that wait."""
-        answers = list(self._answers)
-        self._answers.clear()
-        return answers

@@ -1,5 +1,7 @@
 """The durable outbox: messages that the application sent and the gateway has not acknowledged.
 
+The same file keeps the device's commands (`command_log.py`) and its state (`state_shelf.py`).
+
 When `append` returns, a message survives the process and the power. It then has two names:
 
 - its *number*, which rises with each append to this file. It is used on this machine only:
@@ -33,12 +35,14 @@ from msgspec import UNSET, Raw
 
 from tidegate.bounds import OutboxLimits
 from tidegate.clock import Clock
+from tidegate.command_log import CommandLog
 from tidegate.elapsed import OutboxTime, Stamp
 from tidegate.errors import OutboxError, OutboxFull
 from tidegate.ledger import Entry, Ledger, Run
 from tidegate.outbox_file import OutboxFile
 from tidegate.outbox_room import Room
 from tidegate.outbox_rows import Rows
+from tidegate.state_shelf import StateShelf
 from tidegate.wire.frames import Message
 
 __all__ = ["Entry", "Outbox", "OutboxLimits", "Run"]
@@ -80,11 +84,13 @@ class Outbox:
             with self._file.reading():
                 state = self._rows.state()
                 self._ledger = Ledger(self._file, self._rows, state)
+                self._time = OutboxTime(state.stamp, clock.uptime, clock.wall)
+                self.commands = CommandLog(self._file, self._time)
+                self.states = StateShelf(self._file)
         except OutboxError:
             self._file.close()
             raise
         self._features = state.features
-        self._time = OutboxTime(state.stamp, clock.uptime, clock.wall)
         self._room = Room(limits or OutboxLimits(), self._ledger, self._time, self._file.path)
 
     @property

@@ -147,7 +147,7 @@ class OutboxThread:
         try:
             await self._call(lambda: self.outbox.remember_features(known))
         except OutboxError as exc:
-            self._complain(exc)
+            self.complain(exc)
 
     async def tend(self) -> None:
         """Try again what the disk refused, and give free room back."""
@@ -155,10 +155,27 @@ class OutboxThread:
             while await self._call(self.outbox.tend):
                 pass
         except OutboxError as exc:
-            self._complain(exc)
+            self.complain(exc)
         else:
             self._complaint = ""
         self._on_change()
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """Run `work` in the thread that owns the file. A cancellation does not stop it.
+
+        Raises:
+            NotOpen: the outbox is closed.
+            OutboxError: the disk refused.
+        """
+        if self._closing is not None:
+            raise NotOpen("the outbox is closed")
+        return await asyncio.shield(self._call(work))
+
+    def complain(self, exc: OutboxError) -> None:
+        """Log what the disk refuses, once for each message."""
+        if str(exc) != self._complaint:
+            self._complaint = str(exc)
+            _log.warning("%s; trying again", exc)
 
     async def caught_up(self) -> None:
         """Wait until the thread has done everything that was asked of it so far."""
@@ -183,8 +200,8 @@ class OutboxThread:
 
     # In the event loop
 
-    async def _call(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.wrap_future(self._thread.submit(work))
+    def _call(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        return asyncio.wrap_future(self._thread.submit(work))
 
     def _queue_work(self) -> None:
         if not self._queued and self._closing is None:
@@ -207,12 +224,6 @@ class OutboxThread:
                 stored.set_result(result)
             else:
                 stored.set_exception(result)
-
-    def _complain(self, exc: OutboxError) -> None:
-        """Log what the disk refuses, once for each message."""
-        if str(exc) != self._complaint:
-            self._complaint = str(exc)
-            _log.warning("%s; trying again", exc)
 
     # In the thread
 
@@ -251,7 +262,7 @@ class OutboxThread:
                 self.outbox.settle(identity, seq)
             except OutboxError as exc:
                 # The outbox remembers it and tries again by itself.
-                self._complain(exc)
+                self.complain(exc)
 
     def _close(self) -> None:
         try:

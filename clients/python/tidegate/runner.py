@@ -13,8 +13,11 @@ from tidegate.backoff import ReconnectPolicy
 from tidegate.board import Board
 from tidegate.clock import Clock
 from tidegate.connection import Connection
+from tidegate.desired import Desired
 from tidegate.errors import AttemptEnded, DeviceError
-from tidegate.exchange import Callbacks, Mailbox
+from tidegate.exchange import Callbacks
+from tidegate.handlers import Handlers
+from tidegate.mailbox import Mailbox
 from tidegate.outbox import Run
 from tidegate.outbox_thread import OutboxThread
 from tidegate.session import ClientSession, GatewayLimits
@@ -55,7 +58,9 @@ class Gear:
     policy: ReconnectPolicy
     urls: UrlRing
     mailbox: Mailbox
+    desired: Desired
     callbacks: Callbacks
+    handlers: Handlers
     status: Status
     limits: GatewayLimits
     """Those of the last gateway."""
@@ -79,7 +84,7 @@ class SessionRunner:
         self._gear = gear
         self._run = run
         sent = run.sent if self.extended else None
-        self._session = ClientSession(run.id, run.oldest, run.age_ms, sent)
+        self._session = ClientSession(run.id, run.oldest, run.age_ms, sent, gear.desired.version)
         self._given = run.last
         """The highest seq that was ever assigned under the id of `_run`, as far as is known
         here."""
@@ -167,6 +172,7 @@ class SessionRunner:
         assert welcome is not None  # otherwise `receive` has raised
         self._gear.limits = self._session.limits
         self._gear.wallet.believed()
+        self._gear.mailbox.on_welcome(self._session.settles_results)
         await self._gear.store.remember_features(bool(welcome.features))
 
     # Receiving
@@ -182,7 +188,7 @@ class SessionRunner:
         if session.acked > acked:
             self._on_acked(session.acked)
         if frame.welcome is not UNSET:
-            gear.policy.told_first_retry(frame.welcome.first_retry_ms)
+            self._on_welcome(frame.welcome)
         if frame.notice is not UNSET:
             gear.policy.told_first_retry(frame.notice.first_retry_ms)
         if frame.reject is not UNSET:
@@ -190,13 +196,25 @@ class SessionRunner:
             number = self._run.number(reject.seq)
             gear.callbacks.rejected(frames.Reject(number, reject.error, reject.detail))
         if frame.goaway is not UNSET:
-            gear.policy.sent_away(frame.goaway.retry_ms, frame.goaway.ticket or None)
-            if not self._away.is_set():
-                gear.urls.leave()
-            self._away.set()
+            self._on_goaway(frame.goaway)
         if frame.command is not UNSET:
             gear.mailbox.take_command(frame.command)
+        if frame.settled is not UNSET:
+            gear.mailbox.settled(frame.settled)
+        if frame.state is not UNSET:
+            gear.desired.hear(frame.state)
         gear.board.changed()
+
+    def _on_welcome(self, welcome: frames.Welcome) -> None:
+        self._gear.policy.told_first_retry(welcome.first_retry_ms)
+        if welcome.state is not UNSET:
+            self._gear.desired.hear(welcome.state)
+
+    def _on_goaway(self, goaway: frames.Goaway) -> None:
+        self._gear.policy.sent_away(goaway.retry_ms, goaway.ticket or None)
+        if not self._away.is_set():
+            self._gear.urls.leave()
+        self._away.set()
 
     def _on_acked(self, seq: int) -> None:
         """Everything up to `seq` is settled. A seq beyond those assigned settles all of the id."""
@@ -210,10 +228,13 @@ class SessionRunner:
 
     async def _send(self) -> None:
         board = self._gear.board
+        if self._gear.desired.wanted and self._session.owes_state and self._session.can_change:
+            # The first hello was plain, because it was not known what this gateway understands.
+            await self._greet_again(await self._gear.store.begin())
         while True:
             version = board.version
-            for answer in self._gear.mailbox.take_answers():
-                await self.connection.send(answer)
+            for frame in self._gear.mailbox.take_frames():
+                await self.connection.send(frame)
             if not (await self._send_messages() or await self._change_outbox()):
                 await board.changed_since(version)
 
@@ -270,12 +291,18 @@ class SessionRunner:
             return store.outbox.next_number - 1 > run.number(session.sent)
         if not session.can_change:
             raise MovedOn
-        self._run, self._given, self._passed = run, run.last, False
-        await self.connection.send(session.change(run.id, run.oldest, run.age_ms, run.sent))
-        async with self._gear.clock.limit(_HELLO_TIMEOUT_S):
-            while session.changing:
-                await self._gear.board.changed_since(self._gear.board.version)
+        await self._greet_again(run)
         return True
+
+    async def _greet_again(self, run: Run) -> None:
+        """Continue with `run`: a further hello and its answer."""
+        gear, session = self._gear, self._session
+        self._run, self._given, self._passed = run, run.last, False
+        hello = session.change(run.id, run.oldest, run.age_ms, run.sent, gear.desired.version)
+        await self.connection.send(hello)
+        async with gear.clock.limit(_HELLO_TIMEOUT_S):
+            while session.changing:
+                await gear.board.changed_since(gear.board.version)
 
     async def _renew(self) -> None:
         """Present a fresh credential on the open connection before the old one expires."""

@@ -78,16 +78,25 @@ def _named(value: int, default: int) -> int:
 class ClientSession:
     """The session of one connection. Give it the received frames, and ask it what may be sent."""
 
-    def __init__(self, outbox: str, oldest: int, age_ms: int, sent: int | None = None) -> None:
+    def __init__(
+        self,
+        outbox: str,
+        oldest: int,
+        age_ms: int,
+        sent: int | None = None,
+        state: str | None = None,
+    ) -> None:
         """
         Args:
             outbox: id of the outbox.
             oldest: the oldest unacknowledged seq; the next seq if there is none.
             age_ms: how long that message has waited.
-            sent: the highest seq that any connection may have sent. None leaves it out, because
-                gateways older than `features` do not understand it.
+            sent: the highest seq that any connection may have sent. None leaves it out, and all
+                else that gateways older than `features` do not understand.
+            state: the version of the state that the device has, empty for none; None if the device
+                wants no state.
         """
-        self._hello = _hello(outbox, oldest, age_ms, sent)
+        self._hello = _hello(outbox, oldest, age_ms, sent, state)
         self._limit = 0
         self._changing = False
         self.acked = oldest - 1
@@ -111,6 +120,21 @@ class ClientSession:
         return self.welcome is not None and frames.TRACE in self.welcome.features
 
     @property
+    def settles_results(self) -> bool:
+        """Whether this gateway hears that a command was received, and says when a result is
+        stored.
+        """
+        return self.welcome is not None and frames.RECEIPTS in self.welcome.features
+
+    @property
+    def owes_state(self) -> bool:
+        """Whether this gateway has states, and the last hello did not ask for the device's."""
+        welcome = self.welcome
+        return (
+            welcome is not None and frames.STATE in welcome.features and self._hello.state is UNSET
+        )
+
+    @property
     def changing(self) -> bool:
         """Whether a further hello waits for its answer."""
         return self._changing
@@ -127,11 +151,13 @@ class ClientSession:
             return 0
         return max(0, self._limit - self.sent)
 
-    def change(self, outbox: str, oldest: int, age_ms: int, sent: int | None) -> bytes:
+    def change(
+        self, outbox: str, oldest: int, age_ms: int, sent: int | None, state: str | None = None
+    ) -> bytes:
         """Continue with another outbox: the further hello. Nothing may be sent until its answer."""
         assert self.can_change
         assert self.is_settled
-        self._hello = _hello(outbox, oldest, age_ms, sent)
+        self._hello = _hello(outbox, oldest, age_ms, sent, state)
         self._changing = True
         self.acked = self.sent = self._limit = oldest - 1
         return self.hello()
@@ -191,5 +217,11 @@ class ClientSession:
         self._limit = self.acked + credit
 
 
-def _hello(outbox: str, oldest: int, age_ms: int, sent: int | None) -> frames.Hello:
-    return frames.Hello(outbox, oldest, age_ms, UNSET if sent is None else sent)
+def _hello(
+    outbox: str, oldest: int, age_ms: int, sent: int | None, state: str | None
+) -> frames.Hello:
+    if sent is None:
+        return frames.Hello(outbox, oldest, age_ms)
+    return frames.Hello(
+        outbox, oldest, age_ms, sent, state=UNSET if state is None else state, receipts=True
+    )

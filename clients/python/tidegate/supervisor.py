@@ -41,9 +41,14 @@ class Supervisor:
 
     async def run(self) -> None:
         """Run until cancelled, or until a fault of the application ends the device."""
+        gear = self._gear
+        handling = gear.handlers.run(gear.mailbox, gear.board)
         tasks = [
             asyncio.create_task(self._keep_up(), name="tidegate-connect"),
             asyncio.create_task(self._tend(), name="tidegate-tend"),
+            asyncio.create_task(gear.mailbox.record(), name="tidegate-commands"),
+            asyncio.create_task(gear.desired.record(), name="tidegate-state"),
+            asyncio.create_task(handling, name="tidegate-handlers"),
         ]
         failure: DeviceError | None = None
         try:

@@ -85,9 +85,19 @@ def test_frames_that_no_gateway_sends_are_violations(text):
 
 def test_a_hello_has_sent_only_if_it_is_given():
     said = json.loads(ClientSession("box", 3, 7, 12).hello())
-    assert said == {"hello": {"outbox": "box", "oldest": 3, "age_ms": 7, "sent": 12}}
+    hello = {"outbox": "box", "oldest": 3, "age_ms": 7, "sent": 12, "receipts": True}
+    assert said == {"hello": hello}
     assert "sent" not in json.loads(ClientSession("box", 3, 7).hello())["hello"]
     assert json.loads(ClientSession("box", 3, 7, 0).hello())["hello"]["sent"] == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "state", "said"),
+    [(None, "", {}), (0, None, {"receipts": True}), (0, "e-7", {"receipts": True, "state": "e-7"})],
+)
+def test_a_plain_hello_asks_for_nothing_that_the_first_gateways_do_not_know(sent, state, said):
+    hello = json.loads(ClientSession("box", 3, 7, sent, state).hello())["hello"]
+    assert {name: hello[name] for name in hello.keys() & {"receipts", "state"}} == said
 
 
 def changing(credit=4):
@@ -99,7 +109,8 @@ def changing(credit=4):
     session.receive(b'{"ack":1,"credit":9}')
     assert session.is_settled
     said = json.loads(session.change("next", 6, 5, 8))
-    assert said == {"hello": {"outbox": "next", "oldest": 6, "age_ms": 5, "sent": 8}}
+    hello = {"outbox": "next", "oldest": 6, "age_ms": 5, "sent": 8, "receipts": True}
+    assert said == {"hello": hello}
     return session
 
 

@@ -78,7 +78,8 @@ class Hello(Struct):
     ignored. With the feature `outboxes` it may come again, for another outbox.
 
     `state` is the version of the state that the device has, empty for none. A device that does not
-    name it is told no state.
+    name it is told no state. With `receipts` the device says `received` when a queued command is on
+    its disk, and repeats a result until it is settled.
     """
 
     outbox: str
@@ -86,6 +87,7 @@ class Hello(Struct):
     age_ms: Annotated[int, Meta(ge=0)] = 0
     sent: Annotated[int, Meta(ge=0, le=SEQ_MAX)] | UnsetType = UNSET
     state: str | UnsetType = UNSET
+    receipts: bool | UnsetType = UNSET
 
 
 class Result(Struct, forbid_unknown_fields=True):
@@ -259,9 +261,12 @@ class Notice(Struct):
 
 
 class Command(Struct, omit_defaults=True):
+    """A command. With `queued` it is stored in the queue until its outcome is known."""
+
     id: str
     type: str
     data: Raw = Raw(b"null")  # Raw is immutable
+    queued: bool = False
 
 
 class ServerFrame(Struct):
@@ -276,6 +281,8 @@ class ServerFrame(Struct):
     goaway: Goaway | UnsetType = UNSET
     notice: Notice | UnsetType = UNSET
     command: Command | UnsetType = UNSET
+    settled: str | UnsetType = UNSET
+    """The id of a command whose result is stored: the device need not repeat it."""
     state: State | UnsetType = UNSET
 
 
@@ -314,6 +321,14 @@ def encode_named(name: str, body: Struct) -> bytes:
 
 def encode_credential(token: str) -> bytes:
     return _encode({"credential": token})
+
+
+def encode_received(command_id: str) -> bytes:
+    return _encode({"received": command_id})
+
+
+def encode_settled(command_id: str) -> bytes:
+    return _encode({"settled": command_id})
 
 
 def encode_messages(messages: list[Message]) -> bytes:
