@@ -142,6 +142,7 @@ class Gateway:
         yield Part("publisher", storage.backbone.start, storage.publisher.close)
         yield Part("revocations", admission.revocations.load, admission.revocations.stop)
         yield Part("membership", admission.membership.open, admission.membership.close)
+        yield Part("presence", devices.presence.start, devices.presence.stop)
         yield Part("hold", self.hold.begin, self.hold.stop)
         yield Part("background", self.background.start, self.background.stop)
         yield Part("devices", devices.port.start, devices.port.stop)
@@ -198,8 +199,6 @@ class Gateway:
     def drain(self, now: bool = False) -> None:
         """Give every device a slot elsewhere, then stop; see `StopOrders.drain`."""
         self.operators.orders.drain(now)
-
-    # What is seen from outside
 
     @property
     def data_dir(self) -> Path:

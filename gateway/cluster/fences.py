@@ -17,6 +17,14 @@ class Fences:
         self._clock = clock
         self._last = 0
 
+    def ahead(self, by: int) -> int:
+        """A fence that is so much higher than the last one, and than the time."""
+        return max(self._last, int(self._clock() * _MICROSECONDS)) + by
+
+    def at_least(self, fence: int) -> None:
+        """Every fence from now on is higher than this one, whatever the clock says."""
+        self._last = max(self._last, fence)
+
     def next(self) -> int:
         """The fence of a session that begins now."""
         self._last = max(self._last + 1, int(self._clock() * _MICROSECONDS))

@@ -29,7 +29,8 @@ _SAY_AGAIN_S: Final = 60.0
 _LISTEN_PING_S: Final = 1.5
 """A subscription is pinged so often: a broken one looks like one without messages."""
 _SCRIPTS: Final = (
-    "heartbeat", "lease", "register", "revoke", "rights", "secrets", "unregister",
+    "claim", "claim_done", "heartbeat", "lease", "register", "revoke", "rights", "secrets",
+    "unregister",
 )  # fmt: skip
 
 Argument = str | int | float

@@ -207,6 +207,8 @@ class NodeRegistry:
             _log.warning("redis_forgot", hint="every node gives back what it knows")
             self._muster.lost()
             self._hooks.on_forgotten()
+        else:
+            self._hooks.on_behind()  # it may have worked for long before it met the others
 
     def alone(self) -> None:
         """Redis was away at the start: this node uses its share only, until all nodes are back."""

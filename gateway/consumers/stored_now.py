@@ -27,6 +27,7 @@ async def stored_now(
     *,
     after: int = 0,
     since: datetime | None = None,
+    last_of_each: bool = False,
     room_messages: int = _ROOM_MESSAGES,
 ) -> AsyncGenerator[T, None]:
     """What is stored behind a sequence.
@@ -38,6 +39,7 @@ async def stored_now(
         make: makes an item of a message.
         after: the sequence behind which reading begins.
         since: the time at which it begins, in place of a sequence.
+        last_of_each: read only the last message of each subject.
         room_messages: asked for at once; few, if the reader stops early.
 
     Raises:
@@ -47,8 +49,8 @@ async def stored_now(
     last = (await stream_facts(await link.wait_up(), stream)).last_seq
 
     async def start(_client: LinkClient, accepted: int) -> StartAt:
-        if since is not None and not accepted:
-            return StartAt(time=since)
+        if not accepted and (since is not None or last_of_each):
+            return StartAt(time=since, last_of_each=last_of_each)
         return StartAt(max(accepted, after) + 1)
 
     reader = StreamReader(

@@ -18,7 +18,7 @@ from websockets.extensions import Extension
 from websockets.protocol import OPEN
 
 from gateway.edge.context import ConnectionContext
-from gateway.edge.core import FRAMING_CAUSES, LOST, make_core, release_core
+from gateway.edge.core import FRAMING_CAUSES, LOST, close_code, make_core, release_core
 from gateway.edge.ending import end_of_stream, peer_ended
 from gateway.edge.framing import text_frame
 from gateway.edge.keepalive import Keepalive, Step
@@ -197,14 +197,15 @@ class WebSocketConnection(asyncio.Protocol):
         assert handler is not None
         self._phase = Phase.CLOSED
         context.wheel.cancel(self)
+        cause = self._cause or "lost"
+        code = close_code(self._core, by_peer=cause == "device")
         # Cycles that only the collector would find: the core with its parser, and the handler and
         # the reader with this connection.
         release_core(self._core)
         self._handler = None
         self._reader.release()
-        cause = self._cause or "lost"
         context.observer.closed(cause, context.loop.time() - self._keepalive.opened_at)
-        handler.closed(cause)
+        handler.closed(cause, code)
         context.gate.left(self)
 
     def pause_writing(self) -> None:

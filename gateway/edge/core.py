@@ -57,6 +57,12 @@ def make_core(context: ConnectionContext, extensions: Sequence[Extension]) -> Co
     return core
 
 
+def close_code(core: Core, *, by_peer: bool) -> int:
+    """The code with which a connection was closed, by the peer or by us; 1006 without a close."""
+    close = core.close_rcvd if by_peer else core.close_sent
+    return close.code if close is not None else LOST
+
+
 def release_core(core: Core) -> None:
     """End a core that is not used again, so that its last reference frees it.
 

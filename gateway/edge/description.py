@@ -17,6 +17,7 @@ def describe(fence: int, session: Session, share: Share, sent_at: float) -> dict
         sent_at: when its last message came, by `time.perf_counter`; 0 if there was none.
     """
     return {
+        "id": session.id,
         "fence": fence,
         "state": session.state.value,
         "leaving": session.departure is not Departure.STAYING,

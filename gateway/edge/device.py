@@ -32,6 +32,7 @@ from gateway.session.errors import SessionError, UnsupportedData, close_reason
 from gateway.session.fairness import Share
 from gateway.session.intake import Storable
 from gateway.session.machine import ACKNOWLEDGE, PARTING, Session
+from gateway.session.presence import cause_of
 from gateway.session.regions import Departure, Settled, State
 from tidegate.wire import frames
 
@@ -83,6 +84,11 @@ class DeviceHandler:
         return self._identity.tenant, self._identity.device
 
     @property
+    def session_id(self) -> str:
+        """Names this session; empty before its welcome."""
+        return self._session.id
+
+    @property
     def superseded(self) -> bool:
         """Whether a newer session of the device sends again what is unacknowledged here."""
         return self._session.superseded
@@ -117,7 +123,7 @@ class DeviceHandler:
         if self._exchange is not None:
             self._exchange.notice()
 
-    def closed(self, cause: str) -> None:
+    def closed(self, cause: str, code: int) -> None:
         context, identity = self._context, self._identity
         context.memory.closed(identity.holder, (context.loop.time(), cause, "", 0.0))
         established = self._session.state in (State.ESTABLISHED, State.CHANGING)
@@ -128,7 +134,8 @@ class DeviceHandler:
         if self._resting is not None:
             self._resting.cancel()
         if established:
-            context.watch.ended(self.key, self.fence)
+            why = cause_of(cause, code, drained=self._session.drained)
+            context.watch.ended(self.key, self.fence, why)
         self._carry_out(outputs)
 
     # Owner of messages in the lanes

@@ -33,8 +33,8 @@ class SessionWatch(Protocol):
     def established(self, key: tuple[str, str], fence: int) -> None:
         """The session of a device has its welcome."""
 
-    def ended(self, key: tuple[str, str], fence: int) -> None:
-        """The connection of an established session is gone."""
+    def ended(self, key: tuple[str, str], fence: int, cause: str) -> None:
+        """The connection of an established session is gone; `cause` is that of a presence fact."""
 
 
 @dataclass(frozen=True, slots=True)

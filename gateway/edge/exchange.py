@@ -45,6 +45,7 @@ class Exchange:
         """
         session = self._session
         welcome = self._context.welcome(outbox, session.acked, session.credit)
+        session.id = welcome.session
         self._first_retry_ms = welcome.first_retry_ms
         self._connection.send_text(frames.encode_named("welcome", welcome))
 

@@ -23,6 +23,10 @@ class Member(Protocol):
         """Tenant and device."""
 
     @property
+    def session_id(self) -> str:
+        """Names the session; empty before it is established."""
+
+    @property
     def identity(self) -> Identity:
         """From the credential in force."""
 

@@ -147,8 +147,13 @@ class Handler(Protocol):
     def on_keepalive(self) -> None:
         """A ping is about to be sent: the moment for news that can wait."""
 
-    def closed(self, cause: str) -> None:
-        """The connection is gone. Called once."""
+    def closed(self, cause: str, code: int) -> None:
+        """The connection is gone. Called once.
+
+        Args:
+            cause: why, of a fixed set.
+            code: of the close frame that ended it; 1006 without one.
+        """
 
 
 MakeHandler = Callable[[Identity], Handler]

@@ -26,6 +26,7 @@ from gateway.node.fleet_sessions import FleetSessions
 from gateway.node.hook import Hook
 from gateway.node.membership import LoneNode, Membership
 from gateway.node.revocations import Revocations, earlier_of
+from gateway.node.roll import Roll
 from gateway.node.sessions import SessionRecords
 from gateway.node.steering import Steering
 from gateway.node.ticket_secrets import KeptSecrets, TicketRotation
@@ -42,6 +43,9 @@ class Admission:
     here: DevicesHere
     slots_changed: Hook
     """R has changed, or there are new slots."""
+    clock: FleetClock
+    fences: Fences
+    roll: Roll
     records: SessionRecords
     controller: RateController
     desk: AdmissionDesk[Waiting]
@@ -63,8 +67,9 @@ def build_admission(basis: Basis) -> Admission:
     ahead_s_max = limits.ticket_ahead_s_max(settings)
     office = NodeTicketOffice(keyring.secrets, clock=clock, ahead_max_s=ahead_s_max)
     here = DevicesHere(basis, revocations.facts)
-    slots_changed = Hook()
-    overrides = Overrides(clock)
+    slots_changed, overrides = Hook(), Overrides(clock)
+    silence_s = settings.cluster.node_timeout_ms / 1000
+    roll = Roll(basis.node, silence_s=silence_s, clock=clock)
     member = Member(
         node=basis.node,
         rate_per_s=admission.rate_per_s,
@@ -77,6 +82,7 @@ def build_admission(basis: Basis) -> Admission:
         answer=here.answer,
         on_calendar=slots_changed,
         on_secrets=TicketRotation(keyring, office, kept).rotate,
+        roll=roll,
         rng=basis.rng,
     )
     membership = build_membership(basis, member)
@@ -89,18 +95,13 @@ def build_admission(basis: Basis) -> Admission:
         membership=membership,
         here=here,
         slots_changed=slots_changed,
+        clock=clock,
+        fences=fences,
+        roll=roll,
         records=SessionRecords(fences, membership),
         controller=controller,
         desk=desk,
-        steering=Steering(
-            settings,
-            overrides,
-            controller=controller,
-            desk=desk,
-            membership=membership,
-            clock=basis.local,
-            fleet_time=clock,
-        ),
+        steering=_steering(basis, overrides, controller, desk, membership, clock),
         budget=VerificationBudget(share=admission.verification_share, now=basis.local()),
     )
 
@@ -110,6 +111,25 @@ def _revocations(basis: Basis, clock: FleetClock) -> Revocations:
         RevocationList(earlier_of(basis.wall, clock)),
         file=basis.settings.nats.data_dir / "revocations.jsonl",
         sessions=basis.fleet,
+    )
+
+
+def _steering(
+    basis: Basis,
+    overrides: Overrides,
+    controller: RateController,
+    desk: AdmissionDesk[Waiting],
+    membership: Membership,
+    fleet_time: FleetClock,
+) -> Steering:
+    return Steering(
+        basis.settings,
+        overrides,
+        controller=controller,
+        desk=desk,
+        membership=membership,
+        clock=basis.local,
+        fleet_time=fleet_time,
     )
 
 

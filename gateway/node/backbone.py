@@ -108,6 +108,7 @@ class Backbone:
         self._crew = tasks.Crew(basis.ending.fail)
         self._ready = asyncio.Event()
         self._link: NatsLink | None = None
+        self._linked = asyncio.Event()
         self.server = server_of(basis, self._health)
         self.server.register_gauges(basis.metrics)
         basis.metrics.gauge(
@@ -144,6 +145,19 @@ class Backbone:
             return "starting"
         return self._health.trouble()
 
+    # The connection, for other parts (`gateway.stream.reader.Link`)
+
+    @property
+    def client(self) -> LinkClient | None:
+        """The live connection, or None."""
+        return self._link.client if self._link is not None else None
+
+    async def wait_up(self) -> LinkClient:
+        """Wait for a connection."""
+        await self._linked.wait()
+        assert self._link is not None
+        return await self._link.wait_up()
+
     def start(self) -> None:
         """Begin: start or reach the server, have the streams as they should be, and watch them."""
         self._crew.start(self._run(), "backbone")
@@ -168,6 +182,7 @@ class Backbone:
             self._crew.start(work, name)
         await self.server.start()
         link = self._link = self._make_link()
+        self._linked.set()
         link.start()
         await self._provision(link)
         self._say_durability()

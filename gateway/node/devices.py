@@ -15,6 +15,7 @@ from gateway.node.basis import Basis
 from gateway.node.certificate import Transport, transport_of
 from gateway.node.credential_keys import CredentialKeys
 from gateway.node.device_port import DevicePort
+from gateway.node.presence_parts import Presence
 from gateway.node.room import find_room
 from gateway.node.schemas_in_force import SchemaCheck, schemas_of
 from gateway.node.sessions import SessionNews, SessionOutlets
@@ -36,6 +37,7 @@ class Devices:
     gate: DeviceGate
     connections_max: int
     port: DevicePort
+    presence: Presence
 
 
 def build_devices(basis: Basis, storage: Storage, admission: Admission) -> Devices:
@@ -53,7 +55,9 @@ def build_devices(basis: Basis, storage: Storage, admission: Admission) -> Devic
     fairness = FairShare()
     room = find_room(settings.server)
     anteroom = Anteroom(places=room.anonymous, observer=basis.observers.edge)
-    context = _device_context(basis, storage, admission, keys, schemas, pool, fairness)
+    presence = Presence(basis, storage, admission)
+    news = SessionNews(admission.records, storage.commands, *presence.followers)
+    context = _device_context(basis, storage, admission, news, keys, schemas, pool, fairness)
     gate = build_gate(
         basis, admission, keys.verifier, anteroom=anteroom, connections_max=room.devices
     )
@@ -65,13 +69,14 @@ def build_devices(basis: Basis, storage: Storage, admission: Admission) -> Devic
         anteroom=anteroom,
         transport=transport,
     )
-    return Devices(keys, schemas, pool, fairness, transport, gate, room.devices, port)
+    return Devices(keys, schemas, pool, fairness, transport, gate, room.devices, port, presence)
 
 
 def _device_context(
     basis: Basis,
     storage: Storage,
     admission: Admission,
+    news: SessionNews,
     keys: CredentialKeys,
     schemas: SchemaCheck,
     pool: CreditPool,
@@ -94,7 +99,7 @@ def _device_context(
         revocations=admission.revocations.facts,
         wall_clock=basis.wall,
         features=basis.traces.features,
-        watch=SessionNews(admission.records, storage.commands),
+        watch=news,
         pool=pool,
         fairness=fairness,
         credit_greedy=settings.session.credit_greedy,

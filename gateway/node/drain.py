@@ -13,6 +13,7 @@ from gateway.admission.ticket import device_hash
 from gateway.edge.fleet import Fleet, Member
 from gateway.edge.gate import DeviceGate
 from gateway.node.membership import Membership
+from gateway.session.machine import DRAIN
 from gateway.settings import Settings
 from gateway.stream.publisher import Publisher
 
@@ -58,7 +59,7 @@ async def send_away(
         if delay_s > 0:
             await asyncio.sleep(delay_s)
         retry_ms, ticket = await slot_elsewhere(session)
-        session.leave("drain", retry_ms, ticket, linger_s)
+        session.leave(DRAIN, retry_ms, ticket, linger_s)
         last_slot_at = max(last_slot_at, loop.time() + retry_ms / 1000)
     if linger_s < 0:
         return

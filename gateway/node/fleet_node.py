@@ -7,7 +7,7 @@ on either side: then the node is behind, and exchanges everything as soon as Red
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from gateway.admission.calendar import Calendar, CalendarSettings
 from gateway.admission.clock import TOLERANCE_S, FleetClock
 from gateway.admission.keyring import Keyring
 from gateway.admission.revocation import Revocation, Subject
+from gateway.cluster.claims import Claims
 from gateway.cluster.devices import DeviceKey, DeviceRegistry
 from gateway.cluster.errors import RedisRefused, RedisUnavailable
 from gateway.cluster.inquiries import Inquiries
@@ -31,6 +32,7 @@ from gateway.node.fleet_page import fleet_status, register_fleet_gauges
 from gateway.node.fleet_sessions import FleetSessions
 from gateway.node.membership import Reach
 from gateway.node.revocations import Revocations
+from gateway.node.roll import Alive, Roll
 from gateway.process import Work
 from gateway.settings import Cluster
 from gateway.telemetry.metrics import Metrics
@@ -67,6 +69,8 @@ class Member:
     """R has changed, or there are new slots."""
     on_secrets: Callable[[], None]
     """The keyring has changed."""
+    roll: Roll
+    """The nodes that are alive."""
     rng: random.Random
 
 
@@ -135,7 +139,7 @@ class FleetNode:
                 accepted=lambda: member.keyring.ids,
                 on_fleet=self._on_fleet,
                 on_forgotten=self._on_forgotten,
-                on_behind=self._behind.set,
+                on_behind=self._on_behind,
                 on_step=self._on_step,
             ),
             rng=member.rng,
@@ -148,6 +152,10 @@ class FleetNode:
     @property
     def peers(self) -> int:
         return self.nodes.nodes - 1 if self.link.up else 0
+
+    @property
+    def alive(self) -> Alive | None:
+        return self._member.roll.alive if self.link.up else None
 
     @property
     def pending(self) -> int:
@@ -184,6 +192,15 @@ class FleetNode:
             self._behind.set()
             return Reach.PENDING
         return Reach.FLEET
+
+    async def claim(self, work: Mapping[str, float], *, lease_s: float) -> dict[str, str]:
+        return await self._claims().take(work, lease_s=lease_s)
+
+    async def claim_done(self, names: Sequence[str]) -> None:
+        await self._claims().done(names)
+
+    def _claims(self) -> Claims:
+        return Claims(self.link, node=self._member.node, clock=self._member.clock)
 
     async def ask(self, question: dict[str, Any]) -> list[dict[str, Any]]:
         return await self._inquiries.ask(question, self.peers)
@@ -252,20 +269,29 @@ class FleetNode:
 
     def _on_fleet(self, view: FleetView) -> None:
         self.shared.calendar.set_fleet(view.rate_per_s, view.nodes)
+        member = self._member
+        member.roll.heard(view.accepts, together=view.together)
         if view.together:
             self.shared.rejoin()
-        elif self._member.clock.disputed:
+        elif member.clock.disputed:
             self.shared.go_alone()
         if self._secrets.heard(view.accepts):
             self._behind.set()
-        self._member.on_calendar()
+        member.on_calendar()
 
     def _on_forgotten(self) -> None:
         self.shared.go_alone()
+        self._on_behind()
+
+    def _on_behind(self) -> None:
+        """The others may have taken this node for dead."""
+        self._member.roll.doubted()
         self._behind.set()
 
     def _on_step(self, step_s: float) -> None:
         self._member.sessions.time_stepped(step_s)
+        if abs(step_s) > TOLERANCE_S:
+            self._member.roll.doubted()
         self._behind.set()
 
     async def _mark_behind(self) -> None:

@@ -5,13 +5,15 @@ Both offer a calendar, and hear what the rest of the node tells about itself.
 """
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.admission.calendar import Calendar, CalendarSettings, SlotCalendar
 from gateway.admission.revocation import Revocation
+from gateway.cluster.claims import MINE
 from gateway.cluster.devices import DeviceKey
 from gateway.cluster.overrides import Override
+from gateway.node.roll import Alive
 from gateway.process import Work
 from gateway.telemetry.metrics import Metrics
 
@@ -39,6 +41,10 @@ class Membership(Protocol):
     @property
     def peers(self) -> int:
         """Other nodes that could take this one's devices."""
+
+    @property
+    def alive(self) -> Alive | None:
+        """The nodes that are alive; None if that is not known, or there is no fleet."""
 
     @property
     def pending(self) -> int:
@@ -73,6 +79,20 @@ class Membership(Protocol):
             As `share`.
         """
 
+    async def claim(self, work: Mapping[str, float], *, lease_s: float) -> dict[str, str]:
+        """Claim work that one node must do: `Claims.take` says how.
+
+        Raises:
+            RedisUnavailable: Redis is down, or went down.
+        """
+
+    async def claim_done(self, names: Sequence[str]) -> None:
+        """This node has done work that it had claimed.
+
+        Raises:
+            RedisUnavailable: another node may do the work again.
+        """
+
     async def ask(self, question: dict[str, Any]) -> list[dict[str, Any]]:
         """Ask all other nodes about a device; the answers that come in time."""
 
@@ -94,6 +114,7 @@ class LoneNode:
 
     peers = 0
     pending = 0
+    alive = None
 
     def __init__(self, settings: CalendarSettings, *, rate_per_s: float, now: float) -> None:
         """
@@ -126,6 +147,13 @@ class LoneNode:
     async def steer(self, facts: Sequence[Override]) -> Reach:
         del facts
         return Reach.NODE
+
+    async def claim(self, work: Mapping[str, float], *, lease_s: float) -> dict[str, str]:
+        del lease_s
+        return dict.fromkeys(work, MINE)
+
+    async def claim_done(self, names: Sequence[str]) -> None:
+        pass
 
     async def ask(self, question: dict[str, Any]) -> list[dict[str, Any]]:
         del question

@@ -16,6 +16,7 @@ _ACK_BUCKETS: Final = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 )  # fmt: skip
 _BATCH_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_LAG_BUCKETS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 600)
 _LEAD_BUCKETS: Final = (1, 2, 5, 10, 20, 60, 120, 300, 600, 900)
 _SESSION_BUCKETS: Final = (1, 10, 60, 600, 3600, 6 * 3600, 24 * 3600)
 
@@ -233,6 +234,30 @@ class StreamMetrics(StreamObserver):
 
     def reconnected(self) -> None:
         self._reconnects.inc()
+
+
+class PresenceMetrics:
+    """Counts the presence facts of a node."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._facts = metrics.tally("tidegate_presence_facts", "Presence facts stored.")
+        self._lag = metrics.histogram(
+            "tidegate_presence_lag_seconds",
+            "From a device's coming or going until that is stored: the oldest fact of each batch.",
+            _LAG_BUCKETS,
+        )
+        self._ended = metrics.tally(
+            "tidegate_presence_node_lost", "Sessions of nodes that are gone, ended by this node."
+        )
+
+    def stored(self, facts: int, lag_s: float) -> None:
+        """A batch of facts is stored; `lag_s` is the age of the oldest."""
+        self._facts.add(facts)
+        self._lag.observe(lag_s)
+
+    def node_lost(self, sessions: int) -> None:
+        """The ends of sessions of a node that is gone are stored."""
+        self._ended.add(sessions)
 
 
 class OpsMetrics:

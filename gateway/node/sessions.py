@@ -64,8 +64,8 @@ class SessionFollower(Protocol):
     def established(self, key: DeviceKey, fence: int) -> None:
         """The session of a device has its welcome."""
 
-    def ended(self, key: DeviceKey, fence: int) -> None:
-        """The connection of an established session is gone."""
+    def ended(self, key: DeviceKey, fence: int, cause: str) -> None:
+        """The connection of an established session is gone; `cause` is that of a presence fact."""
 
 
 class SessionRecords:
@@ -81,7 +81,8 @@ class SessionRecords:
     def established(self, key: DeviceKey, fence: int) -> None:
         self._membership.arrived(key, fence)
 
-    def ended(self, key: DeviceKey, fence: int) -> None:
+    def ended(self, key: DeviceKey, fence: int, cause: str) -> None:
+        del cause
         self._membership.departed(key, fence)
 
 
@@ -104,9 +105,9 @@ class SessionNews:
         for follower in self._followers:
             follower.established(key, fence)
 
-    def ended(self, key: DeviceKey, fence: int) -> None:
+    def ended(self, key: DeviceKey, fence: int, cause: str) -> None:
         for follower in self._followers:
-            follower.ended(key, fence)
+            follower.ended(key, fence, cause)
 
 
 class FairTurns:

@@ -65,6 +65,9 @@ from tidegate.wire.errors import FrameError
 Received = list[Storable] | frames.Hello | frames.Result | frames.Received | str
 """What one text message of a device is; a string is a fresh credential."""
 
+DRAIN: Final = "drain"
+"""The reason of the goaway of a node that stops."""
+
 # Looking a member up in its enum costs more than a global, and these are needed for each message.
 ESTABLISHED: Final = State.ESTABLISHED
 ENDED: Final = State.ENDED
@@ -82,6 +85,7 @@ class Session:
         "_resting",
         "_unreported",
         "departure",
+        "id",
         "state",
         "superseded",
     )
@@ -104,6 +108,8 @@ class Session:
         self._goaway: frames.Goaway | None = None
         self._resting = False
         self._unreported = False
+        self.id = ""
+        """Names this session, from its welcome on."""
         self.state = State.GREETING
         self.departure = Departure.STAYING
         self.superseded = False
@@ -118,6 +124,11 @@ class Session:
     def credit(self) -> int:
         """Messages the device may have unacknowledged."""
         return self._credit.credit
+
+    @property
+    def drained(self) -> bool:
+        """Whether the device was sent to another node because this one stops."""
+        return self._goaway is not None and self._goaway.reason == DRAIN
 
     @property
     def unsettled(self) -> int:

@@ -23,6 +23,7 @@ from gateway.settings.services import (
     Log,
     Nats,
     Ops,
+    Presence,
     Publish,
     Stream,
     Trace,
@@ -50,6 +51,7 @@ class Settings(Section):
     nats: Nats = Nats()
     stream: Stream = Stream()
     publish: Publish = Publish()
+    presence: Presence = Presence()
     drain: Drain = Drain()
     log: Log = Log()
     trace: Trace = Trace()

@@ -170,6 +170,15 @@ class Publish(Section):
     hold_after_ms: Milliseconds = 2_000
 
 
+class Presence(Section):
+    """Facts of when devices come and go."""
+
+    enabled: bool = True
+    linger_ms: Annotated[int, Field(ge=0, le=2_000)] = 500
+    facts_per_s: Annotated[float, Field(ge=10, le=100_000)] = 4_000.0
+    pending_facts: Count = 200_000
+
+
 class Drain(Section):
     """Stopping."""
 

@@ -92,8 +92,9 @@ class CommandInlet:
         """This node holds a device: hear requests for it."""
         self._interest.established(key, fence)
 
-    def ended(self, key: DeviceKey, fence: int) -> None:
+    def ended(self, key: DeviceKey, fence: int, cause: str) -> None:
         """The connection of that session is gone."""
+        del cause
         self._interest.ended(key, fence)
 
     def on_result(self, tenant: str, device: str, result: frames.Result) -> bool:

@@ -7,7 +7,8 @@ variable part is allow-listed by `tidegate.wire.grammar`, or percent-encoded in 
 CloudEvents headers follow the NATS protocol binding (binary content mode, v1.0.3).
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -15,7 +16,8 @@ EVENTS: Final = "EVENTS"
 DEADLETTERS: Final = "DEADLETTERS"
 
 _EXPECTED: Final = {
-    stream: f"Nats-Expected-Stream:{stream}\r\n".encode() for stream in (EVENTS, DEADLETTERS)
+    stream: f"Nats-Expected-Stream:{stream}\r\n".encode()
+    for stream in (EVENTS, DEADLETTERS, "PRESENCE")  # names.py imports this module
 }
 """Set only on messages that get an answer: the last of a batch and, for fast ingest, the first too.
 If another stream captures a message in between, the gap shows. The header costs the server a search
@@ -80,7 +82,27 @@ class Envelope(Struct, frozen=True, gc=False):
         return len(self.subject) + len(self.headers) + len(self.payload)
 
 
-def encode_plain(envelope: Envelope, reply: bytes) -> bytes:
+class Publishable(Protocol):
+    """What can be published: an `Envelope`, or another message of one of our streams."""
+
+    @property
+    def stream(self) -> str:
+        """Which must store it."""
+
+    @property
+    def subject(self) -> bytes:
+        """Where it goes."""
+
+    @property
+    def headers(self) -> bytes:
+        """As those of an `Envelope`."""
+
+    @property
+    def payload(self) -> bytes:
+        """Its data."""
+
+
+def encode_plain(envelope: Publishable, reply: bytes) -> bytes:
     """One publish of its own, answered by a PubAck on `reply`."""
     expected = _EXPECTED[envelope.stream]
     headers_bytes = len(envelope.headers) + len(expected) + 2
@@ -96,7 +118,7 @@ def encode_plain(envelope: Envelope, reply: bytes) -> bytes:
 
 
 def encode_atomic(
-    envelopes: list[Envelope], batch_id: bytes, reply: bytes | None, first: int = 1
+    envelopes: Sequence[Publishable], batch_id: bytes, reply: bytes | None, first: int = 1
 ) -> bytes:
     """An atomic batch (ADR-50), or a part of one: all of it is stored or nothing.
 

@@ -22,7 +22,7 @@ from gateway.stream.names import AUDITED, COMMANDS, PRESENCE, STATE
 
 _HEADERS_BYTES_MAX: Final = 4_096
 """Room for headers: names are bounded, and so is the detail of a dead letter."""
-_ATOMIC_SINCE: Final = (2, 12, 1)
+ATOMIC_SINCE: Final = (2, 12, 1)
 """The first version that checks for duplicates inside a batch."""
 _FAST_SINCE: Final = (2, 14, 0)
 
@@ -73,7 +73,7 @@ def choose_strategy(version: Version, *, fsync: bool, replicas: int) -> Strategy
     the server the least. If the server has no fast ingest, pipelined publishes are faster than
     atomic batches on one server, because each batch still syncs, and slower on a cluster.
     """
-    if version < _ATOMIC_SINCE:
+    if version < ATOMIC_SINCE:
         return Strategy.PLAIN
     if fsync:
         return Strategy.ATOMIC
@@ -109,7 +109,7 @@ def stream_configs(settings: dict[str, StreamSettings], version: Version) -> lis
             deny_delete=wanted.deny_delete and name in AUDITED,
             deny_purge=wanted.deny_purge and name in AUDITED,
             allow_direct=True,
-            allow_atomic=True if version >= _ATOMIC_SINCE else None,
+            allow_atomic=True if version >= ATOMIC_SINCE else None,
             allow_batched=True if version >= _FAST_SINCE else None,
         )
         for name, wanted in settings.items()

@@ -55,11 +55,14 @@ Make = Callable[[str, bytes, bytes, int, int], T]
 
 @dataclass(frozen=True, slots=True)
 class StartAt:
-    """Where a consumer begins: at a sequence, at a time, or at what comes from now on."""
+    """Where a consumer begins: at a sequence, at a time, at the last message of each subject, or at
+    what comes from now on.
+    """
 
     seq: int = 0
     time: datetime | None = None
     now: bool = False
+    last_of_each: bool = False
 
 
 class Link(Protocol):
@@ -278,6 +281,8 @@ def _config(
     policy: dict[str, Any] = {"deliver_policy": DeliverPolicy.ALL}
     if start.now:
         policy = {"deliver_policy": DeliverPolicy.NEW}
+    elif start.last_of_each:
+        policy = {"deliver_policy": DeliverPolicy.LAST_PER_SUBJECT}
     elif start.time is not None:
         policy = {"deliver_policy": DeliverPolicy.BY_START_TIME, "opt_start_time": start.time}
     elif start.seq > 1:

@@ -62,7 +62,7 @@ class Echo:
     def on_keepalive(self):
         pass
 
-    def closed(self, cause):
+    def closed(self, cause, code):
         pass
 
 

@@ -39,15 +39,15 @@ async def test_a_device_whose_connection_is_closing_is_not_sent_away(rig):
 
 async def test_the_session_of_a_lost_connection_is_found_until_it_is_settled(rig):
     rig.enter()
-    rig.handler.closed("lost")
+    rig.handler.closed("lost", 1006)
     assert rig.fleet.find("default", "veh-1") is rig.handler
-    assert rig.watch.ends == [(("default", "veh-1"), 1)]
+    assert rig.watch.ends == [(("default", "veh-1"), 1, "lost")]
     rig.handler.stored(1)
     assert rig.fleet.find("default", "veh-1") is None
 
 
 async def test_a_connection_without_a_session_is_not_announced(rig):
-    rig.handler.closed("lost")
+    rig.handler.closed("lost", 1006)
     assert rig.watch.ends == []
 
 
@@ -65,7 +65,7 @@ async def test_a_rest_ends_with_its_connection(rig):
     rig.enter()
     rig.handler.stored(1)
     resting = rig.handler._resting
-    rig.handler.closed("lost")
+    rig.handler.closed("lost", 1006)
     assert resting.cancelled()
 
 
@@ -76,7 +76,7 @@ async def test_a_full_node_is_not_read_until_it_has_room(rig):
     (drained,) = rig.outlet.waiting
     drained()
     assert rig.line.paused == 0
-    rig.handler.closed("lost")
+    rig.handler.closed("lost", 1006)
     drained()
 
 
@@ -88,7 +88,7 @@ async def test_a_command_needs_an_established_session_that_reads(rig):
     assert list(rig.hear()[0]) == ["command"]
     rig.line.congested = True
     assert not rig.handler.command(command)
-    rig.handler.closed("lost")
+    rig.handler.closed("lost", 1006)
     assert not rig.handler.command(command)
 
 

@@ -97,7 +97,7 @@ async def test_a_look_up_that_fails_ends_the_session_with_a_reason(rig):
 async def test_a_look_up_ends_with_its_connection(rig):
     rig.say(hello("a"))
     await eventually(lambda: rig.stream.asked)
-    rig.handler.closed("lost")
+    rig.handler.closed("lost", 1006)
     await eventually(rig.stream.found.cancelled)
     assert rig.hear() == []
 

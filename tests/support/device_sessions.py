@@ -111,8 +111,8 @@ class Watch:
     def established(self, key, fence):
         self.sessions.append((key, fence))
 
-    def ended(self, key, fence):
-        self.ends.append((key, fence))
+    def ended(self, key, fence, cause):
+        self.ends.append((key, fence, cause))
 
 
 class Rig:

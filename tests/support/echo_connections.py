@@ -54,7 +54,7 @@ class Echo:
     def on_keepalive(self):
         self.rig.keepalives += 1
 
-    def closed(self, cause):
+    def closed(self, cause, code):
         self.rig.causes.append(cause)
 
 

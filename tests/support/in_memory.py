@@ -102,7 +102,7 @@ class Listening:
     def on_keepalive(self):
         pass
 
-    def closed(self, cause):
+    def closed(self, cause, code):
         self.heard.append(cause)
 
 
