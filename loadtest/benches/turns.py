@@ -3,6 +3,7 @@
     make bench-turns                                     # today's tree against the commit before
     make bench-turns ARGS="--against v1.2 --turns 11"
     make bench-turns ARGS="--against . --b-settings schemas.file=config/events.toml"
+    make bench-turns ARGS="--traces"                     # what traces cost a message
 
 Side A is the other tree, side B is this one, and the control is side A once more. The three take
 turns in one run, each on gateways that are started for the turn. A figure of B is judged against
@@ -26,23 +27,17 @@ from typing import Final
 
 import uvloop
 
-from loadtest.benches import figures
+from loadtest.benches import figures, traces
 from loadtest.benches.knock_costs import come_in, knock, requests_of
+from loadtest.benches.message_costs import WARM_SHARE, cost_of_messages
 from loadtest.benches.rig import COLD, REFUSING, Bench
-from loadtest.devices.fleet import Meter
 from loadtest.devices.limits import take_all_descriptors
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.servers import proc
 from loadtest.servers.gateway import GatewayServer
-from loadtest.waiting import until
 
 _HERE: Final = Path(__file__).parents[2]
 _THIS_TREE: Final = "."
-_DEVICES: Final = 100
-_WINDOW: Final = 100
-_WARM_SHARE: Final = 0.1
-"""Share of the messages or knocks of a turn that comes before the measurement."""
-_ANSWER_TIMEOUT_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,36 +70,17 @@ async def take_turn(bench: Bench, side: Side, load: Load) -> dict[str, float]:
     with bench.gateway(
         None, side.tree, **{"stream__durability": "stream", **COLD, **side.settings}
     ) as gateway:
-        found = await _cost_of_messages(bench, gateway, load.messages)
+        found = await cost_of_messages(bench, gateway, load.messages)
         found[figures.ADMISSION] = _cost_of_knocks(bench, gateway, load.knocks, admitted=True)
     with bench.gateway(None, side.tree, **{**REFUSING, **side.settings}) as gateway:
         found[figures.REFUSAL] = _cost_of_knocks(bench, gateway, load.knocks, admitted=False)
     return found
 
 
-async def _cost_of_messages(bench: Bench, gateway: GatewayServer, count: int) -> dict[str, float]:
-    """CPU of the gateway and of its nats-server, for a message of devices with full windows."""
-    meter = Meter(_WINDOW)
-    async with bench.gateway_devices(_DEVICES, meter).connected(gateway.port) as devices:
-        for device in devices:
-            device.top_up()
-        await _acked(meter, int(count * _WARM_SHARE))
-        pids = gateway.pids
-        before, first = [proc.cpu_s(pid) for pid in pids], meter.messages
-        await _acked(meter, first + count)
-        after, last = [proc.cpu_s(pid) for pid in pids], meter.messages
-    own, nats = [(end - start) / (last - first) * 1e6 for start, end in zip(before, after)]  # noqa: B905
-    return {figures.MESSAGE: own, figures.MESSAGE_NATS: nats}
-
-
-async def _acked(meter: Meter, count: int) -> None:
-    await until(lambda: meter.messages >= count, f"{count:,} acks", _ANSWER_TIMEOUT_S)
-
-
 def _cost_of_knocks(bench: Bench, gateway: GatewayServer, count: int, *, admitted: bool) -> float:
     """CPU of the gateway for a knock of a device whose credential was verified before."""
     act = come_in if admitted else knock
-    requests = requests_of(bench, max(1, int(count * _WARM_SHARE)), "knocker")
+    requests = requests_of(bench, max(1, int(count * WARM_SHARE)), "knocker")
     act(gateway.port, requests)
     pid = gateway.pids[0]
     rounds = max(1, count // len(requests))
@@ -211,6 +187,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--against", default="HEAD^", metavar="COMMIT",
         help="the other tree; HEAD^ by default, '.' for this one")  # fmt: skip
+    add("--traces", action="store_true", help="what traces cost a message of this tree")
     add("--turns", type=int, default=7, help="of each side (7)")
     add("--messages", type=int, default=150_000, help="a turn (150,000)")
     add("--knocks", type=int, default=3_000, help="refusals and admissions a turn (3,000)")
@@ -241,6 +218,9 @@ async def run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-turns-")))
         bench = Bench.below(directory)
+        if options.traces:
+            await traces.measure(bench, options.turns, options.messages, options.settings)
+            return bench.report.status()
         sides = await asyncio.to_thread(sides_of, options, directory)
         for side in sides:
             bench.report.console.print(f"  {side.name}: {side.title}", highlight=False)

@@ -68,6 +68,22 @@ def test_a_battery_is_low():
 
 
 @pytest.mark.long
+def test_the_trace_of_a_message_goes_from_the_device_to_the_sink():
+    printed = ran("trace")
+    _, first, second = printed.split("\ntrace ")
+    for trace in (first, second):
+        names = [line.split()[:3] for line in trace.splitlines()[1:6]]
+        assert names[0] == ["veh-1", "tidegate", "send"]
+        assert names[1] == ["tidegate-gateway", "tidegate", "message"]
+        assert names[2] == ["linked", "to", "tidegate"]
+        assert "tidegate-sink     tidegate sink/lines" in trace
+        assert "linked to tidegate sink/lines batch" in trace
+    assert "tidegate-route" not in first
+    assert "tidegate-route    tidegate rule/low" in second
+    assert "one trace a message, from four processes" in printed
+
+
+@pytest.mark.long
 def test_a_fourth_consumer_gets_the_past():
     printed = ran("lab-result")
     before, _, after = printed.partition("a fourth consumer comes")
