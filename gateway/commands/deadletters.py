@@ -1,8 +1,5 @@
 """`tidegate deadletters list | show | redrive | export`."""
 
-import os
-import secrets
-import socket
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,13 +22,8 @@ from gateway.commands.terminal import (
 )
 from gateway.consumers.errors import ConsumerError
 from gateway.consumers.letter_reading import letters_in, redriven_among, redriven_seqs
-from gateway.consumers.redrive import Outcome, Redrive
 from gateway.events.dead_letters import STAGES, Letter, Selection
-from gateway.events.document import EventsDocument, read_events_file
-from gateway.events.errors import EventsError
-from gateway.events.redriving import Check, Patch, Readers, Redriven, merged
 from gateway.nats_access import nats_address
-from gateway.node.schemas_in_force import read_folder
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError
 from gateway.stream.nats_client import LinkClient, connect_once
@@ -39,7 +31,6 @@ from gateway.stream.reader import OneConnection
 from gateway.stream.rights import Role
 
 _NAME: Final = "tidegate-deadletters"
-_REFUSALS_SHOWN: Final = 20
 
 Stage = Annotated[str | None, typer.Option(help=f"One of {', '.join(STAGES)}.")]
 Consumer = Annotated[str | None, typer.Option(help="The rule or sink that wrote them.")]
@@ -176,56 +167,13 @@ def redrive(
 
     What was sent is remembered: the command may be interrupted and run again.
     """
+    # Schemas and rules are read for this command alone: the others start without them.
+    from gateway.commands import redriving  # noqa: PLC0415
+
     selection = _selection(stage, consumer, error, tenant, device, type_, since, until)
     settings = nats_settings_of(config, nats_url, data_dir)
-    document = _document(events if events is not None else settings.events.file)
-    check = _schemas(document)
-    merge = _patch(patch)
-
-    async def send(client: LinkClient) -> Outcome:
-        publisher = await connect_once(nats_address(settings, Role.GATEWAY), name=_NAME)
-        try:
-            work = Redrive(
-                OneConnection(client),
-                publisher,
-                selection,
-                patch=merge,
-                check=check,
-                readers=_readers(document),
-                rate_per_s=rate,
-                owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
-            )
-            if not dry_run:
-                return await work.run()
-            planned, outcome = await work.preview()
-            for event in planned:
-                typer.echo(_planned(event))
-            return outcome
-        finally:
-            await publisher.close()
-
-    _report(_run(settings, send))
-
-
-def _planned(event: Redriven) -> bytes:
-    """A line of what would be sent."""
-    return msgspec.json.encode(
-        {
-            "letter": event.letter.seq,
-            "subject": event.subject,
-            "data": msgspec.Raw(event.payload),
-        }
-    )
-
-
-def _report(outcome: Outcome) -> None:
-    say(f"{outcome.sent} sent, {outcome.known} were sent before, {len(outcome.refused)} refused")
-    for seq, reason in outcome.refused[:_REFUSALS_SHOWN]:
-        say(f"letter {seq}: {reason}")
-    if len(outcome.refused) > _REFUSALS_SHOWN:
-        say(f"and {len(outcome.refused) - _REFUSALS_SHOWN} more")
-    if outcome.refused:
-        raise typer.Exit(1)
+    send = redriving.prepared(settings, selection, redriving.Wishes(patch, rate, dry_run, events))
+    redriving.report(_run(settings, send))
 
 
 def _run(settings: Settings, work: Callable[[LinkClient], Coroutine[Any, Any, T]]) -> T:
@@ -261,47 +209,6 @@ def _selection(
     check_names(consumer=consumer, tenant=tenant, device=device, message_type=type_)
     begin, end = moment_of(since), moment_of(until, "--until")
     return Selection(stage, consumer, error, tenant, device, type_, begin, end)
-
-
-def _document(file: Path | None) -> EventsDocument | None:
-    try:
-        return read_events_file(file) if file is not None else None
-    except EventsError as exc:
-        fail(str(exc))
-
-
-def _schemas(document: EventsDocument | None) -> Check:
-    """What checks a redriven event: the schemas of the events file, if there is one."""
-    section = document.schemas if document is not None else None
-    try:
-        if section is not None and section.invalid == "reject":
-            return read_folder(section).check
-    except EventsError as exc:
-        fail(str(exc))
-    return lambda _type, _data: None
-
-
-def _readers(document: EventsDocument | None) -> Readers | None:
-    """The consumers that would read a redrive, if the events file says which there are."""
-    if document is None:
-        return None
-    return frozenset(
-        [
-            *(("rule", rule.name) for rule in document.rules),
-            *(("sink", sink.name) for sink in document.sinks),
-        ]
-    )
-
-
-def _patch(text: str | None) -> Patch | None:
-    if text is None:
-        return None
-    try:
-        found: Patch = msgspec.json.decode(text, type=dict[str, Any])
-        merged(b"{}", found)
-    except (msgspec.DecodeError, RecursionError) as exc:
-        fail(f"--patch is no JSON object: {exc}")
-    return found
 
 
 def _line(letter: Letter, *, sent: bool) -> str:

@@ -13,12 +13,12 @@ import nats.errors
 from msgspec import Raw, Struct
 
 from gateway.consumers.attempts import deliver_each
-from gateway.consumers.delivery import HOPS_HEADER, hops_of
 from gateway.consumers.errors import AttemptFailed, TargetAway
 from gateway.consumers.target import Rejected
 from gateway.events.destinations import CommandDestination
 from gateway.events.errors import PickError
 from gateway.events.event import Event
+from gateway.events.hops import HOPS_HEADER, hops_of
 from gateway.events.payloads import Picker
 from gateway.events.rules import Rule
 from gateway.stream.commands import NOT_UNDERSTOOD

@@ -1,15 +1,10 @@
 """How a rule's events reach its target, as the rule sees it."""
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from gateway.consumers.target import Rejected
 from gateway.events.event import Event
-
-HOPS_MAX: Final = 8
-"""A derived message that would be the eighth of its chain is a dead letter: rules that feed
-themselves end here."""
-HOPS_HEADER: Final = b"Tidegate-Hops"
 
 
 class Delivery(Protocol):
@@ -56,16 +51,3 @@ class Delivery(Protocol):
 
     async def close(self) -> None:
         """Give up what is open. Raises nothing."""
-
-
-def hops_of(event: Event) -> int:
-    """How many rules an event has passed."""
-    return hops_in(event.headers)
-
-
-def hops_in(headers: bytes) -> int:
-    """How many rules an event with this header block has passed."""
-    if HOPS_HEADER not in headers:  # nearly always, and this is asked of each event
-        return 0
-    text = Event("", headers, b"", 0, 0).header(HOPS_HEADER)
-    return int(text) if text.isdecimal() and len(text) < HOPS_MAX else 0

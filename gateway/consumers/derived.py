@@ -10,10 +10,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.consumers.delivery import HOPS_HEADER, hops_in
 from gateway.consumers.tracing import renamed
 from gateway.events.destinations import NatsDestination
 from gateway.events.event import Event
+from gateway.events.hops import HOPS_HEADER, hops_in
 from gateway.events.payloads import Picker
 from gateway.events.redrives import RedrivenEvent, redrives_name
 from gateway.events.rules import Rule

@@ -15,7 +15,6 @@ from urllib.parse import quote
 import aiohttp
 
 from gateway.consumers.attempts import deliver_each
-from gateway.consumers.delivery import HOPS_HEADER, hops_of
 from gateway.consumers.derived import derived_id
 from gateway.consumers.errors import AttemptFailed
 from gateway.consumers.target import Rejected
@@ -23,6 +22,7 @@ from gateway.consumers.tracing import onward
 from gateway.events.destinations import HttpDestination
 from gateway.events.errors import PickError
 from gateway.events.event import Event
+from gateway.events.hops import HOPS_HEADER, hops_of
 from gateway.events.payloads import Picker
 from gateway.events.rules import Rule
 

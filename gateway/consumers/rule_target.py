@@ -7,10 +7,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from gateway import tasks
-from gateway.consumers.delivery import HOPS_MAX, Delivery, hops_of
+from gateway.consumers.delivery import Delivery
 from gateway.consumers.lease import Lease
 from gateway.consumers.target import BEAT_S, Bury, Rejected
 from gateway.events.event import Event
+from gateway.events.hops import HOPS_MAX, hops_of
 from gateway.events.position import Position
 from gateway.events.rules import Rule
 

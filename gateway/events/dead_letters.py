@@ -119,6 +119,8 @@ class Selection:
             return [prefix]
         if self.stage is not None:
             return [f"{prefix}.{self.stage}.{self.consumer or '*'}"]
+        if self.device is None:  # one filter: of several, the server tests each subject
+            return [f"deadletters.{self.tenant}.>" if self.tenant else "deadletters.>"]
         return [prefix, f"{prefix}.>"]
 
     def includes(self, letter: Letter) -> bool:

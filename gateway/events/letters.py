@@ -5,6 +5,7 @@ from typing import Final, Literal
 from urllib.parse import quote
 
 from gateway.events.event import Event
+from gateway.events.hops import HOPS_HEADER
 from gateway.events.redrives import (
     COUNT_HEADER,
     SEQ_HEADER,
@@ -15,7 +16,11 @@ from gateway.events.redrives import (
 
 Stage = Literal["sink", "rule"]
 
-_COPIED: Final = (b"ce-", b"traceparent:", COUNT_HEADER.lower().encode() + b":")
+_COPIED: Final = (
+    b"ce-",
+    b"traceparent:",
+    *(name.lower() + b":" for name in (COUNT_HEADER.encode(), HOPS_HEADER)),
+)
 _DETAIL_CHARS_MAX: Final = 500
 _SAFE: Final = " $.,:;'`()[]{}<>=/-_\""
 """What a header may hold as it is; everything else is percent-encoded, line ends above all."""

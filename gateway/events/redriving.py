@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 
 from gateway.events.dead_letters import Letter
 from gateway.events.errors import RedriveError
+from gateway.events.hops import HOPS_HEADER
 from gateway.events.redrives import COUNT_HEADER, SEQ_HEADER, STORED_HEADER, redrives_subject
 from tidegate.wire.grammar import is_message_type, is_timestamp, is_token
 
@@ -112,7 +113,7 @@ def _for_consumer(letter: Letter, patch: Patch | None, check: Check) -> Redriven
             raise RedriveError("its data is no JSON, so no patch can change it") from None
         payload = merged(payload, patch)
         _checked(letter.type, payload, check)
-    kept = (SEQ_HEADER, STORED_HEADER, "traceparent")
+    kept = (SEQ_HEADER, STORED_HEADER, HOPS_HEADER.decode(), "traceparent")
     headers = {
         name: value
         for name, value in letter.headers.items()

@@ -6,6 +6,8 @@ import pytest
 from gateway.consumers.derived import derived_id
 from gateway.events.dead_letters import Letter, Selection, letter_of
 from gateway.events.errors import RedriveError
+from gateway.events.event import Event
+from gateway.events.hops import hops_of
 from gateway.events.letters import letter_headers
 from gateway.events.redrives import redriven_event
 from gateway.events.redriving import merged, redriven
@@ -51,7 +53,9 @@ def test_a_letter_of_a_consumer():
 @pytest.mark.parametrize(
     ("wanted", "subjects", "included"),
     [
-        ({}, ["deadletters.*.*", "deadletters.*.*.>"], True),
+        ({}, ["deadletters.>"], True),
+        ({"tenant": "acme"}, ["deadletters.acme.>"], True),
+        ({"device": "veh-7"}, ["deadletters.*.veh-7", "deadletters.*.veh-7.>"], True),
         ({"stage": "schema", "device": "veh-7"}, ["deadletters.*.veh-7"], True),
         ({"stage": "ingest"}, ["deadletters.*.*"], False),
         ({"stage": "rule", "consumer": "x"}, ["deadletters.*.*.rule.x"], False),
@@ -190,6 +194,19 @@ def test_a_letter_of_a_rule_goes_to_that_rule_and_is_still_the_same_event():
     assert again["Nats-Msg-Id"] == "acme:veh-7:rule/low.redrives:3"
     assert consumer_letter(**again).redrives == 1
     assert redriven(consumer_letter(**again), None, fits).headers["Tidegate-Redrives"] == "2"
+
+
+def test_a_redriven_letter_keeps_how_many_rules_its_event_has_passed():
+    block = b"NATS/1.0\r\nce-id:o1:7\r\nce-type:battery.low\r\nTidegate-Hops:6\r\n\r\n"
+    event = Event("events.acme.veh-7.battery.low", block, b"{}", 40, 0)
+    headers = dict(letter_headers(event, "rule", "low", "pick", ""))
+    assert headers["Tidegate-Hops"] == "6"
+    stored = Letter(3, "deadletters.acme.veh-7.rule.low", headers, b"{}", 0)
+    again = redriven(stored, None, fits)
+    lines = [f"{name}:{value}\r\n".encode() for name, value in again.headers.items()]
+    found = redriven_event(again.subject, b"NATS/1.0\r\n" + b"".join(lines) + b"\r\n", b"{}", 1, 0)
+    assert hops_of(found) == 6
+    assert dict(letter_headers(found, "rule", "low", "hops", ""))["Tidegate-Hops"] == "6"
 
 
 def test_what_a_rule_failed_on_is_checked_only_if_a_patch_changes_it():
