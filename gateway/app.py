@@ -21,7 +21,6 @@ from gateway.node.flow import HoldLoop, LoopLag, RateLoop
 from gateway.node.lifecycle import Lifecycle
 from gateway.node.operators import build_operators
 from gateway.node.reload import Reload
-from gateway.node.sessions import FairTurns
 from gateway.node.storage import build_storage
 from gateway.process import Assembly, Background, Part, nothing
 from gateway.settings import Settings
@@ -77,7 +76,7 @@ class Gateway:
             storage.backbone, hold=storage.hold, desk=admission.desk, gate=devices.gate
         )
         node = (admission.revocations, admission.membership, admission.steering, operators.page)
-        workers = (devices.keys, FairTurns(devices.fairness), rate, lag, self.hold, *node)
+        workers = (*devices.workers, *storage.workers, rate, lag, self.hold, *node)
         self.background = Background(workers, on_failure=basis.ending.fail)
         self.collector = CalmCollector(
             measures(tls=settings.tls.cert_file is not None), connections=devices.gate.__len__

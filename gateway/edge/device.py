@@ -7,6 +7,7 @@ the outputs as frames, timers and closes.
 import asyncio
 import math
 import time
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
@@ -25,6 +26,7 @@ from gateway.edge.ports import (
 )
 from gateway.edge.resuming import ask
 from gateway.edge.side_traffic import CREDENTIAL_FRAMES, HELLO_FRAMES
+from gateway.edge.state_talk import StateTalk
 from gateway.edge.succession import may_speak, take_over
 from gateway.edge.wall_time import rfc3339_now
 from gateway.session import outputs as out
@@ -89,6 +91,11 @@ class DeviceHandler:
         return self._session.id
 
     @property
+    def state_talk(self) -> StateTalk | None:
+        """Of a session which asked for the state of its device."""
+        return self._exchange.state if self._exchange is not None else None
+
+    @property
     def superseded(self) -> bool:
         """Whether a newer session of the device sends again what is unacknowledged here."""
         return self._session.superseded
@@ -128,6 +135,8 @@ class DeviceHandler:
         context.memory.closed(identity.holder, (context.loop.time(), cause, "", 0.0))
         established = self._session.state in (State.ESTABLISHED, State.CHANGING)
         outputs = self._session.closed()
+        if self._exchange is not None:
+            self._exchange.close()
         self._connection = self._exchange = None
         if self._resuming is not None:
             self._resuming.cancel()
@@ -292,7 +301,8 @@ class DeviceHandler:
     def _answer_hello(self, hello: frames.Hello, connection: Connection) -> None:
         """Open the outlet of an outbox, and look up where that outbox stands if it is not known."""
         context = self._context
-        if not self.fence:
+        if not self.fence and self._exchange is not None:
+            self._exchange.greet(hello)
             self.fence = context.watch.next_fence()  # the session that says hello later is newer
         tenant, device = self.key
         self._outlet = context.open_outlet(tenant, device, hello.outbox, self)
@@ -316,6 +326,9 @@ class DeviceHandler:
         context, session, connection = self._context, self._session, self._connection
         exchange = self._exchange
         if connection is None or exchange is None or not connection.is_open:
+            return
+        if session.state is State.RESUMING and exchange.waits(partial(self._begin, hello, settled)):
+            self.deadline = math.inf
             return
         ceiling = context.ceiling(greedy=self._share.greedy)
         if session.state is State.CHANGING:

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import UnsetType
+
 from gateway.admission.credential import CredentialVerifier
 from gateway.admission.revocation import RevocationList
 from gateway.edge.fleet import Fleet
 from gateway.edge.memory import DeviceMemory
 from gateway.edge.observer import EdgeObserver
 from gateway.edge.outlet import OpenOutlet, ResumePoints
+from gateway.edge.state_talk import States
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
 from gateway.session.intake import SchemaProblem
@@ -64,6 +67,7 @@ class DeviceContext:
     held: Callable[[], str]
     """Why the stream stores nothing; empty if it stores."""
     resume_points: ResumePoints
+    states: States
     wall_clock: Callable[[], float] = time.time
     known_types: set[str] = field(default_factory=set)
     features: tuple[str, ...] = frames.FEATURES
@@ -76,13 +80,16 @@ class DeviceContext:
         ceiling = self.pool.ceiling(len(self.fleet), self.backlog())
         return min(ceiling, self.credit_greedy) if greedy else ceiling
 
-    def welcome(self, outbox: str, settled: int, credit: int) -> frames.Welcome:
+    def welcome(
+        self, outbox: str, settled: int, credit: int, state: frames.State | UnsetType
+    ) -> frames.Welcome:
         """The first frame to a device, with every limit that its client must keep.
 
         Args:
             outbox: that the hello named.
             settled: the last seq of that outbox which is in the stream.
             credit: messages the device may send beyond it.
+            state: what the device should be like, if it asked and does not have it.
         """
         limits = self.limits
         return frames.Welcome(
@@ -96,4 +103,5 @@ class DeviceContext:
             max_messages_per_frame=limits.messages_per_frame_max,
             max_depth=limits.json_depth_max,
             features=self.features,
+            state=state,
         )

@@ -1,9 +1,13 @@
 """What operators and a device tell each other in one session, beside messages and acks."""
 
+from collections.abc import Callable
 from typing import Final
+
+from msgspec import UNSET
 
 from gateway.edge.device_context import DeviceContext
 from gateway.edge.ports import Connection
+from gateway.edge.state_talk import StateTalk
 from gateway.session.machine import Session
 from gateway.session.regions import State
 from tidegate.wire import frames
@@ -13,9 +17,9 @@ _NOTICE_CHANGE: Final = 0.25
 
 
 class Exchange:
-    """Commands and their results, and what the welcome told, of one session."""
+    """Commands and their results, states, and what the welcome told, of one session."""
 
-    __slots__ = ("_connection", "_context", "_first_retry_ms", "_key", "_session")
+    __slots__ = ("_connection", "_context", "_first_retry_ms", "_key", "_session", "_state")
 
     def __init__(
         self,
@@ -36,6 +40,24 @@ class Exchange:
         self._session = session
         self._connection = connection
         self._first_retry_ms = 0
+        self._state: StateTalk | None = None
+
+    @property
+    def state(self) -> StateTalk | None:
+        """Of a session which asked for it."""
+        return self._state
+
+    def greet(self, hello: frames.Hello) -> None:
+        """The first hello has come."""
+        if hello.state is not UNSET:
+            context = self._context
+            self._state = StateTalk(
+                context.states, self._key, hello.state, self._connection, context.observer
+            )
+
+    def waits(self, go_on: Callable[[], None]) -> bool:
+        """Whether the welcome waits for something; then `go_on` is called after it, once."""
+        return self._state is not None and self._state.wait(go_on, self._context.loop)
 
     def welcome(self, outbox: str) -> None:
         """The session has begun: tell the device.
@@ -44,13 +66,23 @@ class Exchange:
             outbox: that the hello named.
         """
         session = self._session
-        welcome = self._context.welcome(outbox, session.acked, session.credit)
+        state = self._state.for_welcome() if self._state is not None else UNSET
+        welcome = self._context.welcome(outbox, session.acked, session.credit, state)
         session.id = welcome.session
         self._first_retry_ms = welcome.first_retry_ms
         self._connection.send_text(frames.encode_named("welcome", welcome))
 
+    def close(self) -> None:
+        """The connection is gone."""
+        if self._state is not None:
+            self._state.close()
+
     def notice(self) -> None:
-        """Tell the device when to come back after an abnormal close, if that changed by much."""
+        """News that can wait: a state that the device did not read, and when to come back after an
+        abnormal close, if that changed by much.
+        """
+        if self._state is not None:
+            self._state.catch_up()
         first_retry_ms = self._context.fleet.first_retry_ms
         told = self._first_retry_ms
         if told and abs(first_retry_ms - told) > told * _NOTICE_CHANGE:

@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 
 from gateway.admission.credential import Identity
 from gateway.admission.first_knock import spread_ms
+from gateway.edge.state_talk import StateTalk
 from gateway.session.errors import SessionError
 from tidegate.wire import frames
 
@@ -29,6 +30,10 @@ class Member(Protocol):
     @property
     def identity(self) -> Identity:
         """From the credential in force."""
+
+    @property
+    def state_talk(self) -> StateTalk | None:
+        """Of a session which asked for the state of its device."""
 
     def describe(self) -> dict[str, Any]:
         """For the look-up of a device."""

@@ -35,3 +35,8 @@ class EdgeObserver:
         """A command was sent, or answered: sent, ok, failed, unknown,
         congested.
         """
+
+    def state_sent(self, way: str) -> None:
+        """A state went to a device: in its `welcome`, in a `frame`; or `later`, since it does not
+        read.
+        """

@@ -18,8 +18,9 @@ from gateway.node.device_port import DevicePort
 from gateway.node.presence_parts import Presence
 from gateway.node.room import find_room
 from gateway.node.schemas_in_force import SchemaCheck, schemas_of
-from gateway.node.sessions import SessionNews, SessionOutlets
+from gateway.node.sessions import FairTurns, SessionNews, SessionOutlets
 from gateway.node.storage import Storage
+from gateway.process import Worker
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
 from gateway.stream.watermark import ResumePoints
@@ -38,6 +39,11 @@ class Devices:
     connections_max: int
     port: DevicePort
     presence: Presence
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """What runs in the background."""
+        return self.keys, FairTurns(self.fairness)
 
 
 def build_devices(basis: Basis, storage: Storage, admission: Admission) -> Devices:
@@ -106,6 +112,7 @@ def _device_context(
         backlog=lambda: publisher.backlog,
         held=lambda: hold.reason,
         schema_problem=schemas.rejecting,
+        states=storage.states,
         resume_points=ResumePoints(
             publisher.standings,
             publisher.stored,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.admission.observer import AdmissionObserver
-from gateway.edge.observer import EdgeObserver
+from gateway.node.talk_metrics import TalkMetrics
 from gateway.stream.observer import StreamObserver
 from gateway.telemetry.metrics import Metrics
 
@@ -21,10 +21,11 @@ _LEAD_BUCKETS: Final = (1, 2, 5, 10, 20, 60, 120, 300, 600, 900)
 _SESSION_BUCKETS: Final = (1, 10, 60, 600, 3600, 6 * 3600, 24 * 3600)
 
 
-class EdgeMetrics(EdgeObserver):
+class EdgeMetrics(TalkMetrics):
     """Counts what the edge does."""
 
     def __init__(self, metrics: Metrics) -> None:
+        super().__init__(metrics)
         self._accepted = metrics.tally("tidegate_accepted", "TCP connections accepted.")
         self._accept_failures = metrics.counter(
             "tidegate_accept_failures",
@@ -47,9 +48,6 @@ class EdgeMetrics(EdgeObserver):
             "tidegate_received_bytes", "Bytes of message frames received from devices."
         )
         self._acks = metrics.tally("tidegate_ack_frames", "Ack frames sent to devices.")
-        self._commands = metrics.counter(
-            "tidegate_commands", "Commands for devices, by outcome.", "outcome"
-        )
         self._slowed = metrics.counter(
             "tidegate_reads_slowed",
             "Times a connection was read more slowly for what it sent beside messages.",
@@ -80,9 +78,6 @@ class EdgeMetrics(EdgeObserver):
 
     def accept_failed(self) -> None:
         self._accept_failures.inc()
-
-    def commanded(self, outcome: str) -> None:
-        self._commands.labels(outcome).inc()
 
     def slowed(self) -> None:
         self._slowed.inc()
@@ -197,6 +192,11 @@ class StreamMetrics(StreamObserver):
         self._lookups = metrics.counter(
             "tidegate_resume_lookups", "Devices whose place was looked up in the stream."
         )
+        self._states_asked = metrics.counter(
+            "tidegate_state_lookups",
+            "Devices whose state was looked up: by direct get, or of the stream's leader.",
+            "whom",
+        )
         self._server_restarts = metrics.counter(
             "tidegate_nats_server_restarts", "Times the embedded nats-server died and came back."
         )
@@ -228,6 +228,9 @@ class StreamMetrics(StreamObserver):
 
     def looked_up(self) -> None:
         self._lookups.inc()
+
+    def states_asked(self, whom: str, devices: int) -> None:
+        self._states_asked.labels(whom).inc(devices)
 
     def server_restarted(self) -> None:
         self._server_restarts.inc()

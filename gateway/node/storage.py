@@ -7,6 +7,8 @@ from gateway.node import limits
 from gateway.node.backbone import Backbone
 from gateway.node.basis import Basis
 from gateway.node.sessions import SessionCommands
+from gateway.node.states import NodeStates
+from gateway.process import Worker
 from gateway.stream.commands import CommandInlet
 from gateway.stream.publisher import Publisher
 
@@ -19,6 +21,12 @@ class Storage:
     commands: CommandInlet
     backbone: Backbone
     hold: StreamHold
+    states: NodeStates
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """What runs in the background."""
+        return (self.states,)
 
 
 def build_storage(basis: Basis) -> Storage:
@@ -34,4 +42,4 @@ def build_storage(basis: Basis) -> Storage:
     )
     backbone = Backbone(basis, publisher=publisher, hear=commands.on_up)
     hold = StreamHold(basis.fleet, release_per_s=settings.session.release_per_s, rng=rng)
-    return Storage(publisher, commands, backbone, hold)
+    return Storage(publisher, commands, backbone, hold, NodeStates(basis, backbone))

@@ -112,6 +112,10 @@ class Session(Section):
     credit_budget_bytes: Bytes = 134_217_728
     release_per_s: Annotated[float, Field(gt=0, le=1_000_000)] = 500.0
     resume_lookups: Annotated[int, Field(ge=1, le=1_000)] = 16
+    # One answer of JetStream has at most 1024 messages, one of which is no device's.
+    state_lookups: Annotated[int, Field(ge=1, le=1_000)] = 128
+    state_wait_ms: Annotated[int, Field(ge=0, le=60_000)] = 500
+    state_cache_bytes: Annotated[int, Field(ge=65_536)] = 33_554_432
     first_retry_min_ms: Milliseconds = 2_000
     refusals_per_s: Count = 1_000
 

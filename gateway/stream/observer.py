@@ -28,3 +28,8 @@ class StreamObserver:
 
     def looked_up(self) -> None:
         """The place of a device was looked up in the stream."""
+
+    def states_asked(self, whom: str, devices: int) -> None:
+        """The states of so many devices are looked up: `direct` of any replica, or of the
+        `leader`.
+        """

@@ -18,6 +18,7 @@ from gateway.stream.batch import Strategy
 from gateway.stream.differences import Change, Difference, differences
 from gateway.stream.encoding import DEADLETTERS, EVENTS
 from gateway.stream.errors import IncompatibleServer, IncompatibleStream
+from gateway.stream.known_states import STATE_BYTES_MAX
 from gateway.stream.names import AUDITED, COMMANDS, PRESENCE, STATE
 
 _HEADERS_BYTES_MAX: Final = 4_096
@@ -26,8 +27,6 @@ ATOMIC_SINCE: Final = (2, 12, 1)
 """The first version that checks for duplicates inside a batch."""
 _FAST_SINCE: Final = (2, 14, 0)
 
-STATE_BYTES_MAX: Final = 65_536
-"""The largest state of a device, as JSON. It must fit one frame to the device beside others."""
 PRESENCE_FACTS_MAX: Final = 100
 """Presence facts that are kept of one device."""
 

@@ -115,6 +115,25 @@ class Watch:
         self.ends.append((key, fence, cause))
 
 
+class States:
+    """Stands for what the node knows of states: `found` by device, others are asked for."""
+
+    wait_s = 60.0
+
+    def __init__(self):
+        self.found = {}
+        self.asked = {}
+
+    def known(self, key):
+        return self.found.get(key)
+
+    def ask(self, key, held, answer):
+        self.asked[key] = (held, answer)
+
+    def forget(self, key, _answer):
+        self.asked.pop(key, None)
+
+
 class Rig:
     def __init__(self):
         self.held = ""
@@ -123,6 +142,7 @@ class Rig:
         self.outlet = Outlet()
         self.verifier = Verifier()
         self.stream = Stream()
+        self.states = States()
         self.watch = Watch()
         self.outboxes = []
         self.line = Line()
@@ -149,6 +169,7 @@ class Rig:
             backlog=lambda: 0.0,
             held=lambda: self.held,
             resume_points=self.stream,
+            states=self.states,
             wall_clock=lambda: self.wall,
         )
         self.handler = self.open(self.line)
@@ -182,5 +203,5 @@ class Rig:
         return heard
 
 
-def hello(outbox, oldest=1):
-    return {"hello": {"outbox": outbox, "oldest": oldest}}
+def hello(outbox, oldest=1, **more):
+    return {"hello": {"outbox": outbox, "oldest": oldest, **more}}

@@ -41,8 +41,8 @@ class RawDevice:
         while await self.hear_named("ack") < seq:
             pass
 
-    async def greet(self, outbox: str = "box", oldest: int = 1) -> dict[str, Any]:
-        await self.say({"hello": {"outbox": outbox, "oldest": oldest, "age_ms": 0}})
+    async def greet(self, outbox: str = "box", oldest: int = 1, **more: Any) -> dict[str, Any]:
+        await self.say({"hello": {"outbox": outbox, "oldest": oldest, "age_ms": 0, **more}})
         self.welcome = await self.hear_named("welcome")
         return self.welcome
 

@@ -1,0 +1,79 @@
+"""The states of devices on this node: followed, looked up, and told to sessions."""
+
+from collections.abc import Callable, Iterable
+
+from gateway.node.basis import Basis
+from gateway.process import Work
+from gateway.session.desired import Version
+from gateway.stream.known_states import Key, KnownStates
+from gateway.stream.reader import Link
+from gateway.stream.state_follower import StateFollower
+from gateway.stream.state_lookups import StateLookups
+
+
+class NodeStates:
+    """What this node knows of states."""
+
+    def __init__(self, basis: Basis, link: Link) -> None:
+        """
+        Args:
+            basis: as everywhere.
+            link: the connection to NATS.
+        """
+        session = basis.settings.session
+        self._fleet = basis.fleet
+        self._known = KnownStates(session.state_cache_bytes)
+        self._follower = StateFollower(
+            link, self._known, on_set=self._on_set, on_anew=self._on_anew, rng=basis.rng
+        )
+        self._lookups = StateLookups(
+            link,
+            self._known,
+            begun=self._follower.begun,
+            devices_max=session.state_lookups,
+            observer=basis.observers.stream,
+            rng=basis.rng,
+        )
+        self._wait_s = session.state_wait_ms / 1000
+        gauge = basis.metrics.gauge
+        gauge("tidegate_states_known", "Devices whose state this node knows.", self._known.__len__)
+        gauge(
+            "tidegate_state_lookups_waiting",
+            "Devices whose state is being looked up.",
+            self._lookups.__len__,
+        )
+
+    def work(self) -> Iterable[Work]:
+        yield "states", self._follower.run()
+        yield "state-lookups", self._lookups.run()
+
+    # What sessions ask (`edge.state_talk.States`)
+
+    @property
+    def wait_s(self) -> float:
+        return self._wait_s
+
+    def known(self, key: Key) -> tuple[Version, bytes] | None:
+        known = self._known.get(key)
+        return None if known is None else (self._known.version(known), known.desired)
+
+    def ask(
+        self, key: Key, held: Version | None, answer: Callable[[Version, bytes, bool], None]
+    ) -> None:
+        self._lookups.ask(key, held, answer)
+
+    def forget(self, key: Key, answer: Callable[[Version, bytes, bool], None]) -> None:
+        self._lookups.forget(key, answer)
+
+    # What the follower says
+
+    def _on_set(self, key: Key, version: Version, desired: bytes) -> None:
+        member = self._fleet.find(*key)
+        talk = member.state_talk if member is not None else None
+        if talk is not None:
+            talk.tell(version, desired)
+
+    def _on_anew(self) -> None:
+        for member in self._fleet:
+            if member.state_talk is not None:
+                member.state_talk.enter(self._known.epoch)
