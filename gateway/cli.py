@@ -19,6 +19,8 @@ COMMANDS: Final = {
     "disconnect": "gateway.commands.operators",
     "rate": "gateway.commands.steering",
     "whois": "gateway.commands.whois",
+    "presence": "gateway.commands.presence",
+    "device-log": "gateway.commands.device_log",
     "provision": "gateway.commands.streams",
     "backup": "gateway.commands.backups",
     "restore": "gateway.commands.backups",

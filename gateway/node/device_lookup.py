@@ -1,7 +1,8 @@
 """A device looked up: where it is, and why it is not in. Operators end its session here, too."""
 
+import asyncio
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from gateway.admission.revocation import RevocationList
@@ -125,23 +126,35 @@ def merged(tenant: str, device: str, answers: list[dict[str, Any]], nodes: int) 
 class OperatorDevices:
     """`gateway.ops.gateway_orders.Devices`: the devices of all nodes of the fleet."""
 
-    def __init__(self, here: DevicesHere, membership: Membership, node: str) -> None:
+    def __init__(
+        self,
+        here: DevicesHere,
+        membership: Membership,
+        node: str,
+        presence: Callable[[str, str], Awaitable[dict[str, Any] | None]],
+    ) -> None:
         """
         Args:
             here: what this node knows.
             membership: asks the other nodes.
             node: name of this process.
+            presence: the newest presence fact of a tenant's device, as it is stored.
         """
+        self._presence = presence
         self._here = here
         self._membership = membership
         self._node = node
 
     async def find(self, tenant: str, device: str) -> dict[str, Any]:
-        """All that is known of a device: `merged` says what."""
-        others = await self._membership.ask(_question(_WHOIS, tenant, device))
+        """All that is known of a device: `merged` says what; and its newest presence fact."""
+        others, presence = await asyncio.gather(
+            self._membership.ask(_question(_WHOIS, tenant, device)),
+            self._presence(tenant, device),
+        )
         mine = {**self._here.describe(tenant, device), "node": self._node}
         told = [mine, *(answer for answer in others if mine.keys() <= answer.keys())]
-        return merged(tenant, device, told, self._membership.peers + 1)
+        found = merged(tenant, device, told, self._membership.peers + 1)
+        return {**found, "presence": presence}
 
     async def disconnect(self, tenant: str, device: str) -> bool:
         """End the session of a device, wherever it is. False if no node has one."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.node import gauges
 from gateway.node.admission import Admission
@@ -12,6 +13,7 @@ from gateway.node.lifecycle import NodeState, StopOrders
 from gateway.node.live_settings import LiveSettings
 from gateway.node.operator_access import OPERATORS_CERTIFICATE, OperatorAccess
 from gateway.node.operator_revocations import OperatorRevocations
+from gateway.node.presence_reading import shown_presence
 from gateway.node.snapshot import NodeSnapshot
 from gateway.node.status import AdmissionStatus, NodeStatus
 from gateway.node.storage import Storage
@@ -66,7 +68,12 @@ def build_operators(
     orders_of = GatewayOrders(
         drain=orders.drain,
         revocations=revocations,
-        devices=OperatorDevices(admission.here, admission.membership, basis.node),
+        devices=OperatorDevices(
+            admission.here,
+            admission.membership,
+            basis.node,
+            partial(shown_presence, storage.backbone),
+        ),
         steering=admission.steering,
         is_token=is_token,
     )

@@ -1,13 +1,18 @@
 """Reads stored presence facts, and orders them by fence: the last one stored may be a late one."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
+
+import nats.errors
 
 from gateway.consumers.stored_now import stored_now
-from gateway.session.presence import Fact, Truth, read_fact
+from gateway.session.presence import Fact, Truth, document_of, read_fact
+from gateway.stream.errors import StreamError
 from gateway.stream.names import PRESENCE
 from gateway.stream.reader import Link
 
+_SHOWN_WITHIN_S: Final = 2.0
 LATE_S: Final = 900.0
 """A fact that is stored this long after a newer one of its device is taken for the truth."""
 
@@ -34,6 +39,16 @@ async def presence_of(link: Link, tenant: str, device: str) -> Fact | None:
     for fact, _seq in await facts_of(link, tenant, device):
         truth.take(fact)
     return truth.of((tenant, device))
+
+
+async def shown_presence(link: Link, tenant: str, device: str) -> dict[str, Any] | None:
+    """The truth about one device, for the look-up; None if nothing is known, or can be read now."""
+    try:
+        async with asyncio.timeout(_SHOWN_WITHIN_S):
+            fact = await presence_of(link, tenant, device)
+    except (StreamError, nats.errors.Error, TimeoutError):
+        return None
+    return document_of(fact) if fact is not None else None
 
 
 async def truth_now(link: Link, *, tenant: str = "*", late_s: float = LATE_S) -> Truth:

@@ -9,6 +9,7 @@ never wins.
 A fact is stored on `presence.<tenant>.<device>` of the stream PRESENCE.
 """
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -38,6 +39,8 @@ _CAUSES: Final = {
     "close_timeout": LOST,
 }
 """Causes by the label with which the connection ended."""
+_cause = re.compile(r"[a-z_]{1,32}(?: [0-9]{1,5})?").fullmatch
+"""Causes of later versions too, and nothing that a terminal would obey."""
 _NO_CLOSE: Final = 1006
 """RFC 6455 section 7.1.5: the connection ended without a close frame."""
 _SUBJECT_TOKENS: Final = 3
@@ -151,6 +154,9 @@ def read_fact(subject: str, payload: bytes) -> Fact | None:
         body = _decode(payload)
         time = datetime.fromisoformat(body.time).timestamp()
     except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
+        return None
+    names = (body.session, body.node, body.group)
+    if not all(not name or is_token(name) for name in names) or not _cause(body.cause):
         return None
     _presence, tenant, device = tokens
     return Fact(

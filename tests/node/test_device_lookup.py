@@ -5,6 +5,10 @@ import pytest
 from gateway.node.device_lookup import EVENTS_SHOWN_MAX, OperatorDevices, merged
 
 
+async def no_presence(_tenant, _device):
+    return None
+
+
 def known(node, *, fence=None, refusals=(), closes=(), revoked=None):
     return {
         "node": node,
@@ -63,7 +67,7 @@ class Others:
 
 async def test_other_nodes_are_asked_and_a_strange_answer_is_left_out():
     others = Others(known("b", fence=1), {"node": "c"})
-    found = await OperatorDevices(Here(False), others, "a").find("t", "d")
+    found = await OperatorDevices(Here(False), others, "a", no_presence).find("t", "d")
     assert (found["node"], found["nodes"], found["nodes_answered"]) == ("b", 3, 2)
     assert others.asked == [{"what": "whois", "tenant": "t", "device": "d"}]
 
@@ -78,5 +82,5 @@ async def test_other_nodes_are_asked_and_a_strange_answer_is_left_out():
 )
 async def test_a_session_is_ended_wherever_it_is(here, answers, done, asked):
     others = Others(*answers)
-    assert await OperatorDevices(Here(here), others, "a").disconnect("t", "d") is done
+    assert await OperatorDevices(Here(here), others, "a", no_presence).disconnect("t", "d") is done
     assert len(others.asked) == asked

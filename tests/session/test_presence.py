@@ -50,6 +50,8 @@ def test_the_id_of_a_fact_is_that_of_its_session_and_state():
         ("presence.default.veh-1", b"[1]"),
         ("presence.default.veh-1", payload_of(fact(1, True)).replace(b'"fence":1', b'"fence":""')),
         ("presence.default.veh-1", payload_of(fact(1, True)).replace(b"1970", b"soon")),
+        ("presence.default.veh-1", payload_of(fact(1, True, node="\x1b[2J"))),
+        ("presence.default.veh-1", payload_of(fact(1, True, cause="\x1b[2J"))),
     ],
 )
 def test_what_is_no_fact_is_ignored(subject, payload):
