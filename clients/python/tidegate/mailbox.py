@@ -190,8 +190,9 @@ class Mailbox:
     def _on_recorded(self, session: int, arrival: Arrival, receipt: Receipt) -> None:
         if receipt.is_new:
             self._open[arrival.id] = _Open(len(arrival.data))
+            self._acknowledge(session, arrival.id)
             self._offer(arrival)
-        if receipt.outcome is None:
+        elif receipt.outcome is None:
             self._acknowledge(session, arrival.id)
         else:
             result = _result(arrival.id, receipt.outcome)

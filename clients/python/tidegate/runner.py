@@ -228,7 +228,7 @@ class SessionRunner:
 
     async def _send(self) -> None:
         board = self._gear.board
-        if self._gear.desired.wanted and self._session.owes_state and self._session.can_change:
+        if self._session.was_too_brief and self._session.can_change:
             # The first hello was plain, because it was not known what this gateway understands.
             await self._greet_again(await self._gear.store.begin())
         while True:

@@ -127,11 +127,13 @@ class ClientSession:
         return self.welcome is not None and frames.RECEIPTS in self.welcome.features
 
     @property
-    def owes_state(self) -> bool:
-        """Whether this gateway has states, and the last hello did not ask for the device's."""
+    def was_too_brief(self) -> bool:
+        """Whether the last hello was plain, and this gateway understands what it left out."""
         welcome = self.welcome
         return (
-            welcome is not None and frames.STATE in welcome.features and self._hello.state is UNSET
+            welcome is not None
+            and self._hello.receipts is UNSET
+            and not {frames.STATE, frames.RECEIPTS}.isdisjoint(welcome.features)
         )
 
     @property

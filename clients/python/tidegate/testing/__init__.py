@@ -14,7 +14,7 @@ No socket, no thread and no real waiting is involved. See the README of the clie
 
 from tidegate.testing import refusals
 from tidegate.testing.clock import FakeClock
-from tidegate.testing.gateway import CommandResult, Gateway, unsigned_jwt
+from tidegate.testing.gateway import CommandResult, Gateway, QueuedCommand, unsigned_jwt
 from tidegate.testing.inline import InlineExecutor
 from tidegate.testing.listener import Knock, Listener, Play
 from tidegate.testing.peer import Peer
@@ -31,6 +31,7 @@ __all__ = [
     "Listener",
     "Peer",
     "Play",
+    "QueuedCommand",
     "RejectedMessage",
     "StoredMessage",
     "refusals",

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -16,12 +16,13 @@ from tidegate.testing.clock import FakeClock
 from tidegate.testing.inline import InlineExecutor
 from tidegate.testing.listener import Knock, Listener, Play
 from tidegate.testing.peer import Peer
+from tidegate.testing.queue import CommandResult, QueuedCommand
 from tidegate.testing.refusals import Answer
-from tidegate.testing.session import CommandResult, Demands, GatewaySession
+from tidegate.testing.session import Demands, GatewaySession
 from tidegate.testing.stream import RejectedMessage, Rule, StoredMessage, Stream
 from tidegate.wire import frames
 
-__all__ = ["CommandResult", "Gateway", "unsigned_jwt"]
+__all__ = ["CommandResult", "Gateway", "QueuedCommand", "unsigned_jwt"]
 
 _URL: Final = "ws://gateway.test/v1/device"
 
@@ -167,9 +168,57 @@ class Gateway:
         await self._settle()
 
     async def _settle(self) -> None:
+        await self._for_each_session(GatewaySession.settle)
+
+    # State and commands
+
+    async def set_state(self, desired: Any) -> str:
+        """The operators say what the device should be like.
+
+        Returns:
+            The version of this state.
+        """
+        self._demands.state.set(desired)
+        await self._for_each_session(GatewaySession.send_state)
+        return self._demands.state.version
+
+    def lose_states(self) -> None:
+        """The stream of states was lost and made anew: versions have another epoch."""
+        self._demands.state.make_anew()
+
+    async def queue_command(
+        self, command_type: str, data: Any = None, *, command_id: str | None = None
+    ) -> QueuedCommand:
+        """Queue a command. It waits for the device, and is sent again until it has a result.
+
+        Args:
+            command_type: of the command.
+            data: anything with a JSON form.
+            command_id: an id of the test's choice; the default is a new one.
+
+        Returns:
+            The command: `status`, and `await result()`.
+        """
+        identity = command_id if command_id is not None else next(self._command_ids)
+        command = QueuedCommand(identity, command_type, data)
+        queue = self._demands.queue
+        queue.commands.append(command)
+        if queue.next() is command:
+            await self._for_each_session(GatewaySession.send_next_command)
+        return command
+
+    def withhold_settled(self) -> None:
+        """Store the results of queued commands from now on without saying so."""
+        self._demands.settle_results = False
+
+    def settle_results(self) -> None:
+        """Say `settled` for the results that arrive from now on."""
+        self._demands.settle_results = True
+
+    async def _for_each_session(self, act: Callable[[GatewaySession], Awaitable[None]]) -> None:
         for session in self._sessions:
             with contextlib.suppress(Closed):  # it has ended meanwhile; the next one is told
-                await session.settle()
+                await act(session)
 
     # The connection
 

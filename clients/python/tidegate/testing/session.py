@@ -1,26 +1,21 @@
 """One session of a device with the gateway of a test."""
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 from msgspec import UNSET
 
 from tidegate.connection import Closed
 from tidegate.testing.peer import WELCOME, Peer
+from tidegate.testing.queue import CommandQueue, CommandResult, StateOfDevice
 from tidegate.testing.refusals import Answer
 from tidegate.testing.stream import Stream
 from tidegate.wire import frames
 
-
-class CommandResult(NamedTuple):
-    """How a device answered a command."""
-
-    ok: bool
-    data: Any
+_FEATURES: Final = [frames.OUTBOXES, frames.STATE, frames.RECEIPTS]
 
 
 @dataclass(slots=True)
@@ -35,6 +30,10 @@ class Demands:
     """The reason of a hold, or None."""
     acknowledge: bool = True
     """Whether the device hears that its messages are settled."""
+    settle_results: bool = True
+    """Whether the device hears that the results of queued commands are stored."""
+    state: StateOfDevice = field(default_factory=StateOfDevice)
+    queue: CommandQueue = field(default_factory=CommandQueue)
 
 
 @dataclass(slots=True)
@@ -66,8 +65,10 @@ class GatewaySession:
         self._peer = peer
         self._stream = stream
         self._demands = demands
-        self._welcome = {**WELCOME, **welcome}
+        self._welcome = {**WELCOME, "features": _FEATURES, **welcome}
         self._on_welcome = on_welcome
+        self._hello: frames.Hello | None = None
+        """The last one."""
         self._flow = _Flow()
         self._unsettled: list[frames.Message] = []
         """The messages that arrived during a hold."""
@@ -82,10 +83,12 @@ class GatewaySession:
                 return
             self._begin(hello)
             resume = {"outbox": self._flow.outbox, "seq": self._flow.heard}
-            credit = self._grant()
-            await self._peer.say({"welcome": {**self._welcome, "credit": credit, "resume": resume}})
+            welcome = {**self._welcome, "credit": self._grant(), "resume": resume}
+            state = self._state_owed()
+            await self._peer.say({"welcome": welcome | ({"state": state} if state else {})})
             self.welcomed = True
             self._on_welcome()
+            await self.send_next_command()
             if self._demands.hold is not None:
                 await self.hold(self._demands.hold)
             while True:
@@ -97,6 +100,7 @@ class GatewaySession:
 
     def _begin(self, hello: frames.Hello) -> None:
         """Go on with an outbox: `oldest` says that everything before it is settled."""
+        self._hello = hello
         self._stream.skip_to(hello.outbox, hello.oldest - 1)
         self._flow = _Flow(hello.outbox, self._stream.settled(hello.outbox))
 
@@ -111,10 +115,13 @@ class GatewaySession:
                 self._begin(frame)
                 resume = {"outbox": self._flow.outbox, "seq": self._flow.heard}
                 await self._peer.say({"resume": resume, "credit": self._grant()})
+                await self.send_state()
             case frames.Result():
-                self._on_result(frame)
+                await self._on_result(frame)
             case frames.Received():
-                pass  # this gateway does not name the feature `receipts`
+                if frames.RECEIPTS not in self._welcome["features"]:
+                    await self._offence("frame", "this gateway does not name receipts")
+                self._demands.queue.on_received(frame.id)
             case str():
                 self.credentials.append(frame)
             case list():
@@ -122,11 +129,22 @@ class GatewaySession:
             case _:
                 await self._offence(frame.error, frame.detail)
 
-    def _on_result(self, result: frames.Result) -> None:
+    async def _on_result(self, result: frames.Result) -> None:
+        if self._demands.queue.on_result(result):
+            assert self._hello is not None
+            if self._hello.receipts is True and self._demands.settle_results:
+                await self._peer.far.send(frames.encode_settled(result.id))
+            await self.send_next_command()
+            return
         waiting = self._results.pop(result.id, None)
         if waiting is not None and not waiting.done():
-            data = None if result.data is UNSET else json.loads(bytes(result.data))
-            waiting.set_result(CommandResult(result.ok, data))
+            waiting.set_result(CommandResult.of(result))
+
+    def _state_owed(self) -> dict[str, Any] | None:
+        """The state, if the device has asked for it and has another one."""
+        held = self._hello.state if self._hello is not None else UNSET
+        asked = held is not UNSET and frames.STATE in self._welcome["features"]
+        return self._demands.state.newer_than(held) if asked and held is not UNSET else None
 
     async def _on_messages(self, messages: list[frames.Message | frames.Unusable]) -> None:
         for message in messages:
@@ -158,6 +176,16 @@ class GatewaySession:
         if self._demands.acknowledge:
             credit = self._grant()
             await self._peer.say({"ack": self._stream.settled(self._flow.outbox), "credit": credit})
+
+    async def send_state(self) -> None:
+        state = self._state_owed()
+        if state is not None and self.welcomed:
+            await self._peer.say({"state": state})
+
+    async def send_next_command(self) -> None:
+        command = self._demands.queue.next()
+        if command is not None and self.welcomed and not self.sent_away:
+            await self._peer.say(command.frame())
 
     async def hold(self, reason: str) -> None:
         await self._peer.say({"hold": {"reason": reason}})
