@@ -41,6 +41,8 @@ NEAR: Final = 10_000
 """Rules begin together if their positions are not further apart."""
 _GATHER_S: Final = 0.2
 _GATHERS_MAX: Final = 10
+_MATCHED_AT_ONCE: Final = 200
+_GIVEN_AT_ONCE: Final = 10
 _LOOK_S: Final = 0.1
 _BREATH_S: Final = 0.003
 
@@ -143,7 +145,9 @@ class Cohort:
             return
         behind = self._tail.behind(place.position.seq)
         if behind:
-            _give(behind, RuleIndex({0: member.rule.when}), [member])
+            matched = _Matched(1)
+            matched.add(behind, RuleIndex({0: member.rule.when}))
+            member.give(matched.events[0], matched.sizes[0], behind[-1])
 
     async def leave(self, member: Member) -> None:
         """A rule follows no more. The last one ends the reader."""
@@ -195,8 +199,27 @@ class Cohort:
                 last = events[-1]
                 self._place = Place(Position(created, last.stream_seq, last.message_id))
                 self._tail.add(events)
-                _give(events, self._matching(), self.members)
+                await self._give(events)
             await self._room()
+
+    async def _give(self, events: Sequence[Event]) -> None:
+        """Give each member the events that match its rule.
+
+        The loop turns in between: an answer of the target that waits for the CPU keeps the target
+        waiting too.
+        """
+        index, members = self._matching(), tuple(self.members)
+        matched = _Matched(len(members))
+        for start in range(0, len(events), _MATCHED_AT_ONCE):
+            matched.add(events[start : start + _MATCHED_AT_ONCE], index)
+            await asyncio.sleep(0)
+        last = events[-1]
+        for start in range(0, len(members), _GIVEN_AT_ONCE):
+            here = set(map(id, self.members))  # some may have left meanwhile
+            for place in range(start, min(start + _GIVEN_AT_ONCE, len(members))):
+                if id(members[place]) in here:
+                    members[place].give(matched.events[place], matched.sizes[place], last)
+            await asyncio.sleep(0)
 
     def _matching(self) -> RuleIndex[int]:
         if self._index is None:
@@ -283,16 +306,19 @@ class _Tail:
         return [event for event in kept if event.stream_seq > seq]
 
 
-def _give(events: Sequence[Event], index: RuleIndex[int], members: Sequence[Member]) -> None:
-    """Give each member, by its place in the index, the events that match its rule."""
-    matched: list[list[Event]] = [[] for _ in members]
-    sizes = [0] * len(members)
-    matching, facts_of = index.matching, index.facts_of
-    for event in events:
-        size_bytes = len(event.data) + len(event.headers)
-        for place in matching(facts_of(event)):
-            matched[place].append(event)
-            sizes[place] += size_bytes
-    last = events[-1]
-    for member, mine, size_bytes in zip(members, matched, sizes, strict=True):
-        member.give(mine, size_bytes, last)
+class _Matched:
+    """What the members of a cohort are given, by their places in the index."""
+
+    def __init__(self, members: int) -> None:
+        self.events: list[list[Event]] = [[] for _ in range(members)]
+        self.sizes = [0] * members
+
+    def add(self, events: Sequence[Event], index: RuleIndex[int]) -> None:
+        """Match some more events."""
+        matched, sizes = self.events, self.sizes
+        matching, facts_of = index.matching, index.facts_of
+        for event in events:
+            size_bytes = len(event.data) + len(event.headers)
+            for place in matching(facts_of(event)):
+                matched[place].append(event)
+                sizes[place] += size_bytes
