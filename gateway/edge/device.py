@@ -96,6 +96,12 @@ class DeviceHandler:
         return self._exchange.state if self._exchange is not None else None
 
     @property
+    def seat(self) -> Exchange | None:
+        """What queued commands are given to; None before the welcome and after the end."""
+        exchange = self._exchange
+        return exchange if exchange is not None and exchange.fence else None
+
+    @property
     def superseded(self) -> bool:
         """Whether a newer session of the device sends again what is unacknowledged here."""
         return self._session.superseded
@@ -337,7 +343,7 @@ class DeviceHandler:
             connection.send_text(resume)
         elif may_speak(context, self):
             session.begin(settled, ceiling)
-            exchange.welcome(hello.outbox)
+            exchange.welcome(hello, self.fence)
             take_over(context, self)
             self._watch_expiry()
         else:

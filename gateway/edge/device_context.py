@@ -23,8 +23,8 @@ from gateway.session.intake import SchemaProblem
 from gateway.session.limits import SessionLimits
 from tidegate.wire import frames
 
-CommandResult = Callable[[str, str, frames.Result], bool]
-"""Takes the result of a command of (tenant, device); False if nothing waits for it."""
+CommandAnswer = Callable[[str, str, frames.Result | frames.Received], bool]
+"""Takes the answer of (tenant, device) to a command; False if nothing waits for it."""
 
 
 class SessionWatch(Protocol):
@@ -49,7 +49,7 @@ class DeviceContext:
     fleet: Fleet
     memory: DeviceMemory
     open_outlet: OpenOutlet
-    on_result: CommandResult
+    on_answer: CommandAnswer
     observer: EdgeObserver
     rng: random.Random
     loop: asyncio.AbstractEventLoop

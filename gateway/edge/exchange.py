@@ -19,7 +19,16 @@ _NOTICE_CHANGE: Final = 0.25
 class Exchange:
     """Commands and their results, states, and what the welcome told, of one session."""
 
-    __slots__ = ("_connection", "_context", "_first_retry_ms", "_key", "_session", "_state")
+    __slots__ = (
+        "_connection",
+        "_context",
+        "_first_retry_ms",
+        "_key",
+        "_session",
+        "_state",
+        "fence",
+        "receipts",
+    )
 
     def __init__(
         self,
@@ -40,6 +49,10 @@ class Exchange:
         self._session = session
         self._connection = connection
         self._first_retry_ms = 0
+        self.fence = 0
+        """Of the session; 0 before its welcome."""
+        self.receipts = False
+        """Whether the device keeps the ids of queued commands on its disk."""
         self._state: StateTalk | None = None
 
     @property
@@ -59,15 +72,17 @@ class Exchange:
         """Whether the welcome waits for something; then `go_on` is called after it, once."""
         return self._state is not None and self._state.wait(go_on, self._context.loop)
 
-    def welcome(self, outbox: str) -> None:
+    def welcome(self, hello: frames.Hello, fence: int) -> None:
         """The session has begun: tell the device.
 
         Args:
-            outbox: that the hello named.
+            hello: the first one of the session.
+            fence: of the session.
         """
         session = self._session
+        self.fence, self.receipts = fence, hello.receipts is True
         state = self._state.for_welcome() if self._state is not None else UNSET
-        welcome = self._context.welcome(outbox, session.acked, session.credit, state)
+        welcome = self._context.welcome(hello.outbox, session.acked, session.credit, state)
         session.id = welcome.session
         self._first_retry_ms = welcome.first_retry_ms
         self._connection.send_text(frames.encode_named("welcome", welcome))
@@ -90,6 +105,17 @@ class Exchange:
             notice = frames.Notice(first_retry_ms)
             self._connection.send_text(frames.encode_named("notice", notice))
 
+    @property
+    def takes_commands(self) -> bool:
+        """Whether a command can be sent now."""
+        connection = self._connection
+        established = self._session.state is State.ESTABLISHED
+        return established and connection.is_open and not connection.congested
+
+    def settled(self, command_id: str) -> None:
+        """Tell the device that the result of a queued command is stored."""
+        self._connection.send_text(frames.encode_settled(command_id))
+
     def command(self, command: frames.Command) -> bool:
         """Send a command; False if the session is not established, or its device does not read."""
         connection = self._connection
@@ -104,9 +130,10 @@ class Exchange:
 
     def answered(self, answer: frames.Result | frames.Received) -> None:
         """The device answered a command. It has been counted on the connection's budget."""
-        if isinstance(answer, frames.Received):
-            return  # no command of today's needs a receipt
-        known = self._context.on_result(*self._key, answer)
-        self._context.observer.commanded(
-            "unknown" if not known else "ok" if answer.ok else "failed"
-        )
+        outcome = "unknown"
+        if self._context.on_answer(*self._key, answer):
+            if isinstance(answer, frames.Received):
+                outcome = "received"
+            else:
+                outcome = "ok" if answer.ok else "failed"
+        self._context.observer.commanded(outcome)

@@ -13,6 +13,25 @@ from tidegate.wire import frames
 _DEPARTED_MAX: Final = 100_000
 
 
+class CommandSeat(Protocol):
+    """A session of a device, as the queue of commands sees it."""
+
+    fence: int
+    """Of the session."""
+    receipts: bool
+    """Whether the device keeps the ids of queued commands on its disk."""
+
+    @property
+    def takes_commands(self) -> bool:
+        """Whether a command can be sent now."""
+
+    def command(self, command: frames.Command) -> bool:
+        """Send a command; False if the device cannot take it now."""
+
+    def settled(self, command_id: str) -> None:
+        """Tell the device that its result is stored."""
+
+
 class Member(Protocol):
     """The session of a device, of whatever protocol, as the node sees it."""
 
@@ -34,6 +53,10 @@ class Member(Protocol):
     @property
     def state_talk(self) -> StateTalk | None:
         """Of a session which asked for the state of its device."""
+
+    @property
+    def seat(self) -> CommandSeat | None:
+        """What queued commands are given to; None before the welcome and after the end."""
 
     def describe(self) -> dict[str, Any]:
         """For the look-up of a device."""

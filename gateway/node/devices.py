@@ -95,7 +95,7 @@ def _device_context(
         fleet=basis.fleet,
         memory=basis.memory,
         open_outlet=SessionOutlets(publisher, basis.traces.sample, schemas.marking).open,
-        on_result=storage.commands.on_result,
+        on_answer=storage.commands.answered,
         observer=basis.observers.edge,
         rng=basis.rng,
         loop=asyncio.get_running_loop(),

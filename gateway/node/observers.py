@@ -10,6 +10,8 @@ from typing import Any, Final
 from gateway.admission.observer import AdmissionObserver
 from gateway.node.talk_metrics import TalkMetrics
 from gateway.stream.observer import StreamObserver
+from gateway.stream.queue.facts import Status
+from gateway.stream.queue.line import QueueObserver
 from gateway.telemetry.metrics import Metrics
 
 _ACK_BUCKETS: Final = (
@@ -263,6 +265,33 @@ class PresenceMetrics:
         self._ended.add(sessions)
 
 
+class QueueMetrics(QueueObserver):
+    """Counts what the queue of commands does."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._stored = metrics.counter(
+            "tidegate_command_facts", "Facts of queued commands stored, by status.", "status"
+        )
+        self._repeated = metrics.counter(
+            "tidegate_command_steps_repeated",
+            "Steps of queued commands taken again: no answer, or another writer was first.",
+        )
+        self._ignored = metrics.counter(
+            "tidegate_command_answers_ignored",
+            "Answers of devices, or entries of the queue, that meant nothing, by kind.",
+            "kind",
+        )
+
+    def stored(self, status: Status) -> None:
+        self._stored.labels(status.value).inc()
+
+    def repeated(self) -> None:
+        self._repeated.inc()
+
+    def ignored(self, what: str) -> None:
+        self._ignored.labels(what).inc()
+
+
 class OpsMetrics:
     """Counts what the operators' port refuses."""
 
@@ -284,6 +313,7 @@ class Observers:
     admission: AdmissionMetrics
     stream: StreamMetrics
     ops: OpsMetrics
+    queue: QueueMetrics
 
     @classmethod
     def of(cls, metrics: Metrics) -> "Observers":
@@ -292,4 +322,5 @@ class Observers:
             AdmissionMetrics(metrics),
             StreamMetrics(metrics),
             OpsMetrics(metrics),
+            QueueMetrics(metrics),
         )

@@ -1,16 +1,20 @@
 """Composition of the way to the stream: lanes, commands, the connection, the hold of devices."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.edge.hold import StreamHold
 from gateway.node import limits
 from gateway.node.backbone import Backbone
 from gateway.node.basis import Basis
-from gateway.node.sessions import SessionCommands
+from gateway.node.commands import NodeCommands, QueueWork
 from gateway.node.states import NodeStates
 from gateway.process import Worker
-from gateway.stream.commands import CommandInlet
 from gateway.stream.publisher import Publisher
+
+_COMMANDS_BELOW: Final = 0.25
+"""Queued commands are delivered while less than this share of the publish bounds is in use: the
+messages of devices go before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,8 @@ class Storage:
     """The way to the stream."""
 
     publisher: Publisher
-    commands: CommandInlet
+    commands: NodeCommands
+    queue: QueueWork
     backbone: Backbone
     hold: StreamHold
     states: NodeStates
@@ -26,12 +31,11 @@ class Storage:
     @property
     def workers(self) -> tuple[Worker, ...]:
         """What runs in the background."""
-        return (self.states,)
+        return (self.states, self.queue)
 
 
 def build_storage(basis: Basis) -> Storage:
     settings, rng = basis.settings, basis.rng
-    commands = CommandInlet(SessionCommands(basis.fleet).deliver)
     publisher = Publisher(
         limits.publish_limits(settings),
         node=basis.node,
@@ -40,6 +44,12 @@ def build_storage(basis: Basis) -> Storage:
         rng=rng,
         traces=basis.traces.batches,
     )
-    backbone = Backbone(basis, publisher=publisher, hear=commands.on_up)
     hold = StreamHold(basis.fleet, release_per_s=settings.session.release_per_s, rng=rng)
-    return Storage(publisher, commands, backbone, hold, NodeStates(basis, backbone))
+
+    def room() -> bool:
+        return not hold.reason and publisher.backlog < _COMMANDS_BELOW
+
+    commands = NodeCommands(basis, room)
+    backbone = Backbone(basis, publisher=publisher, hear=commands.on_up)
+    queue = QueueWork(commands, backbone.wait_ready)
+    return Storage(publisher, commands, queue, backbone, hold, NodeStates(basis, backbone))

@@ -18,6 +18,7 @@ from gateway.settings.devices import (
 from gateway.settings.kinds import Section
 from gateway.settings.services import (
     Cluster,
+    Commands,
     Drain,
     Events,
     Log,
@@ -52,6 +53,7 @@ class Settings(Section):
     stream: Stream = Stream()
     publish: Publish = Publish()
     presence: Presence = Presence()
+    commands: Commands = Commands()
     drain: Drain = Drain()
     log: Log = Log()
     trace: Trace = Trace()

@@ -179,6 +179,15 @@ class Presence(Section):
     pending_facts: Count = 200_000
 
 
+class Commands(Section):
+    """The queue of commands."""
+
+    in_flight_max: Annotated[int, Field(ge=1, le=100)] = 1
+    deliveries_per_s: Annotated[float, Field(gt=0)] = 500.0
+    result_wait_s: Annotated[float, Field(ge=0)] = 3600.0
+    entries_max: Count = 100_000
+
+
 class Drain(Section):
     """Stopping."""
 

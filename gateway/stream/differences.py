@@ -132,6 +132,7 @@ _RULES: Final = {
     "max_bytes": _Rule("stream.{}.max_bytes", _limit, _show_number),
     "max_msgs": _Rule(),
     "max_msgs_per_subject": _Rule(),
+    "discard_new_per_subject": _Rule(),
     "max_msg_size": _Rule(),
     "duplicate_window": _Rule("stream.duplicate_window_s", show=_show_number),
     "deny_delete": _Rule("stream.deny_delete", _only_on, _show_bool, AUDITED, _KEEP),

@@ -10,6 +10,9 @@ StreamError
  +-- NotAnswered           JetStream answered a question with something unexpected
  +-- StreamChanged         a stream is not the one that was read before
  +-- SnapshotError         a snapshot of a stream cannot be taken, or cannot be put back
+ +-- StoreAway             whether a fact of a command is stored is not known: ask again
+ +-- FactConflict          somebody else has stored a fact of a command since it was read
+ +-- EntryError            an entry of the queue of commands can be given to no device
 """
 
 
@@ -59,3 +62,23 @@ class StreamChanged(StreamError):
 
 class SnapshotError(StreamError):
     """A snapshot of a stream cannot be taken or put back. The message names the stream."""
+
+
+class StoreAway(StreamError):
+    """The answer about a queued command is not known. What was asked may have been done."""
+
+
+class FactConflict(StreamError):
+    """Somebody else has stored a fact of a command since the last one was read."""
+
+
+class EntryError(StreamError):
+    """An entry of the queue that no device can be given. The message says why.
+
+    Attributes:
+        id: of the command; empty if the entry does not name itself.
+    """
+
+    def __init__(self, entry_id: str, detail: str) -> None:
+        super().__init__(detail)
+        self.id = entry_id

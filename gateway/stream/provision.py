@@ -27,6 +27,8 @@ ATOMIC_SINCE: Final = (2, 12, 1)
 """The first version that checks for duplicates inside a batch."""
 _FAST_SINCE: Final = (2, 14, 0)
 
+COMMANDS_PER_DEVICE_MAX: Final = 1_000
+"""Commands that may wait for one device; a further one is refused. A command has some six facts."""
 PRESENCE_FACTS_MAX: Final = 100
 """Presence facts that are kept of one device."""
 
@@ -41,6 +43,8 @@ class _Purpose:
     subjects: tuple[str, ...]
     messages_per_subject_max: int = -1
     message_bytes_max: int = -1
+    refuse_per_subject: bool = False
+    """Whether a message beyond that number is refused; else the oldest of its subject goes."""
 
 
 _PURPOSES: Final = {
@@ -48,7 +52,12 @@ _PURPOSES: Final = {
     DEADLETTERS: _Purpose("rejects", ("deadletters.>",)),
     STATE: _Purpose("desired states", ("state.*.*",), 1, STATE_BYTES_MAX + _HEADERS_BYTES_MAX),
     # Not `commands.>`: JetStream would answer the requests on `commands.*.*` with its PubAcks.
-    COMMANDS: _Purpose("queued commands", ("commands.queue.*.*", "commands.status.*.*.*")),
+    COMMANDS: _Purpose(
+        "queued commands",
+        ("commands.queue.*.*", "commands.status.*.*.*"),
+        COMMANDS_PER_DEVICE_MAX,
+        refuse_per_subject=True,
+    ),
     PRESENCE: _Purpose("presence facts", ("presence.*.*",), PRESENCE_FACTS_MAX),
 }
 
@@ -102,6 +111,7 @@ def stream_configs(settings: dict[str, StreamSettings], version: Version) -> lis
             max_bytes=wanted.max_bytes or -1,
             max_msgs=-1,
             max_msgs_per_subject=_PURPOSES[name].messages_per_subject_max,
+            discard_new_per_subject=_PURPOSES[name].refuse_per_subject,
             max_msg_size=_PURPOSES[name].message_bytes_max,
             max_consumers=-1,
             duplicate_window=wanted.duplicate_window_s,

@@ -154,7 +154,7 @@ class Rig:
             fleet=self.fleet,
             memory=DeviceMemory(),
             open_outlet=self.open_outlet,
-            on_result=self.on_result,
+            on_answer=self.on_answer,
             observer=EdgeObserver(),
             rng=random.Random(1),
             loop=asyncio.get_running_loop(),
@@ -184,7 +184,7 @@ class Rig:
         self.outboxes.append(outbox)
         return self.outlet
 
-    def on_result(self, _tenant, _device, result):
+    def on_answer(self, _tenant, _device, result):
         self.results.append(result.id)
         return result.id == "known"
 

@@ -47,7 +47,7 @@ RECEIPTS: Final = "receipts"
 """A feature: a device may say that a command is on its disk, and results are settled."""
 TRACE: Final = "trace"
 """A feature named in `welcome`: a message may have the member `trace`."""
-FEATURES: Final = (OUTBOXES, STATE)
+FEATURES: Final = (OUTBOXES, STATE, RECEIPTS)
 """What this gateway always understands beyond what every gateway does."""
 
 SEQ_MAX: Final = 2**53 - 1
