@@ -11,6 +11,7 @@ COMMANDS: Final = {
     "serve": "gateway.commands.serving",
     "token": "gateway.commands.devices",
     "device": "gateway.commands.devices",
+    "command": "gateway.commands.command",
     "tail": "gateway.commands.reading",
     "simulate": "gateway.commands.load",
     "storm": "gateway.commands.load",

@@ -71,6 +71,9 @@ LEGAL: Final[dict[Status | None, frozenset[Status]]] = {
     **{final: frozenset() for final in FINAL},
 }
 """Which status may follow which."""
+DATA_BYTES_MAX: Final = 65_536
+"""The largest `data` of a command, and of a result that is kept. JSON."""
+DATA_TOO_LARGE: Final = "data_too_large"
 
 
 class Entry(Struct):
@@ -142,6 +145,8 @@ def _fault_of(entry: Entry) -> str:
         return "id must match [A-Za-z0-9_-]{1,64}"
     if not is_message_type(entry.type):
         return "type is not one to eight tokens joined by dots"
+    if len(entry.data) > DATA_BYTES_MAX:
+        return f"data is larger than {DATA_BYTES_MAX} bytes"
     unix_time(entry.expires)
     return ""
 

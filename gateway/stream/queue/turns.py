@@ -15,9 +15,13 @@ A command is given to an application at most once:
 from collections.abc import Callable
 from typing import Final
 
+from msgspec import UNSET
+
 from gateway.stream.errors import EntryError, FactConflict
 from gateway.stream.queue.facts import (
     CONNECTION_LOST,
+    DATA_BYTES_MAX,
+    DATA_TOO_LARGE,
     FINAL,
     NO_RESULT,
     NOT_SENT,
@@ -120,7 +124,10 @@ class Turns:
                 self._observer.ignored("result")  # nobody was given this command
                 return
             fact = self._fact(line, status, stored.fact.entry, reason)
-            fact.data = result.data
+            if result.data is not UNSET and len(result.data) <= DATA_BYTES_MAX:
+                fact.data = result.data
+            elif result.data is not UNSET:
+                fact.reason = fact.reason or DATA_TOO_LARGE
             try:
                 await self._write(line.key, result.id, fact, stored.seq)
                 break

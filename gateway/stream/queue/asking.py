@@ -1,0 +1,198 @@
+"""What an operator does with commands: requests, entries of the queue, cancels, and their facts."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import nats.errors
+from msgspec import Raw, Struct
+
+from gateway.stream.errors import EntryError, FactConflict, NotAnswered
+from gateway.stream.names import COMMANDS
+from gateway.stream.nats_client import LinkClient
+from gateway.stream.queue.facts import (
+    CANCELLED,
+    FINAL,
+    NOT_UNDERSTOOD,
+    DeviceKey,
+    Entry,
+    Fact,
+    Status,
+    encode,
+    error_in,
+    queue_subject,
+    read_entry,
+    read_fact,
+    rfc3339,
+    status_subject,
+)
+from gateway.stream.queue.store import CommandStore
+
+OFFLINE: Final = "offline"
+NO_ANSWER: Final = "no_answer"
+_FULL: Final = 10077
+_LOOK_S: Final = 0.2
+_NAME: Final = "operator"
+
+
+class _Answer(Struct):
+    id: str = ""
+    ok: bool = False
+    data: Raw = Raw(b"null")  # Raw is immutable
+    error: str = ""
+    detail: str = ""
+
+
+class _Asked(Struct):
+    type: str
+    data: Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended: `done`, `failed`, or why no device answered."""
+
+    outcome: str
+    id: str = ""
+    data: Raw | None = None
+    detail: str = ""
+
+
+async def request(
+    client: LinkClient, key: DeviceKey, message_type: str, data: bytes, wait_s: float
+) -> Outcome:
+    """Ask a device that is connected now, and wait for its answer.
+
+    Raises:
+        nats.errors.Error: the connection is lost.
+        NotAnswered: somebody answered who is no gateway.
+    """
+    body = encode(_Asked(message_type, Raw(data)))
+    try:
+        answer = await client.request(f"commands.{key[0]}.{key[1]}", body, timeout=wait_s)
+    except nats.errors.NoRespondersError:
+        return Outcome(OFFLINE, detail="no node holds the device")
+    except TimeoutError:
+        return Outcome(NO_ANSWER, detail=f"the device has not answered in {wait_s:g} s")
+    try:
+        told = msgspec.json.decode(answer.data, type=_Answer)
+    except msgspec.DecodeError as exc:
+        raise NotAnswered(f"the answer cannot be read: {exc}") from None
+    if told.error:
+        return Outcome(told.error, detail=told.detail)
+    if told.ok:
+        return Outcome(Status.DONE, told.id, told.data)
+    not_understood = error_in(told.data) == NOT_UNDERSTOOD
+    return Outcome(NOT_UNDERSTOOD if not_understood else Status.FAILED, told.id, told.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An entry of the queue, and its last status."""
+
+    entry: Entry
+    status: Status
+
+
+class CommandQueue(CommandStore):
+    """The queue as operators use it."""
+
+    def __init__(self) -> None:
+        super().__init__(_NAME)
+
+    async def put(self, key: DeviceKey, entry: Entry) -> None:
+        """Store a command. It waits for its device from now on.
+
+        Raises:
+            NotAnswered: it is refused; says why.
+            StoreAway: whether it is stored is not known. The same entry may be put again.
+        """
+        body = encode(entry)
+        try:
+            read_entry(body)
+        except EntryError as exc:
+            raise NotAnswered(str(exc)) from None
+        headers = (
+            f"NATS/1.0\r\nNats-Msg-Id:{key[0]}:{key[1]}:{entry.id}\r\n"
+            f"Nats-Expected-Stream:{COMMANDS}\r\n\r\n"
+        ).encode()
+        answer = await self._ask(queue_subject(key), body, headers)
+        if answer.error is not None:
+            if answer.error.err_code == _FULL:
+                raise NotAnswered("as many commands as allowed wait for this device already")
+            raise NotAnswered(answer.error.description)
+        with contextlib.suppress(FactConflict):  # its device has been given it already
+            await self.write(key, entry.id, Fact(Status.QUEUED, rfc3339(time.time())), 0)
+
+    async def cancel(self, key: DeviceKey, command_id: str) -> Status | None:
+        """Settle a command that nobody was given as `failed`, `cancelled`.
+
+        Returns:
+            The status that keeps it from being cancelled, or None if it is cancelled.
+
+        Raises:
+            NotAnswered: there is no such command.
+            StoreAway: whether it is cancelled is not known.
+        """
+        while True:
+            stored = await self.last(key, command_id)
+            if stored is None:
+                if not any([each.id == command_id async for each, _seq in self._entries(key)]):
+                    raise NotAnswered(f"no command {command_id} is known for this device")
+            elif stored.fact.status is not Status.QUEUED:
+                return stored.fact.status
+            fact = Fact(Status.FAILED, rfc3339(time.time()), reason=CANCELLED)
+            try:
+                await self.write(key, command_id, fact, 0 if stored is None else stored.seq)
+            except FactConflict:
+                continue
+            return None
+
+    async def facts(
+        self, key: DeviceKey, command_id: str, wait_s: float = 0.0
+    ) -> AsyncIterator[Fact]:
+        """The facts of a command, in order, until the final one, or until `wait_s` has passed.
+
+        Raises:
+            StoreAway: the stream does not answer.
+        """
+        subject, seq = status_subject(key, command_id), 1
+        give_up_at = time.monotonic() + wait_s
+        while True:
+            message = await self._look({"seq": seq, "next_by_subj": subject})
+            if message is not None:
+                fact = read_fact(message.data)
+                yield fact
+                if fact.status in FINAL:
+                    return
+                seq = message.seq + 1
+            elif time.monotonic() >= give_up_at:
+                return
+            else:
+                await asyncio.sleep(_LOOK_S)
+
+    async def waiting(self, key: DeviceKey) -> AsyncIterator[Command]:
+        """The commands that wait for a device, in order.
+
+        Raises:
+            StoreAway: the stream does not answer.
+        """
+        async for entry, _seq in self._entries(key):
+            stored = await self.last(key, entry.id)
+            yield Command(entry, Status.QUEUED if stored is None else stored.fact.status)
+
+    async def _entries(self, key: DeviceKey) -> AsyncIterator[tuple[Entry, int]]:
+        seq = 1
+        while True:
+            message = await self._look({"seq": seq, "next_by_subj": queue_subject(key)})
+            if message is None:
+                return
+            seq = message.seq + 1
+            try:
+                yield read_entry(message.data), message.seq
+            except EntryError:
+                continue  # a gateway settles it
