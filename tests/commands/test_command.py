@@ -23,7 +23,7 @@ async def tidegate(gateway, *arguments):
     done = await asyncio.to_thread(
         commands.tidegate, "command", *arguments, "--data-dir", gateway.data_dir, NO_COLOR="1"
     )
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 

@@ -68,9 +68,14 @@ class CommandStore:
         return client if client is not None and client.is_connected else None
 
     async def on_up(self, client: LinkClient) -> None:
-        """Ask on a fresh connection from now on."""
+        """Ask on a fresh connection from now on.
+
+        Raises:
+            nats.errors.Error: the connection is lost.
+        """
         inbox = client.new_inbox()
         await client.subscribe_direct(f"{inbox}.*", self._on_answer)
+        await client.flush()  # what is asked is written at once, and must not overtake this
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(StoreAway("the connection to NATS was lost"))
