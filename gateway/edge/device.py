@@ -10,8 +10,6 @@ import time
 from functools import partial
 from typing import Any, Final
 
-from msgspec import Struct
-
 from gateway.admission.credential import Identity
 from gateway.edge.credentials import expiry_look_s, renewed
 from gateway.edge.description import describe
@@ -168,7 +166,9 @@ class DeviceHandler:
             self._forget()
 
     def rejected(self, seq: int, error: str, detail: str) -> None:
-        self._send("reject", frames.Reject(seq, error, detail))
+        if self._connection is not None:
+            reject = frames.Reject(seq, error, detail)
+            self._connection.send_text(frames.encode_named("reject", reject))
 
     def describe(self) -> dict[str, Any]:
         return describe(self.fence, self._session, self._share, self._sent_at)
@@ -239,10 +239,6 @@ class DeviceHandler:
     def _forget(self) -> None:
         self._context.fleet.remove(self)
         self._outlet = None  # it refers to this handler: a cycle that only the collector would find
-
-    def _send(self, name: str, body: Struct) -> None:
-        if self._connection is not None:
-            self._connection.send_text(frames.encode_named(name, body))
 
     def _acknowledge(self) -> None:
         if self._resting is not None:
