@@ -53,14 +53,16 @@ async def test_a_device_which_asks_is_told_in_its_welcome_and_then_by_frames(tmp
 
 async def test_a_device_which_does_not_ask_is_told_nothing(tmp_path):
     async with running_gateway(tmp_path) as gateway, operator(gateway) as stream:
+        async with raw_device(gateway, "veh-2", greet=False) as device:
+            await device.greet(state="")  # from here on, states are followed
         await set_state(stream, 1)
         async with raw_device(gateway) as device:
             assert "state" not in device.welcome
             await set_state(stream, 2)
-            await eventually(lambda: gateway.metrics.value("tidegate_states_known") == 1)
+            await eventually(lambda: gateway.metrics.value("tidegate_states_known") == 2)
             await device.say({"seq": 1, "type": "t", "data": 1})
             assert "ack" in await device.hear()
-        assert lookups(gateway) == 0
+        assert lookups(gateway) == 1
 
 
 async def test_no_state_was_ever_set(tmp_path):

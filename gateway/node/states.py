@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable
 
+from gateway.node.backbone import Backbone
 from gateway.node.basis import Basis
 from gateway.process import Work
 from gateway.session.desired import Version
 from gateway.stream.known_states import Key, KnownStates
-from gateway.stream.reader import Link
 from gateway.stream.state_follower import StateFollower
 from gateway.stream.state_lookups import StateLookups
 
@@ -14,20 +14,21 @@ from gateway.stream.state_lookups import StateLookups
 class NodeStates:
     """What this node knows of states."""
 
-    def __init__(self, basis: Basis, link: Link) -> None:
+    def __init__(self, basis: Basis, backbone: Backbone) -> None:
         """
         Args:
             basis: as everywhere.
-            link: the connection to NATS.
+            backbone: the connection to NATS.
         """
+        self._backbone = backbone
         session = basis.settings.session
         self._fleet = basis.fleet
         self._known = KnownStates(session.state_cache_bytes)
         self._follower = StateFollower(
-            link, self._known, on_set=self._on_set, on_anew=self._on_anew, rng=basis.rng
+            backbone, self._known, on_set=self._on_set, on_anew=self._on_anew, rng=basis.rng
         )
         self._lookups = StateLookups(
-            link,
+            backbone,
             self._known,
             begun=self._follower.begun,
             devices_max=session.state_lookups,
@@ -44,8 +45,12 @@ class NodeStates:
         )
 
     def work(self) -> Iterable[Work]:
-        yield "states", self._follower.run()
+        yield "states", self._follow()
         yield "state-lookups", self._lookups.run()
+
+    async def _follow(self) -> None:
+        await self._backbone.wait_ready()  # before, there is no stream to follow
+        await self._follower.run()
 
     # What sessions ask (`edge.state_talk.States`)
 
