@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "whois": "gateway.commands.whois",
     "presence": "gateway.commands.presence",
     "device-log": "gateway.commands.device_log",
+    "state": "gateway.commands.state",
     "provision": "gateway.commands.streams",
     "backup": "gateway.commands.backups",
     "restore": "gateway.commands.backups",

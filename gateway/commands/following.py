@@ -39,7 +39,7 @@ async def follow(
         StreamError: NATS cannot be reached at first, or has no such stream.
     """
     rng = random.Random()
-    async with _connected(settings, Role.OPERATORS, say, rng) as link:
+    async with connected(settings, Role.OPERATORS, say, rng) as link:
         async for line in stored_lines(link, wanted, follow=go_on, rng=rng):
             sys.stdout.buffer.write(line + b"\n")
             sys.stdout.buffer.flush()
@@ -71,7 +71,7 @@ async def copy(
     """
     rng = random.Random()
     # As a consumer: it may read, and publish to the subjects of rules, which no operator may.
-    async with _connected(settings, Role.CONSUMERS, say, rng) as link:
+    async with connected(settings, Role.CONSUMERS, say, rng) as link:
         work = Copy(link, destination, Pace(speed, time.monotonic), rng)
         events = replay_as(Event, link, wanted, follow=False, rng=rng)
         async with contextlib.aclosing(events):
@@ -80,7 +80,7 @@ async def copy(
 
 
 @contextlib.asynccontextmanager
-async def _connected(
+async def connected(
     settings: Settings, role: Role, say: Callable[[str], None], rng: random.Random
 ) -> AsyncIterator[NatsLink]:
     """A connection that comes back by itself; what ends it for good is raised."""

@@ -9,6 +9,8 @@ StreamError
  +-- StreamMissing         there is no such stream
  +-- NotAnswered           JetStream answered a question with something unexpected
  +-- StreamChanged         a stream is not the one that was read before
+ +-- NotAState             a text that cannot be the state of a device
+ +-- StateConflict         a state was to be set only at another version than the present one
  +-- SnapshotError         a snapshot of a stream cannot be taken, or cannot be put back
  +-- StoreAway             whether a fact of a command is stored is not known: ask again
  +-- FactConflict          somebody else has stored a fact of a command since it was read
@@ -82,3 +84,19 @@ class EntryError(StreamError):
     def __init__(self, entry_id: str, detail: str) -> None:
         super().__init__(detail)
         self.id = entry_id
+
+
+class NotAState(StreamError):
+    """A text cannot be the state of a device: no JSON, no object, or too large."""
+
+
+class StateConflict(StreamError):
+    """A state was to be set only if a version is the present one, and it is not.
+
+    Attributes:
+        present: the present version; `none` if no state was set.
+    """
+
+    def __init__(self, present: str) -> None:
+        super().__init__(f"the present version is {present}")
+        self.present = present

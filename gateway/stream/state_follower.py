@@ -24,7 +24,7 @@ from gateway.stream.state_reads import StateReads, known_from
 
 _log = structlog.get_logger(__name__)
 
-_SUBJECT: Final = "state.*.*"
+ALL_STATES: Final = "state.*.*"
 _ROOM_MESSAGES: Final = 1_024
 _ROOM_BYTES: Final = 4 << 20
 _AT_ONCE_MESSAGES: Final = 64
@@ -53,6 +53,7 @@ class StateFollower:
         link: Link,
         known: KnownStates,
         *,
+        subject: str = ALL_STATES,
         on_set: Callable[[Key, Version, bytes], None],
         on_anew: Callable[[], None],
         rng: random.Random,
@@ -61,6 +62,7 @@ class StateFollower:
         Args:
             link: the connection.
             known: what the node knows.
+            subject: whose states are followed.
             on_set: takes each state that was set.
             on_anew: called when another stream is followed than before.
             rng: source of jitter.
@@ -76,7 +78,7 @@ class StateFollower:
         self._reader: StreamReader[_Set] = StreamReader(
             link,
             STATE,
-            [_SUBJECT],
+            [subject],
             start=self._start,
             make=_set_of,
             room_messages=_ROOM_MESSAGES,
@@ -116,7 +118,7 @@ class StateFollower:
             if epoch == self._known.epoch and facts.last_seq >= place:
                 return StartAt(place + 1)
             async with StateReads(client, _TIMEOUT_S) as reads:
-                last = await reads.of_leader(_SUBJECT)
+                last = await reads.of_leader(ALL_STATES)
         except (StreamMissing, NotAnswered) as exc:
             raise nats.errors.Error(str(exc)) from exc
         self._begin(epoch, facts.last_seq, last)
