@@ -51,14 +51,23 @@ def synced_nats_server(directory: Path) -> NatsServer:
     return NatsServer(directory, jetstream=store)
 
 
-def nats_cluster(directory: Path, size: int) -> dict[str, NatsServer]:
-    """Servers that form one cluster, by name; they are not started."""
+def nats_cluster(directory: Path, size: int, **config: Any) -> dict[str, NatsServer]:
+    """Servers that form one cluster, by name; they are not started.
+
+    Args:
+        directory: for a directory of each.
+        size: how many.
+        config: further keys of the configuration of each. Of `jetstream`, all but its folder.
+    """
+    jetstream = config.pop("jetstream", {})
     routes = [f"nats://127.0.0.1:{free_port()}" for _ in range(size)]
     return {
         f"n{number}": NatsServer(
             directory / f"n{number}",
             server_name=f"n{number}",
             cluster={"name": "fleet", "listen": own.removeprefix("nats://"), "routes": routes},
+            jetstream={"store_dir": str(directory / f"n{number}" / "js"), **jetstream},
+            **config,
         )
         for number, own in enumerate(routes)
     }
