@@ -22,7 +22,7 @@ from gateway.node.lifecycle import Lifecycle
 from gateway.node.operators import build_operators
 from gateway.node.reload import Reload
 from gateway.node.storage import build_storage
-from gateway.process import Assembly, Background, Part, nothing
+from gateway.process import Assembly, Background, LogSummaries, Part, nothing
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
@@ -76,7 +76,8 @@ class Gateway:
             storage.backbone, hold=storage.hold, desk=admission.desk, gate=devices.gate
         )
         node = (admission.revocations, admission.membership, admission.steering, operators.page)
-        workers = (*devices.workers, *storage.workers, rate, lag, self.hold, *node)
+        own = (rate, lag, self.hold, LogSummaries())
+        workers = (*devices.workers, *storage.workers, *own, *node)
         self.background = Background(workers, on_failure=basis.ending.fail)
         self.collector = CalmCollector(
             measures(tls=settings.tls.cert_file is not None), connections=devices.gate.__len__

@@ -14,6 +14,8 @@ from typing import Any, Final, Protocol
 
 from gateway import tasks
 from gateway.ops.listener import OpsListener
+from gateway.telemetry.logs import write_summaries
+from gateway.telemetry.summing import WINDOW_S
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -186,6 +188,18 @@ class Background:
     async def stop(self) -> None:
         """End all work, within 5 s."""
         await self._crew.close()
+
+
+class LogSummaries:
+    """Says each second what was left out of the log, so that a storm's lines need not wait."""
+
+    def work(self) -> Iterable[Work]:
+        yield "log-summaries", self._run()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(WINDOW_S)
+            write_summaries()
 
 
 class OpsPort:

@@ -28,7 +28,16 @@ from gateway.nats_access import nats_address
 from gateway.node.certificate import following, transport_of
 from gateway.node.operator_access import OPERATORS_CERTIFICATE, tls_of
 from gateway.ops.listener import OpsListener, Pages
-from gateway.process import Assembly, Background, Ending, OpsPort, Part, nothing, serve
+from gateway.process import (
+    Assembly,
+    Background,
+    Ending,
+    LogSummaries,
+    OpsPort,
+    Part,
+    nothing,
+    serve,
+)
 from gateway.settings import Settings
 from gateway.sink_parts import Sinks, SinkStatus, Survivors, traces_of
 from gateway.stream.nats_client import LinkClient
@@ -115,7 +124,7 @@ class SinkProcess:
         listener = OpsListener(pages, hosts=settings.ops.hosts, tls=following(self._transport))
         self.ops = OpsPort(listener, host=ops_host, port=ops_port)
         self._background = Background(
-            [self._sinks, redrives, letters], on_failure=self._survivors.sink_failed
+            [self._sinks, redrives, letters, LogSummaries()], on_failure=self._survivors.sink_failed
         )
 
     def _runners_of(

@@ -5,7 +5,8 @@ import pytest
 import structlog
 
 from gateway.telemetry.hiding import hide
-from gateway.telemetry.logs import SecretNet, configure_logs, set_level
+from gateway.telemetry.logs import SecretNet, configure_logs, set_level, write_summaries
+from gateway.telemetry.summing import FIRST
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ2ZWgtMSJ9.c2lnbmF0dXJl"
 
@@ -106,3 +107,63 @@ def test_the_level_changes_while_it_runs(capsys):
     log.warning("quiet again")
     logging.getLogger("library").warning("quiet too")
     assert [json.loads(x)["event"] for x in capsys.readouterr().err.splitlines()] == ["loud"]
+
+
+def lines_of(capsys):
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_ten_thousand_devices_do_not_write_ten_thousand_lines(capsys):
+    now = 0.0
+    configure_logs("debug", "json", clock=lambda: now)
+    log, library = structlog.get_logger("x"), logging.getLogger("library")
+    for number in range(10_000):
+        log.warning("seq_reused", device=f"veh-{number}", seq=7)
+        log.info("left", device=f"veh-{number}", reason="timeout" if number % 2 else "close")
+        log.error("connection_failed", exc_info=ValueError("a fault of ours"))
+        library.warning("%s hung up", f"veh-{number}")
+    now = 1.0
+    write_summaries()
+    lines = lines_of(capsys)
+    written = [line for line in lines if line["event"] != "repeated"]
+    sums = {(line["of"], line["cause"]): line for line in lines if line["event"] == "repeated"}
+    assert len(written) == 5 * FIRST
+    assert {kind: line["lines"] for kind, line in sums.items()} == {
+        ("seq_reused", None): 10_000 - FIRST,
+        ("left", "timeout"): 5_000 - FIRST,
+        ("left", "close"): 5_000 - FIRST,
+        ("connection_failed", "ValueError: a fault of ours"): 10_000 - FIRST,
+        ("library", "%s hung up"): 10_000 - FIRST,
+    }
+    assert [line["level"] for line in sums.values()].count("error") == 1
+
+
+def test_what_was_left_out_is_said_before_the_next_line(capsys):
+    now = 0.0
+    configure_logs("info", "json", clock=lambda: now)
+    log = structlog.get_logger("x")
+    for _ in range(FIRST + 3):
+        log.info("left")
+    now = 2.5
+    log.info("next")
+    assert [line["event"] for line in lines_of(capsys)] == ["left"] * FIRST + ["repeated", "next"]
+    write_summaries(all_of_them=True)
+    assert lines_of(capsys) == []
+
+
+def test_every_order_of_an_operator_is_on_record(capsys):
+    configure_logs("info", "json")
+    for number in range(50):
+        structlog.get_logger("x").info("operator_order", who="alice", order=number)
+    assert [line["order"] for line in lines_of(capsys)] == list(range(50))
+
+
+def test_a_sum_holds_no_secret(capsys):
+    configure_logs("info", "json", secrets=["swordfish"])
+    for _ in range(FIRST + 1):
+        structlog.get_logger("x").info("left", error=f"swordfish {JWT}")
+    write_summaries(all_of_them=True)
+    said = capsys.readouterr().err
+    assert '"repeated"' in said
+    assert "swordfish" not in said
+    assert JWT not in said
