@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 
+import pytest
 from websockets.exceptions import InvalidStatus
 
 from support.browser import browser_page
@@ -45,7 +46,7 @@ async def test_orders_need_a_token_that_stays_in_memory(tmp_path):
     settings = {"ops__token_file": tmp_path / "operators"}
     async with browser_page() as page, running_gateway(tmp_path / "node", **settings) as gateway:
         await page.go(f"http://127.0.0.1:{gateway.ops_port}/")
-        await page.until("document.body && !document.getElementById('sign-in').hidden")
+        await page.until("document.getElementById('sign-in')?.hidden === false")
         await page.run("confirm = () => true")
 
         async def sign_in(token):
@@ -93,6 +94,25 @@ async def test_the_page_says_that_the_connection_is_lost_and_goes_on(tmp_path):
         assert "trying again" in await page.run("document.getElementById('link').textContent")
         async with running_gateway(tmp_path / "b", ops__port=port):
             await page.until(LIVE)
+
+
+@pytest.mark.parametrize(("width", "columns"), [(400, 1), (1400, 4), (2560, 4)])
+async def test_the_page_fits_a_phone_a_screen_and_a_wall(tmp_path, width, columns):
+    async with browser_page() as page, running_gateway(tmp_path) as gateway:
+        await page.size(width, 900)
+        await page.go(f"http://127.0.0.1:{gateway.ops_port}/")
+        await page.until(LIVE)
+        await page.until("document.querySelectorAll('#charts canvas').length === 8")
+        wide = "[...document.querySelectorAll('body *')].filter(each =>"
+        wide += " each.getBoundingClientRect().right > innerWidth + 1).length"
+        assert await page.run(wide) == 0
+        tops = "new Set([...document.querySelectorAll('#charts > *')]"
+        tops += ".map(each => Math.round(each.getBoundingClientRect().top))).size"
+        assert await page.run(tops) == 8 // columns
+        shown = await page.run("document.getElementById('tables').innerText")
+        for title in ("Lanes", "Stream", "Admission", "Dead letters, by error"):
+            assert title in shown
+        assert page.complaints == []
 
 
 async def test_hostile_text_is_shown_as_text(tmp_path):

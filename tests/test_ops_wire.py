@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from gateway.ops.live_page import HISTORY_MAX
 from loadtest.servers.certificates import make_certificate
 from support.commands import tidegate
 from support.gateways import fill_calendar, running_gateway, token_for
@@ -168,6 +169,23 @@ async def test_rate_changes_r_shows_it_and_takes_it_back(gateway):
     assert "HTTP 400" in (await run("--log-level", "loud")).stderr
 
 
+async def test_a_fresh_page_with_a_full_history_takes_less_than_150_kib(gateway):
+    page, size = gateway.operators.page, 0
+    for _ in range(HISTORY_MAX):
+        await page.step()
+    base = f"http://127.0.0.1:{gateway.ops_port}"
+    async with aiohttp.ClientSession() as http:
+        for route in page.routes():
+            async with http.get(base + route.path) as response:
+                if route.path != "/events":
+                    size += len(await response.read())
+                    continue
+                first = await within(response.content.readuntil(b"\n\n"))
+                assert len(json.loads(first.removeprefix(b"data: "))["history"]["rows"]) == 300
+                size += len(first) + len(await within(response.content.readuntil(b"\n\n")))
+    assert 60 * 1024 < size < 150 * 1024
+
+
 async def look_up(gateway, device):
     return json.loads((await _whois(gateway, device, "--json")).stdout)
 
@@ -192,14 +210,37 @@ async def test_whois_says_where_a_device_is_and_how_it_went(gateway):
         assert (session["state"], session["leaving"]) == ("established", False)
         assert 0 <= session["last_message_s_ago"] < 60
         assert session["credit"] >= 32
+        assert session["id"] == device.welcome["session"]
+        assert 0 <= session["last_ack_s_ago"] < 60
         said = (await _whois(gateway, "veh-1")).stdout
         assert f"default/veh-1 is connected to node {gateway.basis.node} (established)" in said
+        assert f"(established), session {session['id']}" in said
         assert "acked up to 2, credit" in said
+        assert "last ack " in said
     await eventually(lambda: not len(gateway.basis.fleet))
     said = (await _whois(gateway, "veh-1")).stdout
     assert said.startswith("default/veh-1 is not connected\n")
     assert "closed: device, by node" in said
     assert (await look_up(gateway, "veh-2"))["refusals"] == []
+
+
+async def test_whois_shows_a_device_that_waits_in_the_handshake_or_has_not_said_hello(tmp_path):
+    limits = {"admission__burst": 1, "admission__park_ms": 10_000}
+    async with running_gateway(tmp_path, **limits) as gateway:
+        async with raw_device(gateway, "quiet", greet=False) as device:
+            said = (await _whois(gateway, "quiet")).stdout
+            assert "(greeting)" in said
+            assert "it is admitted and has not said hello yet" in said
+            assert (await look_up(gateway, "quiet"))["session"]["last_ack_s_ago"] is None
+            await device.greet()
+            assert "(established)" in (await _whois(gateway, "quiet")).stdout
+        fill_calendar(gateway, 9.0)
+        knocking = asyncio.create_task(raw_device(gateway, "parked").__aenter__())
+        here = gateway.admission.here
+        await eventually(lambda: here.describe("default", "parked")["parked"])
+        assert here.describe("default", "parked")["session"] is None
+        knocking.cancel()
+        await eventually(lambda: not here.describe("default", "parked")["parked"])
 
 
 async def test_whois_says_why_a_device_was_refused_for_each_reason(tmp_path):

@@ -19,6 +19,11 @@ from gateway.commands.terminal import say
 
 app: Final = typer.Typer()
 
+_BEFORE_WELCOME: Final = {
+    "greeting": "it is admitted and has not said hello yet",
+    "resuming": "its place in the stream is being looked up",
+}
+
 
 @app.command()
 def whois(
@@ -47,16 +52,9 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     if session is None:
         yield f"{name} is not connected"
     else:
-        silent_s = session["last_message_s_ago"]
-        last = "no message yet" if silent_s is None else f"last message {silent_s:g} s ago"
-        state = session["state"] + (", leaving" if session["leaving"] else "")
-        yield f"{name} is connected to node {found['node']} ({state})"
-        yield (
-            f"  acked up to {session['acked']}, credit {session['credit']},"
-            f" {session['unsettled']} not settled yet, {last}"
-        )
-        if session["greedy"]:
-            yield "  it sends far more than the others do, so its credit is small"
+        yield from _session_lines(name, found["node"], session)
+    if found["parked"]:
+        yield f"  it waits in the handshake at node {found['parked']}, for a slot that is near"
     if found["revoked_until"]:
         yield f"  revoked until {found['revoked_until']}"
     for refusal in found["refusals"]:
@@ -66,3 +64,23 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"  {refusal['at']} refused: {why}{back}, by node {refusal['node']}{claim}"
     for close in found["closes"]:
         yield f"  {close['at']} closed: {close['cause']}, by node {close['node']}"
+
+
+def _session_lines(name: str, node: str, session: dict[str, Any]) -> Iterator[str]:
+    """`session` may be that of an older node, which tells less."""
+    state = session["state"] + (", leaving" if session["leaving"] else "")
+    named = f", session {session['id']}" if session.get("id") else ""
+    yield f"{name} is connected to node {node} ({state}){named}"
+    if session["state"] in _BEFORE_WELCOME:
+        yield f"  {_BEFORE_WELCOME[session['state']]}"
+        return
+    last = ", ".join(
+        f"last {what} {session[key]:g} s ago" if session.get(key) is not None else f"no {what} yet"
+        for what, key in (("message", "last_message_s_ago"), ("ack", "last_ack_s_ago"))
+    )
+    yield (
+        f"  acked up to {session['acked']}, credit {session['credit']},"
+        f" {session['unsettled']} not settled yet, {last}"
+    )
+    if session["greedy"]:
+        yield "  it sends far more than the others do, so its credit is small"

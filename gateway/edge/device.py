@@ -109,6 +109,7 @@ class DeviceHandler:
     def opened(self, connection: Connection) -> None:
         self._connection = connection
         self._exchange = Exchange(self._context, self.key, self._session, connection)
+        self._context.memory.arrivals.opened(self)
         self.deadline = self._context.loop.time() + self._context.hello_timeout_s
 
     def received_text(self, text: bytes) -> None:
@@ -142,6 +143,7 @@ class DeviceHandler:
         if self._exchange is not None:
             self._exchange.close()
         self._connection = self._exchange = None
+        context.memory.arrivals.over(self)
         if self._resuming is not None:
             self._resuming.cancel()
         if self._resting is not None:
@@ -171,7 +173,7 @@ class DeviceHandler:
             self._connection.send_text(frames.encode_named("reject", reject))
 
     def describe(self) -> dict[str, Any]:
-        return describe(self.fence, self._session, self._share, self._sent_at)
+        return describe(self.fence, self._session, self._share, self._sent_at, self._exchange)
 
     # What the node does with a device
 
@@ -244,12 +246,13 @@ class DeviceHandler:
         if self._resting is not None:
             self._resting.cancel()
             self._resting = None
-        if self._connection is None:
+        session, connection, exchange = self._session, self._connection, self._exchange
+        if connection is None or exchange is None:
             return
-        session = self._session
         ack = session.take_ack()
         if ack is not None:
-            self._connection.send_text(ack)
+            connection.send_text(ack)
+            exchange.acked_at = time.perf_counter()
             self._context.observer.acknowledged()
         if session.departure is PARTING:
             self._carry_out(session.parted())

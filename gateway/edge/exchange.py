@@ -26,6 +26,7 @@ class Exchange:
         "_key",
         "_session",
         "_state",
+        "acked_at",
         "fence",
         "receipts",
     )
@@ -54,6 +55,8 @@ class Exchange:
         self.receipts = False
         """Whether the device keeps the ids of queued commands on its disk."""
         self._state: StateTalk | None = None
+        self.acked_at = 0.0
+        """When the last ack was sent, by `time.perf_counter`; 0 before the first."""
 
     @property
     def state(self) -> StateTalk | None:

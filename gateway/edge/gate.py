@@ -24,22 +24,13 @@ from gateway.admission.outcome import Claim, Outcome, Refuse
 from gateway.admission.revocation import RevocationList
 from gateway.admission.ticket import TicketOffice
 from gateway.edge.anteroom import Anteroom
+from gateway.edge.arrivals import Waiting
 from gateway.edge.errors import Refusal
 from gateway.edge.fleet import Fleet
 from gateway.edge.memory import DeviceMemory
 from gateway.edge.petition import Petition, credential_refused
 from gateway.edge.ports import Counted, Visitor
 from gateway.edge.refusal import come_back, hint_ms
-
-
-class Waiting:
-    """A visitor that the desk has not answered yet. It is answered, or it says `hung_up`."""
-
-    __slots__ = ("identity", "visitor")
-
-    def __init__(self, visitor: Visitor, identity: Identity) -> None:
-        self.visitor = visitor
-        self.identity = identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +63,7 @@ class DeviceGate:
         self._connections: set[Counted] = set()
         self._anonymous: set[Counted] = set()
         """Those that have shown no credential yet."""
-        self._waiting: dict[Visitor, Waiting] = {}
+        self._waiting = context.memory.arrivals.waiting
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self.draining = False

@@ -1,4 +1,4 @@
-"""What happened to devices lately: their last refusals and closes, for whoever asks why.
+"""What happened to devices lately: their last refusals and closes, for people that ask why.
 
 A refusal must stay almost free, so remembering one is an append to a ring of values that exist
 already (0.2 us). A dictionary by device would cost ten times that, in cache misses. Nothing is
@@ -17,6 +17,8 @@ from itertools import islice
 from typing import Final
 
 import msgspec
+
+from gateway.edge.arrivals import Arrivals
 
 REFUSALS_MAX: Final = 50_000
 CLOSES_MAX: Final = 20_000
@@ -39,6 +41,8 @@ class DeviceMemory:
     """The memory of one node."""
 
     def __init__(self) -> None:
+        self.arrivals = Arrivals()
+        """Devices on their way in."""
         self._refusals: deque[tuple[bytes, Event]] = deque(maxlen=REFUSALS_MAX)
         self._too_often: deque[tuple[bytes, Event]] = deque(maxlen=CLAIMS_MAX)
         self._closes: deque[tuple[bytes, Event]] = deque(maxlen=CLOSES_MAX)

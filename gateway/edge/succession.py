@@ -28,6 +28,7 @@ def take_over(context: DeviceContext, member: Member) -> None:
     drains promises (make before break). What that session still stores meanwhile is stored after
     the look-up, so JetStream knows it as a duplicate.
     """
+    context.memory.arrivals.over(member)
     older = context.fleet.add(member)
     if older is not None:
         older.supersede()

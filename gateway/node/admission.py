@@ -17,7 +17,8 @@ from gateway.admission.revocation import RevocationList
 from gateway.cluster.fences import Fences
 from gateway.cluster.overrides import Overrides
 from gateway.edge.anteroom import Anteroom
-from gateway.edge.gate import DeviceGate, GateContext, Waiting
+from gateway.edge.arrivals import Waiting
+from gateway.edge.gate import DeviceGate, GateContext
 from gateway.node import limits
 from gateway.node.basis import Basis
 from gateway.node.device_lookup import DevicesHere

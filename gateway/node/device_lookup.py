@@ -15,6 +15,8 @@ REASON: Final = "disconnect"
 """Of the `goaway`, and of the close in the metrics."""
 EVENTS_SHOWN_MAX: Final = 10
 _RETRY_MS: Final = 1_000
+_TOLD: Final = frozenset({"node", "session", "revoked_until", "refusals", "closes"})
+"""What an answer of another node must have."""
 _WHOIS: Final = "whois"
 _DISCONNECT: Final = "disconnect"
 
@@ -45,8 +47,13 @@ class DevicesHere:
         return actions[question["what"]](tenant, device)
 
     def describe(self, tenant: str, device: str) -> dict[str, Any]:
-        """Session, revocation, last refusals and closes."""
-        session = self._fleet.find(tenant, device)
+        """Session, revocation, last refusals and closes.
+
+        A session without a welcome is shown too, with its state. `parked`: the device waits in the
+        handshake for a slot that is near.
+        """
+        arrivals = self._memory.arrivals
+        session = self._fleet.find(tenant, device) or arrivals.greeting(tenant, device)
         memory, holder = self._memory, device_hash(tenant, device)
         claims = memory.claims(tenant, device)
         revoked_until = max(
@@ -59,6 +66,7 @@ class DevicesHere:
         )
         return {
             "session": session.describe() if session is not None else None,
+            "parked": arrivals.parked(tenant, device),
             "revoked_until": _iso(revoked_until) if revoked_until is not None else None,
             "refusals": [
                 *self._shown(memory.refusals(holder), "error", verified=True),
@@ -98,7 +106,8 @@ def merged(tenant: str, device: str, answers: list[dict[str, Any]], nodes: int) 
     Args:
         tenant: whose device it is.
         device: its id.
-        answers: one a node that answered, each with its `node`.
+        answers: one a node that answered, each with its `node`. A node of an older version says
+            nothing of `parked`.
         nodes: how many there are.
     """
     holding = [answer for answer in answers if answer["session"] is not None]
@@ -115,6 +124,7 @@ def merged(tenant: str, device: str, answers: list[dict[str, Any]], nodes: int) 
         "device": device,
         "node": newest["node"] if newest is not None else None,
         "session": newest["session"] if newest is not None else None,
+        "parked": next((answer["node"] for answer in answers if answer.get("parked")), None),
         "revoked_until": max(revoked, default=None),
         "refusals": all_of("refusals"),
         "closes": all_of("closes"),
@@ -152,7 +162,7 @@ class OperatorDevices:
             self._presence(tenant, device),
         )
         mine = {**self._here.describe(tenant, device), "node": self._node}
-        told = [mine, *(answer for answer in others if mine.keys() <= answer.keys())]
+        told = [mine, *(answer for answer in others if answer.keys() >= _TOLD)]
         found = merged(tenant, device, told, self._membership.peers + 1)
         return {**found, "presence": presence}
 

@@ -11,8 +11,9 @@ from importlib.metadata import version as package_version
 from gateway.admission.budget import VerificationBudget
 from gateway.admission.controller import CEILING, SIGNALS, RateController
 from gateway.admission.desk import AdmissionDesk
+from gateway.edge.arrivals import Waiting
 from gateway.edge.fleet import Fleet
-from gateway.edge.gate import DeviceGate, Waiting
+from gateway.edge.gate import DeviceGate
 from gateway.edge.hold import StreamHold
 from gateway.node.credential_keys import CredentialKeys
 from gateway.node.membership import Membership

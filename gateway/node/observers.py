@@ -49,7 +49,8 @@ class EdgeMetrics(TalkMetrics):
         self._received_bytes = metrics.tally(
             "tidegate_received_bytes", "Bytes of message frames received from devices."
         )
-        self._acks = metrics.tally("tidegate_ack_frames", "Ack frames sent to devices.")
+        # Counted in place: every ack of every device passes here.
+        self._acks = metrics.tally("tidegate_ack_frames", "Ack frames sent to devices.").counts
         self._slowed = metrics.counter(
             "tidegate_reads_slowed",
             "Times a connection was read more slowly for what it sent beside messages.",
@@ -76,7 +77,7 @@ class EdgeMetrics(TalkMetrics):
         self._received_bytes.add(size)
 
     def acknowledged(self) -> None:
-        self._acks.inc()
+        self._acks[()] += 1
 
     def accept_failed(self) -> None:
         self._accept_failures.inc()

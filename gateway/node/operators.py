@@ -77,7 +77,7 @@ def build_operators(
         steering=admission.steering,
         is_token=is_token,
     )
-    page = LivePage(_snapshot(basis, status, admission).take)
+    page = LivePage(_snapshot(basis, status, storage, admission, devices).take)
     listener = OpsListener(
         Pages(metrics=basis.metrics.exposition, not_ready=status.not_ready, status=status.page),
         protection=Protection(access.access, on_denied=basis.observers.ops.denied),
@@ -115,13 +115,21 @@ def _status(
     )
 
 
-def _snapshot(basis: Basis, status: NodeStatus, admission: Admission) -> NodeSnapshot:
-    observers = basis.observers
+def _snapshot(
+    basis: Basis, status: NodeStatus, storage: Storage, admission: Admission, devices: Devices
+) -> NodeSnapshot:
+    observers, publisher, hold = basis.observers, storage.publisher, storage.hold
+
+    def credit() -> int:
+        return 0 if hold.reason else devices.pool.ceiling(len(basis.fleet), publisher.backlog)
+
     return NodeSnapshot(
         status,
         admission.controller,
         edge=observers.edge,
         stream=observers.stream,
+        publisher=publisher,
+        credit=credit,
         wall=basis.wall,
     )
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from gateway.admission.controller import RateController
 from gateway.admission.desk import AdmissionDesk
+from gateway.edge.arrivals import Waiting
 from gateway.edge.fleet import Fleet
-from gateway.edge.gate import DeviceGate, Waiting
+from gateway.edge.gate import DeviceGate
 from gateway.node.backbone import Backbone
 from gateway.node.credential_keys import CredentialKeys
 from gateway.node.lifecycle import NodeState

@@ -14,7 +14,7 @@ import structlog
 from gateway.admission.controller import RateController
 from gateway.admission.desk import AdmissionDesk
 from gateway.cluster.overrides import Override, Overrides
-from gateway.edge.gate import Waiting
+from gateway.edge.arrivals import Waiting
 from gateway.node.membership import Membership, Reach
 from gateway.process import Work
 from gateway.settings import Settings

@@ -63,6 +63,8 @@ class LivePage:
         self._take = take
         self._clock = clock
         self._history: deque[bytes] = deque(maxlen=HISTORY_MAX)
+        self._names = b"[]"
+        """Of the values in each entry of the history, which is sent without them: it is long."""
         self._newest = b""
         self._number = 0
         self._came = asyncio.Condition()
@@ -98,13 +100,16 @@ class LivePage:
         try:
             snapshot = self._take()
             body = orjson.dumps(snapshot, option=orjson.OPT_NON_STR_KEYS)
-            self._history.append(orjson.dumps(snapshot["series"]))
+            series = snapshot["series"]
+            names, values = orjson.dumps(list(series)), orjson.dumps(list(series.values()))
         except Exception:  # noqa: BLE001  # the page is needed most when a part of the node fails
             now = self._clock()
             if now - self._failed_at >= _BUSY_LOG_S:
                 self._failed_at = now
                 _log.log(logging.ERROR, "snapshot_failed", exc_info=True)
             return _FAILED
+        self._names = names
+        self._history.append(values)
         return b"data: " + body + b"\n\n"
 
     async def _file(self, request: web.Request) -> web.Response:
@@ -127,6 +132,10 @@ class LivePage:
         finally:
             self.watchers -= 1
 
+    def _past(self) -> bytes:
+        rows = b",".join(self._history)
+        return b'data: {"history":{"names":%b,"rows":[%b]}}\n\n' % (self._names, rows)
+
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         stream = web.StreamResponse()
         stream.content_type = "text/event-stream"
@@ -134,8 +143,7 @@ class LivePage:
         await stream.prepare(request)
         seen = self._number
         try:
-            history = b",".join(self._history)
-            await stream.write(b'data: {"history":[' + history + b"]}\n\n" + self._newest)
+            await stream.write(self._past() + self._newest)
             while True:
                 async with self._came:
                     while self._number == seen:

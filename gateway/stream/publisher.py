@@ -191,6 +191,17 @@ class Publisher:
         """Bytes of those messages."""
         return self.pending.bytes
 
+    @property
+    def lane_loads(self) -> list[tuple[int, int, float]]:
+        """Of each lane: messages that wait, messages in flight, and for how many seconds those."""
+        now = self._clock()
+        loads = []
+        for runner in self._runners:
+            lane, batch = runner.lane, runner.lane.in_flight
+            flying = (len(batch.items), now - batch.started_at) if batch is not None else (0, 0.0)
+            loads.append((lane.waiting, *flying))
+        return loads
+
     async def drain(self) -> None:
         """Wait until everything submitted is settled."""
         await self.pending.wait_empty()

@@ -9,9 +9,10 @@ async def no_presence(_tenant, _device):
     return None
 
 
-def known(node, *, fence=None, refusals=(), closes=(), revoked=None):
+def known(node, *, fence=None, refusals=(), closes=(), revoked=None, parked=False):
     return {
         "node": node,
+        "parked": parked,
         "session": None if fence is None else {"fence": fence},
         "revoked_until": revoked,
         "refusals": [{"at": at, "error": "admission"} for at in refusals],
@@ -40,6 +41,13 @@ def test_what_no_node_knows_is_said_and_what_is_shown_is_bounded():
     assert len(found["refusals"]) == EVENTS_SHOWN_MAX
 
 
+def test_the_node_at_which_a_device_waits_is_named_and_an_older_node_says_nothing_of_it():
+    older = known("a")
+    del older["parked"]
+    assert merged("t", "d", [older, known("b", parked=True)], nodes=2)["parked"] == "b"
+    assert merged("t", "d", [older], nodes=1)["parked"] is None
+
+
 class Here:
     def __init__(self, has_session):
         self.has_session = has_session
@@ -66,7 +74,9 @@ class Others:
 
 
 async def test_other_nodes_are_asked_and_a_strange_answer_is_left_out():
-    others = Others(known("b", fence=1), {"node": "c"})
+    older = known("b", fence=1)
+    del older["parked"]  # a node of an older version is a good witness
+    others = Others(older, {"node": "c"})
     found = await OperatorDevices(Here(False), others, "a", no_presence).find("t", "d")
     assert (found["node"], found["nodes"], found["nodes_answered"]) == ("b", 3, 2)
     assert others.asked == [{"what": "whois", "tenant": "t", "device": "d"}]

@@ -62,6 +62,12 @@ class Rig:
             writer.close()
 
 
+async def history_of(reader):
+    """The first event: the names, and the values of each snapshot."""
+    history = (await event(reader))["history"]
+    return history["names"], history["rows"]
+
+
 async def event(reader):
     text = await within(reader.readuntil(b"\n\n"))
     return json.loads(text.partition(b"data: ")[2])
@@ -74,6 +80,19 @@ async def served(rig):
         yield rig
     finally:
         await rig.listener.stop()
+
+
+@contextlib.asynccontextmanager
+async def served_page(rig):
+    """The port of a listener that serves the page that `rig` has now."""
+    access = Access(None, wall=time.time, clock=time.monotonic)
+    pages = Pages(metrics=lambda: (b"", "text/plain"), not_ready=lambda: None, status=dict)
+    listener = OpsListener(pages, protection=Protection(access), routes=rig.page.routes())
+    port = await listener.start("127.0.0.1", 0)
+    try:
+        yield port
+    finally:
+        await listener.stop()
 
 
 @pytest.fixture
@@ -110,7 +129,7 @@ async def test_a_watcher_gets_the_history_and_then_each_snapshot(rig):
     for _ in range(3):
         await rig.page.step()
     async with rig.watching() as reader:
-        assert (await event(reader))["history"] == [{"n": 1}, {"n": 2}, {"n": 3}]
+        assert await history_of(reader) == (["n"], [[1], [2], [3]])
         assert (await event(reader))["series"] == {"n": 3}
         await rig.page.step()
         assert (await event(reader))["series"] == {"n": 4}
@@ -129,8 +148,8 @@ async def test_the_history_is_bounded(rig):
     for _ in range(HISTORY_MAX + 5):
         await rig.page.step()
     async with rig.watching() as reader:
-        history = (await event(reader))["history"]
-    assert (len(history), history[0]) == (HISTORY_MAX, {"n": 6})
+        _names, rows = await history_of(reader)
+    assert (len(rows), rows[0]) == (HISTORY_MAX, [6])
 
 
 async def test_one_watcher_too_many_is_told_so_and_a_place_comes_free_again(rig):
@@ -170,15 +189,33 @@ async def test_a_snapshot_that_fails_is_said_and_the_page_goes_on(rig):
             pass
 
 
+@pytest.mark.parametrize(
+    "half",
+    [{"status": {}}, {"series": {"n": 1}, "status": object()}, {"series": {"n": object()}}],
+    ids=["no series", "a status that is no JSON", "a series that is no JSON"],
+)
+async def test_a_snapshot_that_fails_half_way_leaves_nothing_behind(rig, half):
+    await rig.page.step()
+    whole = rig.take
+    rig.page = LivePage(lambda: half if rig.fails else whole())
+    async with served_page(rig) as port:
+        rig.port = port
+        await rig.page.step()
+        rig.fails = True
+        await rig.page.step()
+        async with rig.watching() as reader:
+            assert await history_of(reader) == (["n"], [[2]])
+            assert await event(reader) == {"failed": True}
+            rig.fails = False
+            await rig.page.step()
+            assert (await event(reader))["series"] == {"n": 3}
+
+
 async def test_a_browser_that_never_reads_is_ended_and_holds_nobody_up(rig, monkeypatch):
     monkeypatch.setattr("gateway.ops.guard.WRITE_TIMEOUT_S", 0.05)
     large = "x" * 1_000_000
     rig.page = LivePage(lambda: {"series": {"n": 0}, "status": large})
-    access = Access(None, wall=time.time, clock=time.monotonic)
-    pages = Pages(metrics=lambda: (b"", "text/plain"), not_ready=lambda: None, status=dict)
-    listener = OpsListener(pages, protection=Protection(access), routes=rig.page.routes())
-    port = await listener.start("127.0.0.1", 0)
-    try:
+    async with served_page(rig) as port:
         _reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
         writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await eventually(lambda: rig.page.watchers == 1)
@@ -190,8 +227,6 @@ async def test_a_browser_that_never_reads_is_ended_and_holds_nobody_up(rig, monk
 
         await within(until_it_is_ended())
         writer.close()
-    finally:
-        await listener.stop()
 
 
 async def test_the_stream_needs_the_role_read_and_the_page_does_not():

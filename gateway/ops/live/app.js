@@ -17,7 +17,7 @@ function element(tag, text, className) {
 
 const number = (value, digits = 0) => value === null || value === undefined || !isFinite(value)
   ? "–" : value.toLocaleString(undefined, { maximumFractionDigits: digits });
-const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString();
+const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString(undefined, { hourCycle: "h23" });
 
 // Asking the gateway
 
@@ -98,7 +98,11 @@ async function run() {
 let wake = () => {};
 
 function take(event) {
-  if (event.history) { series = event.history; return; }
+  if (event.history) {
+    const { names, rows } = event.history;
+    series = rows.map((row) => Object.fromEntries(names.map((name, index) => [name, row[index]])));
+    return;
+  }
   if (event.failed) { say("down", "the gateway could not take a snapshot"); return; }
   const last = series.at(-1); // the first snapshot of a stream is in its history too
   if (!last || event.series.at > last.at) series.push(event.series);
@@ -153,13 +157,15 @@ function show(event) {
   tiles([
     ["devices", number(status.devices)],
     ["wait for a slot", number(admission.lead_s * admission.rate_per_s)],
-    ["seconds to the next free slot", number(admission.lead_s, 1)],
+    ["seconds to a free slot", number(admission.lead_s, 1)],
     ["R, admissions a second", number(admission.rate_per_s, 1)],
     ["admitted a second", number(rate("admitted"), 1)],
     ["refused a second", number(rate("refused"), 1)],
     ["messages a second", number(rate("messages"))],
     ["PubAck p99, ms", number(now.ack_p99_ms, 1)],
     ["not settled yet", number(status.pending.messages)],
+    ["credit of a device", number(now.credit)],
+    ["dead letters so far", number(now.dead)],
     ["loop lag, ms", number(now.loop_lag_ms, 1)],
   ]);
   tables(event);
@@ -191,12 +197,15 @@ function table(title, rows) {
   return card;
 }
 
-function tables({ status, refused, dead }) {
+function tables({ status, refused, dead, lanes }) {
   const { stream, admission } = status;
   const most = (rows) => [...rows].sort((a, b) => b[1] - a[1]).map(([name, count]) => [name, number(count)]);
   const made = [
     table("Refused, by reason", most(refused)),
     table("Dead letters, by error", most(dead)),
+    table("Lanes", lanes.map(([waiting, flying, ms], index) => [
+      `lane ${index + 1}`, `${number(waiting)} wait, ${flying ? `${number(flying)} in flight for ${number(ms)} ms` : "none in flight"}`,
+    ])),
     table("Stream", [
       ["connected", stream.connected ? "yes" : "no"], ["durability", stream.durability],
       ["strategy", stream.strategy], ["replicas", stream.replicas],
@@ -204,9 +213,9 @@ function tables({ status, refused, dead }) {
     ]),
     table("Admission", [
       ["R at most, at least", `${number(admission.rate_ceiling_per_s, 1)}, ${number(admission.rate_floor_per_s, 1)}`],
-      ["burst", number(admission.burst)], ["parked in the handshake", number(admission.parked)],
+      ["burst", number(admission.burst)], ["parked", number(admission.parked)],
       ["revoked", number(admission.revoked)], ["connections", `${number(status.connections)} of ${number(status.connections_max)}`],
-      ["first retry spreads over, s", number(status.first_retry_ms / 1000, 1)],
+      ["first retry over, s", number(status.first_retry_ms / 1000, 1)],
     ]),
   ];
   if (admission.fleet) {
@@ -224,11 +233,13 @@ function tables({ status, refused, dead }) {
 
 const CHARTS = [
   ["Knocks a second", [["refused", "--red", "refused", true], ["admitted", "--green", "admitted", true]]],
-  ["R and the wait", [["R a second", "--blue", "rate"], ["seconds to the next free slot", "--amber", "lead"]]],
-  ["Messages a second", [["received", "--blue", "messages", true]]],
-  ["Milliseconds", [["PubAck p99", "--green", "ack_p99_ms"], ["loop lag", "--red", "loop_lag_ms"]]],
+  ["R and the wait", [["R a second", "--blue", "rate"], ["seconds to a free slot", "--amber", "lead"]]],
   ["Devices", [["connected", "--blue", "devices"]]],
-  ["Messages not settled yet", [["pending", "--amber", "pending"]]],
+  ["Messages a second", [["received", "--blue", "messages", true], ["dead letters", "--red", "dead", true]]],
+  ["Milliseconds", [["PubAck p99", "--green", "ack_p99_ms"], ["loop lag", "--red", "loop_lag_ms"]]],
+  ["Credit of one device, messages", [["may be outstanding", "--green", "credit"]]],
+  ["Backlog, messages", [["not settled yet", "--amber", "pending"]]],
+  ["Lanes, messages", [["in flight", "--blue", "in_flight"], ["wait", "--amber", "waiting"], ["wait in the fullest lane", "--red", "fullest"]]],
 ];
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -255,15 +266,17 @@ function build() {
     return card;
   });
   room.append(...cards); // all of them: the width of one depends on the others
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize); // larger on a wall
   charts = CHARTS.map(([, lines], index) => {
     const card = cards[index];
-    const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
+    const axis = { font: `${0.75 * rem}px system-ui, sans-serif`, stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
+    const time = { ...axis, size: 2.2 * rem, space: 6.5 * rem, values: (_plot, moments) => moments.map(clock) };
     const plot = new uPlot({
-      width: Math.max(200, card.clientWidth - 2 * parseFloat(getComputedStyle(card).paddingLeft)), height: 190,
+      width: Math.max(200, card.clientWidth - 2 * parseFloat(getComputedStyle(card).paddingLeft)), height: 12 * rem,
       legend: { live: false },
       scales: { y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [axis, { ...axis, size: 56 }],
-      series: [{}, ...lines.map(([label, stroke]) => ({ label, stroke: colour(stroke), width: 2, points: { show: false } }))],
+      axes: [time, { ...axis, size: 3.6 * rem, values: (_plot, figures) => figures.map((each) => number(each, 2)) }],
+      series: [{}, ...lines.map(([label, stroke]) => ({ label, stroke: colour(stroke), width: 2, points: { show: false }, spanGaps: true }))],
     }, columns(lines), card);
     return { plot, lines };
   });
@@ -275,6 +288,9 @@ let resizing;
 addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(rebuild, 150); });
 
 // A device
+
+const STATES = { greeting: "admitted, has not said hello yet", resuming: "admitted, its place in the stream is being looked up" };
+const ago = (seconds) => seconds === null || seconds === undefined ? "none" : `${number(seconds, 1)} s ago`;
 
 async function lookUp() {
   const tenant = $("tenant").value.trim() || "default", device = $("device").value.trim();
@@ -290,18 +306,19 @@ function describe(answer, found) {
   const { session } = answer;
   const name = `${answer.tenant}/${answer.device}`;
   const parts = [element("p", session
-    ? `${name} is connected to node ${answer.node}: ${session.state}${session.leaving ? ", leaving" : ""}`
+    ? `${name} is connected to node ${answer.node}: ${STATES[session.state] || session.state}${session.leaving ? ", leaving" : ""}`
     : `${name} is not connected`, session ? "good" : "warn")];
+  if (answer.parked) parts.push(element("p", `it waits in the handshake at node ${answer.parked}, for a slot that is near`, "warn"));
   if (session) {
-    const last = session.last_message_s_ago === null ? "none" : `${number(session.last_message_s_ago, 1)} s ago`;
-    parts.push(element("p", `acked up to ${session.acked}, credit ${session.credit}, ${session.unsettled} not settled yet, last message: ${last}`));
+    parts.push(element("p", `acked up to ${session.acked}, credit ${session.credit}, ${session.unsettled} not settled yet`));
+    parts.push(element("p", `last message: ${ago(session.last_message_s_ago)}, last ack: ${ago(session.last_ack_s_ago)}${session.id ? `, session ${session.id}` : ""}`, "quiet"));
   }
   if (answer.revoked_until) parts.push(element("p", `revoked until ${new Date(answer.revoked_until).toLocaleString()}`, "bad"));
   const events = [
     ...answer.refusals.map((each) => [each, `refused: ${[each.error, each.reason].filter(Boolean).join("/")}${each.retry_ms ? `, come back in ${number(each.retry_ms / 1000, 1)} s` : ""}${each.verified ? "" : " (not verified)"}`]),
     ...answer.closes.map((each) => [each, `closed: ${each.cause}`]),
   ].sort((a, b) => (a[0].at < b[0].at ? 1 : -1));
-  parts.push(table("Last refusals and closes", events.map(([each, text]) => [`${new Date(each.at).toLocaleTimeString()} ${text}`, `node ${each.node}`])));
+  parts.push(table("Last refusals and closes", events.map(([each, text]) => [`${clock(Date.parse(each.at) / 1000)} ${text}`, `node ${each.node}`])));
   if (answer.nodes_answered < answer.nodes) parts.push(element("p", `only ${answer.nodes_answered} of ${answer.nodes} nodes have answered`, "warn"));
   const press = element("p");
   const order = { tenant: answer.tenant, device: answer.device };
