@@ -16,12 +16,7 @@ from gateway.edge.description import describe
 from gateway.edge.device_context import DeviceContext
 from gateway.edge.exchange import Exchange
 from gateway.edge.outlet import Outlet
-from gateway.edge.ports import (
-    PAUSED_BY_DRAIN,
-    PAUSED_BY_FULL_NODE,
-    PAUSED_BY_RESUME,
-    Connection,
-)
+from gateway.edge.ports import PAUSED_BY_DRAIN, PAUSED_BY_FULL_NODE, PAUSED_BY_RESUME, Connection
 from gateway.edge.resuming import ask
 from gateway.edge.side_traffic import CREDENTIAL_FRAMES, HELLO_FRAMES
 from gateway.edge.state_talk import StateTalk
