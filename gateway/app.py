@@ -20,6 +20,7 @@ from gateway.node.drain import NodeDrain, SlotsElsewhere
 from gateway.node.flow import HoldLoop, LoopLag, RateLoop
 from gateway.node.lifecycle import Lifecycle
 from gateway.node.operators import build_operators
+from gateway.node.place import WorkerPlace
 from gateway.node.reload import Reload
 from gateway.node.storage import build_storage
 from gateway.process import Assembly, Background, LogSummaries, Part, nothing
@@ -39,6 +40,7 @@ class Gateway:
         *,
         wall: Callable[[], float] = time.time,
         read_settings: Callable[[], Settings] | None = None,
+        place: WorkerPlace | None = None,
     ) -> None:
         """Build every part. Call it in the event loop that will run them.
 
@@ -46,6 +48,7 @@ class Gateway:
             settings: of the gateway.
             wall: Unix time as this machine has it, seconds. Credentials are judged by it.
             read_settings: reads them again at SIGHUP.
+            place: of a worker; None for a gateway of one process.
 
         Raises:
             EdgeError: the certificate cannot be used.
@@ -53,7 +56,7 @@ class Gateway:
             OpsError, OSError: tokens of operators, or ticket secrets, cannot be read.
             TelemetryError: the spans cannot be exported.
         """
-        basis = self.basis = build_basis(settings, wall)
+        basis = self.basis = build_basis(settings, wall, place)
         storage = self.storage = build_storage(basis)
         admission = self.admission = build_admission(basis)
         devices = self.devices = build_devices(basis, storage, admission)
@@ -82,14 +85,18 @@ class Gateway:
         self.collector = CalmCollector(
             measures(tls=settings.tls.cert_file is not None), connections=devices.gate.__len__
         )
-        self.announcements = Announcements(
-            node=basis.node,
-            devices=devices.port,
-            ops=operators.port,
-            backbone=storage.backbone,
-            publisher=storage.publisher,
-        )
+        self.announcements = self._announcements()
         self.lifecycle = self._lifecycle()
+
+    def _announcements(self) -> Announcements:
+        return Announcements(
+            node=self.basis.node,
+            devices=self.devices.port,
+            ops=self.operators.port,
+            backbone=self.storage.backbone,
+            publisher=self.storage.publisher,
+            place=self.basis.place,
+        )
 
     def _lifecycle(self) -> Lifecycle:
         basis, devices, operators = self.basis, self.devices, self.operators
@@ -126,15 +133,17 @@ class Gateway:
             gate=self.devices.gate,
             publisher=self.storage.publisher,
             rng=basis.rng,
+            **({} if basis.place is None else {"leaving": basis.place.leaving}),
         )
 
     def _parts(self) -> Iterator[Part]:
         """In the order in which they start. They stop in the reverse order."""
         storage, admission, devices = self.storage, self.admission, self.devices
-        lock = DataDirectoryLock(self.data_dir)
         yield Part("log", nothing, self.announcements.stopped)
         yield self.basis.traces.part()
-        yield Part("data-directory", lock.acquire, lock.release)
+        if self.basis.place is None:  # else the supervisor holds the lock
+            lock = DataDirectoryLock(self.data_dir)
+            yield Part("data-directory", lock.acquire, lock.release)
         yield Part("reloads", nothing, self.background.stop)  # SIGHUP may come before its start
         yield Part("ops", self.operators.port.start, self.operators.port.stop)
         yield Part("keys", devices.keys.start, nothing)

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "simulate": "gateway.commands.load",
     "storm": "gateway.commands.load",
     "drain": "gateway.commands.operators",
+    "restart-workers": "gateway.commands.restarting",
     "revoke": "gateway.commands.operators",
     "disconnect": "gateway.commands.operators",
     "rate": "gateway.commands.steering",

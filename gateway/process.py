@@ -10,6 +10,7 @@ import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gateway import tasks
@@ -205,15 +206,19 @@ class LogSummaries:
 class OpsPort:
     """The operators' listener at its address."""
 
-    def __init__(self, listener: OpsListener, *, host: str, port: int) -> None:
+    def __init__(
+        self, listener: OpsListener, *, host: str, port: int, path: Path | None = None
+    ) -> None:
         """
         Args:
             listener: what is served.
             host: the address to bind.
             port: likewise; 0 for a free one.
+            path: a socket file to serve on instead.
         """
         self._listener = listener
         self._host = host
+        self._path = path
         self.port = port
         """Where it is served, once it has started."""
 
@@ -223,7 +228,10 @@ class OpsPort:
         Raises:
             OpsListenError: the address cannot be bound.
         """
-        self.port = await self._listener.start(self._host, self.port)
+        if self._path is not None:
+            await self._listener.start_unix(self._path)
+        else:
+            self.port = await self._listener.start(self._host, self.port)
 
     async def stop(self) -> None:
         await self._listener.stop()

@@ -153,3 +153,38 @@ async def drain(client: OpsClient, *, now: bool, say: Callable[[str], None]) -> 
             say(line)
             shown = line
         await asyncio.sleep(_POLL_S)
+
+
+async def restart_workers(client: OpsClient, *, say: Callable[[str], None]) -> bool:
+    """Replace each worker of a gateway in turn, and wait until that has ended.
+
+    Args:
+        client: of its ops port.
+        say: takes each line for the operator.
+
+    Returns:
+        Whether every worker was replaced.
+
+    Raises:
+        OperateError: it cannot be asked, or has no workers.
+    """
+    before = {part["worker"]: part["pid"] for part in await _workers(client)}
+    if not before:
+        raise OperateError(f"{client.url}: this gateway is one process; see server.workers")
+    await client.ask("/restart-workers", {})
+    replaced: set[int] = set()
+    while True:
+        page = await client.ask("/status")
+        for part in page["workers"]:
+            worker, serves = part["worker"], part.get("state") == "serving"
+            if worker not in replaced and part["pid"] != before[worker] and serves:
+                replaced.add(worker)
+                say(f"worker {worker} replaced: process {part['pid']}")
+        if not page["rolling_restart"]:
+            return len(replaced) == len(before)
+        await asyncio.sleep(_POLL_S)
+
+
+async def _workers(client: OpsClient) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await client.ask("/status")).get("workers", [])
+    return found

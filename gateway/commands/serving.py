@@ -6,13 +6,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, Final
 
-import nats.errors
 import typer
 import uvloop
 
-from gateway.admission.errors import AdmissionError
 from gateway.app import Gateway
-from gateway.cluster.errors import ClusterError
 from gateway.commands.terminal import (
     Config,
     DataDir,
@@ -21,16 +18,14 @@ from gateway.commands.terminal import (
     nats_overrides,
     settings_of,
 )
-from gateway.edge.errors import EdgeError
-from gateway.errors import GatewayError
-from gateway.events.errors import EventsError
-from gateway.ops.errors import OpsError
-from gateway.settings import SettingsError, load_settings, secrets_of
-from gateway.stream.errors import StreamError
-from gateway.telemetry.errors import TelemetryError
+from gateway.expected_errors import EXPECTED
+from gateway.settings import load_settings, secrets_of
+from gateway.supervisor.supervisor import Supervisor
 from gateway.telemetry.logs import configure_logs
 
 app: Final = typer.Typer(add_completion=False)
+
+Served = Gateway | Supervisor
 
 
 @app.command()
@@ -40,39 +35,35 @@ def serve(
     ops_port: Annotated[int | None, typer.Option(help="Ops port; 0 for a free one.")] = None,
     nats_url: NatsUrl = None,
     data_dir: DataDir = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Processes on the devices' port; `auto` for one a core.")
+    ] = None,
     hint: Annotated[bool, typer.Option(help="Print how to connect a device.")] = False,
 ) -> None:
     """Run the gateway, with an embedded NATS server unless --nats-url is given."""
-    overrides = nats_overrides(nats_url, data_dir, server__port=port, ops__port=ops_port)
+    overrides = nats_overrides(
+        nats_url, data_dir, server__port=port, ops__port=ops_port, server__workers=workers
+    )
     settings = settings_of(config, overrides)
     configure_logs(settings.log.level, settings.log.format, secrets=secrets_of(settings))
 
     async def run() -> None:
-        gateway = Gateway(
-            settings, read_settings=lambda: load_settings(config, overrides=overrides)
-        )
+        gateway: Served
+        if settings.worker_count > 1:
+            gateway = Supervisor(settings, config=config, overrides=overrides)
+        else:
+            gateway = Gateway(
+                settings, read_settings=lambda: load_settings(config, overrides=overrides)
+            )
         await gateway.run(on_ready=_print_hint if hint else None)
 
     try:
         uvloop.run(run())
-    except (
-        SettingsError,
-        AdmissionError,
-        ClusterError,
-        EdgeError,
-        EventsError,
-        GatewayError,
-        OpsError,
-        StreamError,
-        TelemetryError,
-        nats.errors.Error,
-    ) as exc:
-        fail(str(exc))
-    except OSError as exc:
+    except EXPECTED as exc:
         fail(str(exc))
 
 
-def _print_hint(gateway: Gateway) -> None:
+def _print_hint(gateway: Served) -> None:
     """How to connect a device, ready to paste."""
     program = f"{Path(sys.argv[0]).parent}/tidegate" if "/" in sys.argv[0] else "tidegate"
     with contextlib.suppress(ValueError):

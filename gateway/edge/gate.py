@@ -77,6 +77,11 @@ class DeviceGate:
         return len(self._connections)
 
     @property
+    def open(self) -> bool:
+        """Whether a device could be admitted: not in a drain, nor a hold, nor without room."""
+        return not (self.draining or self.full or self._context.desk.held)
+
+    @property
     def full(self) -> bool:
         """Whether it has no room for another device."""
         named = len(self._connections) - len(self._anonymous)

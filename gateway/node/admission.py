@@ -26,7 +26,7 @@ from gateway.node.fleet_node import FleetNode, Member
 from gateway.node.fleet_sessions import FleetSessions
 from gateway.node.hook import Hook
 from gateway.node.membership import LoneNode, Membership
-from gateway.node.revocations import Revocations, earlier_of
+from gateway.node.revocations import REVOCATIONS_FILE, Revocations, earlier_of
 from gateway.node.roll import Roll
 from gateway.node.sessions import SessionRecords
 from gateway.node.steering import Steering
@@ -63,7 +63,7 @@ def build_admission(basis: Basis) -> Admission:
     clock = FleetClock(basis.wall, basis.local)
     fences = Fences(clock)
     revocations = _revocations(basis, clock)
-    kept = KeptSecrets(settings.nats.data_dir)
+    kept = _kept_secrets(basis)
     keyring = kept.load([secret.get_secret_value().encode() for secret in admission.ticket_secrets])
     ahead_s_max = limits.ticket_ahead_s_max(settings)
     office = NodeTicketOffice(keyring.secrets, clock=clock, ahead_max_s=ahead_s_max)
@@ -107,11 +107,17 @@ def build_admission(basis: Basis) -> Admission:
     )
 
 
+def _kept_secrets(basis: Basis) -> KeptSecrets:
+    write = None if basis.place is None else basis.place.write_soon
+    return KeptSecrets(basis.settings.nats.data_dir, write)
+
+
 def _revocations(basis: Basis, clock: FleetClock) -> Revocations:
     return Revocations(
         RevocationList(earlier_of(basis.wall, clock)),
-        file=basis.settings.nats.data_dir / "revocations.jsonl",
+        file=basis.settings.nats.data_dir / REVOCATIONS_FILE,
         sessions=basis.fleet,
+        write=None if basis.place is None else basis.place.write,
     )
 
 

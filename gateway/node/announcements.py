@@ -4,7 +4,8 @@ import structlog
 
 from gateway.node.backbone import Backbone
 from gateway.node.device_port import DevicePort
-from gateway.process import OpsPort
+from gateway.node.place import WorkerPlace
+from gateway.process import OpsPort, nothing
 from gateway.stream.publisher import Publisher
 
 _log = structlog.get_logger(__name__)
@@ -21,6 +22,7 @@ class Announcements:
         ops: OpsPort,
         backbone: Backbone,
         publisher: Publisher,
+        place: WorkerPlace | None,
     ) -> None:
         """
         Args:
@@ -29,7 +31,10 @@ class Announcements:
             ops: the port of the operators.
             backbone: knows the NATS server.
             publisher: knows how messages are published.
+            place: of a worker, whose supervisor says of the gateway what a process of its own says.
         """
+        self._prefix = "" if place is None else "worker_"
+        self._on_listening = nothing if place is None else place.on_listening
         self._node = node
         self._devices = devices
         self._ops = ops
@@ -37,11 +42,17 @@ class Announcements:
         self._publisher = publisher
 
     def listening(self) -> None:
-        _log.info("listening", node=self._node, port=self._devices.port, ops_port=self._ops.port)
+        _log.info(
+            f"{self._prefix}listening",
+            node=self._node,
+            port=self._devices.port,
+            ops_port=self._ops.port,
+        )
+        self._on_listening()
 
     def serving(self) -> None:
         _log.info(
-            "serving",
+            f"{self._prefix}serving",
             node=self._node,
             port=self._devices.port,
             ops_port=self._ops.port,
@@ -51,4 +62,4 @@ class Announcements:
         )
 
     def stopped(self) -> None:
-        _log.info("stopped", node=self._node)
+        _log.info(f"{self._prefix}stopped", node=self._node)

@@ -16,7 +16,7 @@ from gateway import tasks
 from gateway.nats_access import nats_address
 from gateway.node.basis import Basis
 from gateway.node.nats_permits import NatsPermits
-from gateway.node.nats_server import EmbeddedNats, NatsServer, OperatorsNats
+from gateway.node.nats_server import EmbeddedNats, NatsServer, OperatorsNats, SupervisedServer
 from gateway.settings import Settings
 from gateway.stream.durability import Durability
 from gateway.stream.nats_client import LinkClient, describe
@@ -71,6 +71,8 @@ def server_of(basis: Basis, health: StreamHealth) -> NatsServer:
     settings = basis.settings
     if settings.nats.urls:
         return OperatorsNats(settings.nats.monitoring_url)
+    if basis.place is not None and basis.place.nats_url is not None:
+        return EmbeddedNats(settings, SupervisedServer(basis.place.nats_url), health.trouble)
     server = embedded_server(
         settings,
         rng=basis.rng,

@@ -10,6 +10,7 @@ from gateway.edge.fleet import Fleet
 from gateway.edge.memory import DeviceMemory
 from gateway.node import limits
 from gateway.node.observers import Observers
+from gateway.node.place import WorkerPlace
 from gateway.node.traces import Traces, traces_of
 from gateway.process import Ending
 from gateway.settings import Settings
@@ -36,11 +37,13 @@ class Basis:
     local: Callable[[], float]
     """Local time, seconds: rates and waits are measured with it."""
     traces: Traces = field(default_factory=Traces)
+    place: WorkerPlace | None = None
+    """What a supervisor has given this process; None for a gateway of one process."""
     memory: DeviceMemory = field(default_factory=DeviceMemory)
     """Of refusals and closes, for the look-up of a device."""
 
 
-def build_basis(settings: Settings, wall: Callable[[], float]) -> Basis:
+def build_basis(settings: Settings, wall: Callable[[], float], place: WorkerPlace | None) -> Basis:
     """What the parts of a gateway with these settings are given.
 
     Raises:
@@ -63,4 +66,5 @@ def build_basis(settings: Settings, wall: Callable[[], float]) -> Basis:
         wall=wall,
         local=local,
         traces=traces_of(settings.trace, node, metrics, rng=rng, clock=local),
+        place=place,
     )

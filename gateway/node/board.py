@@ -10,6 +10,7 @@ A row is believed for a second after it was written: a worker that is killed, or
 more. The rows are hints. A torn read costs one turn of accepting at most.
 """
 
+import asyncio
 import mmap
 import os
 import time
@@ -137,6 +138,12 @@ class AcceptTurns:
         if wait_s:
             self._looked_at = float("-inf")
         return wait_s
+
+    async def keep_written(self) -> None:
+        """Bring the own row up to date for ever."""
+        while True:
+            self.write()
+            await asyncio.sleep(WRITE_S)
 
     def write(self) -> Row:
         """Bring the own row up to date."""

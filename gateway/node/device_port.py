@@ -1,6 +1,7 @@
 """The port of the devices: listener, knocks and connections around one gate."""
 
 import asyncio
+from collections.abc import Iterable
 from functools import partial
 
 from gateway.edge.anteroom import Anteroom
@@ -14,7 +15,10 @@ from gateway.edge.ports import MakeHandler
 from gateway.edge.wheel import TimingWheel
 from gateway.node import limits
 from gateway.node.basis import Basis
+from gateway.node.board import AcceptTurns
 from gateway.node.certificate import Transport
+from gateway.node.place import WorkerPlace
+from gateway.process import Work
 from tidegate.wire import frames
 
 
@@ -61,6 +65,8 @@ class DevicePort:
             head_timeout_s=connections.limits.head_timeout_s,
             connect=connector.connect,
         )
+        self._inherited = None if basis.place is None else basis.place.listening
+        self._turns = None if basis.place is None else _turns(basis.place, gate)
         self.listener = Listener(
             connector,
             accept_budget=server.accept_budget,
@@ -68,6 +74,7 @@ class DevicePort:
             backlog=server.backlog,
             observer=observer,
             knock=knocks.knock,
+            leave_s=None if self._turns is None else self._turns.leave_s,
         )
         self.port = server.port
         """Where devices connect, once it has started."""
@@ -78,13 +85,27 @@ class DevicePort:
         Raises:
             ListenError: the address cannot be bound.
         """
-        self.port = await self.listener.start(self._server.host, self._server.port)
+        if self._inherited is not None:
+            self.port = self.listener.start_on(list(self._inherited))
+        else:
+            self.port = await self.listener.start(self._server.host, self._server.port)
+
+    def work(self) -> Iterable[Work]:
+        """Tell the other workers how many connections this one has."""
+        if self._turns is not None:
+            yield "board", self._turns.keep_written()
 
     async def stop(self) -> None:
         """Stop listening, and drop every connection."""
         await self.listener.stop()
         self._gate.abort_all()
         self._wheel.close()
+
+
+def _turns(place: WorkerPlace, gate: DeviceGate) -> AcceptTurns:
+    return AcceptTurns(
+        place.board, place.number - 1, is_open=lambda: gate.open, connections=gate.__len__
+    )
 
 
 def _connection_context(

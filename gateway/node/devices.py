@@ -43,7 +43,7 @@ class Devices:
     @property
     def workers(self) -> tuple[Worker, ...]:
         """What runs in the background."""
-        return self.keys, FairTurns(self.fairness)
+        return self.keys, self.port, FairTurns(self.fairness)
 
 
 def build_devices(basis: Basis, storage: Storage, admission: Admission) -> Devices:

@@ -128,6 +128,7 @@ class NodeDrain:
         gate: DeviceGate,
         publisher: Publisher,
         rng: random.Random,
+        leaving: Callable[[], int] = lambda: 0,
     ) -> None:
         """
         Args:
@@ -138,7 +139,9 @@ class NodeDrain:
             gate: admits nobody while the node drains.
             publisher: settles what devices have sent.
             rng: source of the order in which devices leave.
+            leaving: other nodes that leave at the same time, and can take no device.
         """
+        self._leaving = leaving
         self._settings = settings.drain
         self._slots = slots
         self._fleet = fleet
@@ -164,7 +167,7 @@ class NodeDrain:
             self._slots.reserve,
             rate_per_s=settings.rate_per_s,
             # If there is no other node, close at once.
-            linger_s=settings.linger_ms / 1000 if self._membership.peers else -1,
+            linger_s=settings.linger_ms / 1000 if self._membership.peers > self._leaving() else -1,
             empty=gate.empty,
             rng=self._rng,
         )

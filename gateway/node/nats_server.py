@@ -14,7 +14,6 @@ from gateway import tasks
 from gateway.process import Work
 from gateway.settings import Settings
 from gateway.stream.durability import Durability, probe_durability
-from gateway.stream.nats_server import EmbeddedServer
 from gateway.stream.store_watch import StoreWatch
 from gateway.telemetry.metrics import Metrics
 
@@ -85,13 +84,50 @@ class OperatorsNats:
         pass
 
 
+class ServerProcess(Protocol):
+    """The process of the embedded server, whoever runs it."""
+
+    @property
+    def url(self) -> str:
+        """The address and password of the gateway's own user."""
+
+    async def start(self) -> None:
+        """Have it running."""
+
+    async def restart(self) -> None:
+        """End it; it is started again."""
+
+    async def stop(self) -> None:
+        """End it, so that everything is on disk."""
+
+
+class SupervisedServer:
+    """The embedded server as a worker sees it: its supervisor starts, restarts and stops it."""
+
+    def __init__(self, url: str) -> None:
+        """
+        Args:
+            url: the address and password of the gateway's user.
+        """
+        self.url = url
+
+    async def start(self) -> None:
+        pass
+
+    async def restart(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+
 class EmbeddedNats:
     """The embedded server, and its disk."""
 
     embedded = True
 
     def __init__(
-        self, settings: Settings, server: EmbeddedServer, trouble: Callable[[], str | None]
+        self, settings: Settings, server: ServerProcess, trouble: Callable[[], str | None]
     ) -> None:
         """
         Args:

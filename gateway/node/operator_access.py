@@ -1,13 +1,14 @@
 """The tokens of operators and the certificate of their port: read at the start, again at SIGHUP."""
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
-from gateway.node.certificate import following, transport_of
-from gateway.ops.access import Access, Token, parse_tokens
+from gateway.node.certificate import Gauges, following, transport_of
+from gateway.ops.access import Access, Judge, JudgedBefore, Token, parse_tokens
 from gateway.ops.errors import BadTokenFile
 from gateway.settings import Ops, Tls
 
@@ -36,6 +37,39 @@ def tls_of(ops: Ops) -> Tls:
     return Tls(cert_file=ops.tls_cert_file, key_file=ops.tls_key_file)
 
 
+class OperatorGate(Protocol):
+    """Who may use an operators' port, and its TLS."""
+
+    @property
+    def access(self) -> Judge:
+        """Judges each request."""
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """Of the port; None for plain HTTP."""
+
+    def reload(self) -> None:
+        """Read the files again."""
+
+    def register_gauges(self, metrics: Gauges) -> None:
+        """For the metrics page."""
+
+
+class WorkerAccess:
+    """Of a worker, which answers its supervisor only: the null form of `OperatorAccess`."""
+
+    tls = None
+
+    def __init__(self) -> None:
+        self.access = JudgedBefore()
+
+    def reload(self) -> None:
+        pass
+
+    def register_gauges(self, metrics: Gauges) -> None:
+        pass
+
+
 class OperatorAccess:
     """Who may use the operators' port, and its TLS."""
 
@@ -57,6 +91,10 @@ class OperatorAccess:
         self.access = Access(tokens, wall=wall, clock=clock)
         self.transport = transport_of(tls_of(settings))
         self.tls = following(self.transport)
+
+    def register_gauges(self, metrics: Gauges) -> None:
+        """For the metrics page."""
+        self.transport.register_gauges(metrics, OPERATORS_CERTIFICATE)
 
     def reload(self) -> None:
         """Read the files again. What cannot be used leaves the old in force."""

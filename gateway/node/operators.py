@@ -11,7 +11,7 @@ from gateway.node.device_lookup import OperatorDevices
 from gateway.node.devices import Devices
 from gateway.node.lifecycle import NodeState, StopOrders
 from gateway.node.live_settings import LiveSettings
-from gateway.node.operator_access import OPERATORS_CERTIFICATE, OperatorAccess
+from gateway.node.operator_access import OperatorAccess, OperatorGate, WorkerAccess
 from gateway.node.operator_revocations import OperatorRevocations
 from gateway.node.presence_reading import shown_presence
 from gateway.node.snapshot import NodeSnapshot
@@ -19,7 +19,7 @@ from gateway.node.status import AdmissionStatus, NodeStatus
 from gateway.node.storage import Storage
 from gateway.ops.gateway_orders import GatewayOrders
 from gateway.ops.listener import OpsListener, Pages
-from gateway.ops.live_page import LivePage
+from gateway.ops.live_page import LivePage, snapshot_route
 from gateway.ops.protection import Protection
 from gateway.process import OpsPort
 from gateway.settings import Settings
@@ -33,7 +33,7 @@ class Operators:
     state: NodeState
     orders: StopOrders
     revocations: OperatorRevocations
-    access: OperatorAccess
+    access: OperatorGate
     live: LiveSettings
     status: NodeStatus
     page: LivePage
@@ -60,7 +60,7 @@ def build_operators(
         TlsError: the certificate of their port cannot be used.
     """
     settings = basis.settings
-    access = OperatorAccess(settings.ops, wall=basis.wall, clock=basis.local)
+    access = _access(basis)
     state = NodeState()
     orders = StopOrders(basis.ending)
     revocations = OperatorRevocations(admission.revocations, admission.membership)
@@ -77,19 +77,35 @@ def build_operators(
         steering=admission.steering,
         is_token=is_token,
     )
-    page = LivePage(_snapshot(basis, status, storage, admission, devices).take)
+    snapshot = _snapshot(basis, status, storage, admission, devices)
+    page = LivePage(snapshot.take)
     listener = OpsListener(
         Pages(metrics=basis.metrics.exposition, not_ready=status.not_ready, status=status.page),
         protection=Protection(access.access, on_denied=basis.observers.ops.denied),
-        routes=[*orders_of.routes(), *page.routes()],
+        routes=[
+            *orders_of.routes(),
+            *page.routes(),
+            *([] if basis.place is None else [snapshot_route(snapshot.take)]),
+        ],
         hosts=settings.ops.hosts,
         tls=access.tls,
     )
-    port = OpsPort(listener, host=settings.ops.host, port=settings.ops.port)
+    port = OpsPort(
+        listener,
+        host=settings.ops.host,
+        port=settings.ops.port,
+        path=None if basis.place is None else basis.place.ops_socket,
+    )
     register_gauges(basis, storage, admission, devices, status)
-    access.transport.register_gauges(basis.metrics, OPERATORS_CERTIFICATE)
+    access.register_gauges(basis.metrics)
     live = LiveSettings(settings, read_settings, admission.steering)
     return Operators(state, orders, revocations, access, live, status, page, port)
+
+
+def _access(basis: Basis) -> OperatorGate:
+    if basis.place is not None:
+        return WorkerAccess()
+    return OperatorAccess(basis.settings.ops, wall=basis.wall, clock=basis.local)
 
 
 def _status(

@@ -5,8 +5,7 @@ the other nodes too.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -34,6 +33,39 @@ def earlier_of(wall: Callable[[], float], fleet: Callable[[], float]) -> Callabl
     return clock
 
 
+REVOCATIONS_FILE: Final = "revocations.jsonl"
+
+
+def read_facts(file: Path) -> list[Revocation]:
+    """The facts of a file; none if there is no file. A line that cannot be read is logged.
+
+    Raises:
+        OSError: the file is there and cannot be read.
+    """
+    try:
+        text = file.read_text()
+    except FileNotFoundError:
+        return []
+    return parse_facts(text, str(file))
+
+
+def parse_facts(text: str, source: str) -> list[Revocation]:
+    """The facts of a text, one a line. A line that cannot be read is logged with its source."""
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        fact = parse_fact(line)
+        if fact is None:
+            _log.error("revocation_unreadable", file=source, line=number)
+        else:
+            found.append(fact)
+    return found
+
+
+def render_facts(facts: Iterable[Revocation]) -> str:
+    """The text of these facts."""
+    return "".join(render_fact(fact) + "\n" for fact in facts)
+
+
 class Member(Protocol):
     """A session of this node."""
 
@@ -54,16 +86,20 @@ class Revocations:
         *,
         file: Path,
         sessions: Iterable[Member],
+        write: Callable[[str, str], Awaitable[None]] | None = None,
     ) -> None:
         """
         Args:
             facts: the list that the gate reads.
             file: where this node keeps it.
             sessions: the live sessions of this node.
+            write: writes a file of that directory, its name and its text, and raises OSError if the
+                disk refuses; None if this process writes there itself.
         """
         self.facts = facts
         self._file = file
         self._sessions = sessions
+        self._write = write if write is not None else self._replace
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
 
@@ -104,13 +140,8 @@ class Revocations:
         Raises:
             OSError: the file is there and cannot be read.
         """
-        with contextlib.suppress(FileNotFoundError):
-            for number, line in enumerate(self._file.read_text().splitlines(), 1):
-                fact = parse_fact(line)
-                if fact is None:
-                    _log.error("revocation_unreadable", file=str(self._file), line=number)
-                else:
-                    self.facts.add(fact)
+        for fact in read_facts(self._file):
+            self.facts.add(fact)
 
     def work(self) -> Iterable[Work]:
         yield "revocations", self._run()
@@ -132,11 +163,14 @@ class Revocations:
         """Write all facts to the file; whether the disk took them. If not, it is tried again."""
         async with self._writing:
             self._changed.clear()
-            text = "".join(render_fact(fact) + "\n" for fact in self.facts.facts())
+            text = render_facts(self.facts.facts())
             try:
-                await asyncio.to_thread(durable_file.replace, self._file, text)
+                await self._write(self._file.name, text)
             except OSError as exc:
                 self._changed.set()
                 _log.error("revocations_not_kept", file=str(self._file), error=exc.strerror)
                 return False
             return True
+
+    async def _replace(self, name: str, text: str) -> None:
+        await asyncio.to_thread(durable_file.replace, self._file.with_name(name), text)

@@ -1,6 +1,7 @@
 """The ticket secrets of a node: on disk, its own and those its fleet has used, and in force."""
 
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,9 @@ from gateway.admission.office import NodeTicketOffice
 
 _log = structlog.get_logger(__name__)
 
+FLEET_SECRETS: Final = "fleet-secrets"
+"""The file of the secrets that a fleet uses."""
+
 _KEPT_MAX: Final = 8
 
 
@@ -22,9 +26,17 @@ class KeptSecrets:
     issues tickets with the secret of the fleet.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, write: Callable[[str, str], None] | None = None) -> None:
+        """
+        Args:
+            directory: of the data.
+            write: writes a file of that directory, its name and its text; None if this process
+                writes there itself.
+        """
+        self._directory = directory
         self._own = directory / "ticket-secret"
-        self._fleet = directory / "fleet-secrets"
+        self._fleet = directory / FLEET_SECRETS
+        self._write = write if write is not None else self._replace
 
     def load(self, configured: list[bytes]) -> Keyring:
         """The node's secrets. Without configured ones it has one of its own, made on first use.
@@ -48,9 +60,12 @@ class KeptSecrets:
             return
         lines = [*reversed(keyring.secrets)][-_KEPT_MAX:]
         try:
-            durable_file.replace(self._fleet, "".join(f"{line.decode()}\n" for line in lines))
+            self._write(FLEET_SECRETS, "".join(f"{line.decode()}\n" for line in lines))
         except OSError as exc:
             _log.error("ticket_secrets_not_kept", file=str(self._fleet), error=exc.strerror)
+
+    def _replace(self, name: str, text: str) -> None:
+        durable_file.replace(self._directory / name, text)
 
 
 class TicketRotation:

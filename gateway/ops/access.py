@@ -24,7 +24,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.ops.errors import BadTokenFile, Denied
 
@@ -39,6 +39,9 @@ ADDRESSES_MAX: Final = 1_024
 """Addresses whose failures are counted; the one that failed longest ago is forgotten first."""
 LOOPBACK: Final = "loopback"
 """Who an operator without a token is, in the log."""
+
+OPERATOR_HEADER: Final = "Tidegate-Operator"
+"""Names the operator on whose behalf a supervisor asks its worker."""
 
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 """A request with one of these headers comes from elsewhere, whatever its peer is."""
@@ -163,6 +166,31 @@ class FailedAttempts:
         self._free_at.move_to_end(network)
         if len(self._free_at) > ADDRESSES_MAX:
             self._free_at.popitem(last=False)
+
+
+class Judge(Protocol):
+    """Says whether a request may do what its route does."""
+
+    def judge(self, wanted: Role, headers: Mapping[str, str], peer: str) -> str:
+        """
+        Returns:
+            Who asks.
+
+        Raises:
+            Denied: it may not.
+        """
+
+
+class JudgedBefore:
+    """For a port whose only peer judges each request itself, and says who asks.
+
+    Such a port is a worker's: a socket file that this user alone can open, for its supervisor.
+    """
+
+    def judge(self, wanted: Role, headers: Mapping[str, str], peer: str) -> str:
+        """Who asks, as the peer says."""
+        del wanted, peer
+        return headers.get(OPERATOR_HEADER, "supervisor")
 
 
 class Access:

@@ -14,10 +14,12 @@ Its rules:
 
 import asyncio
 import logging
+import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
@@ -36,19 +38,22 @@ _KEEPALIVE_S: Final = 75.0
 """Longer than the usual interval of a scrape, so that a connection is kept for the next."""
 _LINGER_S: Final = 1.0
 _ANY_HOST: Final = frozenset({"/metrics", "/healthz", "/readyz"})
+_PRIVATE: Final = 0o600
 _HANDSHAKE_TIMEOUT_S: Final = 5.0
 """Of TLS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Where the pages of any process come from. Called on each request."""
+    """Where the pages of any process come from. Called on each request, and awaited if need be."""
 
-    metrics: Callable[[], tuple[bytes, str]]
+    metrics: Callable[[], tuple[bytes, str] | Awaitable[tuple[bytes, str]]]
     """Body and content type of the Prometheus exposition."""
     not_ready: Callable[[], str | None]
     """Why this process does not do what it should, or None."""
-    status: Callable[[], dict[str, Any]]
+    status: Callable[[], dict[str, Any] | Awaitable[dict[str, Any]]]
+    ready_details: Callable[[], dict[str, Any]] = dict
+    """What `/readyz` says beside that."""
 
 
 class OpsListener:
@@ -127,6 +132,22 @@ class OpsListener:
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
+    async def start_unix(self, path: Path) -> None:
+        """Serve on a socket file that only this user can open.
+
+        Raises:
+            OpsListenError: the file cannot be made.
+        """
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        loop = asyncio.get_running_loop()
+        guard = ConnectionGuard(server, loop=loop)
+        try:
+            self._server = await loop.create_unix_server(guard.connect, sock=_bind_private(path))
+        except OSError as exc:
+            raise OpsListenError(str(path), 0, exc) from exc
+
     async def stop(self) -> None:
         """Stop listening, and end all connections."""
         if self._server is not None:
@@ -160,7 +181,8 @@ class OpsListener:
         return bool(hosts) and all(self._rule.allows(host) for host in hosts)
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        body, content_type = self._pages.metrics()
+        page = self._pages.metrics()
+        body, content_type = await page if isinstance(page, Awaitable) else page
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _healthz(self, _request: web.Request) -> web.Response:
@@ -168,13 +190,32 @@ class OpsListener:
         return json_page({"healthy": True})
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        reason = self._pages.not_ready()
+        reason, details = self._pages.not_ready(), self._pages.ready_details()
         if reason is None:
-            return json_page({"ready": True})
-        return json_page({"ready": False, "reason": reason}, HTTPStatus.SERVICE_UNAVAILABLE)
+            return json_page({"ready": True, **details})
+        page = {"ready": False, "reason": reason, **details}
+        return json_page(page, HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _status(self, _request: web.Request) -> web.Response:
-        return json_page(self._pages.status())
+        page = self._pages.status()
+        return json_page(await page if isinstance(page, Awaitable) else page)
+
+
+def _bind_private(path: Path) -> socket.socket:
+    """A socket file of this user alone; it replaces what a predecessor has left.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        bound.bind(str(path))
+        path.chmod(_PRIVATE)
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def _server_log() -> logging.Logger:

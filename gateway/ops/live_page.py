@@ -22,7 +22,7 @@ import structlog
 from aiohttp import web
 
 from gateway.ops.access import Role
-from gateway.ops.pages import error_page
+from gateway.ops.pages import error_page, json_page
 from gateway.ops.protection import Route
 
 _log = structlog.get_logger(__name__)
@@ -47,6 +47,15 @@ _FILES: Final = {
 }
 _FAILED: Final = b'data: {"failed":true}\n\n'
 _BUSY_LOG_S: Final = 60.0
+
+
+def snapshot_route(take: Callable[[], dict[str, Any]]) -> Route:
+    """The page `/snapshot`: one snapshot now, without its history."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return json_page(take())
+
+    return Route("GET", "/snapshot", answer, Role.READ)
 
 
 class LivePage:

@@ -19,7 +19,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from gateway.ops.access import Access, Role
+from gateway.ops.access import Judge, Role
 from gateway.ops.errors import BadOrder, Denied
 from gateway.ops.pages import ORDER, error_page
 
@@ -66,7 +66,7 @@ class Protection:
 
     def __init__(
         self,
-        access: Access,
+        access: Judge,
         *,
         on_denied: Callable[[str], None] = lambda _error: None,
         clock: Callable[[], float] = time.monotonic,

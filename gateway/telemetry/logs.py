@@ -135,6 +135,7 @@ def configure_logs(
     *,
     secrets: Iterable[str] = (),
     clock: Callable[[], float] = time.monotonic,
+    worker: int | None = None,
 ) -> None:
     """Set up structlog and the logging of the standard library in the same way.
 
@@ -146,10 +147,12 @@ def configure_logs(
         form: json, console, or auto (console on a terminal).
         secrets: of this process, hidden wherever they would appear.
         clock: monotonic seconds.
+        worker: named in each line; None for a process that is no worker.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
+        *([] if worker is None else [_naming(worker)]),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -172,6 +175,18 @@ def configure_logs(
     _set_up_library_logs(number, renderer, shared, summed)
     atexit.unregister(_write_last_summaries)
     atexit.register(_write_last_summaries)
+
+
+def _naming(worker: int) -> structlog.typing.Processor:
+    """Adds which worker says it."""
+
+    def name(
+        _logger: Any, _method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        event["worker"] = worker
+        return event
+
+    return name
 
 
 def set_level(level: str) -> None:

@@ -1,0 +1,235 @@
+"""The benchmarks of several workers on one port: `make bench-workers`.
+
+    python -m loadtest.benches.workers [SECTION...]
+
+Each compares workers with one process in the same run. All processes of a gateway count:
+supervisor, workers, nats-server and Redis.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import nats
+
+from loadtest.benches.knock_costs import come_in, knock, requests_of
+from loadtest.benches.knocking import offered, refused_per_s
+from loadtest.benches.rig import COLD, OPEN_DOOR, REFUSING, Bench, Settings, fixed_rate
+from loadtest.benches.sections import main_of_sections
+from loadtest.benches.slowed import slowed
+from loadtest.devices.crowd import Crowd
+from loadtest.devices.fleet import Meter
+from loadtest.devices.limits import require_descriptors
+from loadtest.devices.pace import at_rate
+from loadtest.devices.senders import Sender
+from loadtest.devices.steady import SteadyDevices
+from loadtest.servers.gateway import GatewayServer
+from loadtest.servers.workers import WorkersServer
+
+_STEP: Final = 1_000
+_SHARE: Final = 0.2
+"""Of a core, for each worker in the section `refuse`."""
+
+
+def _workers(bench: Bench, count: int, **settings: object) -> WorkersServer:
+    return WorkersServer(
+        bench.fresh_directory("workers"),
+        jwks_file=bench.issuer.jwks_file,
+        **{**OPEN_DOOR, "server__workers": count, **settings},
+    )
+
+
+async def section_costs(bench: Bench) -> None:
+    """CPU of a refusal and of an admission, of two workers over one process, in turns."""
+    count, rounds = 4_000, 5
+    requests = requests_of(bench, count)
+    figures = {}
+    for name, act, settings in (("refusal", knock, REFUSING), ("admission", come_in, COLD)):
+        with bench.gateway(**settings) as one, _workers(bench, 2, **settings) as two:
+            cpu_us = {"one process": 0.0, "two workers": 0.0}
+            for target in (one, two):  # a signature is checked once by each process: not measured
+                for _ in range(3):
+                    act(target.port, requests)
+            for start in list(range(0, count, _STEP)) * rounds:
+                for side, target in (("one process", one), ("two workers", two)):
+                    before = target.cpu_s()
+                    act(target.port, requests[start : start + _STEP])
+                    cpu_us[side] += (target.cpu_s() - before) / (count * rounds) * 1e6
+        figures[name] = cpu_us
+    bench.report.table(
+        f"CPU a knock, {count * rounds:,} each, all processes",
+        ("", "one process, us", "two workers, us"),
+        [(name, *(f"{us:.0f}" for us in cpu_us.values())) for name, cpu_us in figures.items()],
+    )
+    for name, cpu_us in figures.items():
+        ratio = cpu_us["two workers"] / cpu_us["one process"]
+        bench.report.at_most(f"CPU of a {name}, two workers over one process", ratio, 1.1)
+
+
+async def section_refuse(bench: Bench) -> None:
+    """Two workers refuse all of 1.2 times what one can; each has a fifth of a core."""
+    requests = requests_of(bench, 2_000)
+    settings: Settings = {
+        **REFUSING,
+        "admission__address_knocks_per_s": 1_000_000,
+        "admission__address_knock_burst": 1_000_000,
+    }
+    with bench.gateway(**settings) as one:
+        knock(one.port, requests)
+        with slowed(one.pids[:1], _SHARE):
+            most = await refused_per_s(one.port, requests, bench.seconds)
+    with _workers(bench, 2, **settings) as two:
+        for _ in range(3):
+            knock(two.port, requests)
+        with slowed([worker["pid"] for worker in two.workers()], _SHARE):
+            seen = await offered(two.port, requests, 1.2 * most, bench.seconds)
+    bench.report.table(
+        f"knocks that are refused, {_SHARE:g} of a core for each worker",
+        ("one, a second", "offered to two", "answered", "without an answer", "p99 ms"),
+        [
+            (
+                f"{most:,.0f}",
+                f"{seen.offered_per_s:,.0f}",
+                f"{seen.answered:,}",
+                str(seen.unanswered),
+                f"{seen.p99_ms:.0f}",
+            )
+        ],
+    )
+    ok = seen.unanswered == 0 and seen.offered_per_s >= 1.15 * most
+    bench.report.verdict(
+        "offered over what one can", seen.offered_per_s / most, "at least 1.15, all answered", ok=ok
+    )
+
+
+async def section_killed(bench: Bench) -> None:
+    """A storm over two workers, one of which is killed in the middle of it."""
+    count, rate, steady_count = 6_000, 300, 400
+    expected_s = count / rate
+    require_descriptors(2 * count)
+    settings: Settings = {**fixed_rate(rate, 60), "session__first_retry_min_ms": 2_000}
+    with _workers(bench, 2, **settings) as gateway:
+        tokens = bench.credentials(steady_count, "calm")
+        async with SteadyDevices(
+            gateway.port, tokens, rate_per_s=400, connect_per_s=0.8 * rate
+        ) as steady:
+            here = gateway.workers()[0]["devices"]
+            crowd = Crowd(bench.issuer, count, [gateway.port], "ticket", first_retry_ms=2_000)
+            storming = asyncio.create_task(crowd.run(120.0))
+            await asyncio.sleep(expected_s * 0.4)
+            acked = (await steady.seen()).acked
+            await asyncio.to_thread(gateway.kill_worker, 0)
+            await storming
+            seen = await steady.seen()
+            acked += seen.acked
+            back = await asyncio.to_thread(gateway.workers)
+            stored = await _stored(gateway)
+            await crowd.stop()
+    recovery = crowd.recovery_over(expected_s)
+    bench.report.table(
+        f"{count:,} devices, two workers, R = {rate}/s, one worker killed",
+        ("", ""),
+        [
+            ("recovery / (N/R)", f"{recovery:.3f}"),
+            ("knocks a device", f"{crowd.knocks_a_device:.2f}"),
+            ("tickets dishonoured", str(crowd.log.dishonoured)),
+            ("connected before, on the worker that is killed", str(here)),
+            ("connected that were cut", str(seen.lost)),
+            ("ack p99 of the connected, ms", f"{seen.p99_ms:.1f}"),
+            ("their messages acked / stored", f"{acked:,} / {stored:,}"),
+            ("workers that serve in the end", str(sum("state" in worker for worker in back))),
+        ],
+    )
+    bench.report.verdict(
+        "one killed, recovery over N/R", recovery, "at most 1.15, no ticket dishonoured",
+        ok=recovery <= 1.15 and crowd.log.dishonoured == 0,
+    )  # fmt: skip
+    bench.report.none("devices of the other worker that were cut", max(0, seen.lost - here))
+    bench.report.none("acked messages that are not stored", max(0, acked - stored))
+
+
+async def _stored(gateway: GatewayServer) -> int:
+    client = await nats.connect(gateway.nats_url)
+    state = (await client.jetstream().stream_info("EVENTS")).state
+    await client.close()
+    return state.messages
+
+
+async def section_eight(bench: Bench) -> None:
+    """16,000 connections and 20,000 messages a second on eight workers over one process."""
+    count, rate = 16_000, 20_000
+    require_descriptors(count + 500)
+    cpu_us = {}
+    for name, workers in (("one process", 1), ("eight workers", 8)):
+        server = bench.gateway() if workers == 1 else _workers(bench, workers)
+        with server as gateway:
+            meter = Meter(0)
+            fleet = bench.gateway_devices(count, meter, f"of{workers}")
+            async with fleet.connected(gateway.port) as senders:
+                cpu_us[name] = await _cpu_a_message(gateway, senders, rate, bench.seconds)
+    bench.report.table(
+        f"{count:,} connections, {rate:,} messages a second",
+        ("", "CPU us/msg, all processes"),
+        [(name, f"{us:.1f}") for name, us in cpu_us.items()],
+    )
+    ratio = cpu_us["eight workers"] / cpu_us["one process"]
+    bench.report.at_most("CPU a message, eight workers over one process", ratio, 1.15)
+    off = await _admissions_off(bench, 8)
+    bench.report.at_most("admissions of eight workers, off R by", off, 0.03)
+
+
+async def _cpu_a_message(
+    gateway: GatewayServer, senders: Sequence[Sender], rate: float, seconds: float
+) -> float:
+    sending = asyncio.create_task(
+        at_rate(rate, lambda number: senders[number % len(senders)].fill(1))
+    )
+    try:
+        await asyncio.sleep(2.0)
+        stored, cpu_s = await _stored(gateway), gateway.cpu_s()
+        await asyncio.sleep(seconds)
+        messages = await _stored(gateway) - stored
+        used_s = gateway.cpu_s() - cpu_s
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    return used_s / max(1, messages) * 1e6
+
+
+async def _admissions_off(bench: Bench, workers: int) -> float:
+    count, rate = 6_000, 300
+    expected_s = count / rate
+    with _workers(bench, workers, **fixed_rate(rate, 60)) as gateway:
+        crowd = Crowd(bench.issuer, count, [gateway.port], "ticket", first_retry_ms=2_000)
+        await crowd.run(120.0)
+        await crowd.stop()
+    return abs(crowd.admitted_between(2.0, expected_s * 0.9) / rate - 1)
+
+
+async def section_idle(bench: Bench) -> None:
+    """Memory of a worker without devices, and of the supervisor. For information."""
+    rows = []
+    for workers in (2, 8):
+        with _workers(bench, workers) as gateway:
+            await asyncio.sleep(2.0)
+            each = sorted(gateway.worker_bytes())
+            supervisor = gateway.memory_bytes()
+        rows.append(
+            (str(workers), f"{each[len(each) // 2] / 2**20:.0f}", f"{supervisor / 2**20:.0f}")
+        )
+    bench.report.table(
+        "resident memory without devices, MiB", ("workers", "a worker", "the supervisor"), rows
+    )
+
+
+SECTIONS: Final = {
+    "costs": section_costs,
+    "refuse": section_refuse,
+    "killed": section_killed,
+    "eight": section_eight,
+    "idle": section_idle,
+}
+
+
+if __name__ == "__main__":
+    main_of_sections("bench-workers", "Benchmarks of several workers.", SECTIONS)
