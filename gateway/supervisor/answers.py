@@ -127,7 +127,7 @@ def snapshot(own: Document, workers: Mapping[int, Document]) -> Document:
 
 
 def _charted(name: str, series: Sequence[Document]) -> float:
-    values = [each[name] for each in series]
+    values: list[float] = [each[name] for each in series]
     return sum(values) if name in _SERIES_ADDED else max(values)
 
 

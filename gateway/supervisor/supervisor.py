@@ -32,7 +32,16 @@ from gateway.node.observers import OpsMetrics
 from gateway.node.operator_access import OperatorAccess
 from gateway.ops.listener import OpsListener, Pages
 from gateway.ops.protection import Protection
-from gateway.process import Assembly, Background, Ending, OpsPort, Part, nothing, signal_handlers
+from gateway.process import (
+    Assembly,
+    Background,
+    Ending,
+    LogSummaries,
+    OpsPort,
+    Part,
+    nothing,
+    signal_handlers,
+)
 from gateway.settings import Settings
 from gateway.supervisor.descriptors import check_descriptors
 from gateway.supervisor.orders import SupervisorOrders
@@ -90,7 +99,7 @@ class Supervisor:
         self.access = OperatorAccess(settings.ops, wall=time.time, clock=time.monotonic)
         self.access.register_gauges(metrics)
         self.ops = self._ops_port(metrics, orders)
-        work = (self.pages, *(() if self.nats is None else (self.nats,)))
+        work = (LogSummaries(), self.pages, *(() if self.nats is None else (self.nats,)))
         self.background = Background(work, on_failure=ending.fail)
         self.lifecycle = Lifecycle(
             Assembly(self._parts()),
