@@ -15,9 +15,9 @@ from typing import Any, Final
 import aiohttp
 
 from loadtest.errors import TargetError
-from loadtest.waiting import until
 
 _TIMEOUT_S: Final = 30.0
+_LOOK_EVERY_S: Final = 0.02
 
 
 def find_chromium() -> str | None:
@@ -153,10 +153,10 @@ async def browser_page(program: str) -> AsyncIterator[Page]:
             start_new_session=True,
         )
         try:
-            await until(lambda: bool(_address(home)), "Chromium", _TIMEOUT_S)
+            address = await _listens(home)
             async with (
                 aiohttp.ClientSession() as http,
-                http.ws_connect(_address(home), max_msg_size=0) as socket,
+                http.ws_connect(address, max_msg_size=0) as socket,
             ):
                 page = Page(socket)
                 listening = asyncio.create_task(page.listen())
@@ -169,6 +169,21 @@ async def browser_page(program: str) -> AsyncIterator[Page]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # it has children
             await process.wait()
+
+
+async def _listens(home: str) -> str:
+    """Its address, once it listens.
+
+    Raises:
+        TargetError: it does not, in time.
+    """
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            while not (address := _address(home)):
+                await asyncio.sleep(_LOOK_EVERY_S)
+    except TimeoutError:
+        raise TargetError(f"chromium does not listen within {_TIMEOUT_S:.0f} s") from None
+    return address
 
 
 def _address(home: str) -> str:
