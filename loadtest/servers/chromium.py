@@ -179,7 +179,7 @@ async def _listens(home: str) -> str:
     """
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            while not (address := _address(home)):
+            while not (address := _address(home)):  # noqa: ASYNC110  # there is no event
                 await asyncio.sleep(_LOOK_EVERY_S)
     except TimeoutError:
         raise TargetError(f"chromium does not listen within {_TIMEOUT_S:.0f} s") from None
