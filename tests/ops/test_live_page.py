@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 import time
+from functools import partial
 from importlib.resources import files
 
 import pytest
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 
 from gateway.ops import live_page
 from gateway.ops.access import Access, parse_tokens
+from gateway.ops.guard import ConnectionGuard
 from gateway.ops.listener import OpsListener, Pages
 from gateway.ops.live_page import HISTORY_MAX, WATCHERS_MAX, LivePage
 from gateway.ops.protection import Protection
@@ -172,6 +174,46 @@ async def test_one_watcher_too_many_is_told_so_and_a_place_comes_free_again(rig)
         pass
 
 
+async def test_a_thousand_streams_are_bounded_and_each_is_told_why(rig):
+    await rig.page.step()
+    open_, refused, most = [], 0, 0
+    try:
+        for _ in range(1_000):
+            head, reader, writer = await rig.get("/events")
+            open_.append(writer)
+            if head.startswith("HTTP/1.1 503 "):
+                refused += 1
+                assert "Retry-After: 5\r\n" in head
+                length = int(re.search(r"Content-Length: (\d+)", head)[1])
+                assert json.loads(await within(reader.readexactly(length)))["error"] == "watchers"
+            else:
+                assert head.startswith("HTTP/1.1 200 ")
+            most = max(most, rig.page.watchers)
+        assert most == WATCHERS_MAX
+        assert refused > 0
+        assert (await rig.answer("/healthz"))[0].startswith("HTTP/1.1 200 ")
+    finally:
+        for writer in open_:
+            writer.close()
+
+
+@pytest.mark.parametrize("path", [*FILES, "/events"])
+async def test_a_foreign_name_reaches_no_file_and_no_stream(rig, path):
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: evil.example\r\n\r\n".encode())
+    head = await within(reader.readuntil(b"\r\n\r\n"))
+    assert head.startswith(b"HTTP/1.1 421 "), "DNS rebinding"
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "mark", ["Sec-Fetch-Site: cross-site", "Origin: http://evil.example", "Origin: null"]
+)
+async def test_a_page_of_another_site_gets_no_stream(rig, mark):
+    head, _body = await rig.answer("/events", mark)
+    assert head.startswith("HTTP/1.1 403 ")
+
+
 async def test_a_snapshot_that_fails_is_said_and_the_page_goes_on(rig):
     await rig.page.step()
     rig.fails = True
@@ -212,7 +254,8 @@ async def test_a_snapshot_that_fails_half_way_leaves_nothing_behind(rig, half):
 
 
 async def test_a_browser_that_never_reads_is_ended_and_holds_nobody_up(rig, monkeypatch):
-    monkeypatch.setattr("gateway.ops.guard.WRITE_TIMEOUT_S", 0.05)
+    impatient = partial(ConnectionGuard, write_timeout_s=0.05)
+    monkeypatch.setattr("gateway.ops.listener.ConnectionGuard", impatient)
     large = "x" * 1_000_000
     rig.page = LivePage(lambda: {"series": {"n": 0}, "status": large})
     async with served_page(rig) as port:
@@ -233,10 +276,20 @@ async def test_the_stream_needs_the_role_read_and_the_page_does_not():
     async with served(Rig(parse_tokens(f"wall read {TOKEN}"))) as rig:
         assert (await rig.answer("/"))[0].startswith("HTTP/1.1 200 ")
         assert (await rig.answer("/events"))[0].startswith("HTTP/1.1 401 ")
+        wrong = f"Authorization: Bearer {TOKEN}x"
+        assert (await rig.answer("/events", wrong))[0].startswith("HTTP/1.1 401 ")
         head, _reader, writer = await rig.get("/events", f"Authorization: Bearer {TOKEN}")
         assert head.startswith("HTTP/1.1 200 ")
         assert "text/event-stream" in head
         writer.close()
+
+
+async def test_an_expired_token_sees_nothing_and_is_told_so():
+    tokens = parse_tokens(f"wall read {TOKEN} 2020-01-01T00:00:00Z")
+    async with served(Rig(tokens)) as rig:
+        head, body = await rig.answer("/events", f"Authorization: Bearer {TOKEN}")
+        assert head.startswith("HTTP/1.1 401 ")
+        assert json.loads(body)["error"] == "token_expired"
 
 
 async def test_snapshots_are_taken_by_themselves(monkeypatch):
