@@ -1,10 +1,14 @@
 """What a node says about the presence of its devices: through a real gateway and nats-server."""
 
+import asyncio
+
+from gateway import development
 from gateway.admission.revocation import Revocation
 from gateway.stream.nats_server import url_file
 from gateway.stream.rights import Role
 from support.gateways import running_gateway, token_for
 from support.presence import presence, states_in, truth_of
+from support.processes import GatewayProcess
 from support.waiting import eventually
 from support.wire import message, raw_device
 
@@ -80,6 +84,36 @@ async def test_a_node_that_stops_says_so_of_its_devices(tmp_path):
     async with running_gateway(tmp_path) as again:
         facts = await facts_when(again, 4)
     assert {fact["cause"] for fact in truth_of(facts).values()} == {"drained"}
+
+
+async def test_a_node_that_was_killed_says_so_of_itself_at_its_next_start(tmp_path):
+    node = GatewayProcess(tmp_path, PRESENCE__LINGER_MS="0")
+    await asyncio.to_thread(node.start)
+    try:
+
+        def device(name):
+            token = development.mint(node.data_dir, name, lifetime_s=600, claims={})
+            return raw_device(node, name, token=token, url=node.url)
+
+        async with device("veh-1"), device("veh-2"):
+            (first, *_) = await facts_when(node, 2)
+            node.kill()
+        await asyncio.to_thread(node.start)
+        async with device("veh-1"):
+
+            async def told():
+                truth = truth_of(await presence(nats_of(node)))
+                back, lost = truth["veh-1"], truth["veh-2"]
+                return back["online"] and back["node"] != first["node"] and not lost["online"]
+
+            await eventually(told, "the truth after the restart")
+        facts = await presence(nats_of(node))
+        assert truth_of(facts)["veh-2"]["cause"] == "node_lost"
+        came = [fact["fence"] for fact in facts if fact["device"] == "veh-1" and fact["online"]]
+        assert came == sorted(came)
+        assert len(came) == 2
+    finally:
+        node.stop()
 
 
 async def test_without_presence_nothing_is_stored(tmp_path):

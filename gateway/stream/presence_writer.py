@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import nats.errors
 import structlog
 from msgspec import Struct
 
@@ -32,6 +33,7 @@ _log = structlog.get_logger(__name__)
 
 _BATCH_FACTS: Final = 500
 _ANSWER_S: Final = 5.0
+_FLUSH_S: Final = 5
 _RETRY_S: Final = 0.2
 _RETRY_MAX_S: Final = 5.0
 _REST_MAX_S: Final = 0.25
@@ -153,8 +155,9 @@ class PresenceWriter:
         failures, together = 0, len(messages) > 1
         while messages:
             client = await self._link.wait_up()
-            await self._answers.listen(client)
-            if together and server_version(client) >= ATOMIC_SINCE:
+            if not await self._answers.listen(client):
+                reason = "disconnected"
+            elif together and server_version(client) >= ATOMIC_SINCE:
                 answer = await self._send_together(client, messages)
                 if answer.verdict in _STORED:
                     break
@@ -229,11 +232,18 @@ class _Answers:
         self._payloads: dict[int, bytes] = {}
         self._complete = asyncio.Event()
 
-    async def listen(self, client: LinkClient) -> None:
-        """Hear answers on this connection."""
-        if client is not self._client:
+    async def listen(self, client: LinkClient) -> bool:
+        """Hear answers on this connection; False if it is lost."""
+        if client is self._client:
+            return True
+        try:
             await client.subscribe_raw(self._inbox + ">", self._on_reply)
-            self._client = client
+            # `client.write` overtakes what nats-py has not sent yet.
+            await client.flush(timeout=_FLUSH_S)
+        except (nats.errors.Error, TimeoutError):
+            return False
+        self._client = client
+        return True
 
     def expect(self, answers: int) -> tuple[bytes, bytes]:
         """A new batch begins. Returns its name, and where its answers go."""

@@ -7,10 +7,11 @@ Each figure compares a storm in which devices are told something with the same s
 
 from typing import Final
 
+from loadtest.benches.presence import section_presence
 from loadtest.benches.sections import main_of_sections
 from loadtest.benches.states import section_state
 
-SECTIONS: Final = {"state": section_state}
+SECTIONS: Final = {"state": section_state, "presence": section_presence}
 
 
 if __name__ == "__main__":
