@@ -34,15 +34,16 @@ class _Lives(Struct):
 class EarlierLives:
     """The file of a node's lives."""
 
-    def __init__(self, directory: Path, node: str, fences: Fences, *, alone: bool) -> None:
+    def __init__(self, directory: Path | None, node: str, fences: Fences, *, alone: bool) -> None:
         """
         Args:
-            directory: the data directory.
+            directory: the data directory; None for a worker, which shares it with others: its
+                fleet finds what it left behind.
             node: name of this process.
             fences: number the sessions of this node.
             alone: whether this node has no fleet, and so no clock but its own.
         """
-        self._file = directory / "lives.json"
+        self._file = directory / "lives.json" if directory is not None else None
         self._node = node
         self._fences = fences
         self._alone = alone
@@ -55,6 +56,8 @@ class EarlierLives:
 
     def begin(self) -> None:
         """Read the file, and add this life to it. Call it before the first session."""
+        if self._file is None:
+            return
         try:
             self._lives = msgspec.json.decode(self._file.read_bytes(), type=_Lives)
         except FileNotFoundError:
@@ -81,6 +84,8 @@ class EarlierLives:
             await asyncio.to_thread(self._write)
 
     def _write(self) -> None:
+        if self._file is None:
+            return
         if self._alone:
             self._lives.fence = self._fences.ahead(_AHEAD)
         try:

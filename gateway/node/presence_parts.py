@@ -45,7 +45,7 @@ class Presence:
         )
         self._sessions = SessionPresence(basis.fleet, writer, node=basis.node, clock=clock)
         self._lives = EarlierLives(
-            basis.settings.nats.data_dir,
+            basis.settings.nats.data_dir if basis.place is None else None,
             basis.node,
             admission.fences,
             alone=basis.settings.cluster.redis_url is None,

@@ -47,6 +47,14 @@ def test_the_names_of_earlier_lives_are_known_until_their_devices_are_offline(tm
     assert lives.names == {"c"}
 
 
+def test_a_worker_shares_its_directory_and_takes_no_other_worker_for_its_past(tmp_path):
+    life(tmp_path, "a", 0.0)
+    _clock, _fences, lives = life(None, "b", 0.0, alone=False)
+    assert lives.names == frozenset()
+    _clock, _fences, lives = life(tmp_path, "c", 0.0)
+    assert lives.names == {"a"}
+
+
 def test_a_damaged_file_is_said_and_replaced(tmp_path):
     (tmp_path / "lives.json").write_text("no json")
     _clock, fences, lives = life(tmp_path, "a", 1.0)
