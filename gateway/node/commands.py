@@ -8,6 +8,7 @@ from gateway.edge.fleet import CommandSeat
 from gateway.node.basis import Basis
 from gateway.node.sessions import SessionCommands
 from gateway.process import Work
+from gateway.stream.chains import Chains
 from gateway.stream.commands import CommandInlet
 from gateway.stream.nats_client import LinkClient
 from gateway.stream.queue.dispatch import Dispatch, Pace
@@ -58,16 +59,17 @@ class _Seats:
 class NodeCommands:
     """Follows the sessions of this node, their answers, and the queue."""
 
-    def __init__(self, basis: Basis, room: Callable[[], bool]) -> None:
+    def __init__(self, basis: Basis, room: Callable[[], bool], chains: Chains) -> None:
         """
         Args:
             basis: as everywhere.
             room: whether the devices' messages leave room for commands now.
+            chains: hears which device a rule has commanded.
         """
         settings, rng = basis.settings.commands, basis.rng
         limits = QueueLimits(settings.in_flight_max, settings.result_wait_s)
         observer = basis.observers.queue
-        self._inlet = CommandInlet(SessionCommands(basis.fleet).deliver)
+        self._inlet = CommandInlet(SessionCommands(basis.fleet).deliver, chains)
         self._store = CommandStore(basis.node)
         self._link = _Link()
         index = QueueIndex(settings.entries_max)

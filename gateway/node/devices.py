@@ -94,7 +94,9 @@ def _device_context(
         verifier=keys.verifier,
         fleet=basis.fleet,
         memory=basis.memory,
-        open_outlet=SessionOutlets(publisher, basis.traces.sample, schemas.marking).open,
+        open_outlet=SessionOutlets(
+            publisher, basis.traces.sample, schemas.marking, storage.chains
+        ).open,
         on_answer=storage.commands.answered,
         observer=basis.observers.edge,
         rng=basis.rng,

@@ -12,7 +12,8 @@ from gateway.node.membership import Membership
 from gateway.process import Work
 from gateway.session.fairness import FairShare
 from gateway.session.owner import MessageOwner
-from gateway.stream.outlet import Mark, SessionOutlet
+from gateway.stream.chains import Chains, Mark
+from gateway.stream.outlet import SessionOutlet
 from gateway.stream.publisher import Publisher
 from gateway.stream.tracing import Sampler
 from tidegate.wire import frames
@@ -23,22 +24,27 @@ _TURN_S: Final = 0.5
 class SessionOutlets:
     """Opens the way of each session into the stream."""
 
-    def __init__(self, publisher: Publisher, sample: Sampler | None, mark: Mark | None) -> None:
+    def __init__(
+        self, publisher: Publisher, sample: Sampler | None, mark: Mark | None, chains: Chains
+    ) -> None:
         """
         Args:
             publisher: of the node.
             sample: begins the spans of the messages that are traced; None if none are.
             mark: marks those that do not fit their schema; None if nothing is marked.
+            chains: devices which rules have just commanded.
         """
         self._publisher = publisher
         self._sample = sample
         self._mark = mark
+        self._chains = chains
 
     def open(self, tenant: str, device: str, outbox: str, owner: MessageOwner) -> Outlet:
         return SessionOutlet(
             self._publisher,
             self._sample,
             self._mark,
+            self._chains,
             tenant=tenant,
             device=device,
             outbox=outbox,

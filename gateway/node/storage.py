@@ -10,6 +10,7 @@ from gateway.node.basis import Basis
 from gateway.node.commands import NodeCommands, QueueWork
 from gateway.node.states import NodeStates
 from gateway.process import Worker
+from gateway.stream.chains import Chains
 from gateway.stream.publisher import Publisher
 
 _COMMANDS_BELOW: Final = 0.25
@@ -23,6 +24,7 @@ class Storage:
 
     publisher: Publisher
     commands: NodeCommands
+    chains: Chains
     queue: QueueWork
     backbone: Backbone
     hold: StreamHold
@@ -49,7 +51,9 @@ def build_storage(basis: Basis) -> Storage:
     def room() -> bool:
         return not hold.reason and publisher.backlog < _COMMANDS_BELOW
 
-    commands = NodeCommands(basis, room)
+    chains = Chains(settings.session.command_chain_ms / 1000)
+    commands = NodeCommands(basis, room, chains)
     backbone = Backbone(basis, publisher=publisher, hear=commands.on_up)
     queue = QueueWork(commands, backbone.wait_ready)
-    return Storage(publisher, commands, queue, backbone, hold, NodeStates(basis, backbone))
+    states = NodeStates(basis, backbone)
+    return Storage(publisher, commands, chains, queue, backbone, hold, states)

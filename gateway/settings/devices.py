@@ -118,6 +118,7 @@ class Session(Section):
     state_cache_bytes: Annotated[int, Field(ge=65_536)] = 33_554_432
     first_retry_min_ms: Milliseconds = 2_000
     refusals_per_s: Count = 1_000
+    command_chain_ms: Annotated[int, Field(ge=0, le=60_000)] = 1_000
 
     @model_validator(mode="after")
     def _credit_grows(self) -> Self:

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 from msgspec import Raw, Struct
 
+from gateway.stream.chains import Chains
 from gateway.stream.interest import DeviceKey, Interest
 from gateway.stream.nats_client import LinkClient
 from tidegate.wire import frames
@@ -67,8 +68,14 @@ def read_request(data: bytes) -> Request:
 class CommandInlet:
     """Requests that wait for the result of their device."""
 
-    def __init__(self, deliver: Deliver) -> None:
+    def __init__(self, deliver: Deliver, chains: Chains) -> None:
+        """
+        Args:
+            deliver: sends a command to a device of this node.
+            chains: hears which device was given one.
+        """
         self._deliver = deliver
+        self._chains = chains
         self._client: LinkClient | None = None
         self._waiting: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
         """Where the answer goes, by tenant, device and id of the command."""
@@ -105,7 +112,7 @@ class CommandInlet:
         self._answer(reply, msgspec.json.encode(result))
         return True
 
-    def _on_request(self, subject: bytes, reply: bytes, data: bytes) -> None:
+    def _on_request(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
         _commands, tenant, device = subject.decode().split(".")
         try:
             request = read_request(data)
@@ -118,6 +125,8 @@ class CommandInlet:
         if reply:
             self._waiting[key] = reply
         sent = self._deliver(tenant, device, command)
+        if sent and headers:
+            self._chains.commanded((tenant, device), headers)
         if not sent:
             self._waiting.pop(key, None)
             if sent is False:

@@ -36,11 +36,11 @@ EXACT_SID_MIN: Final = 2**40
 Headers = dict[str, str] | None
 DirectHandler = Callable[[str, bytes, Headers], None]
 """Takes subject, payload and headers of a message, in the task that reads the socket."""
-ExactHandler = Callable[[bytes, bytes, bytes], None]
-"""Takes subject, reply and payload of a message, in the task that reads the socket."""
+ExactHandler = Callable[[bytes, bytes, bytes, bytes | None], None]
+"""Takes subject, reply, payload and headers of a message, in the task that reads the socket."""
 
 
-def _ignore(_subject: bytes, _reply: bytes, _data: bytes) -> None:
+def _ignore(_subject: bytes, _reply: bytes, _data: bytes, _headers: bytes | None) -> None:
     """The handler of a client on which no exact subject is heard."""
 
 
@@ -122,7 +122,7 @@ class LinkClient(Client):
         if handler is not None:
             handler(subject, reply, data, headers)
         elif sid >= EXACT_SID_MIN:
-            self._exact(subject, reply, data)
+            self._exact(subject, reply, data, headers)
         else:
             await super()._process_msg(sid, subject, reply, data, headers)  # type: ignore[arg-type]  # it takes None
 

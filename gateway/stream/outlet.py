@@ -8,6 +8,7 @@ from msgspec import UNSET
 from gateway.session.intake import Storable
 from gateway.session.owner import MessageOwner
 from gateway.stream.batch import Pending
+from gateway.stream.chains import Chains, Mark
 from gateway.stream.dead_letters import write_letter
 from gateway.stream.encoding import SourceHeaders
 from gateway.stream.publisher import Publisher
@@ -15,16 +16,15 @@ from gateway.stream.standing import NEVER
 from gateway.stream.tracing import Sampler
 from tidegate.wire.frames import Message, Unusable
 
-Mark = Callable[[str, bytes], bytes]
-"""Gives the header line of a message of that type whose `data` does not fit, or nothing."""
-
 
 class SessionOutlet:
     """Turns a session's messages into envelopes and submits them in order."""
 
     __slots__ = (
+        "_chains",
         "_clock",
         "_headers",
+        "_key",
         "_lane",
         "_mark",
         "_owner",
@@ -38,6 +38,7 @@ class SessionOutlet:
         publisher: Publisher,
         sample: Sampler | None = None,
         mark: Mark | None = None,
+        chains: Chains | None = None,
         *,
         tenant: str,
         device: str,
@@ -50,6 +51,7 @@ class SessionOutlet:
             publisher: of the node.
             sample: see `Sampler`; None if no message is sampled.
             mark: see `Mark`; None if no message is marked.
+            chains: of the node; None if no message goes on with one.
             tenant: of the device.
             device: its id.
             outbox: the outbox it sends from.
@@ -60,6 +62,8 @@ class SessionOutlet:
         self._pending = publisher.pending
         self._sample = sample
         self._mark = mark
+        self._chains = chains
+        self._key = tenant, device
         self._standing = publisher.standings.of(tenant, device, outbox, clock())
         self._lane = publisher.lane_of(self._standing.device)
         self._headers = SourceHeaders(tenant, device, outbox)
@@ -72,7 +76,8 @@ class SessionOutlet:
             messages: of one frame.
             received_at: RFC 3339; the time of those that bring none.
         """
-        headers, sample, mark, owner = self._headers, self._sample, self._mark, self._owner
+        headers, sample, owner, chains = self._headers, self._sample, self._owner, self._chains
+        mark = chains.marking(self._key, self._mark) if chains else self._mark
         standing, first = self._standing, messages[0].seq
         absent_at = letter_absent_at = now = self._clock()
         if first > standing.doubt_seq:

@@ -18,7 +18,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 import nats
 import nats.js.errors
@@ -76,8 +76,8 @@ class Redrives:
         self._route = route
         self._kill_redrives_at = kill_redrives_at
         self._kill_route_at = kill_route_at
-        self._route_killed = False
         self.kills = 0
+        self.route_kills = 0
 
     async def run(self) -> None:
         """Run one after another until one ends by itself.
@@ -116,22 +116,38 @@ class Redrives:
 
     async def _due(self) -> bool:
         """Kill `route` if it is time to; returns whether it is time to kill the redrive."""
-        if not self._route_killed and await _at_least(self._url, "ALERTS", self._kill_route_at):
-            self._route_killed = True
-            self._route.kill()
-            await asyncio.to_thread(self._route.start)
+        await self._kill_route()
         due = self._kill_redrives_at
         if due and await _at_least(self._url, "REDRIVES", due[0]):
             due.pop(0)
             return True
         return False
 
+    async def _kill_route(self) -> None:
+        """Kill `route` once, if it is time to."""
+        if not self.route_kills and await _at_least(self._url, "ALERTS", self._kill_route_at):
+            self.route_kills += 1
+            self._route.kill()
+            await asyncio.to_thread(self._route.start)
 
-async def one_round(letters: int, kills: int, rng: random.Random) -> tuple[int, Findings]:
+    async def delivered(self, messages: int) -> bool:
+        """Whether ALERTS holds so many. `route` may be killed after the last redrive too."""
+        await self._kill_route()
+        return await _at_least(self._url, "ALERTS", messages)
+
+
+class Kills(NamedTuple):
+    """Processes that were killed in a round while they worked."""
+
+    redrives: int
+    routes: int
+
+
+async def one_round(letters: int, kills: int, rng: random.Random) -> tuple[Kills, Findings]:
     """Redrive so many letters with so many kills.
 
     Returns:
-        How often the redrive was killed, and what the checker found.
+        What was killed, and what the checker found.
 
     Raises:
         TargetError: not everything was delivered in time.
@@ -147,9 +163,10 @@ async def one_round(letters: int, kills: int, rng: random.Random) -> tuple[int, 
             with RouteServer(directory / "route", nats_url=server.url, rules=_RULES) as route:
                 redrives = Redrives(server.url, route, at, rng.randrange(1, letters // 2))
                 await redrives.run()
-                delivered = partial(_at_least, server.url, "ALERTS", letters // 2)
+                delivered = partial(redrives.delivered, letters // 2)
                 await until_awaited(delivered, "all letters of the rule delivered", 60.0)
-            return redrives.kills, await check(server.url)
+            killed = Kills(redrives.kills, redrives.route_kills)
+            return killed, await check(server.url)
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -159,13 +176,30 @@ async def run(options: argparse.Namespace) -> int:
         began = monotonic()
         kills, found = await one_round(options.letters, options.kills, rng)
         rows.append(
-            [f"{number}", f"{kills}", f"{found.letters:,}", f"{found.sent:,}", f"{found.facts:,}"]
+            [
+                f"{number}",
+                f"{kills.redrives}",
+                f"{kills.routes}",
+                f"{found.letters:,}",
+                f"{found.sent:,}",
+                f"{found.facts:,}",
+            ]
             + [f"{each}" for each in (found.lost, found.doubled, found.reordered, found.wrong)]
             + [f"{monotonic() - began:.0f}"]
         )
         for what in ("lost", "doubled", "reordered", "wrong"):
             setattr(total, what, getattr(total, what) + getattr(found, what))
-    columns = ("round", "kills", "letters", "sent", "facts", "lost", "doubled", "reordered")
+    columns = (
+        "round",
+        "kills",
+        "of route",
+        "letters",
+        "sent",
+        "facts",
+        "lost",
+        "doubled",
+        "reordered",
+    )
     report.table(f"Redrives, seed {options.seed}", (*columns, "wrong", "seconds"), rows)
     for what in ("lost", "doubled", "reordered", "wrong"):
         report.none(what, getattr(total, what))

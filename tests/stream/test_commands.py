@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from gateway.stream.chains import Chains
 from gateway.stream.commands import CommandInlet
 
 
@@ -24,7 +25,7 @@ class Client:
             self.written.append(data)
 
 
-async def answered(data, outcome=True):
+async def answered(data, outcome=True, headers=None, chains=None):
     """What the operator is told, and the commands that were delivered."""
     delivered = []
 
@@ -33,9 +34,9 @@ async def answered(data, outcome=True):
         return outcome
 
     client = Client()
-    inlet = CommandInlet(deliver)
+    inlet = CommandInlet(deliver, Chains(0.0) if chains is None else chains)
     await inlet.on_up(client)
-    client.hear(b"commands.default.veh-1", b"_INBOX.operator", data)
+    client.hear(b"commands.default.veh-1", b"_INBOX.operator", data, headers)
     assert len(inlet) == (1 if outcome and delivered else 0)
     if not client.written:
         return None, delivered
@@ -83,3 +84,13 @@ async def test_a_device_that_does_not_read_is_busy():
 async def test_a_device_that_has_left_is_silent_since_another_node_may_hold_it():
     answer, _delivered = await answered(b'{"type":"t"}', outcome=None)
     assert answer is None
+
+
+@pytest.mark.parametrize(("outcome", "remembered"), [(True, 1), (False, 0), (None, 0)])
+async def test_a_device_that_was_given_a_command_of_a_rule_goes_on_with_its_chain(
+    outcome, remembered
+):
+    chains = Chains(60.0)
+    headers = b"NATS/1.0\r\nTidegate-Hops: 3\r\n\r\n"
+    await answered(b'{"type":"t"}', outcome, headers, chains)
+    assert len(chains) == remembered

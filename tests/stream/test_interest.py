@@ -31,7 +31,7 @@ class Client:
         return b"".join(self.writes).decode().splitlines()
 
 
-def ignore(_subject, _reply, _data):
+def ignore(_subject, _reply, _data, _headers):
     pass
 
 
@@ -131,7 +131,7 @@ async def connected(server):
 async def test_the_server_itself_says_that_no_node_holds_a_device(server):
     node, operator = await connected(server), await connected(server)
 
-    def answer(subject, reply, data):
+    def answer(subject, reply, data, _headers):
         node.write(b"PUB %s %d\r\n%s\r\n" % (reply, len(subject + data), subject + data))
 
     interest = Interest(answer)
