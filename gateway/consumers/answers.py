@@ -8,16 +8,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway.consumers.errors import TargetAway
+from gateway.stream.api_error import ApiError
 from gateway.stream.nats_client import Headers, LinkClient
 
 ANSWER_S: Final = 5.0
-
-
-class AnswerError(Struct):
-    """What JetStream says of a publish that it did not store."""
-
-    err_code: int = 0
-    description: str = ""
 
 
 class Answer(Struct):
@@ -27,12 +21,12 @@ class Answer(Struct):
     seq: int = 0
     duplicate: bool = False
     count: int = 0
-    error: AnswerError | None = None
+    error: ApiError | None = None
 
 
 _decode = msgspec.json.Decoder(Answer).decode
-_NO_RESPONDERS: Final = Answer(error=AnswerError(0, "no stream answers there"))
-_UNREADABLE: Final = Answer(error=AnswerError(0, "the answer is no PubAck"))
+_NO_RESPONDERS: Final = Answer(error=ApiError(0, "no stream answers there"))
+_UNREADABLE: Final = Answer(error=ApiError(0, "the answer is no PubAck"))
 
 
 class Answers:

@@ -7,6 +7,7 @@ import nats.errors
 from msgspec import Struct
 
 from gateway.consumers.errors import TargetAway, TargetRefused
+from gateway.stream.api_error import ApiError
 from gateway.stream.encoding import EVENTS
 from gateway.stream.nats_client import LinkClient
 
@@ -34,15 +35,10 @@ class _State(Struct):
     last_seq: int = 0
 
 
-class _Error(Struct):
-    err_code: int = 0
-    description: str = ""
-
-
 class _Info(Struct):
     config: _Config = msgspec.field(default_factory=_Config)
     state: _State = msgspec.field(default_factory=_State)
-    error: _Error | None = None
+    error: ApiError | None = None
 
 
 class Holder(Struct, frozen=True):

@@ -131,10 +131,17 @@ class LeaseBucket:
         try:
             while self._waiting:
                 writes, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
-                if len(writes) == 1 or not (self._atomic and await self._stored_together(writes)):
-                    await asyncio.gather(*map(self._store, writes))
+                try:
+                    await self._write_these(writes)
+                except msgspec.MsgspecError as exc:
+                    for write in writes:
+                        _fail(write, f"the answer is no PubAck: {exc}")
         finally:
             self._writing = None
+
+    async def _write_these(self, writes: Sequence[_Write]) -> None:
+        if len(writes) == 1 or not (self._atomic and await self._stored_together(writes)):
+            await asyncio.gather(*map(self._store, writes))
 
     async def _stored_together(self, writes: Sequence[_Write]) -> bool:
         """Whether the batch was settled; else nothing of it is stored."""

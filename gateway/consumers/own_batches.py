@@ -11,12 +11,13 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from gateway.consumers.answers import Answer, AnswerError, Answers
+from gateway.consumers.answers import Answer, Answers
 from gateway.consumers.derived import Derived, encode_commit, encode_single, encode_staged
 from gateway.consumers.errors import TargetAway
 from gateway.consumers.holding import Holder
 from gateway.consumers.refusals import BATCH_TOO_LARGE, NEVER, ONE_BY_ONE
 from gateway.consumers.target import Rejected
+from gateway.stream.api_error import ApiError
 
 
 class OwnBatches:
@@ -96,7 +97,7 @@ class OwnBatches:
         return future
 
     async def _store_otherwise(
-        self, chunk: Sequence[Derived], error: AnswerError, rejected: list[Rejected]
+        self, chunk: Sequence[Derived], error: ApiError, rejected: list[Rejected]
     ) -> int:
         """Store a batch that the stream refused as a whole, of which nothing is stored."""
         self.refusals += 1
