@@ -34,7 +34,7 @@ from gateway.stream.presence_writer import PresenceWriter
 from gateway.stream.reader import Link
 
 _LOOK_S: Final = 0.5
-_RETRY_S: Final = 2.0
+_RETRY_S: Final = 3.0
 _LEASE_S: Final = 30.0
 _STORED_WITHIN_S: Final = 25.0
 """Less than the lease: then another node may do the work again."""
@@ -104,8 +104,8 @@ class DeadNodes:
             self.look(alive)
             if self._clock() >= self._search_at:
                 await self._tried(self._search(alive))
-            if self._gone and not await self._tried(self._end_gone()):
-                await asyncio.sleep(self._rng.uniform(0.5, 1.0) * _RETRY_S)
+            if self._gone:
+                await self._tried(self._end_gone())
 
     def look(self, alive: Alive) -> None:
         """Notice which nodes are missing since the last look, and which are back."""
@@ -116,11 +116,12 @@ class DeadNodes:
         self._known = alive.names
 
     async def _tried(self, work: Awaitable[None]) -> bool:
-        """Whether `work` was done; it is tried again later if NATS or Redis is away."""
+        """Whether `work` was done. If NATS or Redis is away, it is tried again after a wait."""
         try:
             await work
         except _AGAIN as exc:
             _log.warning("dead_nodes_wait", error=str(exc) or type(exc).__name__)
+            await asyncio.sleep(self._rng.uniform(0.5, 1.0) * _RETRY_S)
             return False
         return True
 
