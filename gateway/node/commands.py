@@ -14,6 +14,7 @@ from gateway.stream.nats_client import LinkClient
 from gateway.stream.queue.dispatch import Dispatch, Pace
 from gateway.stream.queue.facts import DeviceKey
 from gateway.stream.queue.index import QueueIndex
+from gateway.stream.queue.lease import ExpiryLease
 from gateway.stream.queue.line import QueueLimits
 from gateway.stream.queue.queue import Expiry, QueueReader
 from gateway.stream.queue.store import CommandStore
@@ -86,12 +87,13 @@ class NodeCommands:
             on_failure=basis.ending.fail,
         )
         self._reader = QueueReader(self._link, index, turns, self._dispatch, rng)
+        self._lease = ExpiryLease(self._store, basis.node, clock=basis.local, rng=rng)
         self._expiry = Expiry(
             index,
             turns,
             self._dispatch,
             result_wait_s=limits.result_wait_s,
-            leads=lambda: True,
+            leads=lambda: self._lease.held,
             wall=basis.wall,
             rng=rng,
         )
@@ -143,6 +145,7 @@ class NodeCommands:
         yield "commands-index", self._reader.take
         yield "commands-dispatch", self._dispatch.run
         yield "commands-expiry", self._expiry.run
+        yield "commands-lease", self._lease.run
 
 
 class QueueWork:

@@ -25,6 +25,8 @@ _STEPS_MAX: Final = 32
 """Steps that run at once, and so the facts that are written at once."""
 _AGAIN_S: Final = (0.2, 2.0)
 """The wait before a step that did not succeed is repeated, or a busy device is tried again."""
+_BURST_S: Final = 0.02
+"""Deliveries of so much time may begin at once: a timer for each would cost more."""
 _LOOK_S: Final = 0.1
 """While messages wait, the dispatcher looks again after this."""
 _LEFT_MAX: Final = 10_000
@@ -206,9 +208,9 @@ class Dispatch:
         if not ready.deliveries:
             return None
         now = loop.time()
-        wait_s = self._next_at - now if self._pace.room() else _LOOK_S
-        if wait_s > 0:
-            ready.wake_after(wait_s, loop)
+        room = self._pace.room()
+        if not room or self._next_at - now > _BURST_S:
+            ready.wake_after(self._next_at - now if room else _LOOK_S, loop)
             return None
         self._next_at = max(self._next_at, now - 1 / self._pace.per_s) + 1 / self._pace.per_s
         return ready.deliveries.popleft()

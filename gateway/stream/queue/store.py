@@ -29,7 +29,7 @@ from gateway.stream.queue.facts import (
 _ANSWER_S: Final = 5.0
 _NO_MESSAGE: Final = 10037
 _WRONG_SEQUENCE: Final = 10071
-_DELETED: Final = (_NO_MESSAGE, 10057)
+_DELETED: Final = (_NO_MESSAGE, 10043, 10057)
 """Of a deletion: the message is not there."""
 _GET: Final = f"$JS.API.STREAM.MSG.GET.{COMMANDS}"
 _DELETE: Final = f"$JS.API.STREAM.MSG.DELETE.{COMMANDS}"
@@ -95,13 +95,14 @@ class CommandStore:
         Raises:
             StoreAway: the answer is not known.
         """
-        message = await self._look({"last_by_subj": status_subject(key, command_id)})
-        if message is None:
+        found = await self.read(status_subject(key, command_id))
+        if found is None:
             return None
+        seq, data = found
         try:
-            return Stored(message.seq, read_fact(message.data))
+            return Stored(seq, read_fact(data))
         except ValueError:  # somebody else writes there: nobody is given this command
-            return Stored(message.seq, Fact(Status.FAILED, "", reason="unreadable"))
+            return Stored(seq, Fact(Status.FAILED, "", reason="unreadable"))
 
     async def write(self, key: DeviceKey, command_id: str, fact: Fact, after: int) -> int:
         """
@@ -111,12 +112,31 @@ class CommandStore:
         """
         tenant, device = key
         message_id = f"{tenant}:{device}:{command_id}:{fact.status}:{after}.{self._node}"
+        subject = status_subject(key, command_id)
+        return await self.append(subject, encode(fact), f"{message_id}.{fact.fence}", after)
+
+    async def read(self, subject: str) -> tuple[int, bytes] | None:
+        """Sequence and payload of the last message of a subject.
+
+        Raises:
+            StoreAway: the answer is not known.
+        """
+        message = await self._look({"last_by_subj": subject})
+        return None if message is None else (message.seq, message.data)
+
+    async def append(self, subject: str, data: bytes, message_id: str, after: int) -> int:
+        """Store a message behind the one at `after` (0: the first one). Returns its sequence.
+
+        Raises:
+            FactConflict: another message stands there.
+            StoreAway: whether it is stored is not known.
+        """
         headers = (
-            f"NATS/1.0\r\nNats-Msg-Id:{message_id}.{fact.fence}\r\n"
+            f"NATS/1.0\r\nNats-Msg-Id:{message_id}\r\n"
             f"Nats-Expected-Last-Subject-Sequence:{after}\r\n"
             f"Nats-Expected-Stream:{COMMANDS}\r\n\r\n"
         ).encode()
-        answer = await self._ask(status_subject(key, command_id), encode(fact), headers)
+        answer = await self._ask(subject, data, headers)
         if answer.error is None:
             return answer.seq
         if answer.error.err_code == _WRONG_SEQUENCE:

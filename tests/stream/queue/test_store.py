@@ -1,0 +1,69 @@
+"""The stream COMMANDS on a real nats-server, as the queue asks it."""
+
+import pytest
+
+from gateway.stream.errors import FactConflict, StoreAway
+from gateway.stream.names import COMMANDS
+from gateway.stream.nats_client import LinkClient
+from gateway.stream.provision import StreamSettings, provision, server_version, stream_configs
+from gateway.stream.queue.facts import Fact, Status, queue_subject
+from gateway.stream.queue.store import CommandStore
+from support.servers import nats_server
+
+KEY = ("default", "veh-1")
+ENTRY = b'{"id":"c-1","type":"t","expires":"2099-01-01T00:00:00Z"}'
+SETTINGS = StreamSettings(
+    replicas=1, max_age_s=0, max_bytes=0, duplicate_window_s=120, deny_delete=True, deny_purge=True
+)
+
+
+@pytest.fixture
+async def client(tmp_path):
+    with nats_server(tmp_path) as server:
+        client = LinkClient()
+        await client.connect(server.url, allow_reconnect=False)
+        await provision(client, stream_configs({COMMANDS: SETTINGS}, server_version(client)))
+        yield client
+        await client.discard()
+
+
+@pytest.fixture
+async def store(client):
+    store = CommandStore("node")
+    await store.on_up(client)
+    return store
+
+
+async def test_a_fact_is_stored_behind_the_one_that_was_read(store):
+    assert await store.last(KEY, "c-1") is None
+    first = await store.write(KEY, "c-1", Fact(Status.QUEUED, "t"), 0)
+    second = await store.write(KEY, "c-1", Fact(Status.SENT, "t", fence=1), first)
+    for stale in (0, first):
+        with pytest.raises(FactConflict):
+            await store.write(KEY, "c-1", Fact(Status.FAILED, "t", fence=2), stale)
+    stored = await store.last(KEY, "c-1")
+    assert (stored.seq, stored.fact.status) == (second, Status.SENT)
+    with pytest.raises(FactConflict):  # the same again, as if its answer had been lost
+        await store.write(KEY, "c-1", Fact(Status.SENT, "t", fence=1), first)
+    assert (await store.last(KEY, "c-1")).seq == second
+
+
+async def test_an_entry_is_deleted_once_wherever_it_stands(client, store):
+    stream = client.jetstream()
+    seqs = [(await stream.publish(queue_subject(KEY), ENTRY)).seq for _ in range(4)]
+    assert (await store.entry(seqs[1])).id == "c-1"
+    for seq in (seqs[1], seqs[1], seqs[0], seqs[0], seqs[3], seqs[3], seqs[3] + 9):
+        await store.delete(seq)  # inside, first, last, and one that never was
+        assert await store.entry(seq) is None
+    assert (await store.entry(seqs[2])).id == "c-1"
+
+
+async def test_a_fact_that_cannot_be_read_settles_its_command(client, store):
+    await client.jetstream().publish("commands.status.default.veh-1.c-1", b"{")
+    assert (await store.last(KEY, "c-1")).fact.status is Status.FAILED
+
+
+async def test_without_a_connection_nothing_is_known(client, store):
+    await client.discard()
+    with pytest.raises(StoreAway):
+        await store.last(KEY, "c-1")
