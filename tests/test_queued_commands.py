@@ -150,6 +150,23 @@ async def test_a_device_with_receipts_is_given_a_command_again_until_it_has_it(g
         await ended(operator, "c-1", "sent", "delivered", "done")
 
 
+async def test_a_device_may_say_in_a_further_hello_that_it_keeps_commands(gateway):
+    """A client that does not know yet what the gateway understands begins with a plain hello; the
+    first command may come before it has said more.
+    """
+    async with operator_of(gateway) as operator:
+        await enqueue(operator, "c-1")
+        async with device_of(gateway, hello=PLAIN) as device:
+            await device.hear_named("command")
+            await device.say({"hello": {"outbox": "box", "oldest": 1, **RECEIPTS}})
+            await device.say({"received": "c-1"})
+            await ended(operator, "c-1", "sent", "delivered")
+        async with device_of(gateway, hello=RECEIPTS) as device:
+            await device.say({"result": {"id": "c-1", "ok": True}})
+            assert await device.hear_named("settled") == "c-1"
+        await ended(operator, "c-1", "sent", "delivered", "done")
+
+
 async def test_a_device_that_was_interrupted_says_that_the_outcome_is_unknown(gateway):
     async with operator_of(gateway) as operator, device_of(gateway, hello=RECEIPTS) as device:
         await enqueue(operator, "c-1")

@@ -51,6 +51,19 @@ async def test_a_device_which_asks_is_told_in_its_welcome_and_then_by_frames(tmp
         assert lookups(gateway, "leader") == 0
 
 
+async def test_a_device_may_ask_in_a_further_hello(tmp_path):
+    """A client that does not know yet what the gateway understands begins with a plain hello."""
+    async with running_gateway(tmp_path) as gateway, operator(gateway) as stream:
+        await set_state(stream, 1)
+        async with raw_device(gateway, greet=False) as device:
+            assert "state" not in await device.greet()
+            await device.say({"hello": {"outbox": "o1", "oldest": 1, "sent": 0, "state": ""}})
+            assert "resume" in await device.hear()
+            assert (await device.hear_named("state"))["desired"] == {"n": 1}
+            await set_state(stream, 2)
+            assert (await device.hear_named("state"))["desired"] == {"n": 2}
+
+
 async def test_a_device_which_does_not_ask_is_told_nothing(tmp_path):
     async with running_gateway(tmp_path) as gateway, operator(gateway) as stream:
         async with raw_device(gateway, "veh-2", greet=False) as device:

@@ -335,6 +335,7 @@ class DeviceHandler:
             session.begin(settled, ceiling)
             resume = frames.encode_resume(hello.outbox, session.acked, session.credit)
             connection.send_text(resume)
+            exchange.further(hello)
         elif may_speak(context, self):
             session.begin(settled, ceiling)
             exchange.welcome(hello, self.fence)

@@ -64,8 +64,8 @@ class Exchange:
         return self._state
 
     def greet(self, hello: frames.Hello) -> None:
-        """The first hello has come."""
-        if hello.state is not UNSET:
+        """A hello has come, the first one or a further one."""
+        if hello.state is not UNSET and self._state is None:
             context = self._context
             self._state = StateTalk(
                 context.states, self._key, hello.state, self._connection, context.observer
@@ -89,6 +89,19 @@ class Exchange:
         session.id = welcome.session
         self._first_retry_ms = welcome.first_retry_ms
         self._connection.send_text(frames.encode_named("welcome", welcome))
+
+    def further(self, hello: frames.Hello) -> None:
+        """A further hello has its answer. It may say more than the first one: a client that does
+        not know yet what the gateway understands begins with a plain hello.
+        """
+        self.receipts = self.receipts or hello.receipts is True
+        asked_before = self._state is not None
+        self.greet(hello)
+        if asked_before or self._state is None:
+            return
+        state = self._state.for_welcome()
+        if state is not UNSET:
+            self._connection.send_text(frames.encode_named("state", state))
 
     def close(self) -> None:
         """The connection is gone."""

@@ -98,7 +98,9 @@ class StateTalk:
         return True
 
     def for_welcome(self) -> frames.State | UnsetType:
-        """What the welcome tells. A state that is still being asked for follows later."""
+        """What the welcome tells, or what follows the answer to a further hello. A state that is
+        still being asked for follows later.
+        """
         self._welcomed = True
         found = self._states.known(self._key)
         if found is None:

@@ -87,6 +87,7 @@ class Turns:
         if given is None:
             self._observer.ignored("receipt")
             return
+        line.receipts = True  # although its hello did not say so
         if given.status is not Status.SENT:
             return
         fact = self._fact(line, Status.DELIVERED, given.entry)
@@ -153,6 +154,7 @@ class Turns:
         waiting = self.next(line)
         if waiting is None or not line.seat.takes_commands:
             return
+        line.receipts = line.receipts or line.seat.receipts  # a further hello may say it
         try:
             entry = await self._store.entry(waiting.seq)
         except EntryError as exc:
