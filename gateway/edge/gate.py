@@ -78,14 +78,12 @@ class DeviceGate:
 
     @property
     def open(self) -> bool:
-        """Whether a device could be admitted: not in a drain, nor a hold, nor without room."""
-        return not (self.draining or self.full or self._context.desk.held)
+        """Whether a device could be admitted: not in a drain, nor a hold, nor without room.
 
-    @property
-    def full(self) -> bool:
-        """Whether it has no room for another device."""
-        named = len(self._connections) - len(self._anonymous)
-        return named >= self._context.connections_max
+        Connections on their way count here, since they may all be admitted.
+        """
+        room = len(self._connections) < self._context.connections_max
+        return room and not (self.draining or self._context.desk.held)
 
     def arrived(self, connection: Counted, *, anonymous: bool) -> None:
         self._connections.add(connection)

@@ -23,6 +23,9 @@ _log = structlog.get_logger(__name__)
 
 _OUT_OF_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_S: Final = 0.5
+_MISSED_S: Final = 0.002
+"""How long a process rests that came too late for a connection; doubled with each time in a row."""
+_DOUBLINGS_MAX: Final = 3
 
 
 class Listener:
@@ -59,6 +62,8 @@ class Listener:
         self._observer = observer
         self._knock = knock
         self._leave_s = leave_s
+        self._missed = 0
+        """Turns in a row in which other processes had taken every connection."""
         self._sockets: list[socket.socket] = []
         self._resume: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -116,13 +121,15 @@ class Listener:
         knock = None if connector.has_tls else self._knock
         family = int(listening.family)
         end = perf_counter() + self._accept_slice_s
-        for _ in range(self._accept_budget):
+        for number in range(self._accept_budget):
             try:
                 # Neither accept() nor a socket.socket of the result: both spend more on enums and
                 # Python's own bookkeeping than on the system's call. `SocketType` is the plain
                 # type underneath.
                 descriptor, address = listening._accept()  # type: ignore[attr-defined]  # noqa: SLF001
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                if self._leave_s is not None:
+                    self._came_late(number)
                 return
             except OSError as exc:
                 if exc.errno not in _OUT_OF_RESOURCES:
@@ -142,6 +149,18 @@ class Listener:
         self._observer.accept_failed()
         _log.error("accept_failed", error=str(exc), pause_s=_PAUSE_S)
         self._rest(_PAUSE_S)
+
+    def _came_late(self, accepted: int) -> None:
+        """A connection wakes every process that accepts from the same socket, and one gets it.
+
+        Those that come too late again and again stay away for a moment, since each of their turns
+        is for nothing. If the others are busy, they come too late no more.
+        """
+        if accepted:
+            self._missed = 0
+            return
+        self._rest(_MISSED_S * 2 ** min(self._missed, _DOUBLINGS_MAX))
+        self._missed += 1
 
     def _rest(self, rest_s: float) -> None:
         """The readers are level-triggered: without a rest, this would spin at 100 % CPU."""

@@ -130,7 +130,7 @@ class AcceptTurns:
     def leave_s(self) -> float:
         """For how long connections must be left to the other workers; 0 to accept now."""
         now = self._clock()
-        if now - self._looked_at < LOOK_S:
+        if now - self._looked_at < LOOK_S and self._is_open():
             return 0.0
         self._looked_at = now
         own = self.write()

@@ -8,6 +8,7 @@ supervisor, workers, nats-server and Redis.
 
 import asyncio
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Final
 
 import nats
@@ -27,6 +28,7 @@ from loadtest.servers.gateway import GatewayServer
 from loadtest.servers.workers import WorkersServer
 
 _STEP: Final = 1_000
+_IDLE_S: Final = 4.0
 _SHARE: Final = 0.2
 """Of a core, for each worker in the section `refuse`."""
 
@@ -46,24 +48,35 @@ async def section_costs(bench: Bench) -> None:
     figures = {}
     for name, act, settings in (("refusal", knock, REFUSING), ("admission", come_in, COLD)):
         with bench.gateway(**settings) as one, _workers(bench, 2, **settings) as two:
+            idle = {"one process": await _idle_share(one), "two workers": await _idle_share(two)}
             cpu_us = {"one process": 0.0, "two workers": 0.0}
             for target in (one, two):  # a signature is checked once by each process: not measured
                 for _ in range(3):
                     act(target.port, requests)
             for start in list(range(0, count, _STEP)) * rounds:
                 for side, target in (("one process", one), ("two workers", two)):
-                    before = target.cpu_s()
+                    before, began = target.cpu_s(), perf_counter()
                     act(target.port, requests[start : start + _STEP])
-                    cpu_us[side] += (target.cpu_s() - before) / (count * rounds) * 1e6
+                    idle_s = (perf_counter() - began) * idle[side]
+                    used_s = target.cpu_s() - before - idle_s
+                    cpu_us[side] += used_s / (count * rounds) * 1e6
         figures[name] = cpu_us
     bench.report.table(
-        f"CPU a knock, {count * rounds:,} each, all processes",
+        f"CPU a knock, {count * rounds:,} each, all processes, without what they use idle",
         ("", "one process, us", "two workers, us"),
         [(name, *(f"{us:.0f}" for us in cpu_us.values())) for name, cpu_us in figures.items()],
     )
     for name, cpu_us in figures.items():
         ratio = cpu_us["two workers"] / cpu_us["one process"]
         bench.report.at_most(f"CPU of a {name}, two workers over one process", ratio, 1.1)
+
+
+async def _idle_share(target: GatewayServer) -> float:
+    """The share of a core that a gateway without devices uses."""
+    await asyncio.sleep(1.0)
+    before = target.cpu_s()
+    await asyncio.sleep(_IDLE_S)
+    return (target.cpu_s() - before) / _IDLE_S
 
 
 async def section_refuse(bench: Bench) -> None:

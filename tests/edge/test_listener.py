@@ -73,3 +73,34 @@ async def test_connections_are_left_to_other_processes_for_as_long_as_it_is_told
     accepted[0].close()
     writer.close()
     await listener.stop()
+
+
+async def test_a_process_that_comes_too_late_for_a_connection_rests_and_then_accepts_again():
+    accepted = []
+    connector = Connector(
+        lambda _head, _granted: None,
+        slice_s=1.0,
+        tls=lambda: None,
+        tls_handshake_timeout_s=5.0,
+        anteroom=Anteroom(places=4, observer=EdgeObserver()),
+        observer=EdgeObserver(),
+    )
+    listener = Listener(
+        connector,
+        accept_budget=4,
+        accept_slice_s=1.0,
+        backlog=4,
+        observer=EdgeObserver(),
+        knock=lambda accepted_socket, _address: accepted.append(accepted_socket),
+        leave_s=lambda: 0.0,
+    )
+    (listening,) = shared = await bind("127.0.0.1", 0, 4)
+    port = listener.start_on(shared)
+    listener._accept(listening)  # another process has taken the connection
+    assert not asyncio.get_running_loop().remove_reader(listening)
+    _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await eventually(lambda: accepted)
+    assert listener._missed == 0
+    accepted[0].close()
+    writer.close()
+    await listener.stop()

@@ -77,3 +77,13 @@ def test_the_board_is_looked_at_once_in_a_while_and_each_time_after_a_rest(page)
     mine[0] = 0
     assert turns.leave_s() == 0.0
     board.close()
+
+
+def test_a_worker_that_has_just_become_full_looks_at_once(page):
+    board, mine = Board(page, 3), [True]
+    turns = AcceptTurns(board, 0, is_open=lambda: mine[0], connections=lambda: 1, clock=lambda: NOW)
+    board.write(2, row(0))
+    assert turns.leave_s() == 0.0
+    mine[0] = False
+    assert turns.leave_s() == CLOSED_S
+    board.close()

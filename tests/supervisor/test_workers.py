@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from support.commands import tidegate
 from support.stored import by_device, read_embedded
@@ -113,6 +114,17 @@ async def test_orders_reach_the_devices_of_every_worker(gateway):
     assert all(name in kept for name in names)
     await command("drain")
     assert await gateway.ended() == 0
+
+
+async def test_a_full_worker_leaves_devices_to_one_that_has_room(tmp_path):
+    few = {"SERVER__CONNECTIONS_MAX": "3", "SERVER__ANONYMOUS_MAX": "50"}
+    async with running_workers(tmp_path, **few) as gateway, contextlib.AsyncExitStack() as stack:
+        for number in range(6):
+            await stack.enter_async_context(gateway.device(f"veh-{number}"))
+        assert [worker["devices"] for worker in gateway.workers()] == [3, 3]
+        with pytest.raises(InvalidStatus) as refused:
+            await stack.enter_async_context(gateway.device("veh-6"))
+        assert json.loads(refused.value.response.body)["reason"] == "capacity"
 
 
 async def test_nothing_of_a_supervisor_that_is_killed_is_left(gateway):
