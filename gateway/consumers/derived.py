@@ -6,6 +6,7 @@ are copied whole from the event.
 
 from collections.abc import Iterable
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final
 
 from msgspec import Struct
@@ -19,6 +20,7 @@ from gateway.events.redrives import RedrivenEvent, redrives_name
 from gateway.events.rules import Rule
 
 _COPIED: Final = (b"ce-", b"traceparent:")
+_HEAD: Final = b"NATS/1.0\r\nNats-Msg-Id:"
 _CRLF_BYTES: Final = 2
 _BLOCK_END_BYTES: Final = 4
 _EVENTS_CACHED: Final = 8_192
@@ -68,7 +70,8 @@ class Deriver:
         self._rule_bytes = rule.name.encode()
         self._picker = Picker(rule.pick) if rule.pick is not None else None
         self._subject = destination.subject_format
-        self._names = destination.names_in
+        names = destination.names_in
+        self._tokens_of = itemgetter(*names) if names else None
 
     def message(self, event: Event) -> Derived:
         """The message of an event.
@@ -83,7 +86,9 @@ class Deriver:
         headers = b"%b%b:%d\r\n%b" % (id_prefix, self._rule_bytes, event.stream_seq, copied)
         if isinstance(event, RedrivenEvent):
             headers += b"%b:%b\r\n" % (REDRIVE_HEADER, redrive_key(event, self._rule).encode())
-        subject = self._subject % tuple([tokens[place] for place in self._names])
+        subject = self._subject
+        if self._tokens_of is not None:
+            subject %= self._tokens_of(tokens)
         size = len(headers) + len(payload) + _BATCH_HEADERS_BYTES
         return Derived(event, subject, headers, payload, size)
 
@@ -103,16 +108,20 @@ def _origin(subject: str, headers: bytes) -> tuple[bytes, bytes, tuple[bytes, by
 
 
 def _copied(headers: bytes) -> bytes:
-    """The lines of a header block that a derived message has too."""
-    start = headers.find(b"\r\nce-") + _CRLF_BYTES
+    """The lines of a header block that a derived message has too.
+
+    A gateway writes them in one run behind the id. To count the lines of the run costs less than to
+    look at each of them.
+    """
+    start = headers.find(b"\r\n", len(_HEAD)) + _CRLF_BYTES
     marks = headers.find(b"\r\nNats-", start)
     end = (marks if marks >= 0 else len(headers) - _BLOCK_END_BYTES) + _CRLF_BYTES
-    others = (headers[:start] + headers[end:]).lower()
-    lines = headers.count(b"\r\n", start, end)
-    meant = headers.count(b"\nce-", start - 1, end) + headers.count(b"\ntraceparent:", start, end)
-    # A gateway writes them in one run. Looking at each line costs five times as much.
-    if lines == meant and b"\nce-" not in others and b"\ntraceparent:" not in others:
-        return headers[start:end]
+    run = headers[start:end]
+    meant = run.count(b"\nce-") + run.count(b"\ntraceparent:") + run.startswith(b"ce-")
+    if headers.startswith(_HEAD) and run.count(b"\n") == meant:
+        behind = headers[end:].lower() if marks >= 0 else b""
+        if b"\nce-" not in behind and b"\ntraceparent:" not in behind:
+            return run
     found = [line for line in headers.split(b"\r\n") if line.lower().startswith(_COPIED)]
     return b"".join(line + b"\r\n" for line in found)
 

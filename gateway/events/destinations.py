@@ -38,11 +38,13 @@ class NatsDestination:
 
     @property
     def subject_format(self) -> bytes:
-        """The subject for the operator `%`, which takes the names in `names_in` as bytes.
+        """The subject for the operator `%`, which takes the names in `names_in` as bytes. Without
+        names it is the subject itself.
 
         Names of an event are allow-listed, so each subject that comes of it is a valid one.
         """
-        return _placeholder.sub("%b", self.template.replace("%", "%%")).encode()
+        text = self.template.replace("%", "%%") if self.names_in else self.template
+        return _placeholder.sub("%b", text).encode()
 
     @property
     def names_in(self) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ def hops_of(event: Event) -> int:
 
 def hops_in(headers: bytes) -> int:
     """How many rules an event with this header block has passed."""
-    if HOPS_HEADER not in headers:  # nearly always, and this is asked of each event
+    # Nearly always, and this is asked of each event.
+    if HOPS_HEADER not in headers:
         return 0
     text = Event("", headers, b"", 0, 0).header(HOPS_HEADER)
     return int(text) if text.isdecimal() and len(text) < HOPS_MAX else 0

@@ -21,6 +21,7 @@ def message(to="nats:alerts.{device}", headers=b"NATS/1.0\r\nNats-Msg-Id:x\r\n" 
     [
         ("nats:alerts", b"alerts"),
         ("nats:alerts.{device}.{tenant}", b"alerts.veh-7.acme"),
+        ("nats:alerts.100%", b"alerts.100%"),
         ("nats:alerts.100%.{type}", b"alerts.100%.battery.low"),
     ],
 )
@@ -39,6 +40,11 @@ def test_the_subject_is_made_of_the_event(to, subject):
         (b"Ce-Type:t\r\n" + CE, b"Ce-Type:t\r\n" + CE),
         (CE + b"Other:1\r\nce-time:x\r\n", CE + b"ce-time:x\r\n"),
         (b"Other:1\r\n", b""),
+        (b"", b""),
+        (
+            CE + b"Nats-Batch-Id:b\r\nNats-Batch-Sequence:2\r\nTRACEPARENT:x\r\n",
+            CE + b"TRACEPARENT:x\r\n",
+        ),
     ],
 )
 def test_the_lines_of_cloudevents_and_the_trace_are_copied(lines, copied):
