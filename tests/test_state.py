@@ -1,5 +1,6 @@
 """The state of a device reaches it, over a real NATS: in the welcome, or as a frame."""
 
+import asyncio
 import contextlib
 import json
 
@@ -7,7 +8,7 @@ import nats
 
 from support.gateways import running_gateway
 from support.servers import nats_server
-from support.waiting import eventually
+from support.waiting import eventually, within
 from support.wire import raw_device
 
 SUBJECT = "state.default.veh-1"
@@ -141,3 +142,31 @@ async def test_a_stream_made_anew_reaches_the_devices_that_hold_a_version_of_the
             async with raw_device(gateway, greet=False) as device:
                 assert "state" not in await device.greet(state=new["version"])
             await client.close()
+
+
+async def test_a_device_that_flaps_during_a_hundred_sets_ends_with_the_newest(tmp_path):
+    settings = {"admission__device_knock_burst": 10_000}
+    async with running_gateway(tmp_path, **settings) as gateway, operator(gateway) as stream:
+        held, numbers = "", []
+
+        def take(state):
+            nonlocal held
+            held = state["version"]
+            numbers.append(state["desired"]["n"])
+
+        async def flap():
+            while 100 not in numbers:
+                async with raw_device(gateway, greet=False) as device:
+                    state = (await device.greet(state=held)).get("state")
+                    if state is not None:
+                        take(state)
+                    with contextlib.suppress(TimeoutError):
+                        take(await asyncio.wait_for(device.hear_named("state"), 0.01))
+
+        flapping = asyncio.create_task(flap())
+        for number in range(1, 101):
+            await set_state(stream, number)
+        await within(flapping)
+        assert numbers == sorted(set(numbers))
+        assert lookups(gateway) <= 1
+        assert lookups(gateway, "leader") == 0

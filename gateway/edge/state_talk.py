@@ -48,6 +48,7 @@ class StateTalk:
         "_desired",
         "_key",
         "_observer",
+        "_patient",
         "_ready",
         "_states",
         "_timer",
@@ -74,6 +75,8 @@ class StateTalk:
         self._ready: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._welcomed = False
+        self._patient = True
+        """Whether the welcome may wait; it waits once."""
         known = states.known(key)
         self._waits = known is None or self._desired.ahead_of(known[0])
         """Whether the stream is being asked."""
@@ -90,8 +93,9 @@ class StateTalk:
         Returns:
             False if there is nothing to wait for; then `ready` is not called.
         """
-        if not self._waits:
+        if not self._waits or not self._patient:
             return False
+        self._patient = False
         self._connection.pause_reading(PAUSED_BY_RESUME)
         self._ready = ready
         self._timer = loop.call_later(self._states.wait_s, self._go_on)
