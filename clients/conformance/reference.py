@@ -8,7 +8,17 @@ from typing import Any, Final
 
 from tidegate import BackoffSettings, Device, DeviceError, Reject
 
-_CAN: Final = ("header", "status", "durable", "outboxes", "renew", "two_connections", "commands")
+_CAN: Final = (
+    "header",
+    "status",
+    "durable",
+    "outboxes",
+    "renew",
+    "two_connections",
+    "commands",
+    "state",
+    "receipts",
+)
 
 
 def _say(event: str, **more: Any) -> None:
@@ -36,7 +46,16 @@ async def _lines() -> asyncio.StreamReader:
 
 async def _echo(device: Device) -> None:
     async for command in device.commands():
+        if command.queued:
+            _say("command", id=command.id)
+        if command.type == "hang":
+            continue
         await device.answer(command.id, ok=True, data=command.data)
+
+
+async def _tell_states(device: Device) -> None:
+    async for state in device.states():
+        _say("state", version=state.version, desired=state.desired)
 
 
 async def _watch(device: Device) -> None:
@@ -68,9 +87,11 @@ async def main() -> None:
         outbox=os.environ["TIDEGATE_OUTBOX"],
         on_reject=on_reject,
         backoff=backoff,
+        state=True,
     )
     async with device:
-        tasks = [asyncio.create_task(_echo(device)), asyncio.create_task(_watch(device))]
+        parts = (_echo(device), _tell_states(device), _watch(device))
+        tasks = [asyncio.create_task(part) for part in parts]
         async for line in lines:
             order = json.loads(line)
             if order["do"] == "send":

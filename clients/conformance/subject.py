@@ -14,6 +14,8 @@ On its standard output it writes JSON objects, one in each line:
     {"event": "queued"}                          a message is in its outbox (once for each `send`)
     {"event": "rejected", "error": ".."}         a message was given up
     {"event": "ended", "error": ".."}            it does not try to connect any more
+    {"event": "state", "version": "..", "desired": {..}}   its application gets a state
+    {"event": "command", "id": ".."}             its application gets a queued command
 """
 
 import asyncio

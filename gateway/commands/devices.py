@@ -53,13 +53,20 @@ def device(
         Path | None,
         typer.Option(help="PEM file of the authorities that vouch for wss:// gateways."),
     ] = None,
+    answer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TYPE[=JSON]",
+            help="Answer commands of this type with JSON, or with their own data; may be repeated.",
+        ),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Be a device: a JSON line on stdin is a message, acks and commands come out.
+    """Be a device: a JSON line on stdin is a message; acks, commands and states come out.
 
     A line is {"type":"battery.low","data":{...}}, or {"result":{"id":"..","ok":true,"data":..}} to
     answer a command. Ends when stdin has ended and everything is acknowledged, or on SIGINT or
-    SIGTERM: what is not acknowledged stays in the outbox.
+    SIGTERM (with --answer on those only): what is not acknowledged stays in the outbox.
     """
     if not is_token(device):
         fail("DEVICE must match [A-Za-z0-9_-]{1,64}")
@@ -71,6 +78,8 @@ def device(
     arguments = [device, "--outbox", str(path)]
     for each in url or [_DEVICE_URL]:
         arguments += ["--url", each]
+    for each in answer or []:
+        arguments += ["--answer", each]
     if ca is not None:
         arguments += ["--ca", str(ca)]
     os.environ[CREDENTIAL_VARIABLE] = credential

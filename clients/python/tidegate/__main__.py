@@ -2,27 +2,29 @@
 
 import argparse
 import asyncio
+import json
 import os
 import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tidegate.errors import DeviceError, Misuse
-from tidegate.terminal import TerminalOptions, serve_terminal
-from tidegate.wire.grammar import is_token
+from tidegate.terminal import ECHO, TerminalOptions, serve_terminal
+from tidegate.wire.grammar import is_message_type, is_token
 
 CREDENTIAL_VARIABLE: Final = "TIDEGATE_CREDENTIAL"
 _USAGE: Final = 2
 
 _DESCRIPTION: Final = """\
 Act as a device. Each line of stdin is a message in JSON; each line of stdout is an
-acknowledgement, a rejected message or a command.
+acknowledgement, a rejected message, a command or a state.
 
 A line is {"type":"battery.low","data":{...}}, or {"result":{"id":"..","ok":true,"data":..}}
 to answer a command. The command ends when stdin has ended and every message is acknowledged,
-or on SIGINT or SIGTERM. Messages that are not acknowledged stay in the outbox file.
+or on SIGINT or SIGTERM. With --answer it ends on a signal only. Messages that are not
+acknowledged, the state and the queued commands stay in the outbox file.
 """
 
 
@@ -53,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
         help=f"file that holds the JWT; without it, the variable {CREDENTIAL_VARIABLE} holds it",
     )
     parser.add_argument("--outbox", type=Path, help="outbox file; the default is DEVICE.outbox")
+    parser.add_argument(
+        "--answer",
+        action="append",
+        default=[],
+        metavar="TYPE[=JSON]",
+        help="answer commands of this type with JSON, or with their own data; may be repeated",
+    )
     parser.add_argument("--ca", type=Path, help="PEM file of the authorities to trust (wss://)")
     return parser
 
@@ -91,7 +100,21 @@ def _options(parsed: argparse.Namespace) -> TerminalOptions:
         credential=_credential(parsed.credential_file),
         outbox=parsed.outbox if parsed.outbox is not None else Path(f"{parsed.device}.outbox"),
         tls=_trusting(parsed.ca),
+        answers=dict(map(_answer, parsed.answer)),
     )
+
+
+def _answer(text: str) -> tuple[str, Any]:
+    """The type of a command and the data of its answer."""
+    command_type, equals, data = text.partition("=")
+    if not is_message_type(command_type):
+        raise _UsageError(f"--answer {text}: a type is one to eight tokens joined by dots")
+    if not equals:
+        return command_type, ECHO
+    try:
+        return command_type, json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise _UsageError(f"--answer {text}: {exc}") from None
 
 
 def _credential(path: Path | None) -> str:

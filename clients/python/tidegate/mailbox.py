@@ -111,7 +111,7 @@ class Mailbox:
             _log.warning("a command was not taken: its id has %d characters", len(command.id))
         elif command.id in self._open:
             self._acknowledge(session, command.id)
-        elif self._is_full(len(arrival.data)):
+        elif not self._has_room(len(arrival.data)):
             # Without a receipt the gateway keeps it, and sends it again in a later session.
             _log.warning("a command was not taken: too many are not settled")
         else:
@@ -132,12 +132,20 @@ class Mailbox:
         _log.warning("a command was not handed over: %s", problem)
         self._answers.append(_result(command.id, _unusable(problem)))
 
-    def _is_full(self, size: int) -> bool:
-        waiting = [arrival for _session, arrival in self._arrivals]
-        held = sum(each.size for each in self._open.values()) + sum(
-            len(each.data) for each in waiting
-        )
-        return len(self._open) + len(waiting) >= COMMANDS_MAX or held + size > OPEN_BYTES_MAX
+    def _has_room(self, size: int) -> bool:
+        """Whether a command of so many bytes can be taken. The oldest results give way to it: a
+        gateway that does not settle them must not make the device deaf.
+        """
+        count = len(self._open) + len(self._arrivals)
+        size += sum(len(arrival.data) for _session, arrival in self._arrivals)
+        size += sum(held.size for held in self._open.values())
+        for identity in [each for each, held in self._open.items() if held.result is not None]:
+            if count < COMMANDS_MAX and size <= OPEN_BYTES_MAX:
+                break
+            count, size = count - 1, size - self._open[identity].size
+            _log.warning("the result of %s was never settled; it is given up", identity)
+            self.settled(identity)
+        return count < COMMANDS_MAX and size <= OPEN_BYTES_MAX
 
     def settled(self, identity: str) -> None:
         """The gateway has stored the result of a command."""

@@ -1,4 +1,4 @@
-"""A device at a terminal: reads messages as lines of JSON, and prints acks and commands."""
+"""A device at a terminal: reads messages as lines of JSON, and prints acks, commands and states."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,9 @@ import signal
 import ssl
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from tidegate.backoff import BackoffSettings
 from tidegate.clock import Clock
 from tidegate.device import Device
 from tidegate.errors import DeviceError, Rejected
+from tidegate.exchange import Command
 from tidegate.wire.frames import Reject
 
 _LINE_BYTES_MAX: Final = 2**22
@@ -32,6 +33,9 @@ _SIGNALLED: Final = 128
 
 Say = Callable[[str], None]
 
+ECHO: Final = object()
+"""An answer that repeats the data of its command."""
+
 
 @dataclass(frozen=True, slots=True)
 class TerminalOptions:
@@ -41,6 +45,8 @@ class TerminalOptions:
     credential: str
     outbox: Path
     tls: ssl.SSLContext | None = None
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    """For types of commands the data of the answer; `ECHO` is the command's own data."""
 
 
 async def serve_terminal(options: TerminalOptions, *, stdin: int = 0) -> int:
@@ -65,13 +71,18 @@ async def serve_terminal(options: TerminalOptions, *, stdin: int = 0) -> int:
         on_ack=lambda number: show.line(ack=number),
         on_reject=lambda reject: show.line(reject=_reject(reject)),
         ssl=options.tls,
+        state=True,
         # A person waits, so the first attempt is spread over a tenth of a second only.
         backoff=BackoffSettings(first_retry_ms=100),
     )
+    for command_type, data in options.answers.items():
+        device.on(command_type)(_Answering(data, show))
     async with device:
+        feeding = _feed(device, lines(stdin), show, and_stay=bool(options.answers))
         tasks = [
-            asyncio.create_task(_feed(device, lines(stdin), show), name="stdin"),
+            asyncio.create_task(feeding, name="stdin"),
             asyncio.create_task(_show_commands(device, show), name="commands"),
+            asyncio.create_task(_show_states(device, show), name="states"),
             asyncio.create_task(stop.demanded.wait(), name="stop"),
             asyncio.create_task(tell_trouble(device, _complain, Clock()), name="trouble"),
         ]
@@ -185,18 +196,47 @@ async def lines(descriptor: int) -> AsyncIterator[bytes]:
         yield rest
 
 
-async def _feed(device: Device, source: AsyncIterator[bytes], show: _Output) -> None:
+async def _feed(
+    device: Device, source: AsyncIterator[bytes], show: _Output, *, and_stay: bool
+) -> None:
+    """Send the lines. A device that answers commands stays when they have ended."""
     try:
         async for line in source:
             await _send_line(device, line, show)
     except ValueError as exc:
         show.line(error=f"ValueError: {exc}")
     await device.flush()
+    if and_stay:
+        await asyncio.Event().wait()
+
+
+class _Answering:
+    """The handler of one type of commands."""
+
+    def __init__(self, data: Any, show: _Output) -> None:
+        self._data = data
+        self._show = show
+
+    def __call__(self, command: Command) -> Any:
+        _show_command(command, self._show)
+        data = command.data if self._data is ECHO else self._data
+        self._show.line(result={"id": command.id, "ok": True, "data": data})
+        return data
 
 
 async def _show_commands(device: Device, show: _Output) -> None:
     async for command in device.commands():
-        show.line(command={"id": command.id, "type": command.type, "data": command.data})
+        _show_command(command, show)
+
+
+def _show_command(command: Command, show: _Output) -> None:
+    shown = {"id": command.id, "type": command.type, "data": command.data}
+    show.line(command=shown | ({"queued": True} if command.queued else {}))
+
+
+async def _show_states(device: Device, show: _Output) -> None:
+    async for state in device.states():
+        show.line(state={"version": state.version, "desired": state.desired})
 
 
 async def _send_line(device: Device, line: bytes, show: _Output) -> None:

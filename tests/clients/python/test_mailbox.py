@@ -189,17 +189,35 @@ def play_ids(*identities):
     return play
 
 
-async def test_commands_are_bounded_in_number_and_bytes(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(mailbox, "COMMANDS_MAX", 5)
+@pytest.mark.parametrize(
+    ("bound", "value", "taken"), [("COMMANDS_MAX", 5, 5), ("OPEN_BYTES_MAX", 3, 3)]
+)
+async def test_commands_are_bounded_in_number_and_bytes(
+    tmp_path, caplog, monkeypatch, bound, value, taken
+):
+    monkeypatch.setattr(mailbox, bound, value)
     async with scripted(play_ids(*map(str, range(9)))) as gateway:
         async with device_of(gateway, tmp_path) as device:
             commands = device.commands()
-            assert [(await within(anext(commands))).id for _ in range(5)] == list("01234")
-    assert "too many are not settled" in caplog.text
-    monkeypatch.setattr(mailbox, "OPEN_BYTES_MAX", 5)
-    async with scripted(play_ids("long", "more")) as gateway:
-        async with device_of(gateway, tmp_path / ".." ) as device:  # fmt: skip
-            await eventually(lambda: caplog.text.count("too many") > 4 or device.connected)
+            got = [(await within(anext(commands))).id for _ in range(taken)]
+            assert got == [str(n) for n in range(taken)]
+            await eventually(lambda: caplog.text.count("too many are not settled") == 9 - taken)
+
+
+async def test_results_that_nobody_settles_give_way_to_new_commands(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(mailbox, "COMMANDS_MAX", 5)
+    async with Gateway() as gateway:
+        gateway.withhold_settled()
+        async with device_of(gateway, tmp_path) as device:
+            device.on("t")(lambda command: command.data)
+            for n in range(20):
+                command = await gateway.queue_command("t", n)
+                assert await within(command.result()) == CommandResult(True, n)
+                assert len(device._gear.mailbox._open) <= 5
+            await gateway.clock.sleep(1)
+            again = await gateway.queue_command("t", "again", command_id="1")
+            assert await within(again.result()) == CommandResult(True, 0), "its id is remembered"
+    assert "was never settled" in caplog.text
 
 
 async def test_the_disk_is_asked_again_and_nothing_is_said_before_it_has_agreed(tmp_path):

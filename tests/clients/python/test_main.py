@@ -126,6 +126,8 @@ def test_the_running_command_shows_no_credential_to_other_users(tmp_path):
         (["veh-1", "--url", NEVER_USED, "--ca", "empty"], "--ca empty: "),
         (["veh-1", "--url", NEVER_USED, "--ca", "."], "--ca .: "),
         (["veh-1", "--url", "http://x"], "'http://x' is no address of a gateway"),
+        (["veh-1", "--url", NEVER_USED, "--answer", "a b"], "--answer a b: a type is"),
+        (["veh-1", "--url", NEVER_USED, "--answer", "a={"], "--answer a={: Expecting"),
     ],
 )  # fmt: skip
 def test_an_option_that_cannot_be_used_is_exit_code_2(in_directory, monkeypatch, capsys,
@@ -184,6 +186,13 @@ def test_help_names_every_option_but_none_for_a_credential(capsys):
         main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for option in ("--url", "--credential-file", "--outbox", "--ca", CREDENTIAL_VARIABLE):
+    for option in (
+        "--url",
+        "--credential-file",
+        "--outbox",
+        "--ca",
+        "--answer",
+        CREDENTIAL_VARIABLE,
+    ):
         assert option in text
     assert "--credential " not in text

@@ -21,13 +21,14 @@ MESSAGE = b'{"type":"t","data":1}\n'
 class Terminal:
     """The command in a process of its own."""
 
-    def __init__(self, url, box, stdin):
+    def __init__(self, url, box, stdin, *options):
         # With `&` a shell makes its children ignore SIGINT, and their children inherit that.
         def hear_interrupts():
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tidegate", "veh-1", "--url", url, "--outbox", str(box)],
+            [sys.executable, "-m", "tidegate", "veh-1", "--url", url, "--outbox", str(box),
+             *options],
             stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=os.environ | {"TIDEGATE_CREDENTIAL": "t"},
             preexec_fn=hear_interrupts,  # noqa: PLW1509  # it takes no lock
@@ -89,6 +90,38 @@ async def test_a_signal_ends_a_connected_command_that_waits_for_lines(tmp_path):
             _out, err = await terminal.ended()
     assert terminal.process.returncode == 143
     assert err == ""
+
+
+async def talk(peer):
+    """Set a state, and send a request, a queued command and one without an answer."""
+    await peer.greet(features=["outboxes", "state", "receipts"])
+    await peer.resume(await peer.hello())
+    await peer.say({"state": {"version": "e-1", "desired": {"limit": 3}}})
+    await peer.say({"command": {"id": "1", "type": "door.lock", "data": [4]}})
+    assert (await peer.hear())["result"] == {"id": "1", "ok": True, "data": {"locked": True}}
+    await peer.say({"command": {"id": "2", "type": "echo", "data": [4], "queued": True}})
+    assert await peer.hear() == {"received": "2"}
+    assert (await peer.hear())["result"] == {"id": "2", "ok": True, "data": [4]}
+    await peer.say({"command": {"id": "3", "type": "other"}})
+    await peer.gone()
+
+
+async def test_states_and_commands_are_shown_and_answered(tmp_path):
+    answers = ["--answer", 'door.lock={"locked":true}', "--answer", "echo"]
+    async with on_sockets(talk) as gateway:
+        with Terminal(gateway.url, tmp_path / "box", subprocess.DEVNULL, *answers) as terminal:
+            said = []
+            while not said or said[-1].get("command", {}).get("id") != "3":
+                said.append(
+                    json.loads(await within(asyncio.to_thread(terminal.process.stdout.readline)))
+                )
+            terminal.process.send_signal(signal.SIGTERM)
+            _out, err = await terminal.ended()
+    assert err == ""
+    assert {"state": {"version": "e-1", "desired": {"limit": 3}}} in said
+    assert {"result": {"id": "1", "ok": True, "data": {"locked": True}}} in said
+    assert {"command": {"id": "2", "type": "echo", "data": [4], "queued": True}} in said
+    assert said[-1] == {"command": {"id": "3", "type": "other", "data": None}}
 
 
 async def test_an_outbox_that_is_open_elsewhere_ends_the_command(tmp_path):

@@ -71,13 +71,12 @@ class CommandQueue:
 
     def on_result(self, result: frames.Result) -> bool:
         """The device has answered. Returns whether it answered a queued command."""
-        for each in self.commands:
-            if each.id == result.id:
-                if not each.is_final:
-                    each.status = "done" if result.ok else "failed"
-                    each.answer.set_result(CommandResult.of(result))
-                return True
-        return False
+        same = [each for each in self.commands if each.id == result.id]
+        for each in same:
+            if not each.is_final:
+                each.status = "done" if result.ok else "failed"
+                each.answer.set_result(CommandResult.of(result))
+        return bool(same)
 
 
 class StateOfDevice:
