@@ -27,13 +27,14 @@ const device = new Device({
   },
   storage,
   onReject: ({ error }) => say("rejected", { error }),
-  onCommand: ({ data }) => data,
+  onCommand: ({ type, data }) => (type === "hang" ? new Promise(() => {}) : data),
+  onState: ({ version, desired }) => say("state", { version, desired }),
   onEnded: (error) => say("ended", { error }),
   scale: Number(process.env.TIDEGATE_BACKOFF_SCALE),
 });
 
 const can = ["subprotocol", "refusal_close", "durable", "outboxes", "renew"];
-say("ready", { can: [...can, "two_connections", "commands", "deadman"] });
+say("ready", { can: [...can, "two_connections", "commands", "state", "deadman"] });
 device.start();
 for await (const line of createInterface({ input: process.stdin })) {
   const order = JSON.parse(line);

@@ -17,6 +17,8 @@ export class Outbox {
     this.storage = storage;
     const kept = JSON.parse(storage.load() ?? '{"features":false,"runs":[]}');
     this.features = kept.features; // whether gateways here announce features
+    this.state = kept.state ?? null; // { version, desired }: what the device should be like
+    this.wantsState = false;
     this.runs = kept.runs.filter((run) => run.messages.length > 0);
     for (const run of this.runs) {
       run.next = run.messages.at(-1).seq + 1;
@@ -32,7 +34,7 @@ export class Outbox {
 
   save() {
     const runs = this.runs.map(({ id, messages }) => ({ id, messages }));
-    this.storage.save(JSON.stringify({ features: this.features, runs }));
+    this.storage.save(JSON.stringify({ features: this.features, runs, state: this.state }));
   }
 
   get size() {
@@ -65,7 +67,19 @@ export class Outbox {
     const hello = { outbox: run.id, oldest: oldest?.seq ?? run.next };
     if (oldest) hello.age_ms = Math.max(0, Date.now() - oldest.at);
     if (this.features) hello.sent = run.sent;
+    if (this.features && this.wantsState) hello.state = this.state?.version ?? "";
     return hello;
+  }
+
+  // Keep a state, unless it is not newer or no state. Returns whether it is kept.
+  takeState(state) {
+    const { version, desired } = state;
+    if (!this.wantsState || typeof version !== "string" || version === "") return false;
+    if (typeof desired !== "object" || desired === null || Array.isArray(desired)) return false;
+    if (this.state && !replaces(version, this.state.version)) return false;
+    this.state = { version, desired };
+    this.save();
+    return true;
   }
 
   // Delete the messages of `run` up to `seq`. A seq beyond those assigned deletes all, and ends the id.
@@ -84,6 +98,16 @@ export class Outbox {
     this.save();
   }
 }
+
+// Within an epoch (the text before the last `-`) a higher number replaces a lower one. Another epoch
+// replaces any.
+const replaces = (version, held) => {
+  const [, epoch, number] = /^(.*-|)(.*)$/s.exec(version);
+  const [, heldEpoch, heldNumber] = /^(.*-|)(.*)$/s.exec(held);
+  const numbers = /^[0-9]{1,20}$/.test(number) && /^[0-9]{1,20}$/.test(heldNumber);
+  if (epoch === heldEpoch && numbers) return BigInt(number) > BigInt(heldNumber);
+  return version !== held;
+};
 
 export const bytesOf = (text) => encoder.encode(text).length;
 

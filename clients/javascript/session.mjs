@@ -5,7 +5,7 @@ import { bytesOf, textOf } from "./outbox.mjs";
 const HELLO_PATIENCE_MS = 90_000;
 
 export class Session {
-  // device: { outbox, onWelcome, onNotice, onGoaway, onReject, onCommand, onEnd }
+  // device: { outbox, onWelcome, onNotice, onGoaway, onReject, onCommand, onState, onEnd }
   constructor(socket, device) {
     this.socket = socket;
     this.device = device;
@@ -73,6 +73,8 @@ export class Session {
     if (frame.reject) this.device.onReject(frame.reject);
     if (frame.notice) this.device.onNotice(frame.notice);
     if (frame.command) this.onCommand(frame.command);
+    const state = frame.state ?? frame.welcome?.state;
+    if (state && this.outbox.takeState(state)) this.device.onState(state);
     if (frame.goaway) {
       this.leaving = true;
       this.device.onGoaway(this, frame.goaway);

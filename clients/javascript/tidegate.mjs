@@ -16,13 +16,16 @@ export class Device {
   // credential(refused): returns a JWT; `refused` is the reason why the last one was refused, or null.
   // storage: { load(), save(text) }; without it messages are lost with the page.
   // onCommand(command): what it returns or throws is the result.
-  constructor({ url, credential, storage, onReject, onCommand, onEnded, scale = 1 }) {
+  // onState({ version, desired }): what the device should be like; with it the device asks for states.
+  constructor({ url, credential, storage, onReject, onCommand, onState, onEnded, scale = 1 }) {
     this.urls = [url].flat();
     this.credential = credential;
     this.outbox = new Outbox(storage ?? { load: () => null, save: () => {} });
+    this.outbox.wantsState = onState !== undefined;
     this.policy = new Policy(scale);
     this.onReject = onReject ?? (() => {});
     this.onCommand = onCommand ?? (() => Promise.reject(new Error("no commands here")));
+    this.onState = onState ?? (() => {});
     this.onEnded = onEnded ?? (() => {});
     this.token = null;
     this.refused = null;
@@ -34,6 +37,11 @@ export class Device {
 
   get pending() {
     return this.outbox.size;
+  }
+
+  // The last state, also of an earlier start with this storage; null if there is none.
+  get desired() {
+    return this.outbox.state?.desired ?? null;
   }
 
   send(type, data, time) {

@@ -46,7 +46,7 @@ async def test_the_reference_client(name, tmp_path):
     assert await play(REFERENCE, EXCHANGES[name], tmp_path) is None
 
 
-@pytest.mark.parametrize("name", short("header", "status"))
+@pytest.mark.parametrize("name", short("header", "status", "receipts"))
 async def test_the_javascript_client(name, tmp_path):
     assert await play(javascript(), EXCHANGES[name], tmp_path) is None
 

@@ -131,6 +131,27 @@ async def test_commands_and_answers(gateway, tmp_path):
     await operator.close()
 
 
+async def test_a_new_device_has_its_state_in_its_first_session(gateway, tmp_path):
+    operator = await nats.connect(url_file(gateway.data_dir, Role.OPERATORS).read_text().strip())
+
+    async def set_state(n):
+        await operator.jetstream().publish("state.default.veh-1", b'{"desired":{"n":%d}}' % n)
+
+    await set_state(1)
+    async with device_of(gateway, tmp_path, state=True) as device:
+        states = device.states()
+        assert (await within(anext(states))).desired == {"n": 1}
+        await set_state(2)
+        assert (await within(anext(states))).desired == {"n": 2}
+        assert device.knocks.knocks == 1
+    async with device_of(gateway, tmp_path, state=True) as device:
+        assert device.desired == {"n": 2}
+        await within(device.connected.wait())
+        await set_state(3)
+        await eventually(lambda: device.desired == {"n": 3})
+    await operator.close()
+
+
 async def test_a_refused_credential_asks_the_provider_for_another(gateway, tmp_path):
     asked = []
 
