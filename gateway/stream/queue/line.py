@@ -69,23 +69,19 @@ class InFlight(Struct):
 class Line:
     """A session and its commands."""
 
-    __slots__ = ("alive", "answers", "busy", "fence", "given", "key", "seat")
+    __slots__ = ("alive", "answers", "busy", "fence", "given", "key", "receipts", "seat")
 
     def __init__(self, key: DeviceKey, seat: Seat) -> None:
         self.key = key
         self.seat = seat
         self.fence = seat.fence
+        self.receipts = seat.receipts  # kept: a session that has ended no longer knows
         self.busy = False
         """Whether a step of it runs, or will run."""
         self.alive = True
         """Whether this session may be given commands: it lives, and no newer one has its place."""
         self.answers: deque[frames.Result | frames.Received] = deque()
         self.given: dict[str, InFlight] = {}
-
-    @property
-    def receipts(self) -> bool:
-        """Whether the device keeps the ids of commands on its disk. It may say so late."""
-        return self.seat.receipts
 
     @property
     def owed(self) -> bool:
