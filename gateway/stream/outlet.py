@@ -90,13 +90,14 @@ class SessionOutlet:
             letter_absent_at = NEVER
             if standing.unsure:
                 self._lane.distrust(standing)
+        traces = sample(messages, standing.key) if sample is not None else None
         items = []
         for message in messages:
             if type(message) is Message:
                 time = received_at if message.time is UNSET else message.time
                 data = bytes(message.data)
                 more = b"" if mark is None else mark(message.type, data)
-                trace = sample(message, standing.key) if sample is not None else None
+                trace = traces.get(message.seq) if traces else None
                 if trace is not None:
                     more = trace.header + more
                 envelope = headers.event(message.seq, message.type, time, data, more)

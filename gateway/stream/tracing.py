@@ -1,12 +1,12 @@
 """What the room tells whoever records traces. It knows no library of traces.
 
-Nothing here is called for a message that is not sampled, but `Sampler`, once a message.
+Nothing here is called for a message that is not sampled, but `Sampler`, once a frame.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from tidegate.wire.frames import Message
+from gateway.session.intake import Storable
 from tidegate.wire.traceparent import Traceparent
 
 
@@ -46,5 +46,5 @@ class BatchTraces(Protocol):
 
 Key = tuple[str, str, str]
 """Tenant, device and outbox."""
-Sampler = Callable[[Message, Key], MessageTrace | None]
-"""Begins the span of a message that is sampled."""
+Sampler = Callable[[Sequence[Storable], Key], Mapping[int, MessageTrace] | None]
+"""Begins the spans of those messages of a frame that are sampled; by `seq`."""

@@ -7,11 +7,12 @@ See https://opentelemetry.io/docs/specs/otlp/#otlphttp.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import urllib3
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import (
     SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK,
@@ -27,6 +28,7 @@ _RETRYABLE: Final = frozenset({429, 502, 503, 504})
 """Statuses after which the same request may succeed later (OTLP/HTTP, "Retryable Response Codes").
 """
 _OK: Final = range(200, 300)
+_ATTRIBUTES_CACHED: Final = 8_192
 _RESPONSE_BYTES_MAX: Final = 65_536
 _SAMPLED: Final = 1
 _LOCAL_PARENT: Final = SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK | _SAMPLED
@@ -55,28 +57,50 @@ class Request:
 def _resource(attributes: Attributes) -> Resource:
     made = Resource()
     for key, value in attributes:
-        attribute = made.attributes.add()
-        attribute.key = key
-        attribute.value.string_value = str(value)
+        made.attributes.append(_attribute(key, value))
     return made
 
 
+def _attribute(key: str, value: str | int) -> KeyValue:
+    made = KeyValue(key=key)
+    if isinstance(value, str):
+        made.value.string_value = value
+    else:
+        made.value.int_value = value
+    return made
+
+
+@lru_cache(_ATTRIBUTES_CACHED)
+def _encoded_attribute(key: str, value: str) -> bytes:
+    """A member `attributes` of a span. Names of devices and types come again and again."""
+    return ProtoSpan(attributes=[_attribute(key, value)]).SerializeToString()
+
+
+@lru_cache
+def _encoded_kind(name: str, kind: int) -> bytes:
+    """The members `name` and `kind` of a span."""
+    return ProtoSpan(name=name, kind=kind).SerializeToString()
+
+
 def _fill(made: ProtoSpan, span: Span) -> None:
+    """Fill a span. Encoded members are merged, which costs a third of setting them one by one."""
+    encoded, numbers = [_encoded_kind(span.name, span.kind)], []
+    for key, value in span.attributes:
+        if isinstance(value, str):
+            encoded.append(_encoded_attribute(key, value))
+        else:
+            numbers.append((key, value))
+    made.MergeFromString(b"".join(encoded))
     made.trace_id = span.trace_id
     made.span_id = span.span_id
     made.parent_span_id = span.parent_id
     made.flags = _REMOTE_PARENT if span.parent_id else _LOCAL_PARENT
-    made.name = span.name
-    made.kind = span.kind  # type: ignore[assignment]  # the numbers of the protocol
     made.start_time_unix_nano = span.start_ns
     made.end_time_unix_nano = span.end_ns
-    for key, value in span.attributes:
+    for key, number in numbers:
         attribute = made.attributes.add()
         attribute.key = key
-        if isinstance(value, str):
-            attribute.value.string_value = value
-        else:
-            attribute.value.int_value = value
+        attribute.value.int_value = number
     for link in span.links:
         linked = made.links.add()
         linked.trace_id = link.trace_id

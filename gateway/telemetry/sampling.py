@@ -1,12 +1,14 @@
 """Which messages are traced: a share of them, whoever starts the trace. Pure.
 
 - Each message is a toss of a coin with the operator's ratio; each hit allows one traced message.
+  What is drawn is the number of messages until the next hit, which has the same distribution.
 - A device that has started a trace uses an allowed one, if there is any. So devices that trace
   everything cannot make the gateway trace more than its share.
 - While enough is kept for devices (`KEPT_MAX`), a hit traces the message itself.
 - `per_s_max` bounds what is traced a second, whatever the ratio.
 """
 
+import math
 import random
 from collections.abc import Callable
 from typing import Final
@@ -45,10 +47,8 @@ class Sampling:
             rng: source of the choice and of the ids.
             clock: monotonic seconds.
         """
-        self.ratio = ratio
-        """The share."""
-        self.toss = rng.random
-        """A message is a hit if this is below the ratio."""
+        self._ratio = ratio
+        self._rng = rng
         self._per_s_max = per_s_max
         self._burst = max(1.0, per_s_max)
         self.ids = Ids(rng)
@@ -56,6 +56,13 @@ class Sampling:
         self._kept = KEPT_MAX
         self._credit = self._burst
         self._counted_at = clock()
+
+    def until_hit(self) -> int:
+        """Draw how many messages it takes until one is a hit; 1 if it is the next one."""
+        if self._ratio >= 1:
+            return 1
+        # The inverse of the geometric distribution; 1 - random() is never 0.
+        return 1 + int(math.log(1 - self._rng.random()) / math.log1p(-self._ratio))
 
     def choose(self, asked: str | UnsetType, hit: bool) -> Traceparent | None:
         """Decide on one message that is a hit, or whose device asks.

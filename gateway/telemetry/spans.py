@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from msgspec import UNSET, Struct
 
 from gateway.telemetry.sampling import Ids, Sampling
-from tidegate.wire.frames import Message
+from tidegate.wire.frames import Message, Unusable
 from tidegate.wire.traceparent import Traceparent
 
 SERVER: Final = 2
@@ -38,6 +38,8 @@ class Span(Struct, frozen=True):
     """Why it failed; empty if it did not."""
 
 
+Key = tuple[str, str, str]
+"""Tenant, device and outbox."""
 Record = Callable[[Span], None]
 """Takes a span that has ended. Never waits."""
 
@@ -114,6 +116,10 @@ class MessageSpan:
         )
 
 
+Sampler = Callable[[Sequence[Message | Unusable], Key], dict[int, MessageSpan] | None]
+"""Begins the spans of those messages of a frame that are sampled; by `seq`."""
+
+
 class MessageTraces:
     """Begins the spans of sampled messages of a node, and records the batches that carry them."""
 
@@ -122,25 +128,48 @@ class MessageTraces:
         self._ids = sampling.ids
         self._record = record
 
-    def sampler(self) -> Callable[[Message, tuple[str, str, str]], MessageSpan | None]:
-        """What is called with each message and its tenant, device and outbox.
+    def sampler(
+        self,
+    ) -> Callable[[Sequence[Message | Unusable], Key], dict[int, MessageSpan] | None]:
+        """What is called with the messages of a frame, and their tenant, device and outbox.
 
-        A message that is not sampled must cost no more than a random number.
+        A message that is not sampled must cost no more than a look at its trace.
         """
-        toss, ratio, begin = self._sampling.toss, self._sampling.ratio, self._begin
+        left, begin = self._sampling.until_hit(), self._begin
 
-        def sample(message: Message, key: tuple[str, str, str]) -> MessageSpan | None:
-            hit = toss() < ratio
-            if not hit and message.trace is UNSET:
-                return None
-            return begin(message, key, hit)
+        def sample(
+            messages: Sequence[Message | Unusable], key: Key
+        ) -> dict[int, MessageSpan] | None:
+            nonlocal left
+            before, left = left, left - len(messages)
+            if left > 0:
+                for message in messages:
+                    if message.trace is not UNSET:
+                        break
+                else:
+                    return None
+            spans, left = begin(messages, key, before)
+            return spans
 
         return sample
 
-    def _begin(self, message: Message, key: tuple[str, str, str], hit: bool) -> MessageSpan | None:
-        parent = self._sampling.choose(message.trace, hit)
-        if parent is None:
-            return None
+    def _begin(
+        self, messages: Sequence[Message | Unusable], key: Key, left: int
+    ) -> tuple[dict[int, MessageSpan], int]:
+        """The spans of a frame, by `seq`, and the messages until the next hit."""
+        sampling, spans = self._sampling, {}
+        for message in messages:
+            left -= 1
+            hit = not left
+            if hit:
+                left = sampling.until_hit()
+            if (hit or message.trace is not UNSET) and isinstance(message, Message):
+                parent = sampling.choose(message.trace, hit)
+                if parent is not None:
+                    spans[message.seq] = self._span(message, key, parent)
+        return spans, left
+
+    def _span(self, message: Message, key: Key, parent: Traceparent) -> MessageSpan:
         tenant, device, outbox = key
         attributes = (
             ("tidegate.tenant", tenant),

@@ -9,15 +9,21 @@ LEVELS = {"debug", "info", "warning", "error"}
 COMPUTED = {
     # Lines whose level or name is no literal where they are logged.
     "disk_has_room": {"warning"},
+    "listening": {"info"},
     "nats_server_silent": {"warning"},
     "operator_order": {"info", "warning"},
     "repeated": {"debug", "info", "warning", "error"},
     "rules_started": {"info"},
+    "serving": {"info"},
     "sink_state": {"info", "warning", "error"},
     "sinks_started": {"info"},
     "snapshot_failed": {"error"},
+    "stopped": {"info"},
+    "worker_listening": {"info"},
+    "worker_serving": {"info"},
+    "worker_stopped": {"info"},
 }
-NOT_LITERAL = 5
+NOT_LITERAL = 8
 """Calls that log a computed name or level; each is covered by `COMPUTED`."""
 
 

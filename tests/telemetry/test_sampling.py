@@ -1,11 +1,12 @@
 import random
+from collections import Counter
 
 import pytest
 from msgspec import UNSET, Raw
 
 from gateway.telemetry.sampling import KEPT_MAX, Sampling
 from gateway.telemetry.spans import MessageTraces
-from tidegate.wire.frames import Message
+from tidegate.wire.frames import Message, Unusable
 from tidegate.wire.traceparent import Traceparent, read_traceparent
 
 DEVICE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -24,9 +25,13 @@ class Node:
         self.sample = MessageTraces(sampling, self.spans.append).sampler()
 
     def count(self, messages, trace=UNSET):
-        message = Message(1, "a", Raw(b"1"), UNSET, trace)
-        sampled = [self.sample(message, KEY) for _ in range(messages)]
-        return [span for span in sampled if span is not None]
+        """The spans of so many messages, in frames of up to five."""
+        spans = []
+        for start in range(0, messages, 5):
+            seqs = range(start, min(start + 5, messages))
+            frame = [Message(seq, "a", Raw(b"1"), UNSET, trace) for seq in seqs]
+            spans += (self.sample(frame, KEY) or {}).values()
+        return spans
 
 
 def parent_of(node, span):
@@ -78,6 +83,27 @@ def test_devices_that_trace_within_the_ratio_are_all_heard():
 def test_a_trace_that_is_no_trace_or_not_sampled_is_ignored(trace):
     assert Node(RATIO).count(1, trace) == []
     assert len(Node(1.0).count(5, trace)) == 5
+
+
+def test_a_message_that_cannot_be_stored_has_no_span():
+    node = Node(1.0)
+    frame = [
+        Unusable(1, "schema", "no soc", b"{}"),
+        Message(2, "a", Raw(b"1")),
+        Message(3, "a", Raw(b"1"), UNSET, DEVICE),
+    ]
+    spans = node.sample(frame, KEY)
+    assert list(spans) == [2, 3]
+    assert parent_of(node, spans[3]).parent_id == read_traceparent(DEVICE).span_id
+
+
+def test_every_message_of_a_frame_is_as_likely_as_any_other():
+    node, places = Node(0.1), Counter()
+    for _ in range(5_000):
+        frame = [Message(seq, "a", Raw(b"1")) for seq in range(4)]
+        places.update(list(node.sample(frame, KEY) or ()))
+    assert set(places) == {0, 1, 2, 3}
+    assert all(400 < count < 600 for count in places.values())
 
 
 def test_the_rate_bounds_what_the_ratio_allows():

@@ -8,7 +8,7 @@ client decodes leniently, because a newer gateway may send more than an older cl
 had. msgspec checks the syntax of `data` while it searches its end; this module checks UTF-8.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -129,6 +129,8 @@ class Unusable(Struct):
     detail: str
     raw: bytes
     original_bytes: int = 0
+    trace: ClassVar[UnsetType] = UNSET
+    """As of a message without a trace."""
 
 
 class Damaged(Struct):
