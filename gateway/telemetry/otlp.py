@@ -73,13 +73,17 @@ def _attribute(key: str, value: str | int) -> KeyValue:
 @lru_cache(_ATTRIBUTES_CACHED)
 def _encoded_attribute(key: str, value: str) -> bytes:
     """A member `attributes` of a span. Names of devices and types come again and again."""
-    return ProtoSpan(attributes=[_attribute(key, value)]).SerializeToString()
+    encoded: bytes = ProtoSpan(attributes=[_attribute(key, value)]).SerializeToString()
+    return encoded
 
 
 @lru_cache
 def _encoded_kind(name: str, kind: int) -> bytes:
     """The members `name` and `kind` of a span."""
-    return ProtoSpan(name=name, kind=kind).SerializeToString()
+    made = ProtoSpan(name=name)
+    made.kind = kind  # type: ignore[assignment]  # the numbers of the protocol
+    encoded: bytes = made.SerializeToString()
+    return encoded
 
 
 def _fill(made: ProtoSpan, span: Span) -> None:
