@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 import msgspec
-import nats.errors
 import structlog
 from msgspec import Struct
 from nats.aio.subscription import Subscription
@@ -126,11 +125,8 @@ class StateReads:
         found: dict[Key, Known] = {}
         self._found = found
         self._ended = ended = asyncio.get_running_loop().create_future()
-        subject = f"$JS.API.DIRECT.GET.{STATE}".encode()
-        if not self.client.write(
-            b"PUB %b %b %d\r\n%b\r\n" % (subject, self._reply, len(body), body)
-        ):
-            raise nats.errors.ConnectionClosedError
+        # Not a direct write: it would reach the server ahead of the subscription.
+        await self.client.publish(f"$JS.API.DIRECT.GET.{STATE}", body, reply=self._reply.decode())
         async with asyncio.timeout(self._timeout_s):
             up_to, whole = await ended
         return Read(found, up_to, whole)
