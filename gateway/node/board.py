@@ -6,8 +6,10 @@ accepting. So a worker that is full, draining or still starting leaves the queue
 long as one of them is open; and a worker that is well ahead leaves it to the others for a moment.
 If no worker is open, all accept, because a refusal with a time is better than a wait in the queue.
 
-A row is believed for a second after it was written: a worker that is killed, or stopped, counts no
-more. The rows are hints. A torn read costs one turn of accepting at most.
+A row is believed for five seconds after it was written, so that a worker which is merely slow is
+not taken for a dead one: a worker that still starts would accept, and refuse devices whose slot has
+come. The supervisor clears the row of a worker that has ended. Rows are hints: a torn read costs
+one turn of accepting at most.
 """
 
 import asyncio
@@ -25,7 +27,7 @@ AHEAD_S: Final = 0.005
 """The same for a worker that is ahead: so short that it takes all if the others do not come."""
 AHEAD_BY: Final = 64
 """Connections that a worker may have more than the least loaded one; an eighth if that is more."""
-BELIEVED_S: Final = 1.0
+BELIEVED_S: Final = 5.0
 LOOK_S: Final = 0.002
 """The board is looked at once in so long: each look costs about as much as a system call."""
 WRITE_S: Final = 0.25
