@@ -34,7 +34,7 @@ from tidegate.environment import Environment
 from tidegate.wire import frames
 
 _QUICK: Final = BackoffSettings(first_retry_ms=100, base_ms=100, cap_ms=1_000)
-_STAY_S: Final = (0.5, 4.0)
+_STAY: Final = (0.2, 1.8)
 _AWAY_S: Final = (0.0, 1.5)
 _WORK_S: Final = 0.2
 _CUT_SHARE: Final = 0.6
@@ -46,7 +46,14 @@ class CommandedDevices:
     """The process, as a fault run uses it."""
 
     def __init__(
-        self, directory: Path, *, port: int, tokens: Mapping[str, str], receipts: bool, seed: int
+        self,
+        directory: Path,
+        *,
+        port: int,
+        tokens: Mapping[str, str],
+        receipts: bool,
+        stay_s: float,
+        seed: int,
     ) -> None:
         """
         Args:
@@ -54,6 +61,7 @@ class CommandedDevices:
             port: of the gateway.
             tokens: credentials by device.
             receipts: whether the devices are the reference client.
+            stay_s: how long a device stays, on average.
             seed: of cuts and answers.
         """
         directory.mkdir(parents=True, exist_ok=True)
@@ -63,6 +71,7 @@ class CommandedDevices:
             "port": port,
             "tokens": dict(tokens),
             "receipts": receipts,
+            "stay_s": stay_s,
             "directory": str(directory),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -136,6 +145,7 @@ class _Fleet:
         self._url = f"ws://127.0.0.1:{parameters['port']}{frames.PATH}"
         self._directory = Path(parameters["directory"])
         self._tokens: dict[str, str] = parameters["tokens"]
+        self._stay_s: float = parameters["stay_s"]
         self._log = _Log(self._directory)
         self._live = self._reference if parameters["receipts"] else self._lean
 
@@ -148,6 +158,9 @@ class _Fleet:
         while True:
             await asyncio.sleep(self._rng.uniform(*_AWAY_S))
             await self._live(device, token)
+
+    def _some_of_stay_s(self) -> float:
+        return self._rng.uniform(*_STAY) * self._stay_s
 
     async def _work(self, device: str, command_id: str) -> bool:
         """What an application does with a command: whether it succeeded."""
@@ -173,14 +186,14 @@ class _Fleet:
                 return {"did": command.id}
 
             for _ in range(2):
-                await asyncio.sleep(self._rng.uniform(*_STAY_S))
+                await asyncio.sleep(self._some_of_stay_s() / 2)
                 if self._rng.random() < _CUT_SHARE:
                     cutter.cut()
 
     async def _lean(self, device: str, token: str) -> None:
         with contextlib.suppress(WebSocketException, OSError, TimeoutError):
             async with (
-                asyncio.timeout(self._rng.uniform(*_STAY_S)),
+                asyncio.timeout(self._some_of_stay_s()),
                 connect(
                     self._url,
                     subprotocols=[Subprotocol(frames.SUBPROTOCOL)],

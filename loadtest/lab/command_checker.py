@@ -21,7 +21,6 @@ _FOLLOWING: Final[dict[str, set[str]]] = {
     "delivered": {"done", "failed", "unknown"},
     **{final: set() for final in FINAL},
 }
-_STATUS_TOKENS: Final = 5
 _EXAMPLES_MAX: Final = 10
 
 
@@ -53,18 +52,6 @@ class Findings:
     @property
     def clean(self) -> bool:
         return not (self.left + self.twice + self.reordered + self.damage)
-
-
-async def settled(url: str) -> int:
-    """Commands that have a final status."""
-    final = set()
-    async for message in messages_of(url, "COMMANDS"):
-        if (
-            message.subject.count(".") == _STATUS_TOKENS - 1
-            and msgspec.json.decode(message.data).get("status") in FINAL
-        ):
-            final.add(message.subject)
-    return len(final)
 
 
 async def check(

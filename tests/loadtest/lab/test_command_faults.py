@@ -47,9 +47,7 @@ def test_a_status_that_is_not_true_is_found(statuses, given, reason, what):
     assert getattr(findings(*statuses, given=given, reason=reason), what) == 1
 
 
-@pytest.mark.long
 async def test_commands_through_faults():
-    options = command_faults.options_of(
-        ["--commands", "300", "--devices", "24", "--faults", "1", "--seed", "3"]
-    )
-    assert await command_faults.run(options) == 0
+    few = {"commands": 60, "devices": 6, "processes": 3, "faults": 1, "seed": 3}
+    arguments = [text for name, value in few.items() for text in (f"--{name}", str(value))]
+    assert await command_faults.run(command_faults.options_of(arguments)) == 0
