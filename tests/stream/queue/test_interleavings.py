@@ -16,7 +16,7 @@ from gateway.stream.errors import FactConflict, StoreAway
 from gateway.stream.queue import dispatch as dispatch_module
 from gateway.stream.queue import queue as queue_module
 from gateway.stream.queue.dispatch import Dispatch, Pace
-from gateway.stream.queue.facts import FINAL, LEGAL, Entry, Fact, Status, Stored, rfc3339
+from gateway.stream.queue.facts import FINAL, LEGAL, Entry, Fact, Status, Stored, rfc3339, unix_time
 from gateway.stream.queue.index import QueueIndex, Waiting
 from gateway.stream.queue.line import QueueLimits, QueueObserver
 from gateway.stream.queue.queue import Expiry
@@ -38,6 +38,7 @@ class World:
         self.entries = {}
         self.histories = {}
         self.placed = {}
+        self.expires = {}
         self.loss = 0.1
         self.fences = iter(range(1, 10**9))
         self.nodes = []
@@ -57,6 +58,8 @@ class World:
             raise FactConflict
         before = history[-1].fact.status if history else None
         assert fact.status in LEGAL[before], (before, fact.status)
+        if fact.status is Status.SENT:
+            assert unix_time(fact.time) < self.expires[command_id] + 0.002  # milliseconds
         history.append(Stored(self.next_seq(), fact))
         return history[-1].seq
 
@@ -65,6 +68,7 @@ class World:
         command_id = f"c-{seq}"
         self.entries[seq] = key, Entry(command_id, "t", rfc3339(self.now + ttl_s), Raw(b"1"))
         self.placed[command_id] = key, seq
+        self.expires[command_id] = self.now + ttl_s
         for node in self.nodes:
             node.read(seq)
 
@@ -298,8 +302,8 @@ def enqueue(world, device):
 
 
 def cancel(world, _device):
-    if world.placed:
-        world.cancel(world.rng.choice(list(world.placed)))
+    if world.entries:
+        world.cancel(world.rng.choice([entry.id for _key, entry in world.entries.values()]))
 
 
 def connect(world, device):
@@ -321,7 +325,7 @@ def lie(world, device):
 
 ACTIONS = {
     enqueue: 8,
-    cancel: 2,
+    cancel: 6,
     connect: 8,
     lambda _world, device: device.cut(): 6,
     lambda _world, device: device.kill(): 1,
