@@ -6,8 +6,9 @@ A command is recorded before the gateway is told that it was received, and befor
 the application. So the application gets no id twice, whenever the process is killed. A command that
 an earlier process handed over and did not answer has the result `unknown`.
 
-An id is remembered after its result was settled, because a gateway may send a command again. The
-newest 10,000 are remembered, for 31 days at most, and the newest 100 always.
+An id is remembered after its result was settled. A gateway does not send such a command again,
+unless its queue was put back from a backup. The newest 10,000 ids are remembered, for 31 days at
+most, and the newest 100 always. An id that is not settled is never forgotten.
 
 Blocking; one thread at a time.
 """
@@ -23,7 +24,7 @@ REMEMBERED_MAX: Final = 10_000
 REMEMBERED_ALWAYS: Final = 100
 """A clock that jumps cannot make the device forget these."""
 REMEMBERED_S: Final = 31 * 86_400
-"""Longer than a gateway keeps a command in its queue."""
+"""By the outbox's own time (`elapsed.py`)."""
 UNKNOWN_RESULT: Final = b'{"error":"unknown"}'
 _RESULT_KEPT_BYTES: Final = 1_024
 """A longer result is not kept once it is settled."""

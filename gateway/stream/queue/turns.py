@@ -75,6 +75,7 @@ class Turns:
 
     async def answer(self, line: Line) -> None:
         """Store what the first answer of the device means."""
+        line.receipts = line.receipts or line.seat.receipts  # a further hello may say it
         answer = line.answers[0]
         if isinstance(answer, frames.Received):
             await self._received(line, answer.id)

@@ -1,6 +1,7 @@
 """The reference client against a real gateway: nothing is lost or stored twice, whatever breaks."""
 
 import asyncio
+import contextlib
 import json
 import random
 import sys
@@ -9,6 +10,7 @@ import time
 
 import nats
 import pytest
+from nats.js.errors import NotFoundError
 
 from gateway import development
 from gateway.stream.nats_server import url_file
@@ -149,6 +151,41 @@ async def test_a_new_device_has_its_state_in_its_first_session(gateway, tmp_path
         await within(device.connected.wait())
         await set_state(3)
         await eventually(lambda: device.desired == {"n": 3})
+    await operator.close()
+
+
+async def test_a_queued_command_is_settled_in_the_first_session(gateway, tmp_path):
+    operator = await nats.connect(url_file(gateway.data_dir, Role.OPERATORS).read_text().strip())
+    stream = operator.jetstream()
+    ran = []
+
+    async def queue(identity):
+        entry = {"id": identity, "type": "t", "data": 1, "expires": "2999-01-01T00:00:00Z"}
+        await stream.publish("commands.queue.default.veh-1", json.dumps(entry).encode())
+
+    async def status(identity):
+        subject = f"commands.status.default.veh-1.{identity}"
+        with contextlib.suppress(NotFoundError):
+            stored = await stream.get_last_msg("COMMANDS", subject)
+            return json.loads(stored.data)["status"]
+
+    async def is_done(identity):
+        return await status(identity) == "done"
+
+    await queue("c1")
+    async with device_of(gateway, tmp_path) as device:
+        device.on("t")(lambda command: ran.append(command.id))
+        await eventually(lambda: is_done("c1"))
+        await queue("c2")
+        await eventually(lambda: is_done("c2"))
+        await eventually(lambda: not device._gear.mailbox._open)
+        assert device.knocks.knocks == 1
+    await queue("c3")
+    async with device_of(gateway, tmp_path) as device:
+        device.on("t")(lambda command: ran.append(command.id))
+        await eventually(lambda: is_done("c3"))
+        await eventually(lambda: not device._gear.mailbox._open)
+    assert ran == ["c1", "c2", "c3"]
     await operator.close()
 
 
