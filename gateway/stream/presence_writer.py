@@ -1,10 +1,10 @@
 """Writes presence facts, behind the messages of devices.
 
-One batch is in flight at a time, on the node's connection. After each batch the writer rests, at
-least as long as storing took and no faster than `facts_per_s`: a storm of sessions costs the lanes
-little. A batch that may not have been stored is sent again with the same ids, so each fact is
-stored once within the duplicate window of the stream; readers order by fence, so a fact that is
-stored twice does no harm.
+One batch is in flight at a time, on the node's connection. After each batch the writer rests: a
+quarter of a second, or after a full batch as long as storing took, and never faster than
+`facts_per_s`. So a storm of sessions costs the lanes little. A batch that may not have been stored
+is sent again with the same ids, so each fact is stored once within the duplicate window of the
+stream; readers order by fence, so a fact that is stored twice does no harm.
 """
 
 import asyncio
@@ -37,7 +37,8 @@ _ANSWER_S: Final = 5.0
 _FLUSH_S: Final = 5
 _RETRY_S: Final = 0.2
 _RETRY_MAX_S: Final = 5.0
-_REST_MAX_S: Final = 0.25
+_REST_S: Final = 0.25
+"""After a batch that was not full: with fsync, each batch costs the lanes a sync of the disk."""
 _STORED: Final = (Verdict.STORED, Verdict.DUPLICATE)
 _EACH: Final = (Verdict.PARTIAL, Verdict.TOO_LARGE)
 """Answers to an atomic batch after which its messages are sent one by one."""
@@ -95,6 +96,7 @@ class PresenceWriter:
         self._due = asyncio.Event()
         name = f"{node}-presence"
         self._answers = _Answers(f"{Role.GATEWAY.inbox_prefix}.{name}.", name)
+        self._hurried = asyncio.Event()
         self._in_flight = False
         self._landed = asyncio.Condition()
 
@@ -123,8 +125,15 @@ class PresenceWriter:
             async with self._landed:
                 self._landed.notify_all()
             took_s = self._clock() - began
-            pace_s = len(batch) / self._facts_per_s - took_s
-            await asyncio.sleep(max(pace_s, min(took_s, _REST_MAX_S)))
+            await self._rest(len(batch), took_s)
+
+    async def _rest(self, facts: int, took_s: float) -> None:
+        """Leave the stream to the lanes for a while. A full batch is followed soon by the next."""
+        pace_s = facts / self._facts_per_s - took_s
+        full = facts >= _BATCH_FACTS
+        rest_s = max(pace_s, min(took_s, _REST_S)) if full else _REST_S
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurried.wait(), rest_s)
 
     async def stored_so_far(self) -> None:
         """Wait until all facts that were added before are stored."""
@@ -135,6 +144,7 @@ class PresenceWriter:
     async def flush(self) -> None:
         """As `stored_so_far`, and nothing lingers any more: the process stops."""
         self._buffer.hurry()
+        self._hurried.set()
         self._due.set()
         await self.stored_so_far()
 
