@@ -49,7 +49,11 @@ _NOTE_FIRST_SNAPSHOT: Final = """\
 new MutationObserver((_changes, observer) => {
   if (!document.body || document.body.dataset.live !== 'yes') return;
   observer.disconnect();
-  requestAnimationFrame(() => setTimeout(() => { window.readyAfterMs = performance.now(); }));
+  requestAnimationFrame(() => {
+    const { port1, port2 } = new MessageChannel(); // a message comes right after the frame
+    port1.onmessage = () => { window.readyAfterMs = performance.now(); };
+    port2.postMessage(0);
+  });
 }).observe(document, { attributes: true, childList: true, subtree: true });
 """
 """Notes when the first snapshot is on the screen, in milliseconds since the navigation."""
@@ -124,7 +128,12 @@ async def _storm(bench: Bench, plan: Plan, *, watched: bool) -> _Storm:
     lags_ms = [each["loop_lag_ms"] for each in history if each["at"] > began_at]
     if not any(lags_ms):
         raise TargetError("the storm was over before the page had shown a second of it")
-    return _Storm(crowd.recovery_over(ideal_s), cpu_s / took_s, lags_ms)
+    storm = _Storm(crowd.recovery_over(ideal_s), cpu_s / took_s, lags_ms)
+    bench.report.console.print(
+        f"  {PAGES if watched else 'no'} pages: recovery {storm.recovery:.3f},"
+        f" CPU {storm.cpu_share:.3f}, loop lag at most {max(lags_ms):.0f} ms"
+    )
+    return storm
 
 
 @contextlib.asynccontextmanager

@@ -169,7 +169,8 @@ function show(event) {
     ["loop lag, ms", number(now.loop_lag_ms, 1)],
   ]);
   tables(event);
-  draw();
+  if (charts.length) draw();
+  else requestAnimationFrame(() => setTimeout(draw)); // the words are on the screen first
 }
 
 function tiles(wanted) {
@@ -253,6 +254,7 @@ function columns(lines) {
 }
 
 function draw() {
+  if (!window.uPlot || !series.length) return; // it is loaded behind this script
   if (!charts.length) build();
   for (const { plot, lines } of charts) plot.setData(columns(lines));
 }
@@ -282,7 +284,8 @@ function build() {
   });
 }
 
-const rebuild = () => { for (const { plot } of charts) plot.destroy(); charts = []; if (series.length) draw(); };
+const rebuild = () => { for (const { plot } of charts) plot.destroy(); charts = []; draw(); };
+addEventListener("load", draw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", rebuild);
 let resizing;
 addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(rebuild, 150); });
