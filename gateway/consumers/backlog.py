@@ -53,7 +53,7 @@ async def backlog(
         stream: that holds them.
         subjects: filters.
         position: a sequence.
-        messages: how many they are, if somebody knows that.
+        messages: how many they are; None if that is not known.
 
     Raises:
         nats.errors.Error: JetStream does not answer, or refuses.

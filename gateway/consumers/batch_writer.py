@@ -65,7 +65,7 @@ class Parcel:
         self.size_bytes = size_bytes
         self.guard = guard
         self.outcome: asyncio.Future[Outcome] | None = None
-        """Where it is told what became of it, once it is submitted."""
+        """The result, from `submit` on."""
 
     @property
     def under_way(self) -> bool:
@@ -149,7 +149,7 @@ class BatchWriter:
             loop.call_soon(self._go_on)
 
     def withdraw(self, parcels: Sequence[Parcel]) -> None:
-        """Nobody waits for these parcels any more: store none that is not being committed."""
+        """Forget these parcels, except for those that are being committed."""
         for parcel in parcels:
             if parcel.outcome is not None:
                 parcel.outcome.cancel()

@@ -150,7 +150,7 @@ class Cohort:
             member.give(matched.events[0], matched.sizes[0], behind[-1])
 
     async def leave(self, member: Member) -> None:
-        """A rule follows no more. The last one ends the reader."""
+        """Remove a rule. The reader ends with the last one."""
         self._forget(member)
         if not self.members:
             await tasks.end(self._task)

@@ -107,4 +107,4 @@ class Copy:
 
 
 def _may_write() -> None:
-    """A replay has no lease: nobody takes over from it."""
+    """A replay has no lease: no process takes over from it."""

@@ -132,7 +132,7 @@ def encode_single(message: Derived, reply: bytes, stream: bytes) -> bytes:
 
 
 def encode_unstored(message: Derived) -> bytes:
-    """A publish that nobody answers."""
+    """A publish without an answer."""
     return _encoded(message, b"", b"")
 
 

@@ -2,7 +2,7 @@
 
 Owner and position stand in the same record, so that a process which lost the rule cannot move the
 position any more. The record does not expire. A standby watches it by its own clock: if it does not
-change for `LEASE_S`, its owner lives no more. So no clock is shared, and a position is never lost
+change for `LEASE_S`, its owner is dead. So no clock is shared, and a position is never lost
 with the sign of life.
 """
 
@@ -68,7 +68,7 @@ class Lease:
         await self._bucket.open()
 
     async def take(self) -> bool:
-        """Become the owner if nobody is, or if the owner has shown no sign of life.
+        """Become the owner if there is none, or if the owner has shown no sign of life.
 
         Raises:
             TargetAway: NATS does not answer.
@@ -110,7 +110,7 @@ class Lease:
             raise NotOwner("no sign of life was stored for too long: another process may own it")
 
     async def release(self, position: Position | None = None, mark: int = 0) -> None:
-        """Own it no more, so that the next one needs not wait for the lease to end.
+        """Give the rule up, so that the next owner need not wait for the lease to end.
 
         Args:
             position: how far the rule has come, None for what is stored already.

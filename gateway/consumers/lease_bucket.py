@@ -111,7 +111,7 @@ class LeaseBucket:
         return (got.message.seq, got.message.data) if got.message is not None else (0, b"")
 
     async def write(self, name: str, revision: int, data: bytes) -> int | None:
-        """Replace a record, if nobody has changed it since `revision`.
+        """Replace a record, if it has not changed since `revision`.
 
         Returns:
             The new revision, None if it was changed.
@@ -122,12 +122,12 @@ class LeaseBucket:
         write = _Write(_subject(name), revision, data)
         self._waiting.append(write)
         if self._writing is None:
-            # A task of its own: whoever waits may be cancelled, and the others still wait.
+            # A task of its own: a caller may be cancelled while the others still wait.
             self._writing = asyncio.create_task(self._write_all(), name="leases-write")
         return await write.done
 
     async def _write_all(self) -> None:
-        """Write until nothing waits. Each failure is told to those who wait."""
+        """Write until nothing waits. Each waiting call raises its own failure."""
         try:
             while self._waiting:
                 writes, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]

@@ -264,7 +264,7 @@ class NatsDelivery:
         return stored
 
     async def _publish(self, messages: Sequence[Derived]) -> None:
-        """For whoever listens: no stream holds the subject."""
+        """Publish to subscribers only: no stream holds the subject."""
         if not messages:
             return
         self._guard()

@@ -43,7 +43,7 @@ class Reading(Protocol):
         """The first portion that was gathered, and not yet processed, is processed."""
 
     async def close(self) -> None:
-        """Read no more. Raises nothing."""
+        """Stop reading. Raises nothing."""
 
 
 ReadingOf = Callable[[Consumption, Progress], Reading]

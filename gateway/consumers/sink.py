@@ -294,7 +294,7 @@ class _Flow:
     def __init__(self, ahead: int) -> None:
         self.handed: asyncio.Queue[Portion] = asyncio.Queue()
         self.room = asyncio.Semaphore(ahead)
-        """For batches that are not settled; `handed` holds no more."""
+        """Permits for batches that are not settled, so it bounds `handed`."""
 
 
 async def _ended(side_by_side: Sequence[asyncio.Task[None]]) -> None:

@@ -51,7 +51,7 @@ class Rejected(NamedTuple):
 
 
 class SinkObserver(Protocol):
-    """Hooks for whoever counts. Names of sinks come from the operator's file."""
+    """Hooks for metrics. Names of sinks come from the operator's file."""
 
     def written(self, sink: str, events: Sequence[Event], buried: int, took_s: float) -> None:
         """A batch was committed: these events, of which so many became dead letters."""

@@ -145,5 +145,5 @@ def _choice(choice: Choice) -> Matches:
 facts_of: Final = facts_reader([Pattern((Field("time", Pattern(())), Field("data", Pattern(()))))])
 """The members of an event that patterns speak of.
 
-`data` that is no JSON (another program stored it) is absent, as is a time that nobody said.
+`data` that is no JSON (another program stored it) is absent, and `time` if the event has none.
 """

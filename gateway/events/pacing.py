@@ -45,7 +45,7 @@ def has_room(loads: Sequence[Load]) -> bool:
 
 def leavers(loads: Sequence[Load], now: float) -> list[int]:
     """The places of the loads whose rules must leave the reader."""
-    if len(loads) < 2:  # noqa: PLR2004  # there is nobody to hold back
+    if len(loads) < 2:  # noqa: PLR2004  # no other rule is held back
         return []
     total = sum(load.shares for load in loads)
     others = len(loads) - 1
