@@ -32,10 +32,11 @@ from loadtest.devices.commanded import CommandedDevices
 from loadtest.devices.credentials import Issuer
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.lab.command_checker import Findings, check
-from loadtest.lab.mishaps import kill_and_start, kill_for
+from loadtest.lab.mishaps import kill_for
 from loadtest.servers.backends import NatsServer
 from loadtest.servers.gateway import GatewayServer
 from loadtest.verdicts import Report
+from loadtest.waiting import until_awaited
 
 _EXPIRING_SHARE: Final = 0.1
 _CANCELLED_SHARE: Final = 0.02
@@ -43,6 +44,7 @@ _SHORT_S: Final = 4.0
 _LONG_S: Final = 3_600.0
 _NATS_AWAY_S: Final = 2.0
 _STALL_S: Final = 60.0
+_START_S: Final = 180.0
 _SESSIONS_PER_S: Final = 40.0
 """Sessions that all devices begin a second: two cores carry both sides of no more."""
 _STAY_MIN_S: Final = 2.0
@@ -162,7 +164,16 @@ class Stage:
     # Faults
 
     async def kill_gateway(self) -> None:
-        await kill_and_start(self.gateway)
+        self.gateway.kill()
+        self.gateway.launch()
+        # A thousand devices knock meanwhile, on the same two cores: that may take a minute.
+        await until_awaited(self._serves, "a gateway that serves", _START_S)
+
+    async def _serves(self) -> bool:
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self.gateway.status)
+            return True
+        return False
 
     async def kill_nats(self) -> None:
         await kill_for(self.server, _NATS_AWAY_S)
