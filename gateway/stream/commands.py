@@ -23,6 +23,7 @@ from gateway.stream.chains import Chains
 from gateway.stream.interest import DeviceKey, Interest
 from gateway.stream.nats_client import LinkClient
 from tidegate.wire import frames
+from tidegate.wire.depth import json_depth_exceeds
 from tidegate.wire.errors import FrameError
 from tidegate.wire.grammar import is_message_type
 
@@ -62,6 +63,8 @@ def read_request(data: bytes) -> Request:
         raise ValueError(str(exc)) from None
     if not is_message_type(request.type):
         raise ValueError("type is not one to eight tokens joined by dots")
+    if json_depth_exceeds(bytes(request.data), frames.TOLD_DEPTH_MAX):
+        raise ValueError(f"data nests deeper than {frames.TOLD_DEPTH_MAX} levels")
     return request
 
 

@@ -17,6 +17,7 @@ from msgspec import Raw, Struct
 
 from gateway.session.desired import Version
 from tidegate.wire import frames
+from tidegate.wire.depth import json_depth_exceeds
 from tidegate.wire.errors import FrameError
 
 Key = tuple[str, str]
@@ -66,7 +67,9 @@ def desired_of(payload: bytes) -> bytes | None:
         desired = bytes(_decode(payload).desired)
     except (FrameError, msgspec.DecodeError, RecursionError):
         return None
-    return desired if desired[:1] == b"{" and len(desired) <= STATE_BYTES_MAX else None
+    if desired[:1] != b"{" or len(desired) > STATE_BYTES_MAX:
+        return None
+    return None if json_depth_exceeds(desired, frames.TOLD_DEPTH_MAX) else desired
 
 
 class KnownStates:

@@ -15,6 +15,8 @@ from gateway.stream.inspection import stream_facts
 from gateway.stream.known_states import STATE_BYTES_MAX, Key, desired_of, subject_of
 from gateway.stream.names import STATE
 from gateway.stream.nats_client import LinkClient
+from tidegate.wire import frames
+from tidegate.wire.depth import json_depth_exceeds
 
 _TIMEOUT_S: Final = 5.0
 _NO_MESSAGE: Final = 10037
@@ -81,6 +83,8 @@ def encode_state(text: str) -> bytes:
         raise NotAState(
             f"the state has {len(desired)} bytes; a state has {STATE_BYTES_MAX} bytes at most"
         )
+    if json_depth_exceeds(desired, frames.TOLD_DEPTH_MAX):
+        raise NotAState(f"the state nests deeper than {frames.TOLD_DEPTH_MAX} levels")
     return b'{"desired":%b}' % desired
 
 

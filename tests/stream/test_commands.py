@@ -53,6 +53,7 @@ async def answered(data, outcome=True, headers=None, chains=None):
         (b"\xff", "UTF-8"),
         (b"", ""),
         (b'{"type":"t","data":' + b"[" * 100_000, ""),
+        (b'{"type":"t","data":' + b"[" * 33 + b"]" * 33 + b"}", "nests deeper"),
         (b'{"type":"t!","data":1}', "tokens"),
         (b'{"type":7,"data":1}', "type"),
     ],

@@ -81,6 +81,7 @@ def test_another_stream_begins_with_nothing(known):
         (b'{"desired":{"a":"\xff"}}', None),
         (b'{"desired":' + b"[" * 100_000, None),
         (b'{"desired":{"a":"%b"}}' % (b"x" * STATE_BYTES_MAX), None),
+        (b'{"desired":{"a":%b}}' % (b"[" * 32 + b"]" * 32), None),
     ],
 )
 def test_only_an_object_is_a_state(payload, desired):

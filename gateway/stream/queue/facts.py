@@ -29,6 +29,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.stream.errors import EntryError
 from tidegate.wire import frames
+from tidegate.wire.depth import json_depth_exceeds
 from tidegate.wire.errors import FrameError
 from tidegate.wire.grammar import is_message_type, is_token
 
@@ -147,6 +148,8 @@ def _fault_of(entry: Entry) -> str:
         return "type is not one to eight tokens joined by dots"
     if len(entry.data) > DATA_BYTES_MAX:
         return f"data is larger than {DATA_BYTES_MAX} bytes"
+    if json_depth_exceeds(bytes(entry.data), frames.TOLD_DEPTH_MAX):
+        return f"data nests deeper than {frames.TOLD_DEPTH_MAX} levels"
     unix_time(entry.expires)
     return ""
 

@@ -31,6 +31,17 @@ def test_an_entry_is_read_with_the_bytes_of_its_data():
     assert entry.expires_at == unix_time("2026-11-26T03:00:00Z")
 
 
+def nested(levels):
+    value = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_an_entry_nests_as_deep_as_every_client_can_read():
+    assert read_entry(json.dumps({**GOOD, "data": nested(32)}).encode())
+
+
 @pytest.mark.parametrize(
     ("change", "names", "says"),
     [
@@ -40,6 +51,7 @@ def test_an_entry_is_read_with_the_bytes_of_its_data():
         ({"expires": "soon"}, "c-1", "soon"),
         ({"expires": "2026-11-26T04:00:00"}, "c-1", "time zone"),
         ({"expires": None}, "c-1", "expires"),
+        ({"data": nested(33)}, "c-1", "nests deeper than 32 levels"),
     ],
 )
 def test_an_entry_that_no_device_can_be_given_is_named_as_far_as_it_names_itself(

@@ -50,6 +50,11 @@ TRACE: Final = "trace"
 FEATURES: Final = (OUTBOXES, STATE, RECEIPTS)
 """What this gateway always understands beyond what every gateway does."""
 
+TOLD_DEPTH_MAX: Final = 32
+"""Levels of arrays and objects in the `data` of a command and in a state. The codecs of clients
+follow some hundred; a frame that a client cannot read would end each of its sessions.
+"""
+
 SEQ_MAX: Final = 2**53 - 1
 """Largest `seq`: what every JSON implementation keeps exact (RFC 8259, section 6)."""
 
