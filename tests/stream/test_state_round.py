@@ -141,10 +141,16 @@ class FlappingDevice(RuleBasedStateMachine):
         node.session = Session(node, self.device)
 
     @rule(which=st.integers(0, 1))
+    def restart(self, which):
+        """A fresh node has seen nothing of what was set before."""
+        self.nodes[which] = Node(self.stream)
+        self.nodes[which].begin(self.stream)
+
+    @rule(which=st.integers(0, 1))
     def follow(self, which):
         self.nodes[which].follow()
 
-    @rule(which=st.integers(0, 1), lag=st.integers(0, 5), whole=st.booleans())
+    @rule(which=st.integers(0, 1), lag=st.integers(0, 2), whole=st.booleans())
     def look_up(self, which, lag, whole):
         node = self.nodes[which]
         if node.stream is not self.stream:
@@ -194,3 +200,14 @@ class FlappingDevice(RuleBasedStateMachine):
 
 TestFlappingDevice = FlappingDevice.TestCase
 TestFlappingDevice.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+
+
+def test_a_fresh_node_believes_no_replica_that_lags():
+    """The shortest way to a device that stays with an old state for ever."""
+    play = FlappingDevice()
+    play.set(KEY)
+    play.restart(0)
+    play.reconnect(0)
+    play.look_up(0, lag=1, whole=True)
+    play.what_is_quiet_is_right()
+    assert play.device.version == f"{play.stream.epoch}-1"
