@@ -142,9 +142,16 @@ class FlappingDevice(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1))
     def restart(self, which):
-        """A fresh node has seen nothing of what was set before."""
+        """The device comes to a fresh node, which has seen nothing of what was set before."""
         self.nodes[which] = Node(self.stream)
         self.nodes[which].begin(self.stream)
+        self.reconnect(which)
+
+    @rule(which=st.integers(0, 1), lag=st.integers(0, 2))
+    def set_and_come_to_a_fresh_node(self, which, lag):
+        self.set(KEY)
+        self.restart(which)
+        self.look_up(which, lag, whole=True)
 
     @rule(which=st.integers(0, 1))
     def follow(self, which):
