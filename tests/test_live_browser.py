@@ -36,6 +36,9 @@ async def test_the_page_says_that_there_is_a_storm_and_that_it_is_over(tmp_path)
         await page.until(f"{found}.includes('refused: admission/rate')")
         assert "default/veh-1 is not connected" in await page.run(found)
         await page.until(headline("Calm"))
+        async with raw_device(gateway, "veh-9"):
+            await page.run("document.getElementById('device').value = 'veh-9'")
+            await page.until(f"(lookUp(), {found}.includes('stored presence: online since'))")
         assert page.complaints == []
         base = f"http://127.0.0.1:{gateway.ops_port}/"
         assert [url for url in page.requested if not url.startswith((base, "data:"))] == []

@@ -53,6 +53,13 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"{name} is not connected"
     else:
         yield from _session_lines(name, found["node"], session)
+    presence = found.get("presence")  # an older node does not tell it
+    if presence is not None:
+        state = "online" if presence["online"] else "offline"
+        yield (
+            f"  stored presence: {state} since {presence['time']}, {presence['cause']},"
+            f" by node {presence['node']}"
+        )
     if found["parked"]:
         yield f"  it waits in the handshake at node {found['parked']}, for a slot that is near"
     if found["revoked_until"]:

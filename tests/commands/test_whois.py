@@ -37,6 +37,12 @@ def test_a_device_that_waits_in_the_handshake_is_shown_as_such():
     assert said(parked="n1") == ["default/veh-1 is not connected", waits]
 
 
+def test_the_stored_presence_is_shown():
+    fact = {"online": False, "time": "2026-11-26T05:00:00Z", "cause": "node_lost", "node": "n2"}
+    shown = "  stored presence: offline since 2026-11-26T05:00:00Z, node_lost, by node n2"
+    assert said(presence=fact) == ["default/veh-1 is not connected", shown]
+
+
 def test_a_session_is_shown_with_its_id_and_its_last_ack():
     first, second = said(node="n1", session=session())
     assert first == "default/veh-1 is connected to node n1 (established), session 5e55"

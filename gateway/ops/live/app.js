@@ -311,6 +311,8 @@ function describe(answer, found) {
   const parts = [element("p", session
     ? `${name} is connected to node ${answer.node}: ${STATES[session.state] || session.state}${session.leaving ? ", leaving" : ""}`
     : `${name} is not connected`, session ? "good" : "warn")];
+  const { presence } = answer;
+  if (presence) parts.push(element("p", `stored presence: ${presence.online ? "online" : "offline"} since ${new Date(presence.time).toLocaleString()}, ${presence.cause}, by node ${presence.node}`, "quiet"));
   if (answer.parked) parts.push(element("p", `it waits in the handshake at node ${answer.parked}, for a slot that is near`, "warn"));
   if (session) {
     parts.push(element("p", `acked up to ${session.acked}, credit ${session.credit}, ${session.unsettled} not settled yet`));
