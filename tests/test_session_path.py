@@ -18,7 +18,7 @@ async def test_a_message_is_stored_as_the_contract_says_and_then_acknowledged(ga
         assert device.welcome["max_frame_bytes"] == 262_144
         assert device.welcome["max_messages_per_frame"] == 1_000
         assert device.welcome["max_depth"] == 32
-        assert device.welcome["features"] == ["outboxes"]
+        assert device.welcome["features"] == ["outboxes", "state", "receipts"]
         # Digits and spacing of `data` are the device's own.
         await device.say(
             '{"seq":1,"type":"battery.low","data":{"soc": 7.00},"time":"2026-11-23T10:00:00Z"}'

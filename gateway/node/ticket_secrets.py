@@ -33,10 +33,9 @@ class KeptSecrets:
             write: writes a file of that directory, its name and its text; None if this process
                 writes there itself.
         """
-        self._directory = directory
         self._own = directory / "ticket-secret"
         self._fleet = directory / FLEET_SECRETS
-        self._write = write if write is not None else self._replace
+        self._write = write
 
     def load(self, configured: list[bytes]) -> Keyring:
         """The node's secrets. Without configured ones it has one of its own, made on first use.
@@ -60,12 +59,15 @@ class KeptSecrets:
             return
         lines = [*reversed(keyring.secrets)][-_KEPT_MAX:]
         try:
-            self._write(FLEET_SECRETS, "".join(f"{line.decode()}\n" for line in lines))
+            self._replace("".join(f"{line.decode()}\n" for line in lines))
         except OSError as exc:
             _log.error("ticket_secrets_not_kept", file=str(self._fleet), error=exc.strerror)
 
-    def _replace(self, name: str, text: str) -> None:
-        durable_file.replace(self._directory / name, text)
+    def _replace(self, text: str) -> None:
+        if self._write is None:
+            durable_file.replace(self._fleet, text)
+        else:
+            self._write(FLEET_SECRETS, text)
 
 
 class TicketRotation:

@@ -169,7 +169,8 @@ def configure_logs(
     structlog.configure(
         processors=[summed, *shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # A line and its end in one write: the workers of a gateway share this file.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
     _set_up_library_logs(number, renderer, shared, summed)

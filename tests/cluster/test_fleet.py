@@ -195,6 +195,7 @@ async def test_a_drained_node_hands_its_devices_over_make_before_break(tmp_path,
     assert all(seqs == list(range(1, each + 1)) for seqs in stored.values())
 
 
+@pytest.mark.long
 async def test_a_rolling_restart_of_three_nodes_refuses_nobody_and_loses_nothing(tmp_path, servers):
     nats, redis = servers
     keys = development.ensure_key(tmp_path / "keys")

@@ -121,7 +121,9 @@ def test_a_takeover_takes_less_than_ten_seconds():
     assert ownership.LEASE_S + BEAT_S + sink._CLAIM_S + 1.0 < 10
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGSTOP]
+)
 async def test_the_second_takes_over_from_one_that_stops_in_the_middle_of_a_copy(
     stream, session, process, number
 ):

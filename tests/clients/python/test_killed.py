@@ -95,7 +95,7 @@ async def device(url, directory):
         await process.wait()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_no_kill_gives_a_command_twice(tmp_path: Path, seed):
     rng = random.Random(seed)
     queue = Queue()

@@ -19,6 +19,7 @@ def run(capsys, *sections):
     return capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_storm_with_pages_and_a_look_up_are_judged(capsys):
     said = run(capsys, "storm", "look-up")
     for verdict in (

@@ -147,6 +147,7 @@ async def test_older_copies_of_two_outboxes_and_no_clock_store_nothing_twice(ben
     assert await damage(bench, gateway, LATE_CUTS) == CLEAN
 
 
+@pytest.mark.long
 async def test_older_copies_store_something_twice_without_the_look_up(bench):
     gateway = broken(bench, "no-resume", stream__duplicate_window_s=WINDOW_S)
     found = await damage(bench, gateway, LATE_CUTS)

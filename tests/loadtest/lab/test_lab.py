@@ -93,6 +93,7 @@ async def test_a_small_storm_on_a_gateway_of_ours_passes_beside_another_policy(
     assert "acknowledged messages lost" in found, "the checker reads a stream that is ours"
 
 
+@pytest.mark.long
 def test_an_objective_missed_is_an_exit_status_and_the_others_are_reached(tmp_path):
     more = "disconnects = 0\ngateway_memory_mib = 1\n"
     status, out = storm(tmp_path, "stream-outage", more=more)

@@ -30,6 +30,7 @@ async def test_an_honest_route_loses_and_doubles_nothing(tmp_path):
     assert (found.stored, found.derived) == (20_000, 20_000)
 
 
+@pytest.mark.long
 async def test_without_a_look_up_a_kill_doubles_what_the_window_has_forgotten(tmp_path):
     found = await findings(tmp_path, events=20_000, faults=2, kinds=[KILLED], control="no-look-up")
     assert found.doubled > 0
