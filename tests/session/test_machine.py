@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.session.errors import PolicyViolation
-from gateway.session.machine import Session
+from gateway.session.machine import DRAIN, Session
 from gateway.session.outputs import Send
 from gateway.session.regions import State
 from support.sessions import LIMITS, encoded, greeted, hello, offence
@@ -176,3 +176,10 @@ def test_a_hold_that_ends_before_welcome_leaves_no_trace():
     session.receive(encoded(1, 2, 3, 4))
     session.settle(4, 100)
     assert session.take_ack() == b'{"ack":4,"credit":8}'
+
+
+def test_a_session_knows_whether_it_was_sent_away_by_a_drain():
+    session = greeted()
+    assert not session.drained
+    session.leave(frames.Goaway(DRAIN, 5, "slot"), 2.0)
+    assert session.drained

@@ -101,3 +101,14 @@ def test_the_truth_does_not_depend_on_the_order_of_facts(states, rng):
 
 def test_the_document_of_a_fact_names_its_device():
     assert document_of(fact(3, False))["device"] == "veh-1"
+
+
+def test_the_truth_is_asked_by_device_and_by_node():
+    truth = Truth()
+    for device, online, node in (("a", True, "n1"), ("b", False, "n1"), ("c", True, "n2")):
+        assert truth.take(fact(3, online, device, node))
+    assert len(truth) == len(list(truth)) == 3
+    assert truth.of(("default", "a")) == fact(3, True, "a", "n1")
+    assert truth.of(("default", "x")) is None
+    assert [each.device for each in truth.online_at(frozenset({"n1", "n9"}))] == ["a"]
+    assert fact(3, True, "a").subject == "presence.default.a"

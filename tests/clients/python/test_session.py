@@ -239,3 +239,25 @@ def test_the_size_of_a_frame_is_not_underestimated(time):
     widest = Message(2**53 - 1, "a.b", Raw(b'"data"'), time)
     assert len(encode_messages([widest])) <= frame_bytes_of(widest)
     assert len(encode_messages([widest] * 10)) <= 10 * frame_bytes_of(widest)
+
+
+@pytest.mark.parametrize(
+    ("features", "traces", "settles", "brief"),
+    [
+        ([], False, False, False),
+        (["outboxes"], False, False, False),
+        (["trace"], True, False, False),
+        (["state"], False, False, True),
+        (["receipts"], False, True, True),
+    ],
+)
+def test_a_session_knows_what_its_gateway_understands(features, traces, settles, brief):
+    """`brief`: the first hello was plain, and there is more to say."""
+    session = ClientSession("box", 1, 0)
+    assert not session.takes_traces
+    assert not session.settles_results
+    assert not session.was_too_brief
+    session.receive(welcome(features=features))
+    assert session.takes_traces == traces
+    assert session.settles_results == settles
+    assert session.was_too_brief == brief

@@ -160,3 +160,9 @@ def test_a_message_may_name_its_trace_and_nothing_else_may():
     assert damaged.error == "frame"
     with pytest.raises(FrameError, match="exactly one of"):
         frames.decode_device_frame(b'{"credential":"x","trace":"00-x"}')
+
+
+def test_a_receipt_and_its_settlement_are_read_back_as_they_were_written():
+    received = frames.decode_device_frame(frames.encode_received("c-1"))
+    assert received == frames.Received("c-1")
+    assert frames.decode_server_frame(frames.encode_settled("c-1")).settled == "c-1"
