@@ -188,7 +188,7 @@ define install
 { $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   || { echo "tidegate needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }; } && \
 echo "installing $(1) requirements into $(VENV)" && \
-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r $(REQUIREMENTS)/$(1).txt && \
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)/$(1).txt && \
 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e clients/python && \
 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 endef

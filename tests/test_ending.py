@@ -28,7 +28,7 @@ def left_behind(directory):
     return [name for name in ("pid", "gateway.url") if (directory / "nats" / name).exists()]
 
 
-@pytest.mark.parametrize("part", ["gateway", "backbone"])
+@pytest.mark.parametrize("part", ["gateway", pytest.param("backbone", marks=pytest.mark.long)])
 async def test_it_stops_whichever_await_of_its_start_it_is_told_at(tmp_path, part):
     reached, at = True, 0
     while reached:

@@ -97,7 +97,9 @@ async def test_the_page_says_that_the_connection_is_lost_and_goes_on(tmp_path):
             await page.until(LIVE)
 
 
-@pytest.mark.parametrize(("width", "columns"), [(400, 1), (1400, 4), (2560, 4)])
+@pytest.mark.parametrize(
+    ("width", "columns"), [(400, 1), pytest.param(1400, 4, marks=pytest.mark.long), (2560, 4)]
+)
 async def test_the_page_fits_a_phone_a_screen_and_a_wall(tmp_path, width, columns):
     async with browser_page() as page, running_gateway(tmp_path) as gateway:
         await page.size(width, 900)

@@ -7,6 +7,7 @@ import signal
 
 import nats
 import nats.errors
+import pytest
 
 from loadtest.servers.backends import nats_cluster
 from support.gateways import running_gateway
@@ -14,6 +15,7 @@ from support.waiting import within
 from support.wire import raw_device
 
 
+@pytest.mark.long
 async def test_a_device_ends_with_the_newest_state_although_replicas_lag(tmp_path):
     servers = list(nats_cluster(tmp_path / "cluster", 3).values())
     with contextlib.ExitStack() as stack:

@@ -92,6 +92,7 @@ async def test_a_worker_that_is_killed_comes_back_and_disturbs_no_other(gateway)
     assert gateway.events("worker_died")[0]["reason"] == "it was ended by SIGKILL"
 
 
+@pytest.mark.long
 async def test_orders_reach_the_devices_of_every_worker(gateway):
     ops = f"--ops-url=http://127.0.0.1:{gateway.ops_port}"
 
@@ -116,6 +117,7 @@ async def test_orders_reach_the_devices_of_every_worker(gateway):
     assert await gateway.ended() == 0
 
 
+@pytest.mark.long
 async def test_a_full_worker_leaves_devices_to_one_that_has_room(tmp_path):
     few = {"SERVER__CONNECTIONS_MAX": "3", "SERVER__ANONYMOUS_MAX": "50"}
     async with running_workers(tmp_path, **few) as gateway, contextlib.AsyncExitStack() as stack:
@@ -178,6 +180,7 @@ async def test_sigterm_ends_everything_and_leaves_no_socket(gateway):
     assert len(gateway.events("worker_stopped")) == 2
 
 
+@pytest.mark.long
 async def test_redis_that_dies_is_started_again_and_admission_goes_on(gateway, tmp_path):
     redis = next(pid for pid in gateway.children() if "redis-server" in _command(pid))
     os.kill(redis, signal.SIGKILL)

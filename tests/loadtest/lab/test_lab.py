@@ -78,6 +78,7 @@ def verdicts(out):
     return {row[1]: row[4] for row in rows if len(row) == 6}
 
 
+@pytest.mark.long
 async def test_a_small_storm_on_a_gateway_of_ours_passes_beside_another_policy(
     small_gateway, tmp_path
 ):

@@ -3,6 +3,7 @@
 import random
 
 import nats
+import pytest
 
 from loadtest.lab.redrive_checker import check
 from loadtest.lab.redrive_faults import one_round
@@ -10,6 +11,7 @@ from loadtest.servers.letters import bury, make_letter_streams
 from support.servers import nats_server
 
 
+@pytest.mark.long
 async def test_a_redrive_that_is_killed_again_and_again_sends_each_letter_once():
     kills, found = await one_round(400, 3, random.Random(3))
     assert kills.redrives >= 1
