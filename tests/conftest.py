@@ -24,7 +24,7 @@ else:
     settings.register_profile("fuzz", max_examples=10_000, **patient)  # of `make fuzz`
     # Of `make coverage`, which must find the same at each run, and quickly.
     settings.register_profile(
-        "coverage", max_examples=25, derandomize=True, database=None, **patient
+        "coverage", max_examples=15, derandomize=True, database=None, **patient
     )
     settings.load_profile("suite")
 

@@ -122,7 +122,7 @@ def test_a_takeover_takes_less_than_ten_seconds():
 
 
 @pytest.mark.parametrize(
-    "number", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGSTOP]
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.long)]
 )
 async def test_the_second_takes_over_from_one_that_stops_in_the_middle_of_a_copy(
     stream, session, process, number

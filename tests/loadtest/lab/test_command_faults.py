@@ -47,6 +47,7 @@ def test_a_status_that_is_not_true_is_found(statuses, given, reason, what):
     assert getattr(findings(*statuses, given=given, reason=reason), what) == 1
 
 
+@pytest.mark.long
 async def test_commands_through_faults():
     few = {"commands": 60, "devices": 6, "processes": 3, "faults": 1, "seed": 3}
     arguments = [text for name, value in few.items() for text in (f"--{name}", str(value))]

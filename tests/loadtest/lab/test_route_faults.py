@@ -23,6 +23,7 @@ async def findings(directory, *, events, faults, kinds=None, control=None):
         return await verdict(stage)
 
 
+@pytest.mark.long
 async def test_an_honest_route_loses_and_doubles_nothing(tmp_path):
     kinds = [KILLED, "kill -9 NATS", "receiver: resets"]
     found = await findings(tmp_path, events=20_000, faults=3, kinds=kinds)
