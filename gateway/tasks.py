@@ -89,3 +89,30 @@ class Crew:
         if failure is not None:
             _log.error("task_failed", task=task.get_name(), error=repr(failure))
             self._on_failure(failure)
+
+
+async def repeat(
+    step: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    wait_s: Callable[[int], float],
+    failures: type[Exception] | tuple[type[Exception], ...],
+    on_failure: Callable[[Exception, int], None],
+) -> None:
+    """Take a step until it succeeds, with a wait before each attempt.
+
+    Args:
+        step: is taken.
+        wait_s: how long to wait, after so many failures; with jitter.
+        failures: what a step may raise. Anything else ends this.
+        on_failure: is told of each failure, and how many there were.
+    """
+    failed = 0
+    while True:
+        await asyncio.sleep(wait_s(failed))
+        try:
+            await step()
+        except failures as exc:
+            failed += 1
+            on_failure(exc, failed)
+        else:
+            return

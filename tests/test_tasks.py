@@ -99,3 +99,30 @@ async def test_a_step_whose_owner_is_cancelled_ends_too():
     with pytest.raises(asyncio.CancelledError):
         await owner
     assert seen == ["ended"]
+
+
+async def test_a_step_is_repeated_after_the_failures_that_are_named_and_no_other():
+    outcomes, told, waits = [OSError("full"), ValueError("no"), None], [], []
+
+    async def step():
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+    def wait_s(failures):
+        waits.append(failures)
+        return 0
+
+    def repeat(failures):
+        return tasks.repeat(
+            step,
+            wait_s=wait_s,
+            failures=failures,
+            on_failure=lambda _exc, count: told.append(count),
+        )
+
+    with pytest.raises(ValueError, match="no"):
+        await repeat(OSError)
+    assert (told, waits) == ([1], [0, 1])
+    await repeat((OSError, ValueError))
+    assert outcomes == []

@@ -113,11 +113,7 @@ class OpsListener:
         Raises:
             OpsListenError: the address cannot be bound.
         """
-        await self._runner.setup()
-        server = self._runner.server
-        assert server is not None
-        loop = asyncio.get_running_loop()
-        guard = ConnectionGuard(server, loop=loop)
+        guard, loop = await self._taker()
         try:
             self._server = await loop.create_server(
                 guard.connect,
@@ -132,17 +128,21 @@ class OpsListener:
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
+    async def _taker(self) -> tuple[ConnectionGuard, asyncio.AbstractEventLoop]:
+        """What takes the connections of either kind of socket."""
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        loop = asyncio.get_running_loop()
+        return ConnectionGuard(server, loop=loop), loop
+
     async def start_unix(self, path: Path) -> None:
         """Serve on a socket file that only this user can open.
 
         Raises:
             OpsListenError: the file cannot be made.
         """
-        await self._runner.setup()
-        server = self._runner.server
-        assert server is not None
-        loop = asyncio.get_running_loop()
-        guard = ConnectionGuard(server, loop=loop)
+        guard, loop = await self._taker()
         try:
             self._server = await loop.create_unix_server(guard.connect, sock=_bind_private(path))
         except OSError as exc:

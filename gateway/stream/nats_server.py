@@ -235,27 +235,23 @@ class EmbeddedServer:
             await asyncio.sleep(0.02)
 
     async def _keep_running(self) -> None:
-        failures = 0
         while True:
             assert self._process is not None
             status = await self._process.wait()
             _log.error("nats_server_died", status=status, pid=self._process.pid)
-            while True:
-                await asyncio.sleep(
-                    full_jitter_s(
-                        self._rng, failures, first_s=_RESTART_WAIT_S, max_s=_RESTART_WAIT_MAX_S
-                    )
-                )
-                try:
-                    await self._spawn()
-                except (ServerError, OSError) as exc:  # OSError: a full disk, for one
-                    failures += 1
-                    _log.error("nats_server_restart_failed", error=str(exc), failures=failures)
-                else:
-                    break
-            failures = 0
+            await tasks.repeat(
+                self._spawn,
+                wait_s=self._restart_wait_s,
+                failures=(ServerError, OSError),  # OSError: a full disk, for one
+                on_failure=_restart_failed,
+            )
             _log.warning("nats_server_restarted", pid=self._process.pid)
             self._on_restart()
+
+    def _restart_wait_s(self, failures: int) -> float:
+        return full_jitter_s(
+            self._rng, failures, first_s=_RESTART_WAIT_S, max_s=_RESTART_WAIT_MAX_S
+        )
 
     async def _terminate(self) -> None:
         """End the process within about 20 s, whatever it does."""
@@ -328,3 +324,7 @@ def _die_with_parent() -> None:
     """In the child, before exec: Linux ends the server if the gateway is killed."""
     assert _libc is not None
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _restart_failed(failure: Exception, failures: int) -> None:
+    _log.error("nats_server_restart_failed", error=str(failure), failures=failures)

@@ -154,19 +154,20 @@ class EmbeddedRedis:
             assert self._process is not None
             status = await self._process.wait()
             _log.error("redis_server_died", status=status, pid=self._process.pid)
-            failures = 0
-            while True:
-                await asyncio.sleep(
-                    full_jitter_s(
-                        self._rng, failures, first_s=_RESTART_WAIT_S, max_s=_RESTART_WAIT_MAX_S
-                    )
-                )
-                try:
-                    await self._spawn()
-                except (RedisNotStarted, OSError) as exc:  # OSError: a full disk, for one
-                    failures += 1
-                    _log.error("redis_server_restart_failed", error=str(exc), failures=failures)
-                else:
-                    break
+            await tasks.repeat(
+                self._spawn,
+                wait_s=self._restart_wait_s,
+                failures=(RedisNotStarted, OSError),  # OSError: a full disk, for one
+                on_failure=_restart_failed,
+            )
             _log.warning("redis_server_restarted", pid=self._process.pid)
             self._on_restart()
+
+    def _restart_wait_s(self, failures: int) -> float:
+        return full_jitter_s(
+            self._rng, failures, first_s=_RESTART_WAIT_S, max_s=_RESTART_WAIT_MAX_S
+        )
+
+
+def _restart_failed(failure: Exception, failures: int) -> None:
+    _log.error("redis_server_restart_failed", error=str(failure), failures=failures)

@@ -12,7 +12,7 @@ and if its queue is closed they are reset. From one socket any worker takes any 
 worker that must not take one leaves it (`node/board.py`). What that costs was measured with workers
 that answer and close (uvloop, 2 cores, CPU a connection of all processes with their start). At
 3,000 connections a second: 102 us from one socket and 98 from two, 139 from one and 128 from eight.
-At 500 a second: 180 and 158, 261 and 255. So one socket costs at most a tenth more, in a calm.
+At 500 a second: 180 and 158, 261 and 255. So one socket costs 2 to 14 % more.
 """
 
 import random

@@ -69,19 +69,32 @@ class InFlight(Struct):
 class Line:
     """A session and its commands."""
 
-    __slots__ = ("alive", "answers", "busy", "fence", "given", "key", "receipts", "seat")
+    __slots__ = ("_receipts", "alive", "answers", "busy", "fence", "given", "key", "seat")
 
     def __init__(self, key: DeviceKey, seat: Seat) -> None:
         self.key = key
         self.seat = seat
         self.fence = seat.fence
-        self.receipts = seat.receipts  # kept: a session that has ended no longer knows
+        self._receipts = seat.receipts
         self.busy = False
         """Whether a step of it runs, or will run."""
         self.alive = True
         """Whether this session may be given commands: it lives, and no newer one has its place."""
         self.answers: deque[frames.Result | frames.Received] = deque()
         self.given: dict[str, InFlight] = {}
+
+    @property
+    def receipts(self) -> bool:
+        """Whether the device keeps the ids of commands on its disk, as far as it has said so: in
+        its first hello or in a further one. It is kept here, because a session that has ended no
+        longer knows it.
+        """
+        self._receipts = self._receipts or self.seat.receipts
+        return self._receipts
+
+    def received(self) -> None:
+        """The device says that a command is on its disk, whatever its hello said."""
+        self._receipts = True
 
     @property
     def owed(self) -> bool:

@@ -75,7 +75,6 @@ class Turns:
 
     async def answer(self, line: Line) -> None:
         """Store what the first answer of the device means."""
-        line.receipts = line.receipts or line.seat.receipts  # a further hello may say it
         answer = line.answers[0]
         if isinstance(answer, frames.Received):
             await self._received(line, answer.id)
@@ -88,7 +87,7 @@ class Turns:
         if given is None:
             self._observer.ignored("receipt")
             return
-        line.receipts = True  # although its hello did not say so
+        line.received()
         if given.status is not Status.SENT:
             return
         fact = self._fact(line, Status.DELIVERED, given.entry)
@@ -155,7 +154,6 @@ class Turns:
         waiting = self.next(line)
         if waiting is None or not line.seat.takes_commands:
             return
-        line.receipts = line.receipts or line.seat.receipts  # a further hello may say it
         try:
             entry = await self._store.entry(waiting.seq)
         except EntryError as exc:
