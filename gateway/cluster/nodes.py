@@ -28,6 +28,8 @@ class FleetView:
 
     rate_per_s: float
     nodes: int
+    complete: bool
+    """Whether all nodes are back that were there before Redis was away."""
     together: bool
     """Whether this node may use the fleet's calendar: all nodes are back and agree on the time."""
     accepts: dict[str, frozenset[str]]
@@ -126,9 +128,8 @@ class NodeRegistry:
             settled = self._muster.complete and not self._clock.disputed
             beat_s = self._heartbeat_s * (1.0 if settled else _INCOMPLETE_BEAT)
             try:
-                await asyncio.wait_for(
-                    self._soon.wait(), timeout=beat_s * self._rng.uniform(0.8, 1.0)
-                )
+                async with asyncio.timeout(beat_s * self._rng.uniform(0.8, 1.0)):
+                    await self._soon.wait()
                 # One heartbeat for each doubt, with a bound on how often.
                 await asyncio.sleep(self._heartbeat_s * _INCOMPLETE_BEAT * self._rng.random())
             except TimeoutError:
@@ -183,8 +184,9 @@ class NodeRegistry:
             for name, ids in zip(accepts[::2], accepts[1::2], strict=True)
             if name != self._node
         }
-        together = self._muster.complete and not clock.disputed
-        hooks.on_fleet(FleetView(float(rate), self.nodes, together, others))
+        complete = self._muster.complete
+        together = complete and not clock.disputed
+        hooks.on_fleet(FleetView(float(rate), self.nodes, complete, together, others))
 
     def _hear_time(self, reference: float, uncertainty_s: float) -> None:
         clock = self._clock

@@ -23,7 +23,8 @@ class SharedSecrets:
         self._link = link
         self._keyring = keyring
         self._on_change = on_change
-        self._met = False
+        self._signed = False
+        """Whether tickets may be out that the present secret signed."""
         self._said = Agreement()
 
     @property
@@ -40,23 +41,40 @@ class SharedSecrets:
         if keyring.configured:
             return
         # A Redis that lost its memory gets the secret that signed tickets, not any node's own.
-        used = [secret_id(keyring.issuing), keyring.issuing.decode()] if self._met else []
+        used = [secret_id(keyring.issuing), keyring.issuing.decode()] if self._signed else []
         reply: list[str] = await self._link.script(
             "secrets", [self.key], [secret_id(keyring.own), keyring.own.decode(), *used]
         )
         shared = dict(zip(reply[::2], reply[1::2], strict=True))
         shared.pop("#", None)
-        self._met = True
         if keyring.learn(secret.encode() for secret in shared.values()):
             self._on_change()
 
-    def heard(self, others: dict[str, frozenset[str]]) -> bool:
+    def alone(self) -> None:
+        """The node begins without Redis, and signs with the secret that it has."""
+        self._signed = True
+        self._keyring.ask_nobody()
+        self._on_change()
+
+    def heard(self, others: dict[str, frozenset[str]], *, complete: bool) -> bool:
         """Learn which secrets the other nodes accept. Called with every heartbeat.
+
+        Args:
+            others: the ids that each of the other nodes accepts, as far as Redis knows.
+            complete: whether Redis knows all nodes. If it forgot some, the node goes on with the
+                secret that it has: the missing nodes may not accept another one.
 
         Returns:
             Whether one of them accepts a secret that this node does not know, and should ask for.
         """
+        if complete:
+            self._choose(others)
+        known = set(self._keyring.ids)
+        return not self._keyring.configured and any(not ids <= known for ids in others.values())
+
+    def _choose(self, others: dict[str, frozenset[str]]) -> None:
         keyring = self._keyring
+        self._signed = True
         if keyring.choose(others):
             self._on_change()
         agreement = keyring.agreement
@@ -71,5 +89,3 @@ class SharedSecrets:
                 _log.warning("ticket_secrets_not_accepted", nodes=agreement.unheard)
             else:
                 _log.info("ticket_secrets_agree")
-        known = set(keyring.ids)
-        return not keyring.configured and any(not ids <= known for ids in others.values())

@@ -217,15 +217,15 @@ class FleetNode:
             RedisRefused: a password, a right or a certificate is wrong.
         """
         try:
-            await asyncio.wait_for(self._meet(), _OPEN_TIMEOUT_S)
+            async with asyncio.timeout(_OPEN_TIMEOUT_S):
+                await self._meet()
         except RedisRefused:
             await self.link.close()
             raise
         except (RedisUnavailable, TimeoutError):
             _log.warning("started_without_redis", assumed_nodes=self.nodes.nodes)
             self.nodes.alone()
-            self._member.keyring.ask_nobody()
-            self._member.on_secrets()
+            self._secrets.alone()
 
     async def _meet(self) -> None:
         await self.link.open()
@@ -275,7 +275,7 @@ class FleetNode:
             self.shared.rejoin()
         elif member.clock.disputed:
             self.shared.go_alone()
-        if self._secrets.heard(view.accepts):
+        if self._secrets.heard(view.accepts, complete=view.complete):
             self._behind.set()
         member.on_calendar()
 

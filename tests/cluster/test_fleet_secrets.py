@@ -18,7 +18,6 @@ STORM = {
     "admission__park_ms": 0,
     "admission__device_knocks_per_s": 1_000.0,
     "admission__device_knock_burst": 10_000,
-    "admission__loop_lag_ms": {"low": 20_000, "high": 30_000},
 }
 
 

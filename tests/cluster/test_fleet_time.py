@@ -19,8 +19,6 @@ SLOW = {
     "admission__device_knocks_per_s": 1_000.0,
     "admission__device_knock_burst": 10_000,
     "admission__resume_cost": 1.0,
-    # Loop lag of a busy machine must not lower R here.
-    "admission__loop_lag_ms": {"low": 20_000, "high": 30_000},
 }
 LEAD_MS = 8_000
 """More than the lead of all devices that wait below (10, at 4 a second), less than any step."""
