@@ -175,7 +175,8 @@ class SinkProcess:
     async def _check(self) -> None:
         if self._kind == "rule":
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._link.wait_up(), _NATS_S)
+                async with asyncio.timeout(_NATS_S):
+                    await self._link.wait_up()
         await self._sinks.check()
 
     async def run(self, *, on_ready: Callable[["SinkProcess"], None] | None = None) -> None:

@@ -20,16 +20,28 @@ _GIVE_UP_S: Final = 5.0
 
 
 async def end(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel `tasks` until they have ended, for at most 5 s. The owners hear of their failures."""
+    """Cancel `tasks` until they have ended, for at most 5 s. The owners hear of their failures.
+
+    Raises:
+        asyncio.CancelledError: the caller was cancelled meanwhile. It hears of that only now,
+            because otherwise nobody would own the tasks that have not ended yet.
+    """
     pending = {task for task in tasks if task is not None and not task.done()}
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + _GIVE_UP_S
+    cancelled: asyncio.CancelledError | None = None
     while pending and loop.time() < give_up_at:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)
+        try:
+            await asyncio.wait(pending, timeout=_AGAIN_S)
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+        pending = {task for task in pending if not task.done()}
     for task in pending:
         _log.error("task_does_not_end", task=task.get_name(), after_s=_GIVE_UP_S)
+    if cancelled is not None:
+        raise cancelled
 
 
 async def bounded(work: Coroutine[Any, Any, None], name: str, limit_s: float) -> bool:

@@ -54,6 +54,24 @@ async def test_a_swallowed_cancellation_is_sent_again(monkeypatch):
     assert task.cancelled()
 
 
+async def test_an_owner_that_is_cancelled_again_still_ends_what_it_owns(monkeypatch):
+    """The owner of the owner repeats its cancellation too, and a moment earlier."""
+    monkeypatch.setattr(tasks, "_AGAIN_S", 0.001)
+    owned = asyncio.create_task(deaf(3))
+
+    async def owner():
+        try:
+            await forever()
+        finally:
+            await end(owned)
+
+    owning = asyncio.create_task(owner())
+    await asyncio.sleep(0)
+    await within(end(owning))
+    assert owning.cancelled()
+    assert owned.cancelled()
+
+
 async def test_a_task_that_never_ends_is_left_behind_and_named(monkeypatch):
     monkeypatch.setattr(tasks, "_AGAIN_S", 0.001)
     monkeypatch.setattr(tasks, "_GIVE_UP_S", 0.02)

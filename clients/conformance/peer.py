@@ -73,7 +73,8 @@ class Opening:
     async def accept(self) -> None:
         """Answer with 101."""
         self.decision.set_result(None)
-        await asyncio.wait_for(asyncio.shield(self._connected), _CLOSE_ANSWER_S)
+        async with asyncio.timeout(_CLOSE_ANSWER_S):
+            await asyncio.shield(self._connected)
 
     async def serve(self, connection: ServerConnection) -> None:
         """Receive from the client until the connection ends."""
@@ -98,7 +99,8 @@ class Opening:
             Mismatch: no pong arrives.
         """
         try:
-            await asyncio.wait_for(await self.connection.ping(), _CLOSE_ANSWER_S)
+            async with asyncio.timeout(_CLOSE_ANSWER_S):
+                await (await self.connection.ping())
         except (TimeoutError, ConnectionClosed):
             raise Mismatch("a ping was not answered") from None
 
@@ -109,10 +111,8 @@ class Opening:
             Mismatch: the client does not answer the close.
         """
         connection = self.connection
-        await asyncio.wait_for(
-            connection.close(code, json.dumps(reason) if reason is not None else ""),
-            2 * _CLOSE_ANSWER_S,
-        )
+        async with asyncio.timeout(2 * _CLOSE_ANSWER_S):
+            await connection.close(code, json.dumps(reason) if reason is not None else "")
         if connection.protocol.close_rcvd is None:
             raise Mismatch(f"the close {code} was not answered")
 
@@ -127,7 +127,8 @@ class Opening:
             Mismatch: the client does not close the connection.
         """
         try:
-            await asyncio.wait_for(self.connection.wait_closed(), 2 * _CLOSE_ANSWER_S)
+            async with asyncio.timeout(2 * _CLOSE_ANSWER_S):
+                await self.connection.wait_closed()
         except TimeoutError:
             raise Mismatch("the client did not close the connection") from None
         received = self.connection.protocol.close_rcvd

@@ -134,7 +134,8 @@ class Player:
     async def _do_opening(self, wanted: dict[str, Any], step: Step) -> None:
         within_s = step.get("within_ms", _PATIENCE_S * 1000) / 1000
         try:
-            opening = await asyncio.wait_for(self._peer.openings.get(), within_s)
+            async with asyncio.timeout(within_s):
+                opening = await self._peer.openings.get()
         except TimeoutError:
             raise Mismatch(f"no opening within {within_s:.1f} s") from None
         waited_ms = (opening.at - self._since) * 1000
@@ -235,7 +236,8 @@ class Player:
     async def _next_frame(self, opening: Opening, step: Step) -> Any:
         within_s = step.get("within_ms", _PATIENCE_S * 1000) / 1000
         try:
-            text = await asyncio.wait_for(opening.frames.get(), within_s)
+            async with asyncio.timeout(within_s):
+                text = await opening.frames.get()
         except TimeoutError:
             raise Mismatch(f"no frame within {within_s:.1f} s") from None
         if text is None:
@@ -319,7 +321,8 @@ class Player:
         count = 1
         while (left := until - time.monotonic()) > 0:
             try:
-                self._current = await asyncio.wait_for(self._peer.openings.get(), left)
+                async with asyncio.timeout(left):
+                    self._current = await self._peer.openings.get()
             except TimeoutError:
                 break
             count += 1

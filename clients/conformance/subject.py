@@ -122,7 +122,8 @@ class Subject:
             Mismatch: the client writes no event in time.
         """
         try:
-            return await asyncio.wait_for(self.events.get(), within_s)
+            async with asyncio.timeout(within_s):
+                return await self.events.get()
         except TimeoutError:
             raise Mismatch(f"the client wrote no event for {within_s:.1f} s") from None
 
@@ -134,7 +135,8 @@ class Subject:
         """
         await self.tell({"do": "stop"})
         try:
-            code = await asyncio.wait_for(self._process.wait(), _EXIT_S)
+            async with asyncio.timeout(_EXIT_S):
+                code = await self._process.wait()
         except TimeoutError:
             raise Mismatch(f"the client did not end within {_EXIT_S:.0f} s of stop") from None
         if code != 0:

@@ -76,6 +76,7 @@ async def stored_now(
                 break
             waited_for = reader.arrived if reader.begun.is_set() else reader.begun
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(waited_for.wait(), _QUIET_S)
+                async with asyncio.timeout(_QUIET_S):
+                    await waited_for.wait()
     finally:
         await tasks.end(reading)

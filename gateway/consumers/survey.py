@@ -57,7 +57,8 @@ async def survey(
     try:
         while proposal.events < events_max and (len(reader) or reader.accepted < last_seq):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(reader.arrived.wait(), _QUIET_S)
+                async with asyncio.timeout(_QUIET_S):
+                    await reader.arrived.wait()
             if reading.done():
                 reading.result()
             if not len(reader) and reader.begun.is_set() and not reader.pending:

@@ -173,5 +173,6 @@ class DeadNodes:
         now = self._clock()
         for fact in facts:
             self._writer.add(fact.ended(NODE_LOST, now, self._node), prompt=True)
-        await asyncio.wait_for(self._writer.stored_so_far(), _STORED_WITHIN_S)
+        async with asyncio.timeout(_STORED_WITHIN_S):
+            await self._writer.stored_so_far()
         self._on_ended(len(facts))

@@ -65,7 +65,8 @@ async def send_away(
         return
     # Each device closes its connection, or its session closes it when the time is up.
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(empty.wait(), last_slot_at + linger_s + _TICK_S - loop.time())
+        async with asyncio.timeout(last_slot_at + linger_s + _TICK_S - loop.time()):
+            await empty.wait()
 
 
 class SlotsElsewhere:
@@ -172,9 +173,11 @@ class NodeDrain:
             rng=self._rng,
         )
         try:
-            await asyncio.wait_for(self._publisher.drain(), settings.flush_timeout_ms / 1000)
+            async with asyncio.timeout(settings.flush_timeout_ms / 1000):
+                await self._publisher.drain()
         except TimeoutError:
             _log.error("flush_timeout", unsettled=self.unsettled)
         # The stop drops a connection whose closing handshake takes longer.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(gate.empty.wait(), _CLOSING_S)
+            async with asyncio.timeout(_CLOSING_S):
+                await gate.empty.wait()

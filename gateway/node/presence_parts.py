@@ -86,7 +86,8 @@ class Presence:
         """Store the facts that wait, if that is possible: all sessions have ended by now."""
         await self._watching.close()
         try:
-            await asyncio.wait_for(self._writer.flush(), _FLUSH_S)
+            async with asyncio.timeout(_FLUSH_S):
+                await self._writer.flush()
         except TimeoutError:
             _log.warning("presence_not_stored", facts=self._writer.waiting)
         await self._writing.close()

@@ -180,7 +180,8 @@ class EmbeddedServer:
         assert self._process is not None
         try:
             self._pid_file.write_text(f"{self._process.pid}\n")
-            await asyncio.wait_for(self._wait_ready(self._process), _READY_TIMEOUT_S)
+            async with asyncio.timeout(_READY_TIMEOUT_S):
+                await self._wait_ready(self._process)
         except TimeoutError:
             await self._terminate()
             raise ServerError(f"nats-server gave no answer in {_READY_TIMEOUT_S:.0f} s") from None
@@ -267,13 +268,15 @@ class EmbeddedServer:
             # A stopped process handles SIGTERM only when it runs again.
             process.send_signal(signal.SIGCONT)
         try:
-            await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await process.wait()
         except TimeoutError:
             _log.error("nats_server_killed", pid=process.pid)
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             with contextlib.suppress(TimeoutError):  # stuck in the kernel: a dead disk, for one
-                await asyncio.wait_for(process.wait(), _KILL_TIMEOUT_S)
+                async with asyncio.timeout(_KILL_TIMEOUT_S):
+                    await process.wait()
 
     async def _wait_for_predecessor(self) -> None:
         """End a server that outlived a killed gateway: it still writes to this directory."""

@@ -133,7 +133,8 @@ class PresenceWriter:
         full = facts >= _BATCH_FACTS
         rest_s = max(pace_s, min(took_s, _REST_S)) if full else _REST_S
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hurried.wait(), rest_s)
+            async with asyncio.timeout(rest_s):
+                await self._hurried.wait()
 
     async def stored_so_far(self) -> None:
         """Wait until all facts that were added before are stored."""
@@ -158,7 +159,8 @@ class PresenceWriter:
         due_at = self._buffer.due_at
         delay_s = None if due_at is None else max(0.0, due_at - self._clock())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._due.wait(), delay_s)
+            async with asyncio.timeout(delay_s):
+                await self._due.wait()
 
     async def _store(self, batch: Sequence[Fact]) -> None:
         """Store a batch, however long it takes."""
@@ -272,7 +274,8 @@ class _Answers:
             messages: how many one answer is for.
         """
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._complete.wait(), _ANSWER_S)
+            async with asyncio.timeout(_ANSWER_S):
+                await self._complete.wait()
         self._wanted = 0
         read = {
             place: pubacks.NO_RESPONDERS

@@ -88,5 +88,6 @@ class ReadBuffer(Generic[T]):
             self._enough = messages_max
             self._filled.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._filled.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await self._filled.wait()
         self._enough = 0

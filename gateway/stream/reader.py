@@ -219,7 +219,8 @@ class StreamReader(Generic[T]):
         heard_at = loop.time()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(consumer.ended.wait(), _WATCH_S)
+                async with asyncio.timeout(_WATCH_S):
+                    await consumer.ended.wait()
             if consumer.ended.is_set():
                 return consumer.reason
             if self._link.client is not consumer.client:

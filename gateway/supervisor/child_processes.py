@@ -33,10 +33,12 @@ async def end(process: asyncio.subprocess.Process, name: str, within_s: float) -
         # A stopped process handles SIGTERM only when it runs again.
         process.send_signal(signal.SIGCONT)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), within_s)
+        async with asyncio.timeout(within_s):
+            await process.wait()
         return
     _log.error("child_killed", name=name, pid=process.pid, after_s=within_s)
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     with contextlib.suppress(TimeoutError):  # stuck in the kernel: a dead disk, for one
-        await asyncio.wait_for(process.wait(), _KILL_TIMEOUT_S)
+        async with asyncio.timeout(_KILL_TIMEOUT_S):
+            await process.wait()

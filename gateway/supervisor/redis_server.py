@@ -123,7 +123,8 @@ class EmbeddedRedis:
         finally:
             os.close(log)
         try:
-            await asyncio.wait_for(self._wait_ready(process), _READY_S)
+            async with asyncio.timeout(_READY_S):
+                await self._wait_ready(process)
         except TimeoutError:
             await end(process, "redis-server", _STOP_S)
             raise RedisNotStarted(f"redis-server gave no answer in {_READY_S:.0f} s") from None

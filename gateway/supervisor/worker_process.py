@@ -131,7 +131,8 @@ class WorkerProcess:
             return
         self.stop(0, now=True)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), _KILL_AFTER_S)
+            async with asyncio.timeout(_KILL_AFTER_S):
+                await self._process.wait()
         await end(self._process, f"worker-{self._number}", _KILL_AFTER_S)
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:

@@ -116,7 +116,8 @@ class Worker:
         await self._succeeded.wait()
         after = self.process
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(after.serving.wait(), SERVING_S)
+            async with asyncio.timeout(SERVING_S):
+                await after.serving.wait()
         return after.serving.is_set()
 
 

@@ -19,6 +19,17 @@ _FETCH: Final = 100
 _INSERT: Final = (
     "INSERT INTO battery (device, at, stream_seq, soc, voltage) VALUES (%s, %s, %s, %s, %s)"
 )
+_LIMIT_S: Final = 600.0
+
+
+async def bounded(nats_url: str, database_url: str, count: int) -> None:
+    """Insert, for a limited time.
+
+    Raises:
+        TimeoutError: the time is over.
+    """
+    async with asyncio.timeout(_LIMIT_S):
+        await insert_each(nats_url, database_url, count)
 
 
 async def insert_each(nats_url: str, database_url: str, count: int) -> None:
@@ -50,4 +61,4 @@ async def insert_each(nats_url: str, database_url: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(asyncio.wait_for(insert_each(sys.argv[1], sys.argv[2], int(sys.argv[3])), 600))
+    uvloop.run(bounded(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -179,7 +179,8 @@ async def _send_for(seconds: float, rate_per_s: float, senders: Sequence[Sender]
         sent = number + 1
 
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(at_rate(rate_per_s, send), seconds)
+        async with asyncio.timeout(seconds):
+            await at_rate(rate_per_s, send)
     return sent
 
 

@@ -104,7 +104,8 @@ async def _bare_publisher(
     )
     try:
         bare.sign_in(user, password)
-        await asyncio.wait_for(bare.ready.wait(), _CONNECT_TIMEOUT_S)
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            await bare.ready.wait()
         yield bare
     finally:
         bare.close()

@@ -66,7 +66,8 @@ async def history_of(ops_port: int) -> list[dict[str, Any]]:
     """
     reader, writer = await _open(ops_port)
     try:
-        event = await asyncio.wait_for(_event(reader), _TIMEOUT_S)
+        async with asyncio.timeout(_TIMEOUT_S):
+            event = await _event(reader)
     finally:
         writer.close()
     history = json.loads(event)["history"]
@@ -76,7 +77,8 @@ async def history_of(ops_port: int) -> list[dict[str, Any]]:
 async def _open(ops_port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", ops_port, limit=_LINE_BYTES_MAX)
     writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _TIMEOUT_S)
+    async with asyncio.timeout(_TIMEOUT_S):
+        head = await reader.readuntil(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200 "):
         writer.close()
         raise TargetError(head.partition(b"\r\n")[0].decode(errors="replace"))

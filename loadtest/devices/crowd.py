@@ -121,7 +121,8 @@ class Crowd:
         for device in self.devices:
             device.begin()
         try:
-            await asyncio.wait_for(self._everybody_in.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._everybody_in.wait()
         except TimeoutError:
             return False
         return True

@@ -92,7 +92,8 @@ class Fleet:
                 )
                 await asyncio.sleep(len(batch) / rate_per_s)
             try:
-                await asyncio.wait_for(self._all_ready.wait(), _CONNECT_TIMEOUT_S)
+                async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                    await self._all_ready.wait()
             except TimeoutError:
                 refusals = [device.refusal[:200] for device in self.devices if device.refusal]
                 raise TargetError(

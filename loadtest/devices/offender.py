@@ -100,7 +100,8 @@ class Offender:
     ) -> bool:
         """Knock, and wait as a refusal says, up to a limit. Whether the device is admitted."""
         writer.write(request)
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _PATIENCE_S)
+        async with asyncio.timeout(_PATIENCE_S):
+            head = await reader.readuntil(b"\r\n\r\n")
         answer = Answer(head)
         self._soak.did[str(answer.status)] += 1
         self._ticket = answer.ticket
@@ -121,7 +122,8 @@ class Offender:
         # A new outbox, which has sent nothing. One in ten does not say so and is looked up.
         sent = None if self._rng.random() < _SILENT_SHARE else 0
         writer.write(hello(f"s{self._visits}", sent=sent))
-        await asyncio.wait_for(reader.readuntil(b"keepalive_ms"), _PATIENCE_S)
+        async with asyncio.timeout(_PATIENCE_S):
+            await reader.readuntil(b"keepalive_ms")
         return True
 
     async def _stay(self) -> None:
@@ -131,7 +133,8 @@ class Offender:
                 return
             for seq in range(1, self._rng.randrange(2, 12)):
                 writer.write(masked_frame(TEXT, b'{"seq":%d,"type":"soak","data":{"n":1}}' % seq))
-                await asyncio.wait_for(reader.readuntil(b'{"ack":%d,' % seq), _PATIENCE_S)
+                async with asyncio.timeout(_PATIENCE_S):
+                    await reader.readuntil(b'{"ack":%d,' % seq)
                 await asyncio.sleep(self._rng.expovariate(1.0))
             self._soak.did["stayed"] += 1
             if self._rng.random() < 0.5:
@@ -152,7 +155,8 @@ class Offender:
         async with self._connection() as (reader, writer):
             if await self._enter(reader, writer):
                 writer.write(masked_frame(TEXT, self._rng.choice(_OFFENCES)))
-                await asyncio.wait_for(reader.read(), _PATIENCE_S)
+                async with asyncio.timeout(_PATIENCE_S):
+                    await reader.read()
                 self._soak.did["offended"] += 1
 
     async def _break_framing(self) -> None:
@@ -175,7 +179,8 @@ class Offender:
         async with self._connection() as (reader, writer):
             by_close = forged.replace(b"/v1/device", b"/v1/device?refusal=close", 1)
             if await self._knock(reader, writer, by_close):
-                await asyncio.wait_for(reader.read(), _PATIENCE_S)
+                async with asyncio.timeout(_PATIENCE_S):
+                    await reader.read()
 
     async def _talk_early(self) -> None:
         async with self._connection() as (_reader, writer):

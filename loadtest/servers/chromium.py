@@ -61,7 +61,8 @@ class Page:
         if self._session:
             document["sessionId"] = self._session
         await self._socket.send_json(document)
-        return await asyncio.wait_for(answer, _TIMEOUT_S)
+        async with asyncio.timeout(_TIMEOUT_S):
+            return await answer
 
     async def listen(self) -> None:
         """Take what Chromium says, until it ends."""

@@ -53,7 +53,8 @@ async def fill(
             part = range(sent, min(sent + _BATCH, first + count))
             try:
                 publisher = publisher or await _Publisher.connected(url)
-                await asyncio.wait_for(publisher.publish(part, devices, payload), _BATCH_TIMEOUT_S)
+                async with asyncio.timeout(_BATCH_TIMEOUT_S):
+                    await publisher.publish(part, devices, payload)
             except (OSError, TimeoutError, _NotStoredError):
                 if publisher is not None:
                     publisher.close()
