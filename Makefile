@@ -170,6 +170,8 @@ lock: ## pin the newest versions of everything, with hashes
 	uv pip compile $(REQUIREMENTS)/client.in --python-version 3.11 -c $(REQUIREMENTS)/dev.txt \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --no-config \
 	  -q -o $(REQUIREMENTS)/client.txt
+	uv pip compile $(REQUIREMENTS)/installer.in --python-version 3.11 --upgrade --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --no-config -q -o $(REQUIREMENTS)/installer.txt
 
 clean: ## what the other targets made, but no data
 	rm -rf $(VENV) .venv-matrix build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -188,7 +190,5 @@ define install
 { $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   || { echo "tidegate needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }; } && \
 echo "installing $(1) requirements into $(VENV)" && \
-$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)/$(1).txt && \
-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e clients/python && \
-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+$(BIN)/python $(REQUIREMENTS)/install.py $(REQUIREMENTS)/$(1).txt clients/python .
 endef

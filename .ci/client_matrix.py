@@ -65,10 +65,10 @@ def environment(version: tuple[int, int], python: Path) -> Path:
     if not stamp.exists() or stamp.stat().st_mtime < REQUIREMENTS.stat().st_mtime:
         subprocess.run([python, "-m", "venv", "--clear", directory], check=True)
         subprocess.run(
-            [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             "--require-hashes", "-r", REQUIREMENTS],
-            check=True, timeout=INSTALL_LIMIT_S,
-        )  # fmt: skip
+            [inside, REQUIREMENTS.with_name("install.py"), REQUIREMENTS],
+            check=True,
+            timeout=INSTALL_LIMIT_S,
+        )
         stamp.touch()
     return inside
 
