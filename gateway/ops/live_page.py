@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from http import HTTPStatus
-from importlib.resources import files
 from typing import Any, Final
 
 import orjson
@@ -22,6 +21,7 @@ import structlog
 from aiohttp import web
 
 from gateway.ops.access import Role
+from gateway.ops.live_files import LiveFiles
 from gateway.ops.pages import error_page, json_page
 from gateway.ops.protection import Route
 
@@ -34,17 +34,6 @@ HISTORY_MAX: Final = 300
 INTERVAL_S: Final = 1.0
 _RETRY_S: Final = 5
 
-_CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_FILES: Final = {
-    "/": ("index.html", "text/html"),
-    "/live/app.js": ("app.js", "text/javascript"),
-    "/live/app.css": ("app.css", "text/css"),
-    "/live/uplot.js": ("uplot.js", "text/javascript"),
-    "/live/uplot.css": ("uplot.css", "text/css"),
-}
 _FAILED: Final = b'data: {"failed":true}\n\n'
 _BUSY_LOG_S: Final = 60.0
 
@@ -79,14 +68,11 @@ class LivePage:
         self._came = asyncio.Condition()
         self._failed_at = float("-inf")
         self.watchers = 0
-        folder = files("gateway.ops") / "live"
-        self._files = {
-            path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()
-        }
+        self._files = LiveFiles()
 
     def routes(self) -> list[Route]:
         """For the listener."""
-        pages = [Route("GET", path, self._file) for path in self._files]
+        pages = [Route("GET", path, self._file) for path in self._files.bodies]
         return [*pages, Route("GET", "/events", self._events, Role.READ)]
 
     def work(self) -> Iterable[tuple[str, Coroutine[Any, Any, None]]]:
@@ -122,11 +108,8 @@ class LivePage:
         return b"data: " + body + b"\n\n"
 
     async def _file(self, request: web.Request) -> web.Response:
-        body, kind = self._files[request.path]
-        headers = {
-            "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
-            "Cache-Control": "no-cache",
-        }
+        body, kind = self._files.bodies[request.path]
+        headers = {"Content-Security-Policy": self._files.policy, "Cache-Control": "no-cache"}
         return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:

@@ -1,7 +1,9 @@
 """The live page over real sockets, with snapshots of the test."""
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import json
 import re
 import time
@@ -15,12 +17,13 @@ from gateway.ops import live_page
 from gateway.ops.access import Access, parse_tokens
 from gateway.ops.guard import ConnectionGuard
 from gateway.ops.listener import OpsListener, Pages
+from gateway.ops.live_files import CHARTS_PATH
 from gateway.ops.live_page import HISTORY_MAX, WATCHERS_MAX, LivePage
 from gateway.ops.protection import Protection
 from support.waiting import eventually, within
 
 TOKEN = "read-" + "y" * 24
-FILES = ("/", "/live/app.js", "/live/app.css", "/live/uplot.js", "/live/uplot.css")
+FILES = ("/", CHARTS_PATH)
 
 
 class Rig:
@@ -114,6 +117,16 @@ async def test_the_page_is_small_and_its_policy_allows_nothing_from_elsewhere(ri
         assert "http" not in policy
         size += len(head) + len(body)
     assert size < 150 * 1024
+
+
+@pytest.mark.parametrize("tag", ["style", "script"])
+async def test_the_document_holds_what_the_first_snapshot_needs_and_its_policy_names_it(rig, tag):
+    head, body = await rig.answer("/")
+    inline = re.findall(rf"<{tag}>(.*?)</{tag}>", body.decode(), re.DOTALL)
+    assert [len(text) > 1_000 for text in inline] == [True]
+    assert not re.search(r"<link rel=.stylesheet|<script src", body.decode())
+    digest = base64.b64encode(hashlib.sha256(inline[0].encode()).digest()).decode()
+    assert re.search(rf"; {tag}-src [^;]*'sha256-{re.escape(digest)}'", head)
 
 
 def test_no_file_of_the_page_names_another_site_or_makes_markup_of_text():

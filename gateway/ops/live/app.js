@@ -15,9 +15,12 @@ function element(tag, text, className) {
   return made;
 }
 
+// A formatter takes about a millisecond to make, and the page writes a hundred figures at once.
+const figures = [0, 1, 2, 3].map((digits) => new Intl.NumberFormat(undefined, { maximumFractionDigits: digits }));
+const times = new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" });
 const number = (value, digits = 0) => value === null || value === undefined || !isFinite(value)
-  ? "–" : value.toLocaleString(undefined, { maximumFractionDigits: digits });
-const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString(undefined, { hourCycle: "h23" });
+  ? "–" : figures[digits].format(value);
+const clock = (seconds) => times.format(seconds * 1000);
 
 // Asking the gateway
 
@@ -170,7 +173,7 @@ function show(event) {
   ]);
   tables(event);
   if (charts.length) draw();
-  else requestAnimationFrame(() => setTimeout(draw)); // the words are on the screen first
+  else afterFrame(loadCharts); // the words are on the screen first
 }
 
 function tiles(wanted) {
@@ -253,8 +256,19 @@ function columns(lines) {
   }))];
 }
 
+const afterFrame = (action) => requestAnimationFrame(() => setTimeout(action));
+
+function loadCharts() {
+  if ($("library")) return;
+  const library = element("script");
+  library.id = "library";
+  library.src = "/live/uplot.js";
+  library.  library.addEventListener("error", () => library.remove()); // the next snapshot tries again
+  document.head.append(library);
+}
+
 function draw() {
-  if (!window.uPlot || !series.length) return; // it is loaded behind this script
+  if (!window.uPlot || !series.length) return;
   if (!charts.length) build();
   for (const { plot, lines } of charts) plot.setData(columns(lines));
 }
@@ -285,7 +299,6 @@ function build() {
 }
 
 const rebuild = () => { for (const { plot } of charts) plot.destroy(); charts = []; draw(); };
-addEventListener("load", draw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", rebuild);
 let resizing;
 addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(rebuild, 150); });
