@@ -104,7 +104,7 @@ def status(own: Document, workers: Mapping[int, Document | None]) -> Document:
 
 
 def snapshot(own: Document, workers: Mapping[int, Document]) -> Document:
-    """One second of the gateway for the live page.
+    """One second of the gateway for the live page: the sum, and `parts` for each worker.
 
     Args:
         own: of the supervisor, as for `status`.
@@ -122,7 +122,12 @@ def snapshot(own: Document, workers: Mapping[int, Document]) -> Document:
         "status": status({name: value for name, value in own.items() if name != "at"}, pages),
         "refused": _counts("refused", taken),
         "dead": _counts("dead", taken),
-        "lanes": [lane for each in taken for lane in each["lanes"]],
+        "lanes": [
+            (*lane, index, number)
+            for number, each in workers.items()
+            for index, lane in enumerate(each["lanes"], 1)
+        ],
+        "parts": {number: each["series"] for number, each in workers.items()},
     }
 
 

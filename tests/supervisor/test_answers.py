@@ -110,4 +110,5 @@ def test_a_second_of_the_live_page_adds_counts_and_shows_the_worst():
     assert (series["admitted"], series["lead"], series["rate"], found["at"]) == (4, 4.0, 500.0, 7.0)
     assert (found["refused"], found["dead"]) == ([("admission/rate", 6)], [("schema", 2)])
     assert found["status"]["devices"] == 6
-    assert found["lanes"] == [(1, 2, 3)] * 2
+    assert found["lanes"] == [(1, 2, 3, 1, 1), (1, 2, 3, 1, 2)]
+    assert found["parts"][2]["lead"] == 4.0

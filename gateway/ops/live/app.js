@@ -134,11 +134,16 @@ const LIMITS = {
   publish_backlog: "the publish backlog holds R down", loop_lag: "a busy event loop holds R down",
 };
 
+// A worker that admits nobody does not stop the others, so the line on top must name it.
+const condition = (worker) => !worker.state ? "gives no answer" : worker.not_ready || (worker.state === "serving" ? "ready" : worker.state);
+const idle = ({ workers = [] }) => workers.filter((worker) => condition(worker) !== "ready")
+  .map((worker) => `worker ${worker.worker}: ${condition(worker)}`);
+
 function words({ status, at }) {
   const admission = status.admission;
   const steered = Object.entries(admission.steered)
     .map(([name, fact]) => `${name} is ${fact.value} until ${clock(fact.until)}, by ${fact.by}`);
-  const limit = [LIMITS[admission.limited_by] || admission.limited_by, ...steered].join("; ");
+  const limit = [LIMITS[admission.limited_by] || admission.limited_by, ...steered, ...idle(status)].join("; ");
   if (status.state === "draining") {
     return ["stop", `This node drains: ${number(status.devices)} devices left`, "each gets a slot elsewhere"];
   }
@@ -155,7 +160,8 @@ function words({ status, at }) {
 function show(event) {
   const { status, series: now } = event;
   const admission = status.admission;
-  $("node").textContent = `node ${status.node}, ${status.state}, version ${status.version}`;
+  const workers = status.workers ? `, ${status.workers.length} workers${status.rolling_restart ? ", which restart one after the other" : ""}` : "";
+  $("node").textContent = `node ${status.node}, ${status.state}, version ${status.version}${workers}`;
   headline(...words(event));
   tiles([
     ["devices", number(status.devices)],
@@ -171,6 +177,7 @@ function show(event) {
     ["dead letters so far", number(now.dead)],
     ["loop lag, ms", number(now.loop_lag_ms, 1)],
   ]);
+  workersTable(event);
   tables(event);
   if (charts.length) draw();
   else afterFrame(loadCharts); // the words are on the screen first
@@ -201,14 +208,45 @@ function table(title, rows) {
   return card;
 }
 
+// Of a gateway of several workers. All other figures of the page are those of all workers together.
+
+const WORKER_COLUMNS = ["worker", "state", "devices", "admitted a second", "messages a second", "not settled yet", "PubAck p99, ms", "loop lag, ms", "restarts"];
+let partsBefore = {};
+
+function workersTable({ status, parts = {} }) {
+  $("workers").hidden = !status.workers;
+  if (!status.workers) return;
+  const head = element("tr");
+  head.append(...WORKER_COLUMNS.map((name) => element("th", name)));
+  const rows = status.workers.map((worker) => {
+    const now = parts[worker.worker], before = partsBefore[worker.worker];
+    const seconds = now && before ? now.at - before.at : 0;
+    const each = (name) => seconds > 0 ? number(Math.max(0, now[name] - before[name]) / seconds, 1) : "–";
+    const figure = (name, digits) => now ? number(now[name], digits) : "–";
+    const said = condition(worker);
+    const row = element("tr");
+    row.append(
+      element("td", String(worker.worker)), element("td", said, said === "ready" ? "good" : "bad"),
+      ...[figure("devices"), each("admitted"), each("messages"), figure("pending"), figure("ack_p99_ms", 1), figure("loop_lag_ms", 1), number(worker.restarts)]
+        .map((text) => element("td", text)),
+    );
+    [...row.children].forEach((cell, index) => { cell.dataset.name = WORKER_COLUMNS[index]; }); // shown on a phone
+    return row;
+  });
+  partsBefore = parts;
+  const body = element("table");
+  body.append(head, ...rows);
+  $("workers").replaceChildren(element("h2", "Workers"), body);
+}
+
 function tables({ status, refused, dead, lanes }) {
   const { stream, admission } = status;
   const most = (rows) => [...rows].sort((a, b) => b[1] - a[1]).map(([name, count]) => [name, number(count)]);
   const made = [
     table("Refused, by reason", most(refused)),
     table("Dead letters, by error", most(dead)),
-    table("Lanes", lanes.map(([waiting, flying, ms], index) => [
-      `lane ${index + 1}`, `${number(waiting)} wait, ${flying ? `${number(flying)} in flight for ${number(ms)} ms` : "none in flight"}`,
+    table("Lanes", lanes.map(([waiting, flying, ms, lane = "", worker], index) => [
+      worker ? `worker ${worker}, lane ${lane}` : `lane ${index + 1}`, `${number(waiting)} wait, ${flying ? `${number(flying)} in flight for ${number(ms)} ms` : "none in flight"}`,
     ])),
     table("Stream", [
       ["connected", stream.connected ? "yes" : "no"], ["durability", stream.durability],
@@ -225,7 +263,7 @@ function tables({ status, refused, dead, lanes }) {
   if (admission.fleet) {
     const { fleet } = admission;
     made.push(table("Fleet", [
-      ["nodes", number(fleet.nodes)], ["Redis", fleet.redis_up ? "answers" : fleet.redis_trouble || "away"],
+      [status.workers ? "nodes; each worker is one" : "nodes", number(fleet.nodes)], ["Redis", fleet.redis_up ? "answers" : fleet.redis_trouble || "away"],
       ["this node is alone", fleet.alone ? "yes" : "no"], ["clock ahead, s", number(fleet.clock.wall_ahead_s, 3)],
       ["ticket secrets differ", fleet.ticket_secrets.differ ? "yes" : "no"],
     ]));
@@ -263,7 +301,8 @@ function loadCharts() {
   const library = element("script");
   library.id = "library";
   library.src = "/live/uplot.js";
-  library.  library.addEventListener("error", () => library.remove()); // the next snapshot tries again
+  library.addEventListener("load", draw);
+  library.addEventListener("error", () => library.remove()); // the next snapshot tries again
   document.head.append(library);
 }
 
