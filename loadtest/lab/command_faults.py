@@ -12,36 +12,29 @@ logs of the applications: each command was given at most once and in order, and 
 import argparse
 import asyncio
 import contextlib
-import json
+import os
 import random
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-import nats
 import nats.errors
-import nats.js.errors
 import uvloop
-from nats.aio.client import Client
 
 from loadtest.devices.commanded import CommandedDevices
 from loadtest.devices.credentials import Issuer
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.lab.command_checker import Findings, check
 from loadtest.lab.mishaps import kill_for
+from loadtest.lab.queueing import QueueingOperator
 from loadtest.servers.backends import NatsServer
 from loadtest.servers.gateway import GatewayServer
 from loadtest.verdicts import Report
 from loadtest.waiting import until_awaited
 
-_EXPIRING_SHARE: Final = 0.1
-_CANCELLED_SHARE: Final = 0.02
-_SHORT_S: Final = 4.0
-_LONG_S: Final = 3_600.0
 _NATS_AWAY_S: Final = 2.0
 _STALL_S: Final = 60.0
 _START_S: Final = 180.0
@@ -49,10 +42,10 @@ _SESSIONS_PER_S: Final = 40.0
 """Sessions that all devices begin a second: two cores carry both sides of no more."""
 _STAY_MIN_S: Final = 2.0
 _LOOK_S: Final = 2.0
-_RETRY_S: Final = 0.3
 _RESULT_WAIT_S: Final = 5.0
 _DEVICE_KILLS: Final = 4
 """Kills of a process of devices for each kill of the gateway."""
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # a directory of its own is made there
 
 
 class Stage:
@@ -63,105 +56,14 @@ class Stage:
         server: NatsServer,
         gateway: GatewayServer,
         fleets: list[CommandedDevices],
-        devices: list[str],
+        operator: QueueingOperator,
         rng: random.Random,
     ) -> None:
-        self.server = server
         self.gateway = gateway
+        self.server = server
         self.fleets = fleets
-        self.devices = devices
-        self.placed: dict[str, tuple[str, int]] = {}
-        """Device and sequence of each command, by its id."""
+        self.operator = operator
         self._rng = rng
-        self._connection: Client | None = None
-
-    async def queue(self, count: int) -> None:
-        """Queue so many commands, as an operator does. It goes on while NATS is away."""
-        for _ in range(count):
-            command_id = f"c-{len(self.placed)}"
-            device = self._rng.choice(self.devices)
-            short = self._rng.random() < _EXPIRING_SHARE
-            self.placed[command_id] = (
-                device,
-                await self._put(device, command_id, _SHORT_S if short else _LONG_S),
-            )
-            if self._rng.random() < _CANCELLED_SHARE:
-                await self._say(device, command_id, {"status": "failed", "reason": "cancelled"})
-
-    async def _put(self, device: str, command_id: str, ttl_s: float) -> int:
-        expires = datetime.now(UTC) + timedelta(seconds=ttl_s)
-        entry = {"id": command_id, "type": "work", "data": 1, "expires": expires.isoformat()}
-        headers = {"Nats-Msg-Id": f"default:{device}:{command_id}"}
-        subject = f"commands.queue.default.{device}"
-        seq = await self._publish(subject, json.dumps(entry).encode(), headers)
-        assert seq is not None
-        await self._say(device, command_id, {"status": "queued"}, expected="0")
-        return seq
-
-    async def _say(
-        self, device: str, command_id: str, fact: dict[str, str], expected: str | None = None
-    ) -> None:
-        """Store a fact, unless the command has gone on meanwhile."""
-        subject = f"commands.status.default.{device}.{command_id}"
-        if expected is None:
-            last = await self._last(subject)
-            if last is None or last[1] != "queued":
-                return
-            expected = str(last[0])
-        headers = {
-            "Nats-Msg-Id": f"default:{device}:{command_id}:{fact['status']}:operator",
-            "Nats-Expected-Last-Subject-Sequence": expected,
-        }
-        stamped = {**fact, "time": datetime.now(UTC).isoformat()}
-        await self._publish(subject, json.dumps(stamped).encode(), headers)
-
-    async def _last(self, subject: str) -> tuple[int, str] | None:
-        async def look() -> tuple[int, str] | None:
-            client = await nats.connect(self.server.url, allow_reconnect=False)
-            try:
-                found = await client.jetstream().get_last_msg("COMMANDS", subject)
-            except nats.js.errors.NotFoundError:
-                return None
-            finally:
-                await client.close()
-            return found.seq or 0, json.loads(found.data or b"{}")["status"]
-
-        while True:
-            with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
-                return await look()
-            await asyncio.sleep(_RETRY_S)
-
-    async def _publish(self, subject: str, data: bytes, headers: dict[str, str]) -> int | None:
-        """The sequence of what is stored; None if another fact stands there already."""
-        while True:
-            try:
-                stream = (await self._client()).jetstream(timeout=2)
-                ack = await stream.publish(subject, data, headers=headers)
-                return int(ack.seq)
-            except nats.js.errors.BadRequestError:
-                return None  # the last fact is another one
-            except (nats.errors.Error, OSError, TimeoutError):
-                await self.forget_client()
-                await asyncio.sleep(_RETRY_S)
-
-    async def _client(self) -> Client:
-        if self._connection is None:
-            self._connection = await nats.connect(self.server.url, allow_reconnect=False)
-        return self._connection
-
-    async def forget_client(self) -> None:
-        """Connect anew next time."""
-        client, self._connection = self._connection, None
-        if client is not None:
-            await client.close()
-
-    async def waiting(self) -> int:
-        """Entries of the queue."""
-        stream = (await self._client()).jetstream(timeout=10)
-        info = await stream.stream_info("COMMANDS", subjects_filter="commands.queue.>")
-        return sum((info.state.subjects or {}).values())
-
-    # Faults
 
     async def kill_gateway(self) -> None:
         self.gateway.kill()
@@ -184,31 +86,60 @@ class Stage:
         fleet.start()
 
 
-async def through_faults(stage: Stage, *, commands: int, faults: list[str]) -> None:
+class Progress:
+    """Lines that say how far the run is."""
+
+    def __init__(self, report: Report) -> None:
+        self._console = report.console
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far."""
+        return time.monotonic() - self._began
+
+    def line(self, what: str) -> None:
+        self._console.print(f"{self.seconds:5.0f} s  {what}", highlight=False)
+
+
+async def through_faults(
+    stage: Stage, *, commands: int, faults: list[str], progress: Progress
+) -> None:
     """Queue everything, with these faults on the way."""
     part = commands // (len(faults) + 1)
     for number, fault in enumerate([*faults, ""]):
         count = part if fault else commands - number * part
-        queueing = asyncio.create_task(stage.queue(count))
+        queueing = asyncio.create_task(stage.operator.queue(count))
         if fault:
             await asyncio.sleep(0.5)
             await getattr(stage, f"kill_{fault}")()
         await queueing
+        done = f"kill -9 {fault}" if fault else "no more faults"
+        progress.line(f"{done}; {len(stage.operator.placed):,} commands queued so far")
 
 
-async def until_settled(stage: Stage) -> None:
+async def until_settled(stage: Stage, progress: Progress) -> None:
     """Wait until every command has left the queue, which it does after its final status.
 
     Raises:
         TargetError: none has left for a minute.
     """
-    least, moved_at = len(stage.placed) + 1, time.monotonic()
-    while left := await stage.waiting():
+    placed = len(stage.operator.placed)
+    least, moved_at = placed + 1, time.monotonic()
+    while left := await _waiting(stage.operator):
         if left < least:
             least, moved_at = left, time.monotonic()
+            progress.line(f"{left:,} commands wait")
         if time.monotonic() - moved_at > _STALL_S:
-            raise TargetError(f"{left:,} of {len(stage.placed):,} commands are not settled")
+            raise TargetError(f"{left:,} of {placed:,} commands are not settled")
         await asyncio.sleep(_LOOK_S)
+
+
+async def _waiting(operator: QueueingOperator) -> int:
+    """Entries of the queue; while a busy server does not say so, they are unknown, not none."""
+    with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+        return await operator.waiting()
+    return sys.maxsize
 
 
 def the_faults(count: int, rng: random.Random) -> list[str]:
@@ -258,29 +189,37 @@ async def staged(
             stack.callback(fleet.kill)
             fleet.start()
             fleets.append(fleet)
-        stage = Stage(server, gateway, fleets, names, rng)
-        try:
-            yield stage
-        finally:
-            await stage.forget_client()
+        operator = QueueingOperator(server.url, names, rng)
+        async with contextlib.aclosing(operator):
+            yield Stage(server, gateway, fleets, operator, rng)
+
+
+def _directory() -> str | None:
+    """Where the run keeps its files: in memory, if there is such a place; None for the default.
+
+    A kill loses nothing that was written, whether it was synced or not. So this run proves the same
+    on a disk as in memory, but each command costs outboxes and stream several syncs, and a disk
+    with a few hundred a second would be all that it measures.
+    """
+    return str(_MEMORY) if os.access(_MEMORY, os.W_OK) else None
 
 
 async def run(options: argparse.Namespace) -> int:
     """The whole run; returns the status of its report."""
-    began = time.monotonic()
     report = Report()
+    progress = Progress(report)
     faults = the_faults(options.faults, random.Random(options.seed))
-    with tempfile.TemporaryDirectory(prefix="tidegate-command-faults-") as name:
+    with tempfile.TemporaryDirectory(prefix="tidegate-command-faults-", dir=_directory()) as name:
         async with staged(
             Path(name), devices=options.devices, processes=options.processes, seed=options.seed
         ) as stage:
-            await through_faults(stage, commands=options.commands, faults=faults)
-            await until_settled(stage)
+            await through_faults(stage, commands=options.commands, faults=faults, progress=progress)
+            await until_settled(stage, progress)
             for fleet in stage.fleets:
                 fleet.kill()
             given = [each for fleet in stage.fleets for each in fleet.given()]
-            found = await check(stage.server.url, stage.placed, given)
-    _report(report, options, found, faults, time.monotonic() - began)
+            found = await check(stage.server.url, stage.operator.placed, given)
+    _report(report, options, found, faults, progress.seconds)
     return report.status()
 
 
