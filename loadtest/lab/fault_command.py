@@ -1,13 +1,14 @@
-"""The command line of a fault run of consumers: events, faults, seed, control."""
+"""The command line of a fault run of consumers, and its report: events, faults, seed, control."""
 
 import argparse
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import uvloop
 
 from loadtest.errors import LoadtestError
+from loadtest.verdicts import Report
 
 
 def main_of_faults(
@@ -37,3 +38,44 @@ def main_of_faults(
         sys.exit(uvloop.run(run(options)))
     except LoadtestError as exc:
         sys.exit(f"{name}: {exc}")
+
+
+def report_faults(
+    options: argparse.Namespace,
+    title: str,
+    counted: Mapping[str, int],
+    damage: Mapping[str, int],
+    done: Mapping[str, int],
+    seconds: float,
+) -> int:
+    """Print what a run found.
+
+    Args:
+        options: of the command line.
+        title: what ran.
+        counted: what was processed.
+        damage: what must not be, by kind; a control must have `doubled`.
+        done: how often each fault was made.
+        seconds: the run took.
+
+    Returns:
+        The status of the process.
+    """
+    report = Report()
+    report.table(
+        title + (f", control {options.control}" if options.control else ""),
+        ("", ""),
+        [
+            *((each, f"{count:,}") for each, count in counted.items()),
+            *((each, f"{count} x") for each, count in sorted(done.items())),
+            ("seconds", f"{seconds:.0f}"),
+            ("seed", f"{options.seed}"),
+        ],
+    )
+    if options.control:
+        doubled = damage["doubled"]
+        report.verdict("doubled", doubled, "more than 0", ok=doubled > 0)
+    else:
+        for what, count in damage.items():
+            report.none(what, count)
+    return report.status()

@@ -27,7 +27,7 @@ import nats
 from nats.js.api import StreamConfig
 
 from loadtest.errors import TargetError
-from loadtest.lab.fault_command import main_of_faults
+from loadtest.lab.fault_command import main_of_faults, report_faults
 from loadtest.lab.mishaps import kill_and_start, pause
 from loadtest.lab.route_checker import Findings, check
 from loadtest.servers.backends import NatsServer
@@ -35,7 +35,6 @@ from loadtest.servers.eventstream import fill, make_streams
 from loadtest.servers.gateway import RouteServer
 from loadtest.servers.process import send_signal
 from loadtest.servers.receiver import MOODS, Receiver
-from loadtest.verdicts import Report
 
 _SETTLE_TIMEOUT_S: Final = 300.0
 _PAUSE_S: Final = 4.0
@@ -230,41 +229,20 @@ async def verdict(stage: Stage) -> Findings:
 
 
 async def run(options: argparse.Namespace) -> int:
-    report = Report()
     with tempfile.TemporaryDirectory(prefix="tidegate-route-faults-") as name:
         async with staged(Path(name), seed=options.seed, control=options.control) as stage:
             seconds = await through_faults(stage, events=options.events, faults=options.faults)
             found = await verdict(stage)
             done = dict(stage.done)
-    _report(report, options, found, done, seconds)
-    return report.status()
-
-
-def _report(
-    report: Report,
-    options: argparse.Namespace,
-    found: Findings,
-    done: dict[str, int],
-    seconds: float,
-) -> None:
-    report.table(
-        "Two processes, two rules" + (f", control {options.control}" if options.control else ""),
-        ("", ""),
-        [
-            ("events stored", f"{found.stored:,}"),
-            ("derived", f"{found.derived:,}"),
-            ("dead letters", f"{found.letters:,}"),
-            ("requests beyond the first of an event", f"{found.http_repeats:,}"),
-            *((each, f"{count} x") for each, count in sorted(done.items())),
-            ("seconds", f"{seconds:.0f}"),
-            ("seed", f"{options.seed}"),
-        ],
-    )
-    if options.control:
-        report.verdict("doubled", found.doubled, "more than 0", ok=found.doubled > 0)
-        return
-    for what in ("lost", "doubled", "disordered", "wrong", "http_lost", "http_ids"):
-        report.none(what, getattr(found, what))
+    counted = {
+        "events stored": found.stored,
+        "derived": found.derived,
+        "dead letters": found.letters,
+        "requests beyond the first of an event": found.http_repeats,
+    }
+    kinds = ("lost", "doubled", "disordered", "wrong", "http_lost", "http_ids")
+    damage = {kind: getattr(found, kind) for kind in kinds}
+    return report_faults(options, "Two processes, two rules", counted, damage, done, seconds)
 
 
 def main() -> None:

@@ -26,15 +26,14 @@ from typing import Final
 import psycopg
 
 from loadtest.errors import TargetError
-from loadtest.lab.fault_command import main_of_faults
+from loadtest.lab.fault_command import main_of_faults, report_faults
 from loadtest.lab.mishaps import kill_and_start, pause
-from loadtest.lab.sink_checker import Findings, check
+from loadtest.lab.sink_checker import check
 from loadtest.servers.backends import NatsServer
 from loadtest.servers.eventstream import fill, make_streams, plain
 from loadtest.servers.gateway import SinkServer
 from loadtest.servers.network import BadNetwork
 from loadtest.servers.postgres import PostgresServer
-from loadtest.verdicts import Report
 from loadtest.waiting import until_awaited
 
 _SETTLE_TIMEOUT_S: Final = 300.0
@@ -272,7 +271,6 @@ async def staged(directory: Path, *, seed: int, control: str | None) -> AsyncIte
 
 
 async def run(options: argparse.Namespace) -> int:
-    report = Report()
     with tempfile.TemporaryDirectory(prefix="tidegate-sink-faults-") as name:
         async with staged(Path(name), seed=options.seed, control=options.control) as stage:
             seconds = await through_faults(stage, events=options.events, faults=options.faults)
@@ -280,34 +278,9 @@ async def run(options: argparse.Namespace) -> int:
                 await asyncio.to_thread(sink.stop)
             found = await check(stage.server.url, stage.postgres.url())
             done = dict(stage.done)
-    _report(report, options, found, done, seconds)
-    return report.status()
-
-
-def _report(
-    report: Report,
-    options: argparse.Namespace,
-    found: Findings,
-    done: dict[str, int],
-    seconds: float,
-) -> None:
-    report.table(
-        "Two sinks, one table" + (f", control {options.control}" if options.control else ""),
-        ("", ""),
-        [
-            ("events stored", f"{found.stored:,}"),
-            ("rows", f"{found.rows:,}"),
-            ("dead letters", f"{found.letters:,}"),
-            *((each, f"{count} x") for each, count in sorted(done.items())),
-            ("seconds", f"{seconds:.0f}"),
-            ("seed", f"{options.seed}"),
-        ],
-    )
-    if options.control:
-        report.verdict("doubled", found.doubled, "more than 0", ok=found.doubled > 0)
-        return
-    for what in ("lost", "doubled", "wrong"):
-        report.none(what, getattr(found, what))
+    counted = {"events stored": found.stored, "rows": found.rows, "dead letters": found.letters}
+    damage = {kind: getattr(found, kind) for kind in ("lost", "doubled", "wrong")}
+    return report_faults(options, "Two sinks, one table", counted, damage, done, seconds)
 
 
 def main() -> None:
