@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -14,6 +15,23 @@ from support.wire import message, raw_device
 READ, OPERATE = "read-" + "r" * 24, "operate-" + "o" * 24
 STORM = {"admission__burst": 1, "admission__park_ms": 0, "admission__rate_per_s": 50.0}
 LIVE = "document.body && document.body.dataset.live === 'yes'"
+
+
+WIDE = (
+    "[...document.querySelectorAll('body *')]"
+    ".filter(each => each.getBoundingClientRect().right > innerWidth + 1).length"
+)
+WITH_WORKERS = f"""new Promise(done => {{ const shown = show; show = event => {{
+  show = shown;
+  const {{ status, series }} = event;
+  status.workers = [{{ ...status, worker: 1, restarts: 0 }}, {{ worker: 2, restarts: 3 }}];
+  shown({{ ...event, parts: {{ 1: series }}, lanes: [[7, 0, 0, 1, 2]] }});
+  const text = (id) => document.getElementById(id).innerText;
+  const said = ["workers", "subline", "tables"].map(text);
+  done([...said, place(status.node), {WIDE}]);
+}} }})"""
+"""Shows the next snapshot as if it came from two workers, of which the second gives no answer.
+All is read at once: the next snapshot comes from one process again."""
 
 
 def headline(word):
@@ -106,9 +124,12 @@ async def test_the_page_fits_a_phone_a_screen_and_a_wall(tmp_path, width, column
         await page.go(f"http://127.0.0.1:{gateway.ops_port}/")
         await page.until(LIVE)
         await page.until("document.querySelectorAll('#charts canvas').length === 8")
-        wide = "[...document.querySelectorAll('body *')].filter(each =>"
-        wide += " each.getBoundingClientRect().right > innerWidth + 1).length"
-        assert await page.run(wide) == 0
+        workers, told, tables, place, wide = await page.run(WITH_WORKERS)
+        assert re.search(r"ready(.|\n)*gives no answer(.|\n)*3", workers)
+        assert "worker 2: gives no answer" in told
+        assert "worker 2, lane 1" in tables
+        assert (place, wide) == ("worker 1", 0)
+        assert await page.run(WIDE) == 0
         tops = "new Set([...document.querySelectorAll('#charts > *')]"
         tops += ".map(each => Math.round(each.getBoundingClientRect().top))).size"
         assert await page.run(tops) == 8 // columns

@@ -212,10 +212,13 @@ function table(title, rows) {
 
 const WORKER_COLUMNS = ["worker", "state", "devices", "admitted a second", "messages a second", "not settled yet", "PubAck p99, ms", "loop lag, ms", "restarts"];
 let partsBefore = {};
+let workerOf = new Map(); // by the name of its node
+const place = (node) => workerOf.has(node) ? `worker ${workerOf.get(node)}` : `node ${node}`;
 
 function workersTable({ status, parts = {} }) {
   $("workers").hidden = !status.workers;
   if (!status.workers) return;
+  workerOf = new Map(status.workers.map((worker) => [worker.node, worker.worker]));
   const head = element("tr");
   head.append(...WORKER_COLUMNS.map((name) => element("th", name)));
   const rows = status.workers.map((worker) => {
@@ -361,11 +364,11 @@ function describe(answer, found) {
   const { session } = answer;
   const name = `${answer.tenant}/${answer.device}`;
   const parts = [element("p", session
-    ? `${name} is connected to node ${answer.node}: ${STATES[session.state] || session.state}${session.leaving ? ", leaving" : ""}`
+    ? `${name} is connected to ${place(answer.node)}: ${STATES[session.state] || session.state}${session.leaving ? ", leaving" : ""}`
     : `${name} is not connected`, session ? "good" : "warn")];
   const { presence } = answer;
-  if (presence) parts.push(element("p", `stored presence: ${presence.online ? "online" : "offline"} since ${new Date(presence.time).toLocaleString()}, ${presence.cause}, by node ${presence.node}`, "quiet"));
-  if (answer.parked) parts.push(element("p", `it waits in the handshake at node ${answer.parked}, for a slot that is near`, "warn"));
+  if (presence) parts.push(element("p", `stored presence: ${presence.online ? "online" : "offline"} since ${new Date(presence.time).toLocaleString()}, ${presence.cause}, by ${place(presence.node)}`, "quiet"));
+  if (answer.parked) parts.push(element("p", `it waits in the handshake at ${place(answer.parked)}, for a slot that is near`, "warn"));
   if (session) {
     parts.push(element("p", `acked up to ${session.acked}, credit ${session.credit}, ${session.unsettled} not settled yet`));
     parts.push(element("p", `last message: ${ago(session.last_message_s_ago)}, last ack: ${ago(session.last_ack_s_ago)}${session.id ? `, session ${session.id}` : ""}`, "quiet"));
@@ -375,7 +378,7 @@ function describe(answer, found) {
     ...answer.refusals.map((each) => [each, `refused: ${[each.error, each.reason].filter(Boolean).join("/")}${each.retry_ms ? `, come back in ${number(each.retry_ms / 1000, 1)} s` : ""}${each.verified ? "" : " (not verified)"}`]),
     ...answer.closes.map((each) => [each, `closed: ${each.cause}`]),
   ].sort((a, b) => (a[0].at < b[0].at ? 1 : -1));
-  parts.push(table("Last refusals and closes", events.map(([each, text]) => [`${clock(Date.parse(each.at) / 1000)} ${text}`, `node ${each.node}`])));
+  parts.push(table("Last refusals and closes", events.map(([each, text]) => [`${clock(Date.parse(each.at) / 1000)} ${text}`, place(each.node)])));
   if (answer.nodes_answered < answer.nodes) parts.push(element("p", `only ${answer.nodes_answered} of ${answer.nodes} nodes have answered`, "warn"));
   const press = element("p");
   const order = { tenant: answer.tenant, device: answer.device };
