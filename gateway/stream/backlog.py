@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from gateway.stream.batch import Pending
-
 _ROOM_SHARE: Final = 0.75
 """Sessions that wait for room go on once no more than this share of the bounds is in use."""
 
@@ -34,21 +32,21 @@ class Backlog:
         """Share of the bounds in use."""
         return max(self.messages / self._messages_max, self.bytes / self._bytes_max)
 
-    def add(self, items: list[Pending]) -> None:
-        """Messages came in."""
+    def add(self, messages: int, size: int) -> None:
+        """So many messages came in, `size` bytes together."""
         if not self.messages:
             self._empty.clear()
-        self.messages += len(items)
-        self.bytes += sum(item.size for item in items)
+        self.messages += messages
+        self.bytes += size
 
     def grow(self, size: int) -> None:
         """A message that is held has become larger by so many bytes."""
         self.bytes += size
 
-    def release(self, items: list[Pending]) -> None:
-        """Messages are settled, or dropped because a newer session resends them."""
-        self.messages -= len(items)
-        self.bytes -= sum(item.size for item in items)
+    def release(self, messages: int, size: int) -> None:
+        """So many messages are settled, or dropped because a newer session resends them."""
+        self.messages -= messages
+        self.bytes -= size
         if not self.messages:
             self._empty.set()
         if self._waiters and self.share <= _ROOM_SHARE:

@@ -12,8 +12,12 @@ from gateway.stream.standing import NEVER, Standing
 from gateway.stream.tracing import MessageTrace
 
 
-class Pending(Struct, eq=False):
-    """A message on its way into a stream."""
+class Pending(Struct, eq=False, gc=False):
+    """A message on its way into a stream.
+
+    The cyclic collector does not follow it: there are as many as messages, and each is let go of
+    once it is settled.
+    """
 
     owner: MessageOwner
     standing: Standing

@@ -9,12 +9,12 @@ from typing import Final
 from urllib.parse import quote
 
 from gateway.stream.encoding import (
-    DEADLETTERS,
     EVENTS,
     SEQ_REUSED,
     TOO_LARGE,
     Envelope,
     SourceHeaders,
+    letter_envelope,
 )
 
 LETTER_BYTES_MAX: Final = 4_096
@@ -66,7 +66,7 @@ def write_letter(
     )
     if original_bytes:
         headers += b"Tidegate-Truncated:%d\r\n" % original_bytes
-    return Envelope(DEADLETTERS, source.dead_subject, headers, raw, source, "", time)
+    return letter_envelope(source, headers, raw, time)
 
 
 def letter_of(envelope: Envelope, seq: int, error: str) -> tuple[Envelope, str]:

@@ -40,9 +40,11 @@ class Method:
             return Kind.ROUND
         if self.strategy is Strategy.FAST and not self._may_repeat(items):
             return Kind.FAST
-        devices = {item.standing.device for item in items}
-        small = len(items) < _ATOMIC_MIN and len(devices) == len(items)
-        return Kind.ROUND if small else Kind.ATOMIC
+        if len(items) < _ATOMIC_MIN:
+            devices = {item.standing.device for item in items}
+            if len(devices) == len(items):
+                return Kind.ROUND
+        return Kind.ATOMIC
 
     def _may_repeat(self, items: list[Pending]) -> bool:
         """Whether duplicates among `items` must show. Fast ingest skips duplicates silently."""

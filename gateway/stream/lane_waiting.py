@@ -74,9 +74,13 @@ class Waiting:
         limit = batch.started_at - self._limits.doubt_max_s
         size = batch.size
         stream = items[0].envelope.stream if items else ""
+        owner, superseded = None, False
         while source and not batch.complete:
             item = source[0]
-            if item.owner.superseded:
+            if item.owner is not owner:  # messages of one frame have one owner
+                owner = item.owner
+                superseded = owner.superseded
+            if superseded:
                 dropped.append(source.popleft())
                 continue
             if aside or item.absent_at <= limit:

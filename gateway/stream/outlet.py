@@ -1,6 +1,6 @@
 """The way of one session into the stream: headers, lane, and what is known of its outbox."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 
 from msgspec import UNSET
@@ -13,7 +13,7 @@ from gateway.stream.dead_letters import write_letter
 from gateway.stream.encoding import SourceHeaders
 from gateway.stream.publisher import Publisher
 from gateway.stream.standing import NEVER
-from gateway.stream.tracing import Sampler
+from gateway.stream.tracing import MessageTrace, Sampler
 from tidegate.wire.frames import Message, Unusable
 
 
@@ -92,35 +92,41 @@ class SessionOutlet:
                 self._lane.distrust(standing)
         traces = sample(messages, standing.key) if sample is not None else None
         items = []
+        frame_bytes = 0
+        more, trace = b"", None
         for message in messages:
             if type(message) is Message:
                 time = received_at if message.time is UNSET else message.time
-                data = bytes(message.data)
-                more = b"" if mark is None else mark(message.type, data)
-                trace = traces.get(message.seq) if traces else None
-                if trace is not None:
-                    more = trace.header + more
-                envelope = headers.event(message.seq, message.type, time, data, more)
-                size = envelope.size
+                if traces or mark is not None:
+                    more, trace = _added(message, mark, traces)
+                envelope = headers.event(message.seq, message.type, time, message.data, more)
+                size = len(envelope.command) + len(envelope.body)
+                frame_bytes += size
                 items.append(
                     Pending(owner, standing, message.seq, envelope, size, absent_at, trace)
                 )
             else:
                 assert isinstance(message, Unusable)
-                seq, reject = message.seq, (message.error, message.detail)
-                standing.letter_seq = max(standing.letter_seq, seq)
-                envelope = write_letter(
-                    headers, seq, *reject, received_at, message.raw, message.original_bytes
-                )
-                item = Pending(owner, standing, seq, envelope, envelope.size, letter_absent_at)
-                item.reject = reject
+                item = self._letter(message, received_at, letter_absent_at)
+                frame_bytes += item.size
                 items.append(item)
         if letter_absent_at is NEVER:
             for item in items:
                 if item.absent_at == NEVER:
                     # A look-up on its way may be from before another node stored the message.
                     item.ask_after = now
-        self._lane.submit(items)
+        self._lane.submit(items, frame_bytes)
+
+    def _letter(self, message: Unusable, received_at: str, absent_at: float) -> Pending:
+        """A message that is no event, on its way into DEADLETTERS."""
+        standing, seq, reject = self._standing, message.seq, (message.error, message.detail)
+        standing.letter_seq = max(standing.letter_seq, seq)
+        envelope = write_letter(
+            self._headers, seq, *reject, received_at, message.raw, message.original_bytes
+        )
+        item = Pending(self._owner, standing, seq, envelope, envelope.size, absent_at)
+        item.reject = reject
+        return item
 
     @property
     def full(self) -> bool:
@@ -130,3 +136,12 @@ class SessionOutlet:
     def when_drained(self, callback: Callable[[], None]) -> None:
         """Call `callback` once there is room again."""
         self._pending.when_drained(callback)
+
+
+def _added(
+    message: Message, mark: Mark | None, traces: Mapping[int, MessageTrace] | None
+) -> tuple[bytes, MessageTrace | None]:
+    """The header lines of one message that not every message has, and its trace if it has one."""
+    more = b"" if mark is None else mark(message.type, bytes(message.data))
+    trace = traces.get(message.seq) if traces else None
+    return (more, None) if trace is None else (trace.header + more, trace)

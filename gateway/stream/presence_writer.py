@@ -15,13 +15,12 @@ from typing import Final
 
 import nats.errors
 import structlog
-from msgspec import Struct
 
 from gateway.jitter import full_jitter_s
 from gateway.session.presence import Fact, payload_of
 from gateway.stream import pubacks
 from gateway.stream.batch import Answer, Kind, Verdict
-from gateway.stream.encoding import encode_atomic, encode_plain
+from gateway.stream.encoding import Publication, encode_atomic, encode_plain, publication
 from gateway.stream.names import PRESENCE
 from gateway.stream.nats_client import LinkClient
 from gateway.stream.presence_buffer import FactBuffer
@@ -45,19 +44,10 @@ _EACH: Final = (Verdict.PARTIAL, Verdict.TOO_LARGE)
 _NO_RESPONDERS: Final = b"NATS/1.0 503"
 
 
-class _Message(Struct, frozen=True, gc=False):
-    """A fact ready to publish."""
-
-    stream: str
-    subject: bytes
-    headers: bytes
-    payload: bytes
-
-
-def message_of(fact: Fact) -> _Message:
+def message_of(fact: Fact) -> Publication:
     """The message of a fact."""
-    headers = f"NATS/1.0\r\nNats-Msg-Id:{fact.message_id}\r\n".encode()
-    return _Message(PRESENCE, fact.subject.encode(), headers, payload_of(fact))
+    line = f"Nats-Msg-Id:{fact.message_id}\r\n".encode()
+    return publication(PRESENCE, fact.subject.encode(), line, payload_of(fact))
 
 
 class PresenceWriter:
@@ -193,7 +183,7 @@ class PresenceWriter:
             full_jitter_s(self._rng, failures, first_s=_RETRY_S, max_s=_RETRY_MAX_S)
         )
 
-    async def _send_together(self, client: LinkClient, messages: list[_Message]) -> Answer:
+    async def _send_together(self, client: LinkClient, messages: list[Publication]) -> Answer:
         """Publish messages as one atomic batch: all of them are stored, or none."""
         token, reply = self._answers.expect(1)
         if not client.write(encode_atomic(messages, token, reply)):
@@ -202,8 +192,8 @@ class PresenceWriter:
         return answers.get(0, pubacks.TIMEOUT)
 
     async def _send_each(
-        self, client: LinkClient, messages: list[_Message]
-    ) -> tuple[list[_Message], str]:
+        self, client: LinkClient, messages: list[Publication]
+    ) -> tuple[list[Publication], str]:
         """Publish messages one by one, in order.
 
         Returns:

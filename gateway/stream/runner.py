@@ -66,15 +66,16 @@ class LaneRunner:
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._client: LinkClient | None = None
 
-    def submit(self, items: list[Pending]) -> None:
+    def submit(self, items: list[Pending], size: int) -> None:
         """Take messages; their owners hear when they are settled.
 
         Args:
             items: messages of one device, in order.
+            size: bytes of all of them.
         """
         lane = self.lane
         lane.submit(items)
-        self._backlog.add(items)
+        self._backlog.add(len(items), size)
         if lane.in_flight is None:
             if self._timer is None:
                 loop = asyncio.get_running_loop()

@@ -60,7 +60,7 @@ class Settlements:
             for item in dropped:
                 if item.trace is not None:
                     item.trace.superseded()
-        self._backlog.release(dropped)
+        self._backlog.release(len(dropped), sum(item.size for item in dropped))
 
     def repeated(self, reason: str, messages: int) -> None:
         """So many messages of a batch must be repeated."""
@@ -106,7 +106,9 @@ class Settlements:
     def tell(self, settled: list[Pending]) -> None:
         """Tell each session once, and give the room back."""
         highest: dict[MessageOwner, Pending] = {}
+        size = 0
         for item in settled:
+            size += item.size
             if item.reject is not None:
                 self._observer.dead_lettered(item.reject[0])
                 item.owner.rejected(item.seq, *item.reject)
@@ -118,7 +120,7 @@ class Settlements:
         for owner, item in highest.items():
             item.standing.stored = item.seq
             owner.stored(item.seq)
-        self._backlog.release(settled)
+        self._backlog.release(len(settled), size)
 
     def dispose(self, item: Pending, reason: str) -> Pending:
         """The dead letter of a message that JetStream will never take."""

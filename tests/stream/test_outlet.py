@@ -20,7 +20,9 @@ class Publisher:
         assert device == "t.d"
         return self
 
-    def submit(self, items):
+    def submit(self, items, size):
+        assert size == sum(item.size for item in items)
+        assert all(item.size == item.envelope.size for item in items)
         self.items += items
 
     def distrust(self, standing):

@@ -109,7 +109,7 @@ class Rig:
         event = SourceHeaders("t", device, "box").event(seq, "a", "2026-11-23T10:00:00Z", data)
         standing = self.publisher.standings.of("t", device, "box", perf_counter())
         item = Pending(owner, standing, seq, event, event.size, perf_counter())
-        self.publisher.lane_of(device).submit([item])
+        self.publisher.lane_of(device).submit([item], item.size)
 
     @property
     def asking(self):

@@ -93,7 +93,8 @@ class Rig:
 
     def submit(self, seq, absent_at=0.0):
         event = SOURCE.event(seq, "a", "2026-11-23T10:00:00Z", b"{}")
-        self.runner.submit([Pending(self.owner, self.standing, seq, event, event.size, absent_at)])
+        item = Pending(self.owner, self.standing, seq, event, event.size, absent_at)
+        self.runner.submit([item], item.size)
 
     async def published(self, count):
         await eventually(lambda: len(self.client.commands) >= count, f"{count} published")

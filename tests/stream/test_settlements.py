@@ -70,7 +70,7 @@ class Rig:
     def pending(self, seq, owner, **members):
         envelope = SourceHeaders("t", "d", "o").event(seq, "a", "2026-11-23T10:00:00Z", b"1")
         item = Pending(owner, self.standing, seq, envelope, envelope.size, 5.0, **members)
-        self.backlog.add([item])
+        self.backlog.add(1, item.size)
         return item
 
 

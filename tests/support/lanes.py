@@ -3,7 +3,7 @@
 import math
 
 from gateway.stream.batch import Answer, Pending, Strategy, Verdict
-from gateway.stream.encoding import SEQ_REUSED, Envelope, SourceHeaders
+from gateway.stream.encoding import SEQ_REUSED, Envelope, SourceHeaders, letter_envelope
 from gateway.stream.lane import Lane
 from gateway.stream.standing import Standing
 
@@ -28,12 +28,12 @@ class Owner:
 
 
 def pending(owner, seq, stream="EVENTS", size=10, absent_at=0.0):
-    envelope = Envelope(stream, b"s", b"h", b"%d" % seq, SOURCE, "a", "")
+    envelope = Envelope(stream, b"HPUB s ", 12, b"\r\n%d\r\n" % seq, SOURCE, "a", "")
     return Pending(owner, owner.standing, seq, envelope, size, absent_at)
 
 
 def dispose(item, reason):
-    envelope = Envelope("DEADLETTERS", b"dead", b"h", item.envelope.payload, SOURCE, "", "")
+    envelope = letter_envelope(SOURCE, b"", item.envelope.payload, "")
     absent_at = math.inf if reason == SEQ_REUSED else item.absent_at
     return Pending(
         item.owner,

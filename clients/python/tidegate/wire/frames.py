@@ -61,7 +61,7 @@ SEQ_MAX: Final = 2**53 - 1
 Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 
 
-class Message(Struct, forbid_unknown_fields=True):
+class Message(Struct, forbid_unknown_fields=True, gc=False):
     """A device's message, to be stored. `time` is RFC 3339, the gateway's clock without it.
 
     `trace` is the `traceparent` of the device's span. A client sends it only if the gateway has the
