@@ -10,6 +10,7 @@ from gateway.session.errors import DataError, PolicyViolation, SessionError
 from gateway.session.intake import KNOWN_TYPES_MAX
 from gateway.session.machine import Session
 from support.sessions import LIMITS, encoded, greeted, hello, offence
+from support.values import JSON
 from tidegate.wire import frames
 
 
@@ -177,3 +178,27 @@ def test_the_set_of_known_types_has_a_bound():
     (message,) = session.receive(encoded(1, message_type="new"))
     assert isinstance(message, frames.Message)
     assert len(known) == KNOWN_TYPES_MAX
+
+
+BODIES = st.one_of(
+    JSON, st.sampled_from(["x" * 255, [[[[1]]]], [[[[[1]]]]], "[[[[[[", "\u00e9{{{{{"])
+)
+MESSAGES = st.fixed_dictionaries(
+    {"type": st.sampled_from(["t", "t", "t", "a.b", "a b"]), "data": BODIES},
+    optional={"time": st.sampled_from(["2026-11-23T10:00:00Z", "yesterday"])},
+)
+
+
+@given(st.lists(MESSAGES, min_size=1, max_size=4), st.booleans())
+def test_a_quick_look_at_a_frame_judges_as_a_look_at_each_message(messages, ascii_only):
+    frame = [{"seq": seq, **message} for seq, message in enumerate(messages, 2)]
+    text = json.dumps(frame, ensure_ascii=ascii_only).encode()
+    answers = []
+    for schema_problem in (None, lambda _type, _data: None):
+        session = Session(LIMITS, None, schema_problem)
+        session.receive(hello())
+        session.begin(0, 100)
+        session.receive(encoded(1))  # its type is known from now on
+        session.settle(1, 100)
+        answers.append((session.receive(text), session.unsettled))
+    assert answers[0] == answers[1]

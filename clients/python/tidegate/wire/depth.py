@@ -11,9 +11,15 @@ exclusive or.
 """
 
 from binascii import a2b_hex
+from collections.abc import Sequence
 from typing import Final
 
+from msgspec import Raw
+
 _OPENING: Final = b"[{"
+_BETWEEN: Final = b"\xff"
+"""No byte of any UTF-8 text (RFC 3629)."""
+_NOT_OPENING_OR_BETWEEN: Final = bytes(set(range(256)) - set(_OPENING + _BETWEEN))
 _QUOTE: Final = ord('"')
 _NOT_BRACKETS_OR_QUOTES: Final = bytes(set(range(256)) - set(b'[]{}"'))
 _AS_MARKS: Final = bytes(
@@ -34,7 +40,6 @@ _CHUNK: Final = 8
 """Brackets in a chunk, at most."""
 _FEW: Final = 256
 """Chunks up to which each has a lane of its own; of more, eight in a row share one."""
-_STEP_BYTES: Final = 16_384
 
 
 def _shape(steps: list[int]) -> tuple[int, int]:
@@ -66,17 +71,27 @@ _NOTHING: Final = bytes([_SHAPES.index((0, 0))])
 
 
 def may_exceed(text: bytes, depth_max: int) -> bool:
-    """Whether JSON `text` has enough brackets to nest deeper than `depth_max`: few messages do."""
-    if len(text) <= _STEP_BYTES:
-        return text.count(b"{") + text.count(b"[") > depth_max
-    # Counting what is frequent is slow, and a few are enough.
-    found = 0
-    for start in range(0, len(text), _STEP_BYTES):
-        end = start + _STEP_BYTES
-        found += text.count(b"{", start, end) + text.count(b"[", start, end)
-        if found > depth_max:
-            return True
-    return False
+    """Whether JSON `text` has enough brackets to nest deeper than `depth_max`: few messages do.
+
+    `replace` ends its search after so many brackets, and jumps from one to the next. `count` would
+    look at each byte.
+    """
+    most = depth_max + 1
+    left = len(text.replace(b"{", b"", most)) + len(text.replace(b"[", b"", most))
+    return 2 * len(text) - left > depth_max
+
+
+def any_may_exceed(texts: Sequence[bytes | Raw], depth_max: int) -> bool:
+    """Whether one of these JSON texts may nest deeper than `depth_max`, as `may_exceed` tells.
+
+    All brackets are found in one pass, which costs less than half of a call for each text.
+
+    Args:
+        texts: UTF-8, so that none has the byte that is put between them here.
+        depth_max: levels of arrays and objects.
+    """
+    opening = _BETWEEN.join(texts).translate(None, _NOT_OPENING_OR_BETWEEN)
+    return len(opening) > depth_max and max(map(len, opening.split(_BETWEEN))) > depth_max
 
 
 def json_depth_exceeds(text: bytes, depth_max: int) -> bool:

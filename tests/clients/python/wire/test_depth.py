@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.values import JSON
-from tidegate.wire.depth import json_depth_exceeds, too_deep
+from tidegate.wire.depth import any_may_exceed, json_depth_exceeds, may_exceed, too_deep
 
 
 def _depth(value):
@@ -64,6 +64,20 @@ def test_many_texts_are_checked_together_and_told_apart(values, limit):
     texts = [json.dumps(value).encode() for value in values]
     expected = [place for place, value in enumerate(values) if _depth(value) > limit]
     assert too_deep(texts, limit) == expected
+
+
+@given(st.lists(JSON, min_size=1, max_size=30), st.integers(1, 4))
+def test_a_quick_look_at_many_texts_sees_no_less_than_a_look_at_each(values, limit):
+    texts = [json.dumps(value, ensure_ascii=False).encode() for value in values]
+    assert any_may_exceed(texts, limit) == any(may_exceed(text, limit) for text in texts)
+    assert any_may_exceed(texts, limit) or not too_deep(texts, limit)
+
+
+@pytest.mark.parametrize("limit", [1, 32])
+def test_brackets_of_other_texts_are_not_counted(limit):
+    full = b"[" * limit + b"]" * limit
+    assert not any_may_exceed([full] * 100, limit)
+    assert any_may_exceed([full] * 50 + [b"[%b]" % full] + [full] * 50, limit)
 
 
 def test_among_many_large_ones_the_deep_are_found():
