@@ -19,6 +19,7 @@ from gateway.node.nats_permits import NatsPermits
 from gateway.node.nats_server import EmbeddedNats, NatsServer, OperatorsNats, SupervisedServer
 from gateway.settings import Settings
 from gateway.stream.durability import Durability
+from gateway.stream.leading import LeaderFirst
 from gateway.stream.nats_client import LinkClient, describe
 from gateway.stream.nats_link import NatsLink
 from gateway.stream.provision import (
@@ -197,9 +198,13 @@ class Backbone:
                 await self._permits.look(link.client)
 
     def _make_link(self) -> NatsLink:
+        address = nats_address(self._settings, Role.GATEWAY, embedded_url=self.server.url)
+        name = f"tidegate-{self._basis.node}"
+        replicated = self._settings.stream.replicas > 1
         return NatsLink(
-            nats_address(self._settings, Role.GATEWAY, embedded_url=self.server.url),
-            name=f"tidegate-{self._basis.node}",
+            address,
+            name=name,
+            order=LeaderFirst.of(address, name).order if replicated else None,
             on_up=self._on_up,
             on_ready=self._publisher.on_ready,
             on_down=self._on_down,

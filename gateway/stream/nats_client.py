@@ -63,6 +63,11 @@ class LinkClient(Client):
         self._exact: ExactHandler = _ignore
         self._ps = BulkParser(self, self._raw)
 
+    @property
+    def server_name(self) -> str:
+        """What the server calls itself."""
+        return str(self._server_info.get("server_name", ""))
+
     def write(self, data: bytes) -> bool:
         """Hand complete protocol commands to the socket now.
 
@@ -202,7 +207,10 @@ class Hooks:
     """Something else went wrong."""
 
 
-async def dial(url: str, address: NatsAddress, *, name: str, hooks: Hooks) -> LinkClient:
+_UNHEARD: Final = Hooks()
+
+
+async def dial(url: str, address: NatsAddress, *, name: str, hooks: Hooks = _UNHEARD) -> LinkClient:
     """Try one server once.
 
     Args:
@@ -269,9 +277,7 @@ def _unreachable(reason: str) -> Unreachable:
     return Unreachable(reason, refused=any(word in reason for word in _REFUSALS))
 
 
-async def connect_once(
-    address: NatsAddress, *, name: str, hooks: Hooks | None = None
-) -> LinkClient:
+async def connect_once(address: NatsAddress, *, name: str, hooks: Hooks = _UNHEARD) -> LinkClient:
     """Connect to the first server of `address` that can be reached, for a command.
 
     The caller must close the client, which does not reconnect by itself.
@@ -283,7 +289,7 @@ async def connect_once(
     reasons = []
     for url in address.urls:
         try:
-            return await dial(url, address, name=name, hooks=hooks or Hooks())
+            return await dial(url, address, name=name, hooks=hooks)
         except Unreachable as exc:
             reasons.append(f"{without_secret(url)}: {exc}")
     raise Unreachable("; ".join(reasons))

@@ -31,6 +31,10 @@ _log = structlog.get_logger(__name__)
 _FLUSH_S: Final = 5
 
 
+Order = Callable[[list[str]], Awaitable[list[str]]]
+"""Brings URLs into the order in which they are to be tried."""
+
+
 @dataclass(frozen=True, slots=True)
 class _LinkHooks:
     """The callbacks of a link; see `NatsLink.__init__`."""
@@ -90,6 +94,7 @@ class NatsLink:
         rng: random.Random,
         on_denied: Callable[[str], None] = lambda _subject: None,
         renew: Callable[[], NatsAddress] | None = None,
+        order: Order | None = None,
     ) -> None:
         """
         Args:
@@ -103,12 +108,14 @@ class NatsLink:
             on_denied: hears of each permission the server denies, in the server's words.
             renew: gives the address anew before each attempt. An embedded server that was started
                 again has another port and other passwords, and leaves them in a file.
+            order: puts the server first that is to be tried first; without it, chance decides.
         """
         self._address = address
         self._name = name
         self._hooks = _LinkHooks(on_up, on_ready, on_down, on_denied)
         self._rng = rng
         self._renew = renew
+        self._order = order
         self._client: LinkClient | None = None
         self._up = asyncio.Event()
         self._stopping = False
@@ -200,6 +207,8 @@ class NatsLink:
             self._known_urls = list(self._address.urls)
         urls = self._known_urls[:]
         self._rng.shuffle(urls)
+        if self._order is not None:
+            urls = await self._order(urls)
         for url in urls:
             lost = asyncio.Event()
             hooks = Hooks(closed=lost.set, denied=self._hooks.denied, failed=self._note)
