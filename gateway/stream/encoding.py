@@ -48,7 +48,10 @@ class _Numbered(dict[int, bytes]):
         return self._text % number
 
 
-_DIGITS: Final = _Numbered(b"%d", 4_095)
+_PLACES: Final = _Numbered(b"%d\r\n", 4_000)
+_HEADERS_SIZES: Final = _Numbered(b"%d ", 1_023)
+_SIZES: Final = _Numbered(b"%d" + _TO_HEADERS, 4_095)
+"""With what is between the command line and the headers."""
 
 SEQ_REUSED: Final = "seq_reused"
 """`error` of a message whose seq was given to another message before."""
@@ -134,9 +137,9 @@ class SourceHeaders:
 
     __slots__ = (
         "_command",
+        "_end",
         "_event_command",
         "_fixed_bytes",
-        "_last",
         "_middle",
         "_time",
         "_type",
@@ -155,7 +158,7 @@ class SourceHeaders:
         self.source_line = f"ce-source:tidegate:{tenant}/{device}".encode()
         self._middle = b"\r\nce-specversion:1.0\r\nce-id:%b:" % self.outbox
         self._type = self._time = ""
-        self._command = self._last = b""
+        self._command = self._end = b""
         self._fixed_bytes = 0
 
     def event(
@@ -166,12 +169,8 @@ class SourceHeaders:
             self._prepare(message_type, time)
         number = b"%d" % seq
         headers_bytes = self._fixed_bytes + 2 * len(number) + len(more)
-        body = b"".join(
-            (
-                self.id_line, number, self._middle, number, self._last, more, _LINE_END,
-                payload, _LINE_END,
-            )
-        )  # fmt: skip
+        end = b"%b%b\r\n" % (self._end[:-2], more) if more else self._end
+        body = b"".join((self.id_line, number, self._middle, number, end, payload, _LINE_END))
         return Envelope(EVENTS, self._command, headers_bytes, body, self, message_type, time)
 
     def _prepare(self, message_type: str, time: str) -> None:
@@ -179,11 +178,10 @@ class SourceHeaders:
         kind = message_type.encode()
         self._type, self._time = message_type, time
         self._command = b"%b%b " % (self._event_command, kind)
-        self._last = b"\r\n%b\r\nce-type:%b\r\nce-time:%b\r\n" % (
+        self._end = b"\r\n%b\r\nce-type:%b\r\nce-time:%b\r\n\r\n" % (
             self.source_line, kind, time.encode(),
         )  # fmt: skip
-        self._fixed_bytes = len(_VERSION) + len(self.id_line) + len(self._middle)
-        self._fixed_bytes += len(self._last) + len(_LINE_END)
+        self._fixed_bytes = sum(map(len, (_VERSION, self.id_line, self._middle, self._end)))
 
 
 def encode_plain(message: Publication, reply: bytes) -> bytes:
@@ -203,27 +201,25 @@ def encode_atomic(
         first: the place of the first one in the batch, from 1.
     """
     marks = b"Nats-Batch-Id:%b\r\nNats-Batch-Sequence:" % batch_id
-    to_place = _TO_HEADERS + marks
-    marks_bytes = len(marks) + len(_LINE_END)
+    marks_bytes = len(marks)
     pieces: list[bytes] = []
     extend = pieces.extend
     answered = messages[-1] if reply else None
     for place, message in enumerate(messages, first):
-        number, body = _DIGITS[place], message.body
+        number, body = _PLACES[place], message.body
         if message is answered:
             break
         more = marks_bytes + len(number)
         extend(
             (
                 message.command,
-                _DIGITS[message.headers_bytes + more],
-                b" ",
-                _DIGITS[len(body) + _UNSEEN_BYTES + more],
-                to_place, number, _LINE_END, body,
+                _HEADERS_SIZES[message.headers_bytes + more],
+                _SIZES[len(body) + _UNSEEN_BYTES + more],
+                marks, number, body,
             )
         )  # fmt: skip
     if answered is not None and reply:
-        commit = b"%b%b\r\nNats-Batch-Commit:1\r\n%b" % (marks, number, _EXPECTED[answered.stream])
+        commit = b"%b%bNats-Batch-Commit:1\r\n%b" % (marks, number, _EXPECTED[answered.stream])
         extend(_pieces_of(answered, reply + b" ", commit))
     return b"".join(pieces)
 
@@ -263,12 +259,11 @@ def encode_fast(
                 message.command,
                 reply,
                 _APPEND[place],
-                _DIGITS[message.headers_bytes],
-                b" ",
-                _DIGITS[len(body) + _UNSEEN_BYTES],
-                _TO_HEADERS, body,
+                _HEADERS_SIZES[message.headers_bytes],
+                _SIZES[len(body) + _UNSEEN_BYTES],
+                body,
             )
-        )  # fmt: skip
+        )
     return b"".join(pieces)
 
 
