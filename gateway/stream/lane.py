@@ -89,6 +89,8 @@ class Lane:
         self.in_flight: Batch | None = None
         self.failures = 0
         """Batches in a row that had to be repeated with nothing settled; for the backoff."""
+        self.quiet = False
+        """Whether the last batch was one message, and nothing came while it was in flight."""
 
     @property
     def strategy(self) -> Strategy:
@@ -312,9 +314,9 @@ class Lane:
         return settled
 
     def _land(self) -> Batch:
-        batch = self.in_flight
+        batch, self.in_flight = self.in_flight, None
         assert batch is not None, "no batch is in flight"
-        self.in_flight = None
+        self.quiet = len(batch.items) == 1 and not len(self._waiting)
         return batch
 
     # Questions to the stream

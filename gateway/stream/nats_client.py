@@ -9,17 +9,18 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import nats.errors
 import nkeys
 import structlog
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 
 from gateway import tasks
 from gateway.stream.errors import ConnectError, Unreachable
-from gateway.stream.parsing import BulkParser, RawHandler
+from gateway.stream.parsing import BulkParser, DirectReading, RawHandler
 
 _log = structlog.get_logger(__name__)
 
@@ -61,7 +62,16 @@ class LinkClient(Client):
         self._direct: dict[int, DirectHandler] = {}
         self._raw: dict[int, RawHandler] = {}
         self._exact: ExactHandler = _ignore
-        self._ps = BulkParser(self, self._raw)
+        self._ps = self._bulk = BulkParser(self, self._raw)
+
+    def read_directly(self) -> None:
+        """Deliver messages for `subscribe_raw` as soon as the loop has read them."""
+        nats_transport = self._transport
+        if isinstance(nats_transport, TcpTransport):  # not over a WebSocket
+            assert nats_transport._io_writer is not None  # noqa: SLF001  # no public name for it
+            transport = nats_transport._io_writer.transport  # noqa: SLF001
+            reader = cast("asyncio.Protocol", transport.get_protocol())
+            transport.set_protocol(DirectReading(reader, self._bulk))
 
     @property
     def server_name(self) -> str:
@@ -270,6 +280,7 @@ async def dial(url: str, address: NatsAddress, *, name: str, hooks: Hooks = _UNH
             await client.discard()
     if not connected:
         raise Unreachable("connection lost")
+    client.read_directly()
     return client
 
 

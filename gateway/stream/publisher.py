@@ -11,7 +11,7 @@ from gateway.stream.backlog import Backlog
 from gateway.stream.batch import Strategy
 from gateway.stream.lane import Lane
 from gateway.stream.limits import PublishLimits
-from gateway.stream.nats_client import Headers, LinkClient
+from gateway.stream.nats_client import LinkClient
 from gateway.stream.observer import StreamObserver
 from gateway.stream.rights import Role
 from gateway.stream.runner import LaneRunner
@@ -20,7 +20,7 @@ from gateway.stream.standing import Standings
 from gateway.stream.stored import StoredSeqs
 from gateway.stream.tracing import BatchTraces
 
-_NO_RESPONDERS_STATUS: Final = "503"
+_NO_RESPONDERS: Final = b"NATS/1.0 503"
 
 
 class Publisher:
@@ -100,7 +100,7 @@ class Publisher:
 
     async def on_up(self, client: LinkClient) -> None:
         """A fresh connection: hear the answers on it."""
-        await client.subscribe_direct(self._inbox + ">", self._on_reply)
+        await client.subscribe_raw(self._inbox + ">", self._on_reply)
 
     def on_ready(self, client: LinkClient) -> None:
         """That connection is in use now: go on with what waits."""
@@ -114,15 +114,17 @@ class Publisher:
         for runner in self._runners:
             runner.when_down()
 
-    def _on_reply(self, subject: str, data: bytes, headers: Headers) -> None:
+    def _on_reply(
+        self, subject: bytes, _reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:  # fmt: skip
         """An answer; its subject is the inbox, `node-lane-batch`, and the place of the message."""
-        tokens = subject[len(self._inbox) :].split(".")
-        _node, lane, number = tokens[0].split("-")
+        tokens = subject[len(self._inbox) :].split(b".")
+        _node, lane, number = tokens[0].split(b"-")
         self._runners[int(lane)].on_reply(
             int(number),
-            int(tokens[1]) if len(tokens) > 1 and tokens[1].isdecimal() else 0,
+            int(tokens[1]) if len(tokens) > 1 and tokens[1].isdigit() else 0,
             data,
-            responders=headers is None or headers.get("Status") != _NO_RESPONDERS_STATUS,
+            responders=headers is None or not headers.startswith(_NO_RESPONDERS),
         )
 
     # State

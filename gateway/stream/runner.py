@@ -78,19 +78,26 @@ class LaneRunner:
         self._backlog.add(len(items), size)
         if lane.in_flight is None:
             if self._timer is None:
-                loop = asyncio.get_running_loop()
-                linger_s = self._limits.linger_s
-                self._timer = (
-                    loop.call_later(linger_s, self._on_timer)
-                    if linger_s
-                    else loop.call_soon(self._on_timer)
-                )
+                self._send_soon()
             elif lane.waiting >= EAGER_MESSAGES and not lane.failures:
                 # One turn of the loop can bring messages of a thousand sockets, and JetStream
                 # should work while the rest are read.
                 self._send_next()
         elif lane.can_stage:
             self._stage()
+
+    def _send_soon(self) -> None:
+        """Send what waits when this turn of the loop is over, or after the time to linger.
+
+        A quiet lane sends at once, since nothing else is likely to come in this turn.
+        """
+        linger_s = self._limits.linger_s
+        if linger_s:
+            self._timer = asyncio.get_running_loop().call_later(linger_s, self._on_timer)
+        elif self.lane.quiet:
+            self._send_next()
+        else:
+            self._timer = asyncio.get_running_loop().call_soon(self._on_timer)
 
     def distrust(self, standing: Standing) -> None:
         """What this outbox sends next may be stored already, and nobody has asked the stream."""

@@ -93,10 +93,10 @@ class Settlements:
             duplicates = verdicts.count(Verdict.DUPLICATE) - compared
         else:
             duplicates = int(answer is not None and answer.verdict is Verdict.DUPLICATE)
+        self.tell(settled)  # first: devices wait for their acks
         self.stored_messages += len(settled)
         self._recent_s.append(took_s)
         self._observer.batch_settled(batch.kind.value, len(settled), duplicates, took_s)
-        self.tell(settled)
 
     def found(self, kind: str, settled: list[Pending], duplicates: int, took_s: float) -> None:
         """A question to the stream has settled messages that are stored already."""

@@ -82,12 +82,12 @@ class Rig:
 
     async def on_up(self, client):
         """Answers are lost while the rig is deaf."""
-        hear = client.subscribe_direct
+        hear = client.subscribe_raw
 
-        async def subscribe_direct(subject, handler):
+        async def subscribe_raw(subject, handler):
             await hear(subject, lambda *reply: None if self.deaf else handler(*reply))
 
-        client.subscribe_direct = subscribe_direct
+        client.subscribe_raw = subscribe_raw
         await self.publisher.on_up(client)
 
     async def __aenter__(self):
