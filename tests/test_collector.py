@@ -108,6 +108,20 @@ def test_growth_that_nothing_explains_is_followed_by_a_pass_over_everything(
     assert gone(garbage) == passes
 
 
+def test_no_pass_is_due_because_connections_ended_and_their_memory_is_still_there(node, start):
+    collector = start(node.collector())
+    garbage = old_knots(10)
+    node.memory += 1_250
+    node.connections = 100
+    collector.look()
+    node.connections = 0
+    collector.look()
+    assert not gone(garbage)
+    node.memory += 1
+    collector.look()
+    assert gone(garbage)
+
+
 def test_a_small_process_may_grow_by_the_slack(node, start):
     collector = start(node.collector(slack=1_000))
     garbage = old_knots(10)
@@ -143,6 +157,8 @@ def test_a_pass_that_costs_nothing_is_made_each_minute(node, start):
     collector.look()
     assert not gone(garbage), "with so many connections it would cost something"
     node.connections = 100
+    collector.look()
+    assert not gone(garbage), "those that have just ended may not be freed yet"
     collector.look()
     assert gone(garbage)
 
