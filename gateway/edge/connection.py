@@ -139,8 +139,8 @@ class WebSocketConnection(asyncio.Protocol):
 
     def abort(self, cause: str) -> None:
         """Drop the connection at once."""
-        self._cause = self._cause or cause
         if self._phase is not Phase.CLOSED:
+            self._cause = self._cause or cause
             self._transport.abort()
 
     def pause_reading(self, reason: int) -> None:
@@ -190,12 +190,17 @@ class WebSocketConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # The core is not told: it has nothing to answer.
-        return peer_ended(self._transport, self._context.partings)
+        return peer_ended(self._transport, self._context.endings)
 
     def connection_lost(self, _exc: Exception | None) -> None:
+        self._phase = Phase.CLOSED
+        # Thousands of connections may be lost in one turn, and their sessions cost more to end.
+        self._context.endings.add(self._end)
+
+    def _end(self) -> None:
+        """The transport is gone: end the session."""
         context, handler = self._context, self._handler
         assert handler is not None
-        self._phase = Phase.CLOSED
         context.wheel.cancel(self)
         cause = self._cause or "lost"
         code = close_code(self._core, by_peer=cause == "device")

@@ -1,9 +1,11 @@
 """What all connections of a listener share, and the bounds of each."""
 
 import asyncio
+import operator
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
@@ -12,6 +14,11 @@ from gateway.edge.ports import Gate, MakeHandler
 from gateway.edge.side_traffic import SideBudget
 from gateway.edge.sliced import Sliced
 from gateway.edge.wheel import TimingWheel
+
+_CLOSE_S: Final = 40e-6
+"""About how long the kernel needs to close a socket, which the loop does after the slice."""
+_ENDINGS_SHARE: Final = 0.25
+"""Of the loop's time, for the ends of connections while there are thousands of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +53,14 @@ class ConnectionContext:
     observer: EdgeObserver
     rng: random.Random
     loop: asyncio.AbstractEventLoop
-    partings: Sliced[asyncio.Transport]
-    """Closes the transports whose peers have closed."""
+    endings: Sliced[Callable[[], object]]
+    """Closes the transports whose peers have closed, and ends the sessions of closed ones."""
     path: str | None = None
     """The only path that is served; None for any."""
     subprotocols: Sequence[str] | None = None
     extensions: Sequence[ServerPerMessageDeflateFactory] | None = None
 
 
-def partings(loop: asyncio.AbstractEventLoop, slice_s: float) -> Sliced[asyncio.Transport]:
-    """Make the queue in which transports that their peers have closed wait for their turn."""
-    return Sliced(loop, slice_s, lambda transport: transport.close())
+def endings(loop: asyncio.AbstractEventLoop, slice_s: float) -> Sliced[Callable[[], object]]:
+    """Make the queue in which the ends of connections wait for their turn."""
+    return Sliced(loop, 2 * slice_s, operator.call, later_s=_CLOSE_S, share=_ENDINGS_SHARE)

@@ -1,11 +1,12 @@
 """How a transport is ended, by the peer and by us, so that the peer can read our last word."""
 
 import asyncio
+from collections.abc import Callable
 
 from gateway.edge.sliced import Sliced
 
 
-def peer_ended(transport: asyncio.Transport | None, partings: Sliced[asyncio.Transport]) -> bool:
+def peer_ended(transport: asyncio.Transport | None, endings: Sliced[Callable[[], object]]) -> bool:
     """The peer has closed its side: close ours in its turn, because thousands may end at once.
 
     Returns:
@@ -13,7 +14,7 @@ def peer_ended(transport: asyncio.Transport | None, partings: Sliced[asyncio.Tra
     """
     if transport is None or transport.get_extra_info("sslcontext") is not None:
         return False
-    partings.add(transport)
+    endings.add(transport.close)
     return True
 
 

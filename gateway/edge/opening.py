@@ -103,7 +103,7 @@ class Opening(asyncio.Protocol):
             self._drop(len(data))
 
     def eof_received(self) -> bool:
-        return peer_ended(self._transport, self._context.partings)
+        return peer_ended(self._transport, self._context.endings)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         if self._stage is Stage.HEAD:

@@ -1,12 +1,14 @@
 """The port of the devices: listener, knocks and connections around one gate."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from functools import partial
+from typing import Final
 
 from gateway.edge.anteroom import Anteroom
 from gateway.edge.connector import Connector
-from gateway.edge.context import ConnectionContext, partings
+from gateway.edge.context import ConnectionContext, endings
 from gateway.edge.gate import DeviceGate
 from gateway.edge.knock import KnockContext
 from gateway.edge.listener import Listener
@@ -20,6 +22,9 @@ from gateway.node.certificate import Transport
 from gateway.node.place import WorkerPlace
 from gateway.process import Work
 from tidegate.wire import frames
+
+_ENDS_S: Final = 5.0
+"""A stop waits so long for the ends of its connections, 10,000 of which take half a second."""
 
 
 class DevicePort:
@@ -99,6 +104,9 @@ class DevicePort:
         """Stop listening, and drop every connection."""
         await self.listener.stop()
         self._gate.abort_all()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ENDS_S):
+                await self._gate.empty.wait()  # what stops next waits for the news of their ends
         self._wheel.close()
 
 
@@ -124,7 +132,7 @@ def _connection_context(
         observer=basis.observers.edge,
         rng=basis.rng,
         loop=loop,
-        partings=partings(loop, settings.server.accept_slice_us / 1e6),
+        endings=endings(loop, settings.server.accept_slice_us / 1e6),
         path=frames.PATH,
         subprotocols=[frames.SUBPROTOCOL],
         extensions=limits.extensions(settings.compression),

@@ -37,7 +37,7 @@ class EdgeMetrics(TalkMetrics):
             "tidegate_refused", "Handshakes refused, by error and reason.", "error", "reason"
         )
         self._opened = metrics.tally("tidegate_sessions_opened", "WebSocket sessions opened.")
-        self._closed = metrics.counter(
+        self._closed = metrics.tally(
             "tidegate_sessions_closed", "Sessions ended, by cause.", "cause"
         )
         self._session_seconds = metrics.histogram(
@@ -69,7 +69,7 @@ class EdgeMetrics(TalkMetrics):
         self._opened.inc()
 
     def closed(self, cause: str, seconds: float) -> None:
-        self._closed.labels(cause).inc()
+        self._closed.inc(cause)
         self._session_seconds.observe(seconds)
 
     def received(self, messages: int, size: int) -> None:

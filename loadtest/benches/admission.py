@@ -9,6 +9,7 @@ server can do, what was admitted against R, a storm's recovery against N/R.
 from typing import Final
 
 from loadtest.benches.cluster import section_cluster
+from loadtest.benches.cuts import section_cut
 from loadtest.benches.knock_costs import section_refusal, section_tls
 from loadtest.benches.sections import main_of_sections
 from loadtest.benches.storms import (
@@ -24,6 +25,7 @@ SECTIONS: Final = {
     "tls-storm": section_tls_storm,
     "sustained": section_sustained,
     "storm": section_storm,
+    "cut": section_cut,
     "plain": section_plain,
     "cluster": section_cluster,
 }

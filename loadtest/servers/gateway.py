@@ -91,9 +91,15 @@ class GatewayServer(Target):
                 return float(value)
         return 0.0
 
-    def _page(self, name: str) -> bytes:
+    def order(self, name: str, **what: object) -> None:
+        """What an operator orders by POST on the ops port, as `steer`."""
+        self._page(name, json.dumps(what).encode())
+
+    def _page(self, name: str, body: bytes | None = None) -> bytes:
         url = f"http://127.0.0.1:{self.ops_port}/{name}"
-        with urllib.request.urlopen(url, timeout=10) as response:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        asked = urllib.request.Request(url, body, headers)
+        with urllib.request.urlopen(asked, timeout=10) as response:  # noqa: S310  # http
             page: bytes = response.read()
             return page
 

@@ -19,7 +19,7 @@ from websockets.frames import Frame, Opcode
 from gateway.admission.credential import Identity
 from gateway.edge.anteroom import Anteroom
 from gateway.edge.connector import Connector
-from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
+from gateway.edge.context import ConnectionContext, ConnectionLimits, endings
 from gateway.edge.listener import Listener
 from gateway.edge.observer import EdgeObserver
 from gateway.edge.opening import Opening
@@ -101,7 +101,7 @@ async def serve(port):
         observer=EdgeObserver(),
         rng=random.Random(1),
         loop=loop,
-        partings=partings(loop, 0.001),
+        endings=endings(loop, 0.001),
     )
     connector = Connector(
         partial(Opening, context),

@@ -55,7 +55,7 @@ class Rig:
             observer=self.observer,
             rng=random.Random(1),
             loop=self.loop,
-            partings=None,
+            endings=None,
         )
         self.opening = Opening(context, head, granted)
         self.opening.connection_made(self.transport)

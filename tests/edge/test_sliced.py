@@ -70,3 +70,45 @@ async def test_clear_returns_the_items_that_are_left(clock):
     items.add("c")
     await turn()
     assert done == ["c"]
+
+
+async def test_work_that_an_item_causes_after_the_slice_counts_against_the_slice(clock):
+    done = []
+    items = Sliced(asyncio.get_running_loop(), 2.5, done.append, later_s=1.0)
+    for item in range(5):
+        items.add(item)
+    await turn()
+    assert done == [0, 1, 2]
+    await turn()
+    assert done == [0, 1, 2, 3, 4]
+
+
+async def test_where_turns_are_long_a_slice_is_a_share_of_the_time_up_to_5_ms(clock):
+    done = []
+    items = Sliced(asyncio.get_running_loop(), 0.001, done.append, later_s=0.0011, share=0.25)
+    for item in range(20):
+        items.add(item)
+    clock[0] += 0.014  # other work of this turn
+    await turn()
+    assert done == [0, 1, 2, 3]  # begun within 3.5 ms
+    clock[0] += 60.0
+    await turn()
+    assert done == list(range(4 + 5))
+
+
+async def test_an_error_of_an_item_does_not_strand_the_others(clock):
+    done, errors = [], []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, found: errors.append(found))
+
+    def deal_with(item):
+        if item == 0:
+            raise ValueError("0")
+        done.append(item)
+
+    items = Sliced(asyncio.get_running_loop(), 1.0, deal_with)
+    items.add(0)
+    items.add(1)
+    await turn()
+    await turn()
+    assert done == [1]
+    assert len(errors) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.edge.anteroom import Anteroom
 from gateway.edge.connector import Connector
-from gateway.edge.context import ConnectionContext, ConnectionLimits, partings
+from gateway.edge.context import ConnectionContext, ConnectionLimits, endings
 from gateway.edge.listener import Listener
 from gateway.edge.observer import EdgeObserver
 from gateway.edge.opening import Opening
@@ -107,7 +107,7 @@ async def serve():
                 observer=rig.observer,
                 rng=random.Random(1),
                 loop=loop,
-                partings=partings(loop, 0.001),
+                endings=endings(loop, 0.001),
                 extensions=extensions,
             )
             connector = Connector(

@@ -71,6 +71,13 @@ class Loop:
         self.soon.append(callback)
 
 
+class AtOnce:
+    """Takes the place of the queue in which ends of connections wait for their turn."""
+
+    def add(self, act):
+        act()
+
+
 class Wheel:
     def __init__(self):
         self.due_at = math.inf
@@ -109,7 +116,7 @@ class Listening:
 class Line:
     """The connection, and all that was heard and said on it."""
 
-    def __init__(self, side=None, handler=None, frame_bytes_max=SIZE_MAX, **limits):
+    def __init__(self, side=None, handler=None, frame_bytes_max=SIZE_MAX, endings=None, **limits):
         self.loop, self.wheel, self.handler = Loop(), Wheel(), handler or Listening()
         self.transport = Transport()
         context = ConnectionContext(
@@ -125,7 +132,7 @@ class Line:
             observer=EdgeObserver(),
             rng=random.Random(1),
             loop=self.loop,
-            partings=None,
+            endings=AtOnce() if endings is None else endings,
         )
         opening = Opening(context)
         opening.connection_made(self.transport)

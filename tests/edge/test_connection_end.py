@@ -1,0 +1,41 @@
+"""The session of a lost connection ends in its turn; until then nothing reaches the peer."""
+
+from collections import deque
+
+from support.in_memory import Line
+
+
+class Turns(deque):
+    """Ends that wait for their turn until the test takes it."""
+
+    add = deque.append
+
+    def take(self):
+        while self:
+            self.popleft()()
+
+
+def test_the_session_of_a_lost_connection_ends_in_its_turn():
+    turns = Turns()
+    line = Line(endings=turns)
+    line.end()
+    assert not line.connection.is_open
+    assert line.handler.heard == []
+    turns.take()
+    assert line.handler.heard == ["lost"]
+
+
+def test_until_then_nothing_is_written_and_no_deadline_matters():
+    turns = Turns()
+    line = Line(endings=turns, close_timeout_s=1.0)
+    line.end()
+    line.connection.send_text(b"{}")
+    line.connection.close(1012, "", "drain")
+    line.connection.abort("stopped")
+    line.connection.resume_reading(1)
+    line.connection.touch()
+    line.connection.on_due(1e12)
+    assert not line.transport.written
+    assert not line.transport.aborted
+    turns.take()
+    assert line.handler.heard == ["lost"]
