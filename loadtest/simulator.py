@@ -5,19 +5,14 @@ the reference client run. Only time, the network and the behaviour of devices ar
 determines the whole run.
 """
 
-import heapq
-import itertools
+import gc
 import math
 import random
 import statistics
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-
-from rich.console import Console
-from rich.table import Table
 
 from gateway.admission.calendar import CalendarSettings, SlotCalendar
 from gateway.admission.desk import AdmissionDesk, DeskSettings
@@ -26,11 +21,14 @@ from gateway.admission.gcra import Gcra
 from gateway.admission.observer import AdmissionObserver
 from gateway.admission.outcome import Admit, Claim, Outcome
 from gateway.admission.ticket import TicketOffice
-from loadtest.devices.policies import Policy, make_policy
+from loadtest.devices.policies import Policy, maker_of
+from loadtest.schedule import Schedule
 
 _SECRET: Final = b"the simulator's own, never used elsewhere"
 _EPOCH_S: Final = 1_000_000.0
 """Where virtual time begins: tickets carry Unix time, which is never near zero."""
+_LASTED_MS: Final = 3_600_000.0
+"""What a policy is told of the session that the storm has ended: it was stable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ class FleetCalendar(SlotCalendar):
 
     def take_vacated(self, now: float, cost: float, credit: float) -> bool:
         del credit  # the credit of one node does not measure what the fleet has left over
-        if not super().take_vacated(now, cost, self._meter.credit(now)):
+        if self._next <= now or not super().take_vacated(now, cost, self._meter.credit(now)):
             return False
         self._meter.take(now, cost)
         return True
@@ -126,15 +124,18 @@ class FleetCalendar(SlotCalendar):
 
 
 class _Device:
-    """A device that is not in yet. It exists from its first knock to its admission."""
+    """A device that is not in yet, from its first knock to its admission.
+
+    Then the object is the next device that knocks: ten million would not fit the memory.
+    """
 
     __slots__ = ("holder", "knocks", "node", "policy", "shown", "skew")
 
-    def __init__(self, holder: bytes, policy: Policy, skew: float, node: int) -> None:
-        self.holder = holder
+    def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.skew = skew
-        self.node = node
+        self.holder = b""
+        self.skew = 1.0
+        self.node = 0
         self.knocks = 0
         self.shown = ""
 
@@ -145,6 +146,7 @@ class Simulator:
     def __init__(self, plan: StormPlan) -> None:
         self._plan = plan
         self._rng = random.Random(plan.seed)
+        self._make_policy = maker_of(plan.policy, self._rng, first_retry_ms=plan.first_retry_ms)
         self._calendar = FleetCalendar(
             CalendarSettings(burst=plan.burst), rate_per_s=plan.rate_per_s, now=_EPOCH_S
         )
@@ -161,9 +163,10 @@ class Simulator:
             )
             for _ in range(plan.nodes)
         ]
-        self._alive = [True] * plan.nodes
-        self._events: list[tuple[float, int, _Device]] = []
-        self._order = itertools.count()
+        self._nodes = _Nodes(plan.nodes)
+        self._events = Schedule[_Device]()
+        self._done: list[_Device] = []
+        """Devices that are in, whose objects can be used again."""
         self._result = StormResult(plan)
         self._hold_ends_s = plan.down_s + plan.held_s
         if plan.held_s:
@@ -172,69 +175,81 @@ class Simulator:
 
     def run(self) -> StormResult:
         """Run until every device that comes is in, or the time is up."""
-        plan, result = self._plan, self._result
-        arrivals = sorted(self._first_knock_s() for _ in range(plan.devices))
-        upcoming = 0
-        end = plan.time_limit_s
+        plan, events, polls, calendar = self._plan, self._events, self._nodes.polls, self._calendar
+        one_node = plan.nodes == 1
+        arrivals = iter(self._arrivals())
+        arrival = next(arrivals, math.inf)
         fails_at = plan.fail_node_at_s if plan.fail_node_at_s is not None else math.inf
+        turns_at = min(fails_at, self._hold_ends_s)
         while True:
-            arrival = arrivals[upcoming] if upcoming < len(arrivals) else math.inf
-            event = self._events[0][0] if self._events else math.inf
-            poll, desk = self._next_poll()
-            now = min(arrival, event, poll)
-            if now > end:  # infinity, if no device is left
+            poll = polls[0] if one_node else min(polls)
+            now = min(arrival, events.next_at, poll)
+            if now > plan.time_limit_s:  # infinity, if no device is left
                 break
-            self._calendar.now = _EPOCH_S + now
-            if now >= fails_at:
-                self._alive[0] = False
-                fails_at = math.inf
-            if now >= self._hold_ends_s:
-                self._release()
+            calendar.now = _EPOCH_S + now
+            if now >= turns_at:
+                turns_at = self._turn(now, fails_at)
             if poll == now:
-                self._poll(desk, now)
+                self._poll(polls.index(now), now)
             elif arrival == now:
-                upcoming += 1
+                arrival = next(arrivals, math.inf)
                 self._knock(self._new_device(), now)
             else:
-                _time, _order, device = heapq.heappop(self._events)
-                self._knock(device, now)
-        return result
+                self._knock(events.pop(), now)
+        return self._result
 
-    def _release(self) -> None:
-        self._hold_ends_s = math.inf
-        for desk in self._desks:
-            desk.release()
+    def _turn(self, now: float, fails_at: float) -> float:
+        """A node dies, or the hold is over. Returns when the next of both happens."""
+        if now >= fails_at:
+            self._nodes.fail()
+            fails_at = math.inf
+        if now >= self._hold_ends_s:
+            self._hold_ends_s = math.inf
+            for desk in self._desks:
+                desk.release()
+        return min(fails_at, self._hold_ends_s)
 
-    def _first_knock_s(self) -> float:
-        policy = make_policy(self._plan.policy, self._rng, first_retry_ms=self._plan.first_retry_ms)
-        return policy.next_delay_ms() / 1_000 + self._plan.rtt_s / 2
+    def _arrivals(self) -> "array[float]":
+        """When the devices knock for the first time, in order."""
+        policy, rtt_s = self._make_policy(), self._plan.rtt_s
+        times = array("d", bytes(8 * self._plan.devices))
+        for number in range(self._plan.devices):
+            policy.closed(_LASTED_MS)
+            times[number] = policy.next_delay_ms() / 1_000 + rtt_s / 2
+        return array("d", sorted(times))
 
     def _new_device(self) -> _Device:
         plan, rng = self._plan, self._rng
-        policy = make_policy(plan.policy, rng, first_retry_ms=plan.first_retry_ms)
-        policy.next_delay_ms()  # the one that led to this knock
-        skew = 1 + rng.uniform(-plan.clock_error, plan.clock_error)
-        return _Device(rng.randbytes(8), policy, skew, rng.randrange(plan.nodes))
+        device = self._done.pop() if self._done else _Device(self._make_policy())
+        device.policy.closed(_LASTED_MS)
+        device.policy.next_delay_ms()  # the one that led to this knock
+        device.holder = rng.randbytes(8)
+        device.knocks = 0
+        if plan.clock_error:
+            device.skew = 1 + rng.uniform(-plan.clock_error, plan.clock_error)
+        if plan.nodes > 1:
+            device.node = rng.randrange(plan.nodes)
+        return device
 
     def _knock(self, device: _Device, now: float) -> None:
-        result = self._result
+        result, policy, node = self._result, device.policy, device.node
         result.knocks += 1
         result.knocks_by_second[int(now)] += 1
         device.knocks += 1
-        if now < self._plan.down_s:
+        if now < self._plan.down_s or not self._nodes.alive[node]:
             result.failures += 1
-            device.policy.silent()
+            policy.silent()
+            if not self._nodes.alive[node]:
+                device.node = self._nodes.another(self._rng)
             self._come_back(device, now)
             return
-        if not self._alive[device.node]:
-            result.failures += 1
-            device.policy.silent()
-            device.node = self._rng.choice([n for n, alive in enumerate(self._alive) if alive])
-            self._come_back(device, now)
-            return
-        device.shown = device.policy.ticket or ""
-        claim = Claim("default", "default", device.holder, ticket=device.shown)
-        outcome = self._desks[device.node].knock(claim, device, _EPOCH_S + now)
+        shown = device.shown = policy.ticket or ""
+        desk = self._desks[node]
+        claim = Claim("default", "default", device.holder, ticket=shown)
+        outcome = desk.knock(claim, device, _EPOCH_S + now)
+        polls = self._nodes.polls
+        if outcome is None or polls[node] != math.inf:
+            polls[node] = _poll_at(desk)
         if outcome is not None:
             self._hear(device, outcome, now)
 
@@ -245,97 +260,65 @@ class Simulator:
             result.recovery_s = max(result.recovery_s, now)
             result.waits.append(now)
             result.most_knocks = max(result.most_knocks, device.knocks)
+            device.policy.opened()
+            self._done.append(device)
             return
         if device.shown and outcome.reason == "rate":
             result.dishonoured += 1
         if plan.no_shows and self._rng.random() < plan.no_shows:
             result.absent += 1
             return
-        device.node = self._rng.randrange(plan.nodes)
+        if plan.nodes > 1:
+            device.node = self._rng.randrange(plan.nodes)
         device.policy.refused(math.ceil(outcome.retry_s * 1_000), outcome.ticket)
         self._come_back(device, now)
 
     def _come_back(self, device: _Device, now: float) -> None:
         plan = self._plan
         delay_s = device.policy.next_delay_ms() / 1_000 * device.skew
-        late_s = self._rng.uniform(0, plan.lateness_s)
+        late_s = self._rng.random() * plan.lateness_s
         at = now + plan.rtt_s + delay_s + late_s
-        heapq.heappush(self._events, (at, next(self._order), device))
-
-    def _next_poll(self) -> tuple[float, int]:
-        best, which = math.inf, 0
-        for number, desk in enumerate(self._desks):
-            due = desk.next_poll_at()
-            if due is not None and due - _EPOCH_S < best:
-                best, which = due - _EPOCH_S, number
-        return best, which
+        self._events.add(at, device)
 
     def _poll(self, number: int, now: float) -> None:
         desk = self._desks[number]
         # A microsecond later, so that rounding cannot poll the same moment for ever.
         for device, outcome in desk.poll(_EPOCH_S + now + 1e-6):
             self._hear(device, outcome, now)
+        self._nodes.polls[number] = _poll_at(desk)
+
+
+class _Nodes:
+    """Which nodes live, and when the desk of each must be polled."""
+
+    def __init__(self, count: int) -> None:
+        self.alive = [True] * count
+        self.polls = [math.inf] * count
+
+    def fail(self) -> None:
+        """The first node dies. Its desk is polled no less: its waiters have their outcome."""
+        self.alive[0] = False
+
+    def another(self, rng: random.Random) -> int:
+        """A node that lives."""
+        return rng.choice([node for node, alive in enumerate(self.alive) if alive])
+
+
+def _poll_at(desk: AdmissionDesk[_Device]) -> float:
+    due = desk.next_poll_at()
+    return math.inf if due is None else due - _EPOCH_S
 
 
 def simulate(plan: StormPlan) -> StormResult:
-    """Run one storm."""
-    return Simulator(plan).run()
+    """Run one storm.
 
-
-def show(results: Sequence[StormResult]) -> None:
-    """Print the results of storms, a column each."""
-    table = Table(
-        title=f"{results[0].plan.devices:,} devices, R = {results[0].plan.rate_per_s:g}/s"
-    )
-    table.add_column("")
-    for result in results:
-        table.add_column(result.plan.policy, justify="right")
-    rows: list[tuple[str, Callable[[StormResult], str]]] = [
-        ("recovery, s", lambda r: f"{r.recovery_s:,.1f}"),
-        ("recovery / (N/R)", lambda r: f"{r.recovery_over_ideal:.3f}"),
-        ("knocks a device", lambda r: f"{r.knocks_a_device:.2f}"),
-        ("most knocks of one", lambda r: f"{r.most_knocks:,}"),
-        ("peak knocks a second", lambda r: f"{r.peak_knocks_per_s:,}"),
-        ("wait p50 / p99, s", lambda r: f"{r.wait_s(50):,.1f} / {r.wait_s(99):,.1f}"),
-        ("tickets dishonoured", lambda r: f"{r.dishonoured:,}"),
-        ("admitted", lambda r: f"{r.admitted:,}"),
-        ("never came back", lambda r: f"{r.absent:,}"),
-    ]
-    for name, render in rows:
-        table.add_row(name, *(render(result) for result in results))
-    Console().print(table)
-
-
-def rate_for(plan: StormPlan, within_s: float) -> float:
-    """The least R (to half a percent) at which such a storm is over within `within_s`.
-
-    It is found with a small fleet at a small rate, since recovery depends on N/R alone.
+    Nothing in it makes cycles, and the passes of the collector over millions of devices would take
+    most of the time.
     """
-    scale = max(1, plan.devices // 20_000)
-
-    def recovery_s(rate_per_s: float) -> float:
-        small = StormPlan(
-            devices=plan.devices // scale,
-            rate_per_s=rate_per_s / scale,
-            policy=plan.policy,
-            burst=max(1.0, plan.burst / scale),
-            refusals_per_s=plan.refusals_per_s / scale,
-            rtt_s=plan.rtt_s,
-            lateness_s=plan.lateness_s,
-            clock_error=plan.clock_error,
-            no_shows=plan.no_shows,
-            nodes=plan.nodes,
-            down_s=plan.down_s,
-            seed=plan.seed,
-            time_limit_s=within_s * 4,
-        )
-        result = simulate(small)
-        return result.recovery_s if result.admitted + result.absent >= small.devices else math.inf
-
-    low, high = 0.0, plan.devices / within_s
-    while recovery_s(high) > within_s:
-        low, high = high, high * 1.5
-    while high - low > high * 0.005:
-        middle = (low + high) / 2
-        low, high = (low, middle) if recovery_s(middle) <= within_s else (middle, high)
-    return high
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return Simulator(plan).run()
+    finally:
+        if collecting:
+            gc.enable()

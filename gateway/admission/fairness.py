@@ -24,11 +24,14 @@ class _Shares:
         self._total = 0.0
 
     def add(self, name: str, weight: float) -> None:
-        self._counts[name] = self._counts.get(name, 0.0) + weight
-        self._counts.move_to_end(name)
+        counts = self._counts
+        counts[name] = counts.get(name, 0.0) + weight
         self._total += weight
-        if len(self._counts) > self._names_max:
-            _name, count = self._counts.popitem(last=False)
+        if len(counts) == 1:
+            return
+        counts.move_to_end(name)
+        if len(counts) > self._names_max:
+            _name, count = counts.popitem(last=False)
             self._total -= count
 
     def little(self, name: str) -> bool:
@@ -66,9 +69,11 @@ class FairShares:
         self._tenants = _Shares(names_max)
         self._groups: OrderedDict[str, _Shares] = OrderedDict()
         self._epoch = 0.0
+        self._fade_after_s = 20 * fade_s  # e^20 is far below any loss of precision
 
     def underserved(self, tenant: str, group: str, now: float) -> bool:
-        self._fade(now)
+        if now - self._epoch >= self._fade_after_s:
+            self._fade(now)
         if self._tenants.little(tenant):
             return True
         groups = self._groups.get(tenant)
@@ -76,7 +81,8 @@ class FairShares:
 
     def served(self, tenant: str, group: str, cost: float, now: float) -> None:
         """Count a slot of a device."""
-        self._fade(now)
+        if now - self._epoch >= self._fade_after_s:
+            self._fade(now)
         # Instead of fading all counts all the time, let each new slot weigh more than the last.
         weight = cost * math.exp((now - self._epoch) / self._fade_s)
         self._tenants.add(tenant, weight)
@@ -89,8 +95,6 @@ class FairShares:
 
     def _fade(self, now: float) -> None:
         elapsed = (now - self._epoch) / self._fade_s
-        if elapsed < 20:  # noqa: PLR2004  # e^20 is far below any loss of precision
-            return
         factor = math.exp(-min(elapsed, 700.0))
         self._epoch = now
         for shares in (self._tenants, *self._groups.values()):

@@ -39,7 +39,7 @@ class Gcra:
         return self._arrival + cost / self._rate_per_s
 
     def conforms(self, now: float, cost: float = 1.0) -> bool:
-        return self.ready_at(cost) <= now
+        return self._arrival + cost / self._rate_per_s <= now
 
     def take(self, now: float, cost: float = 1.0) -> None:
         """Count an event, also one that does not conform: this makes a debt."""

@@ -104,6 +104,8 @@ class ParkingLot(Generic[W]):
 
     def overdue(self, now: float) -> Parked[W] | None:
         """A place whose waiter has waited as long as it may, or None."""
+        if not self._by_waiter:
+            return None
         for heap in self._heaps:
             place = _first(heap)
             if place is not None and place.latest <= now:
@@ -112,6 +114,8 @@ class ParkingLot(Generic[W]):
 
     def next_due(self) -> float | None:
         """The earliest slot of all places, or None."""
+        if not self._by_waiter:
+            return None
         dues = [place.due for heap in self._heaps if (place := _first(heap)) is not None]
         return min(dues, default=None)
 

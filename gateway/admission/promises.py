@@ -59,8 +59,9 @@ class Promises:
     def _put(
         self, entries: OrderedDict[bytes, float], holder: bytes, slot_at: float, now: float
     ) -> None:
+        if holder in entries:
+            entries.move_to_end(holder)
         entries[holder] = slot_at
-        entries.move_to_end(holder)
         if len(entries) > self._entries_max:
             entries.popitem(last=False)
         # At most two: more are removed than are added, and no knock takes long.

@@ -58,9 +58,9 @@ class TicketOffice:
         """
         self._rotation_s = rotation_s
         self._secrets: tuple[bytes, ...] = ()
-        self._epoch = -1
-        self._signing: tuple[int, bytes] = (0, b"")
-        self._verifying: dict[int, list[bytes]] = {}
+        self._epoch_began = self._epoch_ends = 0.0
+        self._signing: tuple[bytes, hashlib.blake2s] = (b"", hashlib.blake2s())
+        self._verifying: dict[int, list[hashlib.blake2s]] = {}
         self.rotate(secrets)
 
     def rotate(self, secrets: Sequence[bytes]) -> None:
@@ -72,19 +72,22 @@ class TicketOffice:
         if not secrets or any(len(secret) < SECRET_BYTES_MIN for secret in secrets):
             raise ValueError(f"a ticket secret has at least {SECRET_BYTES_MIN} bytes")
         self._secrets = tuple(secrets)
-        self._epoch = -1
+        self._epoch_began = self._epoch_ends = 0.0
 
     def issue(self, slot_at: float, *, holder: bytes, now: float, priority: bool = False) -> str:
         """A ticket for the slot at `slot_at`, for the device with the hash `holder`."""
-        self._turn_to(now)
-        key_id, key = self._signing
+        if not self._epoch_began <= now < self._epoch_ends:
+            self._turn_to(now)
+        head, key = self._signing
         body = (
-            bytes((_VERSION, key_id))
+            head
             + round(slot_at * 1000).to_bytes(6, "big")
             + (b"\x01" if priority else b"\x00")
             + holder
         )
-        text = binascii.b2a_base64(body + _mac(key, body), newline=False)
+        mac = key.copy()
+        mac.update(body)
+        text = binascii.b2a_base64(body + mac.digest(), newline=False)
         return text[:TICKET_CHARS].translate(_URL_SAFE).decode()
 
     def check(self, text: str, *, holder: bytes, now: float) -> Ticket:
@@ -101,13 +104,16 @@ class TicketOffice:
             raise TicketError("malformed") from None
         if len(raw) != _BYTES or raw[0] != _VERSION:
             raise TicketError("malformed")
-        self._turn_to(now)
-        body, mac = raw[:_BODY_BYTES], raw[_BODY_BYTES:]
-        keys = self._verifying.get(raw[1])
-        if keys is None:
-            raise TicketError("key")
-        if not any(hmac.compare_digest(_mac(key, body), mac) for key in keys):
-            raise TicketError("forged")
+        if not self._epoch_began <= now < self._epoch_ends:
+            self._turn_to(now)
+        body, shown = raw[:_BODY_BYTES], raw[_BODY_BYTES:]
+        for key in self._verifying.get(raw[1], ()):
+            mac = key.copy()
+            mac.update(body)
+            if hmac.compare_digest(mac.digest(), shown):
+                break
+        else:
+            raise TicketError("forged" if raw[1] in self._verifying else "key")
         if not hmac.compare_digest(body[9:], holder):
             raise TicketError("holder")
         slot_at = int.from_bytes(raw[2:8], "big") / 1000
@@ -116,29 +122,26 @@ class TicketOffice:
     def _turn_to(self, now: float) -> None:
         """Derive the keys of this period, and those of both neighbours to verify with."""
         epoch = int(now // self._rotation_s)
-        if epoch == self._epoch:
-            return
-        self._epoch = epoch
+        self._epoch_began = epoch * self._rotation_s
+        self._epoch_ends = (epoch + 1) * self._rotation_s
         self._verifying = {}
         for secret in self._secrets:
             for neighbour in (epoch - 1, epoch, epoch + 1):
                 key_id, key = _derive(secret, neighbour)
                 self._verifying.setdefault(key_id, []).append(key)
-        self._signing = _derive(self._secrets[0], epoch)
+        key_id, key = _derive(self._secrets[0], epoch)
+        self._signing = bytes((_VERSION, key_id)), key
 
 
-def _derive(secret: bytes, epoch: int) -> tuple[int, bytes]:
+def _derive(secret: bytes, epoch: int) -> tuple[int, hashlib.blake2s]:
+    """The key of a period: its id, and the MAC of nothing under it, which is copied for each."""
     material = hashlib.blake2s(b"%d" % epoch, key=_short(secret), person=b"tg-epoch").digest()
     # The id is derived too: it helps the verifier and does not disclose the key.
     key_id = hashlib.blake2s(material, digest_size=1, person=b"tg-keyid").digest()[0]
-    return key_id, material
+    return key_id, hashlib.blake2s(key=material, digest_size=_MAC_BYTES)
 
 
 def _short(secret: bytes) -> bytes:
     """BLAKE2s takes keys of at most 32 bytes."""
     limit = hashlib.blake2s.MAX_KEY_SIZE
     return secret if len(secret) <= limit else hashlib.blake2s(secret).digest()
-
-
-def _mac(key: bytes, body: bytes) -> bytes:
-    return hashlib.blake2s(body, key=key, digest_size=_MAC_BYTES).digest()

@@ -71,13 +71,13 @@ def simulate(
 
 def _show(plans: list["StormPlan"], within_s: float | None) -> None:
     """What becomes of these storms or, with `within_s`, the rate at which each is over by then."""
-    from loadtest import simulator  # noqa: PLC0415  # nothing that serves needs it
+    from loadtest import forecast, simulator  # noqa: PLC0415  # nothing that serves needs it
 
     if within_s is None:
-        simulator.show([simulator.simulate(plan) for plan in plans])
+        forecast.show([simulator.simulate(plan) for plan in plans])
         return
     for plan in plans:
-        needed = simulator.rate_for(plan, within_s)
+        needed = forecast.rate_for(plan, within_s)
         typer.echo(f"{plan.policy}: R = {needed:,.0f}/s brings all in within {within_s:g} s")
 
 

@@ -110,6 +110,17 @@ def make_policy(name: str, rng: random.Random, *, first_retry_ms: int = 2_000) -
     Raises:
         KeyError: no policy is called `name`.
     """
+    return maker_of(name, rng, first_retry_ms=first_retry_ms)()
+
+
+def maker_of(
+    name: str, rng: random.Random, *, first_retry_ms: int = 2_000
+) -> Callable[[], Policy]:  # fmt: skip
+    """What makes such policies for the devices of a fleet.
+
+    Raises:
+        KeyError: no policy is called `name`.
+    """
     settings = BackoffSettings(first_retry_ms=first_retry_ms)
     makers: dict[str, Callable[[], Policy]] = {
         "ticket": lambda: ReconnectPolicy(settings, rng),
@@ -128,7 +139,7 @@ def make_policy(name: str, rng: random.Random, *, first_retry_ms: int = 2_000) -
         "fixed": lambda: Unhinted(lambda _n, _last: _BASE_MS),
         "none": lambda: Unhinted(lambda _n, _last: 0.0),
     }
-    return makers[name]()
+    return makers[name]
 
 
 POLICIES: Final = (

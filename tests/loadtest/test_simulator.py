@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.devices.policies import POLICIES, make_policy
-from loadtest.simulator import StormPlan, rate_for, simulate
+from loadtest.forecast import rate_for
+from loadtest.simulator import StormPlan, simulate
 from support.commands import tidegate
 
 
