@@ -99,7 +99,7 @@ async def test_an_endpoint_without_the_extra_keeps_the_gateway_from_its_start(
     tmp_path, monkeypatch
 ):
     monkeypatch.delitem(sys.modules, "gateway.telemetry.otlp", raising=False)
-    missing = "opentelemetry.proto.collector.trace.v1.trace_service_pb2"
+    missing = "opentelemetry.proto.trace.v1.trace_pb2"
     monkeypatch.setitem(sys.modules, missing, None)
     settings = load_settings(
         overrides={"nats.data_dir": tmp_path, "trace.endpoint": "http://127.0.0.1:4318"}

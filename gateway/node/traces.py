@@ -10,7 +10,7 @@ from gateway.stream.tracing import BatchTraces, Sampler
 from gateway.telemetry.export import FLUSH_S, SpanExport
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.sampling import Sampling
-from gateway.telemetry.spans import MessageTraces, Span
+from gateway.telemetry.spans import MessageTraces, Recorded
 from gateway.tracing import open_export
 from tidegate.wire import frames
 
@@ -56,5 +56,5 @@ def traces_of(
     return Traces(messages.sampler(), messages, export)
 
 
-def _forget(_span: Span) -> None:
+def _forget(_span: Recorded) -> None:
     """Without an endpoint only the `traceparent` of a message is made."""

@@ -18,13 +18,13 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector as MetricsCollector
 
 from gateway.jitter import full_jitter_s
-from gateway.telemetry.spans import Span
+from gateway.telemetry.spans import Recorded
 
 _log = structlog.get_logger(__name__)
 
 REQUEST_SPANS_MAX: Final = 512
 """Spans of one request."""
-_SLICE_SPANS: Final = 32
+_SLICE_SPANS: Final = 64
 """Spans that are encoded before the thread lets others run."""
 _INTERVAL_S: Final = 1.0
 """How long a span waits for others, at most."""
@@ -39,7 +39,7 @@ FLUSH_S: Final = 2.0
 class Fillable(Protocol):
     """A request that is being filled."""
 
-    def add(self, spans: "list[Span]") -> None:
+    def add(self, spans: "list[Recorded]") -> None:
         """Add spans."""
 
     def encoded(self) -> bytes:
@@ -81,7 +81,7 @@ class SpanExport(MetricsCollector):
         self._queue_max = queue_max
         self._rng = rng
         self._clock = clock
-        self._queue: deque[Span] = deque()
+        self._queue: deque[Recorded] = deque()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._exported = 0
@@ -91,7 +91,7 @@ class SpanExport(MetricsCollector):
 
     # On the loop
 
-    def record(self, span: Span) -> None:
+    def record(self, span: Recorded) -> None:
         """Take a span that has ended; drop it if the queue is full."""
         waiting = len(self._queue)
         if waiting >= self._queue_max:

@@ -1,8 +1,9 @@
 """Spans of a process, before they are exported: plain values, made only for what is sampled."""
 
 import time
+from binascii import hexlify
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from msgspec import UNSET, Struct
 
@@ -40,7 +41,34 @@ class Span(Struct, frozen=True):
 
 Key = tuple[str, str, str]
 """Tenant, device and outbox."""
-Record = Callable[[Span], None]
+
+
+class Recorded(Protocol):
+    """A span that has ended: a `Span`, or one that makes its members when it is exported."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> int: ...
+    @property
+    def trace_id(self) -> bytes: ...
+    @property
+    def span_id(self) -> bytes: ...
+    @property
+    def parent_id(self) -> bytes: ...
+    @property
+    def start_ns(self) -> int: ...
+    @property
+    def end_ns(self) -> int: ...
+    @property
+    def attributes(self) -> Attributes: ...
+    @property
+    def links(self) -> tuple[Traceparent, ...]: ...
+    @property
+    def error(self) -> str: ...
+
+
+Record = Callable[[Recorded], None]
 """Takes a span that has ended. Never waits."""
 
 
@@ -51,43 +79,54 @@ class Linked(Protocol):
         """The message was in the batch of this span."""
 
 
-class MessageSpan:
+class MessageSpan(Struct, eq=False, gc=False):
     """The span of one message on its way from the device into a stream.
 
-    Satisfies `MessageTrace` of the stream's room.
+    It is its own record when it has ended, and writes its attributes only when it is exported: most
+    of what a sampled message costs is objects that are made for it.
+
+    Satisfies `MessageTrace` of the stream's room, and `Recorded`.
     """
 
-    __slots__ = ("_attributes", "_began", "_links", "_parent", "_record", "_span_id", "_start_ns")
+    record: Record
+    """Takes it when it has ended."""
+    trace_id: bytes
+    parent_id: bytes
+    """The device's span; empty if the trace begins here."""
+    span_id: bytes
+    key: Key
+    message_type: str
+    seq: int
+    start_ns: int
+    began: float
+    """Of the monotonic clock, in seconds: a correction of the wall clock must not change the length
+    of a span."""
+    end_ns: int = 0
+    links: tuple[Traceparent, ...] = ()
+    error: str = ""
 
-    def __init__(
-        self, parent: Traceparent, span_id: bytes, attributes: Attributes, record: Record
-    ) -> None:
-        """
-        Args:
-            parent: the device's span; without a span id if the trace begins here.
-            span_id: of this span.
-            attributes: of this span.
-            record: takes it when it has ended.
-        """
-        self._parent = parent
-        self._span_id = span_id
-        self._attributes = attributes
-        self._record = record
-        self._links: list[Traceparent] = []
-        self._start_ns = time.time_ns()
-        self._began = time.perf_counter()
+    name: ClassVar[str] = "tidegate message"
+    kind: ClassVar[int] = SERVER
 
     @property
     def header(self) -> bytes:
         """The `traceparent` of what comes after, a complete header line."""
-        return b"traceparent:00-%b-%b-01\r\n" % (
-            self._parent.trace_id.hex().encode(),
-            self._span_id.hex().encode(),
+        return b"traceparent:00-%b-%b-01\r\n" % (hexlify(self.trace_id), hexlify(self.span_id))
+
+    @property
+    def attributes(self) -> Attributes:
+        tenant, device, outbox = self.key
+        return (
+            ("tidegate.tenant", tenant),
+            ("tidegate.device", device),
+            ("tidegate.type", self.message_type),
+            ("tidegate.outbox", outbox),
+            ("tidegate.seq", self.seq),
         )
 
     def link(self, batch: Traceparent) -> None:
-        if len(self._links) < _LINKS_MAX:
-            self._links.append(batch)
+        if len(self.links) < _LINKS_MAX:
+            self.links = (*self.links, batch)
 
     def settled(self, reject: str) -> None:
         """The message is stored; in the dead letters, if `reject` says why."""
@@ -98,22 +137,9 @@ class MessageSpan:
         self._end("superseded")
 
     def _end(self, error: str) -> None:
-        # The length of a span is measured: a correction of the wall clock must not change it.
-        took_ns = int((time.perf_counter() - self._began) * 1e9)
-        self._record(
-            Span(
-                "tidegate message",
-                SERVER,
-                self._parent.trace_id,
-                self._span_id,
-                self._parent.span_id,
-                self._start_ns,
-                self._start_ns + took_ns,
-                self._attributes,
-                tuple(self._links),
-                error,
-            )
-        )
+        self.error = error
+        self.end_ns = self.start_ns + int((time.perf_counter() - self.began) * 1e9)
+        self.record(self)
 
 
 Sampler = Callable[[Sequence[Message | Unusable], Key], dict[int, MessageSpan] | None]
@@ -135,28 +161,38 @@ class MessageTraces:
 
         A message that is not sampled must cost no more than a look at its trace.
         """
-        left, begin = self._sampling.until_hit(), self._begin
+        sampling, span = self._sampling, self._span
+        left = sampling.until_hit()
 
         def sample(
             messages: Sequence[Message | Unusable], key: Key
         ) -> dict[int, MessageSpan] | None:
             nonlocal left
-            before, left = left, left - len(messages)
-            if left > 0:
-                for message in messages:
-                    if message.trace is not UNSET:
-                        break
-                else:
-                    return None
-            spans, left = begin(messages, key, before)
-            return spans
+            count, place = len(messages), left - 1
+            for message in messages:
+                if message.trace is not UNSET:
+                    spans, left = self._begin(messages, key, left)
+                    return spans
+            if place >= count:
+                left -= count
+                return None
+            found = {}
+            while place < count:  # only the hits are looked at again
+                message = messages[place]
+                if isinstance(message, Message):
+                    parent = sampling.choose(UNSET, hit=True)
+                    if parent is not None:
+                        found[message.seq] = span(message, key, parent)
+                place += sampling.until_hit()
+            left = place - count + 1
+            return found
 
         return sample
 
     def _begin(
         self, messages: Sequence[Message | Unusable], key: Key, left: int
     ) -> tuple[dict[int, MessageSpan], int]:
-        """The spans of a frame, by `seq`, and the messages until the next hit."""
+        """The spans of a frame in which a device asks, and the messages until the next hit."""
         sampling, spans = self._sampling, {}
         for message in messages:
             left -= 1
@@ -170,15 +206,17 @@ class MessageTraces:
         return spans, left
 
     def _span(self, message: Message, key: Key, parent: Traceparent) -> MessageSpan:
-        tenant, device, outbox = key
-        attributes = (
-            ("tidegate.tenant", tenant),
-            ("tidegate.device", device),
-            ("tidegate.type", message.type),
-            ("tidegate.outbox", outbox),
-            ("tidegate.seq", message.seq),
+        return MessageSpan(
+            self._record,
+            parent.trace_id,
+            parent.span_id,
+            self._ids.span_id(),
+            key,
+            message.type,
+            message.seq,
+            time.time_ns(),
+            time.perf_counter(),
         )
-        return MessageSpan(parent, self._ids.span_id(), attributes, self._record)
 
     def landed(
         self, traces: Sequence[Linked], kind: str, messages: int, took_s: float, trouble: str

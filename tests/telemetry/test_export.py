@@ -5,6 +5,10 @@ import threading
 import time
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from gateway.telemetry import export
 from gateway.telemetry.export import REQUEST_SPANS_MAX, SpanExport
@@ -194,6 +198,34 @@ async def test_a_collector_reads_the_protocol_buffers():
     assert first.error == "dead letter: too_large"
     assert (second.parent_id, second.links, second.error) == ("", [], "")
     assert collector.headers[0]["authorization"] == "Bearer s3cret"
+
+
+@pytest.mark.parametrize("number", [0, 1, 127, 128, 16_383, 16_384, 2**63 - 1])
+@pytest.mark.parametrize("length", [0, 1, 63, 127, 128, 300])
+def test_what_is_written_by_hand_is_what_the_library_writes(number, length):
+    text = "x" * length
+    link = Traceparent(b"b" * 16, b"c" * 8)
+    attributes = (("text", text), ("number", number), ("n" * 130, number))
+    made = requests()
+    made.add([span(attributes=attributes, links=(link,) * 8, error=text, start_ns=number)])
+    whole = ExportTraceServiceRequest.FromString(made.encoded())
+    (resource,) = whole.resource_spans
+    (scope,) = resource.scope_spans
+    (found,) = scope.spans
+    assert (scope.scope.name, scope.scope.version) == ("tidegate", "1.0")
+    expected = ProtoSpan(
+        trace_id=TRACE, span_id=SPAN, parent_span_id=PARENT, name="tidegate message", kind=SERVER,
+        start_time_unix_nano=number, end_time_unix_nano=9, flags=0x301,
+        attributes=[
+            KeyValue(key="text", value=AnyValue(string_value=text)),
+            KeyValue(key="number", value=AnyValue(int_value=number)),
+            KeyValue(key="n" * 130, value=AnyValue(int_value=number)),
+        ],
+        links=[ProtoSpan.Link(trace_id=link.trace_id, span_id=link.span_id, flags=0x101)] * 8,
+    )  # fmt: skip
+    if text:
+        expected.status.code, expected.status.message = Status.STATUS_CODE_ERROR, text
+    assert found == expected
 
 
 @pytest.mark.parametrize(("status", "repeatable"), [(503, True), (429, True), (400, False)])
