@@ -104,6 +104,11 @@ class NodeCommands:
             index.__len__,
         )
         gauge(
+            "tidegate_commands_oldest_seconds",
+            "Age of the oldest of these entries; 0 if there is none.",
+            lambda: 0.0 if index.oldest_at is None else basis.wall() - index.oldest_at,
+        )
+        gauge(
             "tidegate_commands_queued_devices",
             "Devices that have such entries.",
             lambda: index.devices,

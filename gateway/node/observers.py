@@ -200,6 +200,10 @@ class StreamMetrics(StreamObserver):
             "Devices whose state was looked up: by direct get, or of the stream's leader.",
             "whom",
         )
+        self._state_rounds_failed = metrics.counter(
+            "tidegate_state_rounds_failed",
+            "Rounds of such look-ups that had no answer and were repeated.",
+        )
         self._server_restarts = metrics.counter(
             "tidegate_nats_server_restarts", "Times the embedded nats-server died and came back."
         )
@@ -234,6 +238,9 @@ class StreamMetrics(StreamObserver):
 
     def states_asked(self, whom: str, devices: int) -> None:
         self._states_asked.labels(whom).inc(devices)
+
+    def state_round_failed(self) -> None:
+        self._state_rounds_failed.inc()
 
     def server_restarted(self) -> None:
         self._server_restarts.inc()

@@ -33,3 +33,6 @@ class StreamObserver:
         """The states of so many devices are looked up: `direct` of any replica, or of the
         `leader`.
         """
+
+    def state_round_failed(self) -> None:
+        """A round of such look-ups had no answer, and is repeated."""

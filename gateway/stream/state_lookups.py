@@ -110,6 +110,7 @@ class StateLookups:
                         failures = 0
             except _AGAIN as exc:
                 failures += 1
+                self._observer.state_round_failed()
                 if failures == 1:
                     _log.warning("state_lookup_repeated", error=describe(exc), waiting=len(self))
                 wait_s = full_jitter_s(self._rng, failures, first_s=_RETRY_S, max_s=_RETRY_MAX_S)

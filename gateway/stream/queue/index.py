@@ -1,11 +1,12 @@
 """Which devices have commands waiting, in order, and when each command expires. Pure.
 
-What is kept of an entry is its place, its id and its time, never its data: some 300 bytes. Nobody
+What is kept of an entry is its place, its id and its times, never its data: some 400 bytes. Nobody
 tells a node that another one has deleted an entry. It finds out when it looks at the entry: for its
 device, or once its time has passed.
 """
 
 import heapq
+from collections import deque
 from collections.abc import Collection, Iterator
 from typing import Final
 
@@ -16,6 +17,9 @@ from gateway.stream.queue.facts import DeviceKey
 ENTRIES_MAX: Final = 100_000
 """Entries that a node keeps in mind. While there are more, the reader of the queue waits."""
 
+_GONE_MAX: Final = 64
+"""Entries that are gone and still in the order, beyond as many as are here."""
+
 
 class Waiting(Struct, frozen=True, gc=False):
     """An entry of the queue."""
@@ -25,6 +29,8 @@ class Waiting(Struct, frozen=True, gc=False):
     id: str
     expires_at: float
     """Unix time."""
+    queued_at: float = 0.0
+    """When it was stored, as Unix time."""
 
 
 class QueueIndex:
@@ -35,6 +41,8 @@ class QueueIndex:
         self._devices: dict[DeviceKey, dict[int, Waiting]] = {}
         self._looks: list[tuple[float, int, DeviceKey]] = []
         """When an entry must be looked at, its sequence, and whose it is."""
+        self._order: deque[tuple[DeviceKey, Waiting]] = deque()
+        """As they came. The first one is still here; of the others, at most half are gone."""
         self._count = 0
 
     def __len__(self) -> int:
@@ -51,6 +59,11 @@ class QueueIndex:
         """Whether no further entry may be added."""
         return self._count >= self._entries_max
 
+    @property
+    def oldest_at(self) -> float | None:
+        """When the entry was stored that has waited longest, as Unix time."""
+        return self._order[0][1].queued_at if self._order else None
+
     def __contains__(self, key: DeviceKey) -> bool:
         return key in self._devices
 
@@ -60,6 +73,7 @@ class QueueIndex:
         if waiting.seq not in entries:
             entries[waiting.seq] = waiting
             self._count += 1
+            self._order.append((key, waiting))
             self.look_again(key, waiting.seq, waiting.expires_at)
 
     def remove(self, key: DeviceKey, seq: int) -> None:
@@ -69,6 +83,17 @@ class QueueIndex:
             self._count -= 1
             if not entries:
                 del self._devices[key]
+            self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        order = self._order
+        while order and not self._is_here(*order[0]):
+            order.popleft()
+        if len(order) > 2 * self._count + _GONE_MAX:
+            self._order = deque(each for each in order if self._is_here(*each))
+
+    def _is_here(self, key: DeviceKey, waiting: Waiting) -> bool:
+        return self.find(key, waiting.seq) is waiting
 
     def find(self, key: DeviceKey, seq: int) -> Waiting | None:
         return self._devices.get(key, {}).get(seq)

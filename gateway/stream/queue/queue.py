@@ -99,13 +99,14 @@ async def _after(client: LinkClient, accepted: int) -> StartAt:
 
 
 def _make(subject: str, headers: bytes, data: bytes, seq: int, stored_ns: int) -> Read:
-    del headers, stored_ns
+    del headers
     tenant, _, device = subject.removeprefix(QUEUE_PREFIX).partition(".")
     try:
         entry = read_entry(data)
     except EntryError as exc:
         return (tenant, device), None, seq, exc.id
-    return (tenant, device), Waiting(seq, entry.id, entry.expires_at), seq, entry.id
+    waiting = Waiting(seq, entry.id, entry.expires_at, stored_ns / 1e9)
+    return (tenant, device), waiting, seq, entry.id
 
 
 class Expiry:

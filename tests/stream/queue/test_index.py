@@ -49,3 +49,28 @@ def test_entries_are_named_once_their_time_has_passed_at_most_so_many_at_once():
     index.look_again(KEY, 1, 60.0)
     assert list(index.due(59.0, 10)) == []
     assert [waiting.seq for _, waiting in index.due(60.0, 10)] == [1]
+
+
+def test_the_oldest_entry_is_the_first_that_is_still_here():
+    index = QueueIndex()
+    assert index.oldest_at is None
+    index.add(KEY, Waiting(1, "c-1", 100.0, 10.0))
+    index.add(OTHER, Waiting(2, "c-2", 100.0, 11.0))
+    index.add(KEY, Waiting(3, "c-3", 100.0, 12.0))
+    assert index.oldest_at == 10.0
+    index.remove(OTHER, 2)
+    assert index.oldest_at == 10.0
+    index.remove(KEY, 1)
+    assert index.oldest_at == 12.0
+    index.remove(KEY, 3)
+    assert index.oldest_at is None
+
+
+def test_an_old_entry_that_stays_does_not_keep_the_later_ones_in_mind():
+    index = QueueIndex()
+    index.add(OTHER, Waiting(1, "stays", 1e9, 10.0))
+    for seq in range(2, 1_000):
+        index.add(KEY, Waiting(seq, str(seq), 1e9, 11.0))
+        index.remove(KEY, seq)
+    assert index.oldest_at == 10.0
+    assert len(index._order) < 100
