@@ -68,4 +68,4 @@ class RuleTargets:
             )
         if isinstance(to, HttpDestination):
             return HttpDelivery(rule, to, random.Random(), traced=self._traced)
-        return CommandDelivery(rule, to, link, random.Random())
+        return CommandDelivery(rule, to, link, random.Random(), traced=self._traced)

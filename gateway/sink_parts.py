@@ -53,8 +53,14 @@ class Observing:
         self._metrics = metrics
         self._traces = traces
         self._kind = kind
-        self.repeated = metrics.repeated
         self.expired = metrics.expired
+
+    def repeated(self, sink: str, events: Sequence[Event], error: str, took_s: float) -> None:
+        self._metrics.repeated(sink, events, error, took_s)
+        consumer = f"{self._kind}/{sink}"
+        traced = traced_in(events, consumer)
+        if traced:
+            self._traces.failed(consumer, traced, len(events), error, took_s)
 
     def written(self, sink: str, events: Sequence[Event], buried: int, took_s: float) -> None:
         self._metrics.written(sink, events, buried, took_s)

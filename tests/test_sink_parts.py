@@ -1,11 +1,18 @@
 """The parts of a process that runs sinks."""
 
+import random
+
 import pytest
 
 from gateway.consumers.errors import TargetRefused
 from gateway.consumers.sink import State
+from gateway.events.event import Event
 from gateway.process import Ending
-from gateway.sink_parts import Sinks, SinkStatus, Survivors
+from gateway.sink_parts import Observing, Sinks, SinkStatus, Survivors
+from gateway.telemetry.sampling import Ids
+from gateway.telemetry.sinks import SinkMetrics
+from gateway.telemetry.spans import ConsumedTraces
+from tidegate.wire.traceparent import read_traceparent
 
 
 class Runner:
@@ -78,3 +85,36 @@ def test_the_page_says_why_the_process_is_not_ready():
     page = status().page()
     assert page["sinks"]["a"]["lag_messages"] is None  # JSON has no NaN
     assert page["sinks"]["a"]["lag_s"] == 1.235
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def event(seq, trace):
+    headers = b"NATS/1.0\r\nce-id:o:1\r\ntraceparent:%b\r\n\r\n" % trace.encode()
+    return Event("events.t.d.a", headers, b"1", seq, 0)
+
+
+def test_a_batch_that_failed_has_a_span_with_the_error_which_is_linked_to_its_events():
+    spans = []
+    observer = Observing(
+        SinkMetrics("sink"), ConsumedTraces(Ids(random.Random(1)), spans.append), "sink"
+    )
+    observer.repeated("log", [event(7, TRACE), event(8, "none")], "the database is away", 0.5)
+    (failed,) = spans
+    assert (failed.name, failed.error) == ("tidegate sink/log batch", "the database is away")
+    assert failed.links == (read_traceparent(TRACE),)
+    assert failed.end_ns - failed.start_ns == 500_000_000
+    assert dict(failed.attributes)["messaging.batch.message_count"] == 2
+    observer.written("log", [event(7, TRACE)], 0, 0.1)
+    _failed, batch, written = spans
+    assert (batch.error, written.error, written.links[0].span_id) == ("", "", batch.span_id)
+
+
+def test_a_batch_without_sampled_events_leaves_no_span_when_it_fails():
+    spans = []
+    observer = Observing(
+        SinkMetrics("sink"), ConsumedTraces(Ids(random.Random(1)), spans.append), "sink"
+    )
+    observer.repeated("log", [event(8, "none")], "the database is away", 0.5)
+    assert spans == []

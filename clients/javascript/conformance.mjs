@@ -27,8 +27,15 @@ const device = new Device({
   },
   storage,
   onReject: ({ error }) => say("rejected", { error }),
-  onCommand: ({ type, data }) => (type === "hang" ? new Promise(() => {}) : data),
+  onCommand: ({ type, data, trace }) => {
+    if (trace !== null) say("commanded", { trace });
+    return type === "hang" ? new Promise(() => {}) : data;
+  },
   onState: ({ version, desired }) => say("state", { version, desired }),
+  beginSpan: () => {
+    const traceparent = process.env.TIDEGATE_TRACE; // of all messages, if the test sets one
+    return traceparent ? { traceparent, end: (error) => say("span", { error }) } : null;
+  },
   onEnded: (error) => say("ended", { error }),
   scale: Number(process.env.TIDEGATE_BACKOFF_SCALE),
 });

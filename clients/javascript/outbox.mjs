@@ -3,6 +3,8 @@
 // Each start takes a new random id for the messages that it adds. Messages that were there keep their
 // names and count as sent. So no copy of the storage that comes back gives one (id, seq) to two messages.
 
+import { Spans } from "./spans.mjs";
+
 const encoder = new TextEncoder();
 
 const freshId = () =>
@@ -13,8 +15,10 @@ const freshId = () =>
 export class Outbox {
   // storage: { load(): string | null, save(text: string): void }, durable when `save` returns.
   // The whole outbox is one text, which suits some thousands of messages.
-  constructor(storage) {
+  // spans: see spans.mjs.
+  constructor(storage, spans = new Spans()) {
     this.storage = storage;
+    this.spans = spans;
     const kept = JSON.parse(storage.load() ?? '{"features":false,"runs":[]}');
     this.features = kept.features; // whether gateways here announce features
     this.state = kept.state ?? null; // { version, desired }: what the device should be like
@@ -52,8 +56,11 @@ export class Outbox {
   add(type, data, time) {
     const run = this.current;
     const at = Date.now();
-    run.messages.push({ seq: run.next++, type, data: JSON.stringify(data ?? null), time, at });
+    const span = this.spans.begin(type);
+    const message = { seq: run.next++, type, data: JSON.stringify(data ?? null), time, at };
+    run.messages.push(message);
     this.save();
+    if (span) this.spans.queued(message, span);
   }
 
   // What the next hello announces: the oldest id that has messages, else the current one.
@@ -84,13 +91,22 @@ export class Outbox {
 
   // Delete the messages of `run` up to `seq`. A seq beyond those assigned deletes all, and ends the id.
   settle(run, seq) {
-    const before = run.messages.length;
-    run.messages = run.messages.filter((message) => message.seq > seq);
+    const before = run.messages;
+    run.messages = before.filter((message) => message.seq > seq);
     if (seq >= run.next) {
       run.messages = [];
       if (run === this.current) this.renew();
     }
-    if (run.messages.length !== before) this.save();
+    if (run.messages.length !== before.length) this.save();
+    for (const message of before.slice(0, before.length - run.messages.length)) {
+      this.spans.ended(message);
+    }
+  }
+
+  // The message is no event: its span ends with the error.
+  rejected(run, seq, error) {
+    const message = run.messages.find((each) => each.seq === seq);
+    if (message) this.spans.ended(message, `rejected: ${error}`);
   }
 
   remove(run, seq) {
@@ -112,6 +128,7 @@ const replaces = (version, held) => {
 export const bytesOf = (text) => encoder.encode(text).length;
 
 // A message in its form on the wire.
-export const textOf = ({ seq, type, data, time }) =>
+export const textOf = ({ seq, type, data, time }, trace) =>
   `{"seq":${seq},"type":${JSON.stringify(type)},"data":${data}` +
-  (time === undefined ? "}" : `,"time":${JSON.stringify(time)}}`);
+  (time === undefined ? "" : `,"time":${JSON.stringify(time)}`) +
+  (trace === undefined ? "}" : `,"trace":${JSON.stringify(trace)}}`);

@@ -70,7 +70,7 @@ export class Session {
     if (frame.resume) this.resume(frame.resume, frame.credit ?? 0);
     if (frame.ack !== undefined) this.onAck(frame.ack, frame.credit ?? 0);
     if (frame.hold) this.held = true;
-    if (frame.reject) this.device.onReject(frame.reject);
+    if (frame.reject) this.reject(frame.reject);
     if (frame.notice) this.device.onNotice(frame.notice);
     if (frame.command) this.onCommand(frame.command);
     const state = frame.state ?? frame.welcome?.state;
@@ -111,10 +111,15 @@ export class Session {
     this.outbox.settle(this.run, this.acked);
   }
 
-  async onCommand({ id, type, data = null }) {
+  reject(reject) {
+    this.outbox.rejected(this.run, reject.seq, reject.error);
+    this.device.onReject(reject);
+  }
+
+  async onCommand({ id, type, data = null, trace = null }) {
     let result;
     try {
-      result = { id, ok: true, data: await this.device.onCommand({ id, type, data }) };
+      result = { id, ok: true, data: await this.device.onCommand({ id, type, data, trace }) };
     } catch (error) {
       result = { id, ok: false, data: String(error?.message ?? error) };
     }
@@ -134,7 +139,7 @@ export class Session {
       this.sent = this.run.sent = Math.max(this.run.sent, batch.at(-1).seq);
       this.sent = batch.at(-1).seq;
       this.saidAt = performance.now();
-      const texts = batch.map(textOf);
+      const texts = batch.map((message) => this.textOf(message));
       this.say(texts.length === 1 ? texts[0] : `[${texts.join(",")}]`);
     }
   }
@@ -148,11 +153,11 @@ export class Session {
     for (const message of this.run.messages) {
       if (message.seq <= this.sent) continue;
       if (batch.length >= window || message.seq !== this.sent + batch.length + 1) break;
-      const bytes = bytesOf(textOf(message)) + 1;
+      const bytes = bytesOf(this.textOf(message)) + 1;
       if (bytesOf(message.data) > messageMax || bytes - 1 > frame) {
         if (batch.length > 0) break;
+        this.reject({ seq: message.seq, error: "too_large", detail: "for this gateway" });
         this.outbox.remove(this.run, message.seq);
-        this.device.onReject({ seq: message.seq, error: "too_large", detail: "for this gateway" });
         return null;
       }
       if (batch.length > 0 && size + bytes > frame) break;
@@ -160,6 +165,14 @@ export class Session {
       batch.push(message);
     }
     return batch;
+  }
+
+  // A message with its trace, if the gateway takes traces and a frame has room for it.
+  textOf(message) {
+    const trace = this.features.includes("trace") ? this.outbox.spans.traceOf(message) : undefined;
+    if (trace === undefined) return textOf(message);
+    const text = textOf(message, trace);
+    return bytesOf(text) > this.limits.frame ? textOf(message) : text;
   }
 
   // This id is empty, or a hole follows. Once everything is settled, continue with what follows.

@@ -8,6 +8,7 @@
 import { Outbox } from "./outbox.mjs";
 import { Policy } from "./policy.mjs";
 import { Session } from "./session.mjs";
+import { Spans } from "./spans.mjs";
 
 const OFFENCES = [1002, 1003, 1007, 1008, 1009, 4409];
 const RENEW_SHARE = [0.7, 0.9];
@@ -15,14 +16,20 @@ const RENEW_SHARE = [0.7, 0.9];
 export class Device {
   // credential(refused): returns a JWT; `refused` is the reason why the last one was refused, or null.
   // storage: { load(), save(text) }; without it messages are lost with the page.
-  // onCommand(command): what it returns or throws is the result.
+  // onCommand({ id, type, data, trace }): what it returns or throws is the result. `trace` is the
+  // traceparent of what sent the command, or null.
   // onState({ version, desired }): what the device should be like; with it the device asks for states.
-  constructor({ url, credential, storage, onReject, onCommand, onState, onEnded, scale = 1 }) {
+  // beginSpan(type): the span of a message that is sent, or null; see spans.mjs.
+  constructor(options) {
+    const { url, credential, storage, onReject, onCommand, onState, onEnded, beginSpan } = options;
     this.urls = [url].flat();
     this.credential = credential;
-    this.outbox = new Outbox(storage ?? { load: () => null, save: () => {} });
+    this.outbox = new Outbox(
+      storage ?? { load: () => null, save: () => {} },
+      new Spans(beginSpan),
+    );
     this.outbox.wantsState = onState !== undefined;
-    this.policy = new Policy(scale);
+    this.policy = new Policy(options.scale ?? 1);
     this.onReject = onReject ?? (() => {});
     this.onCommand = onCommand ?? (() => Promise.reject(new Error("no commands here")));
     this.onState = onState ?? (() => {});
@@ -62,6 +69,7 @@ export class Device {
     for (const session of open) session.leave(1000);
     this.over?.();
     await this.running;
+    this.outbox.spans.stopped();
   }
 
   async run() {

@@ -15,6 +15,7 @@ from msgspec import Raw, Struct
 from gateway.consumers.attempts import deliver_each
 from gateway.consumers.errors import AttemptFailed, TargetAway
 from gateway.consumers.target import Rejected
+from gateway.consumers.tracing import onward
 from gateway.events.destinations import CommandDestination
 from gateway.events.errors import PickError
 from gateway.events.event import Event
@@ -49,12 +50,27 @@ class CommandDelivery:
     ahead = 1
 
     def __init__(
-        self, rule: Rule, destination: CommandDestination, link: Link, rng: random.Random
+        self,
+        rule: Rule,
+        destination: CommandDestination,
+        link: Link,
+        rng: random.Random,
+        *,
+        traced: bool = False,
     ) -> None:
+        """
+        Args:
+            rule: whose target it is.
+            destination: names the type of the command.
+            link: the connection to NATS.
+            rng: source of jitter.
+            traced: whether requests name the span of the rule; see `Deriver`.
+        """
         self._rule = rule
         self._type = destination.message_type
         self._link = link
         self._rng = rng
+        self._traced = traced
         self._picker = Picker(rule.pick) if rule.pick is not None else None
 
     async def open(self) -> None:
@@ -89,7 +105,7 @@ class CommandDelivery:
                 subject,
                 body,
                 timeout=self._rule.timeout_ms / 1000,
-                headers={HOPS_HEADER.decode(): str(hops_of(event) + 1)},
+                headers=_headers(event, self._rule.name, self._traced),
             )
         except nats.errors.NoRespondersError:
             raise AttemptFailed("offline", "no node holds the device") from None
@@ -103,6 +119,15 @@ class CommandDelivery:
             raise AttemptFailed("answer", f"the answer cannot be read: {exc}") from None
         if not result.ok:
             raise _failure(result)
+
+
+def _headers(event: Event, rule: str, traced: bool) -> dict[str, str]:
+    """Of a request; the gateway tells the device its trace."""
+    found = {HOPS_HEADER.decode(): str(hops_of(event) + 1)}
+    trace = onward(event, f"rule/{rule}") if traced else event.header(b"traceparent")
+    if trace:
+        found["traceparent"] = trace
+    return found
 
 
 def _failure(result: _Result) -> AttemptFailed:

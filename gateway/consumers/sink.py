@@ -271,7 +271,7 @@ class SinkRunner:
             except ConsumerError as exc:
                 if isinstance(exc, TargetSlow):
                     self._batch = max(1, len(events) // 2)
-                self._observer.repeated(sink.name)
+                self._observer.repeated(sink.name, events, str(exc), loop.time() - began)
                 raise
             progress.moved(after, last)
             reading.processed()

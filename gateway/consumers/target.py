@@ -56,8 +56,8 @@ class SinkObserver(Protocol):
     def written(self, sink: str, events: Sequence[Event], buried: int, took_s: float) -> None:
         """A batch was committed: these events, of which so many became dead letters."""
 
-    def repeated(self, sink: str) -> None:
-        """A batch was not committed and will be written again."""
+    def repeated(self, sink: str, events: Sequence[Event], error: str, took_s: float) -> None:
+        """A batch with these events was not committed, and is written again; `error` says why."""
 
     def expired(self, sink: str, sequences: int) -> None:
         """So many sequences left the stream before the sink had read them."""

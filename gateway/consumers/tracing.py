@@ -41,6 +41,19 @@ class EventTraces(Protocol):
             took_s: how long it took.
         """
 
+    def failed(
+        self, consumer: str, traced: Sequence[Traced], events: int, error: str, took_s: float
+    ) -> None:
+        """A batch was not written, and will be tried again.
+
+        Args:
+            consumer: as for `processed`.
+            traced: its sampled events.
+            events: how many it had.
+            error: why.
+            took_s: until it failed.
+        """
+
 
 def traced_in(events: Sequence[Event], consumer: str) -> list[Traced]:
     """The sampled events among these."""

@@ -131,7 +131,8 @@ class SinkMetrics:
         self._seconds.labels(sink).observe(took_s)
         self._batch.labels(sink).observe(len(events))
 
-    def repeated(self, sink: str) -> None:
+    def repeated(self, sink: str, events: Sequence[object], error: str, took_s: float) -> None:
+        del events, error, took_s
         self._repeated.labels(sink).inc()
 
     def expired(self, sink: str, sequences: int) -> None:

@@ -268,19 +268,48 @@ class ConsumedTraces:
         took_s: float,
     ) -> None:
         """Record a batch and its sampled events. See `EventTraces` of the consumers' room."""
-        end_ns = time.time_ns()
-        start_ns = end_ns - int(took_s * 1e9)
-        batch = Traceparent(self._ids.trace_id(), self._ids.span_id())
-        attributes = (
-            ("tidegate.consumer", consumer),
-            ("messaging.batch.message_count", events),
-            ("tidegate.batch.dead_letters", buried),
-            ("tidegate.batch.sampled", len(traced)),
-        )
-        times = (start_ns, end_ns)
+        buried_in_it = ("tidegate.batch.dead_letters", buried)
+        batch, times = self._batch(consumer, len(traced), events, took_s, (buried_in_it,))
         name = f"tidegate {consumer}"
-        self._record(Span(f"{name} batch", CLIENT, *batch[:2], b"", *times, attributes))
         for parent, span_id, stream_seq in traced:
             about = (("tidegate.consumer", consumer), ("tidegate.stream_seq", stream_seq))
             ids = (parent.trace_id, span_id, parent.span_id)
             self._record(Span(name, CONSUMER, *ids, *times, about, (batch,)))
+
+    def failed(
+        self,
+        consumer: str,
+        traced: Sequence[tuple[Traceparent, bytes, int]],
+        events: int,
+        error: str,
+        took_s: float,
+    ) -> None:
+        """Record a batch that failed, linked to the spans before it: its sampled events have no
+        span of their own until they are written. See `EventTraces` of the consumers' room.
+        """
+        before = tuple(parent for parent, _, _ in traced[:_LINKS_MAX])
+        self._batch(consumer, len(traced), events, took_s, links=before, error=error)
+
+    def _batch(
+        self,
+        consumer: str,
+        sampled: int,
+        events: int,
+        took_s: float,
+        more: Attributes = (),
+        links: tuple[Traceparent, ...] = (),
+        error: str = "",
+    ) -> tuple[Traceparent, tuple[int, int]]:
+        """Record the span of a batch; the span, and when it began and ended."""
+        end_ns = time.time_ns()
+        times = (end_ns - int(took_s * 1e9), end_ns)
+        batch = Traceparent(self._ids.trace_id(), self._ids.span_id())
+        attributes: Attributes = (
+            ("tidegate.consumer", consumer),
+            ("messaging.batch.message_count", events),
+            *more,
+            ("tidegate.batch.sampled", sampled),
+        )
+        name = f"tidegate {consumer} batch"
+        self._record(Span(name, CLIENT, *batch[:2], b"", *times, attributes, links, error))
+        return batch, times

@@ -26,19 +26,24 @@ def quiet_raw_devices(caplog):
     caplog.set_level(logging.INFO, "websockets.client")
 
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
 class Script:
     """The client as a process. Whenever it asks for a token, it gets one once `may_ask` is set."""
 
-    def __init__(self, gateway, box, token):
+    def __init__(self, gateway, box, token, **environment):
         self.may_ask = asyncio.Event()
         self.may_ask.set()
         self.environment = os.environ | {
             "TIDEGATE_URL": url_of(gateway),
             "TIDEGATE_OUTBOX": str(box),
             "TIDEGATE_BACKOFF_SCALE": "0.02",
+            **environment,
         }
         self.token = token
         self.events = []
+        self.answers = []
 
     async def __aenter__(self):
         self.process = await asyncio.create_subprocess_exec(
@@ -53,17 +58,25 @@ class Script:
     async def __aexit__(self, *_exc):
         await self.tell(do="stop")
         assert await within(self.process.wait()) == 0
-        self.reading.cancel()
-        await asyncio.gather(self.reading, return_exceptions=True)
+        await within(self.reading)
+        for answer in self.answers:
+            answer.cancel()
+        await asyncio.gather(*self.answers, return_exceptions=True)
         self.process.stdin.close()
+
+    def named(self, name):
+        return [each for each in self.events if each["event"] == name]
 
     async def _read(self):
         async for line in self.process.stdout:
             event = json.loads(line)
             self.events.append(event)
             if event["event"] == "credential":
-                await self.may_ask.wait()
-                await self.tell(do="credential", token=self.token)
+                self.answers.append(asyncio.create_task(self._answer()))
+
+    async def _answer(self):
+        await self.may_ask.wait()
+        await self.tell(do="credential", token=self.token)
 
     async def tell(self, **order):
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -121,6 +134,40 @@ async def test_a_command_is_answered(gateway, tmp_path):
     result = json.loads(answer.data)
     assert (result["ok"], result["data"]) == (True, {"doors": 4})
     await operator.close()
+
+
+async def test_a_trace_goes_with_each_message_and_its_span_ends_when_it_is_settled(tmp_path):
+    settings = {"trace__sample_ratio": 1.0, "limits__message_bytes": 1_000}
+    async with running_gateway(tmp_path / "node", **settings) as gateway:
+        token = token_for(gateway, "veh-1")
+        async with Script(gateway, tmp_path / "box", token, TIDEGATE_TRACE=TRACE) as script:
+            await script.tell(do="send", type="t", data=1)
+            await script.tell(do="send", type="t", data="x" * 2_000)
+            await eventually(lambda: len(script.named("span")) == 2)
+        (event,) = await read_embedded(gateway.data_dir)
+    assert event.headers["traceparent"][:35] == TRACE[:35]
+    assert sorted(str(each["error"]) for each in script.named("span")) == [
+        "None",
+        "rejected: too_large",
+    ]
+
+
+async def test_without_the_feature_no_trace_is_sent_and_a_span_that_stays_ends_with_the_device(
+    gateway, tmp_path
+):
+    token = token_for(gateway, "veh-1")
+    script = Script(gateway, tmp_path / "box", token, TIDEGATE_TRACE=TRACE)
+    script.may_ask.clear()
+    async with script:
+        await script.send([1])
+        await eventually(lambda: script.named("queued"))
+    (span,) = script.named("span")
+    assert "not acknowledged" in span["error"]
+    async with Script(gateway, tmp_path / "box", token, TIDEGATE_TRACE=TRACE) as script:
+        await script.send([2])
+        await eventually(lambda: holds(gateway, 2))
+    events = await read_embedded(gateway.data_dir)
+    assert not any("traceparent" in event.headers for event in events)
 
 
 async def test_it_stops_while_its_issuer_does_not_answer(gateway, tmp_path):

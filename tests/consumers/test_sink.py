@@ -29,13 +29,15 @@ TABLE = "CREATE TABLE battery (device text, n bigint, soc int CHECK (soc < 101))
 class Counts:
     def __init__(self):
         self.rows = self.buried = self.repeats = self.lost = 0
+        self.errors = []
 
     def written(self, _sink, events, buried, _took_s):
         self.rows += len(events) - buried
         self.buried += buried
 
-    def repeated(self, _sink):
+    def repeated(self, _sink, _events, error, _took_s):
         self.repeats += 1
+        self.errors.append(error)
 
     def expired(self, _sink, sequences):
         self.lost += sequences
@@ -311,6 +313,7 @@ async def test_a_statement_that_is_too_slow_is_tried_with_fewer_rows(stream, tab
         async with running(runner):
             assert await written(table, 60) == list(range(60))
             assert runner._observer.repeats > 0
+            assert all(runner._observer.errors), "each batch that failed says why"
 
 
 async def test_an_event_that_is_nested_too_deep_is_a_letter_and_does_not_end_the_sink(

@@ -1,3 +1,4 @@
+from gateway.consumers import command_delivery
 from gateway.consumers.derived import Deriver
 from gateway.consumers.http_delivery import _headers
 from gateway.consumers.tracing import Traced, onward, traced_in
@@ -43,11 +44,13 @@ def test_what_a_rule_sends_names_the_span_of_the_rule():
     assert b"traceparent:%b\r\n" % expected.encode() in message.headers
     assert TRACE.encode() not in message.headers
     assert _headers(event(), "low", True)["traceparent"] == expected
+    assert command_delivery._headers(event(), "low", True)["traceparent"] == expected
 
 
 def test_without_an_export_the_trace_is_carried_on_as_it_came():
     assert b"traceparent:%b\r\n" % TRACE.encode() in derived(event()).headers
     assert _headers(event(), "low", False)["traceparent"] == TRACE
+    assert command_delivery._headers(event(), "low", False)["traceparent"] == TRACE
 
 
 def test_what_is_no_sampled_trace_is_carried_on_as_it_came():
@@ -57,6 +60,7 @@ def test_what_is_no_sampled_trace_is_carried_on_as_it_came():
     bare = Event("events.t.d.a", b"NATS/1.0\r\nce-id:o:1\r\n\r\n", b"1", 7, 0)
     assert b"traceparent" not in derived(bare, traced=True).headers
     assert "traceparent" not in _headers(bare, "low", True)
+    assert command_delivery._headers(bare, "low", True) == {"Tidegate-Hops": "1"}
 
 
 def test_a_redrive_has_a_span_of_its_own():

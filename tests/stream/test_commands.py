@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from gateway.stream.chains import Chains
@@ -95,3 +96,22 @@ async def test_a_device_that_was_given_a_command_of_a_rule_goes_on_with_its_chai
     headers = b"NATS/1.0\r\nTidegate-Hops: 3\r\n\r\n"
     await answered(b'{"type":"t"}', outcome, headers, chains)
     assert len(chains) == remembered
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [(TRACE, TRACE), (TRACE[:-1] + "0", ""), ("nonsense", ""), (b"\xff".decode("latin-1"), "")],
+)
+async def test_a_device_is_told_the_trace_of_a_request_if_it_is_sampled(given, told):
+    headers = b"NATS/1.0\r\ntraceparent: %b\r\n\r\n" % given.encode("latin-1")
+    _answer, delivered = await answered(b'{"type":"t"}', headers=headers)
+    assert delivered[0][2].trace == told
+
+
+async def test_without_a_trace_the_frame_has_no_such_member():
+    for headers in (None, b"NATS/1.0\r\nTidegate-Hops: 1\r\n\r\n"):
+        _answer, delivered = await answered(b'{"type":"t"}', headers=headers)
+        assert b"trace" not in msgspec.json.encode(delivered[0][2])

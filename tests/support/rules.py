@@ -23,7 +23,7 @@ class Counts:
     def written(self, _rule: str, _events: int, _buried: int, _took_s: float) -> None:
         pass
 
-    def repeated(self, _rule: str) -> None:
+    def repeated(self, _rule: str, *_more: object) -> None:
         self.repeats += 1
 
     def expired(self, _rule: str, _sequences: int) -> None:

@@ -20,6 +20,9 @@ class Command:
     queued: bool = False
     """Whether it waited in the gateway's queue. If not, it is a request, and somebody waits for
     the answer now."""
+    trace: str = ""
+    """The `traceparent` of the span that sent it, for a span of yours below it; empty if it is not
+    traced."""
 
 
 class Callbacks:

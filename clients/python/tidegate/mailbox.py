@@ -126,7 +126,7 @@ class Mailbox:
             problem = f"data cannot be read: {exc}"
         else:
             if len(self.commands) < COMMANDS_MAX:
-                self.commands.append(Command(command.id, command.type, data))
+                self.commands.append(Command(command.id, command.type, data, trace=command.trace))
                 return
             problem = f"{COMMANDS_MAX} commands wait already"
         _log.warning("a command was not handed over: %s", problem)

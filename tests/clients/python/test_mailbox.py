@@ -32,6 +32,19 @@ async def hear_result(peer):
     return (await peer.hear())["result"]
 
 
+async def test_the_trace_of_a_request_is_handed_over_with_it(tmp_path):
+    async def play(peer):
+        await greet(peer)
+        for more in ({"trace": "00-of-the-rule-01"}, {}):
+            await peer.say({"command": {"id": "r1", "type": "t", "data": 1, **more}})
+        await peer.gone()
+
+    async with scripted(play) as gateway, device_of(gateway, tmp_path) as device:
+        commands = device.commands()
+        assert (await within(anext(commands))).trace == "00-of-the-rule-01"
+        assert (await within(anext(commands))).trace == ""
+
+
 async def test_a_command_is_received_given_answered_and_settled(tmp_path):
     async with Gateway() as gateway:
         async with device_of(gateway, tmp_path) as device:

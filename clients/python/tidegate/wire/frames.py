@@ -268,12 +268,15 @@ class Notice(Struct):
 
 
 class Command(Struct, omit_defaults=True):
-    """A command. With `queued` it is stored in the queue until its outcome is known."""
+    """A command. With `queued` it is stored in the queue until its outcome is known. `trace` is the
+    `traceparent` of the span that sent it, if that is sampled.
+    """
 
     id: str
     type: str
     data: Raw = Raw(b"null")  # Raw is immutable
     queued: bool = False
+    trace: str = ""
 
 
 class ServerFrame(Struct):
