@@ -97,6 +97,9 @@ class NodeCommands:
             wall=basis.wall,
             rng=rng,
         )
+        self._register_gauges(basis, index)
+
+    def _register_gauges(self, basis: Basis, index: QueueIndex) -> None:
         gauge = basis.metrics.gauge
         gauge(
             "tidegate_commands_queued",
