@@ -2,30 +2,46 @@
 
 Each session has a fence: fleet time at its hello, in microseconds. Sessions are registered in
 batches, after they were welcomed, so no device waits for Redis. What was lost with the link is made
-up for when the link comes back: all sessions are registered again.
+up for when the link comes back: all sessions are registered again. `register.lua` decides which of
+two sessions is the newer one; it may raise the fence of a session.
 """
 
 import asyncio
 import re
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
+from gateway.admission.clock import TOLERANCE_S
 from gateway.cluster.errors import RedisUnavailable
 from gateway.cluster.link import RedisLink
 
 _log = structlog.get_logger(__name__)
 
 _BATCH_MAX: Final = 500
-_FENCE_AHEAD: Final = 5_000_000
-"""A fence that is more microseconds ahead of fleet time comes from a clock that was wrong."""
+_MICROSECONDS: Final = 1_000_000
+_FENCE_AHEAD: Final = 5 * _MICROSECONDS
+"""A fence that is further ahead of fleet time comes from a clock that was wrong."""
 _GATHER_S: Final = 0.02
 
 _FENCE: Final = re.compile(r"[0-9]{1,20}")
 
 DeviceKey = tuple[str, str]
 Fenced = tuple[DeviceKey, int]
+
+
+class Sessions(Protocol):
+    """The sessions of this node."""
+
+    def present(self) -> Iterable[Fenced]:
+        """Every session with its fence."""
+
+    def newer_elsewhere(self, key: DeviceKey, fence: int) -> None:
+        """The device has a session with this fence on another node, which is newer."""
+
+    def raised(self, key: DeviceKey, given: int, fence: int) -> None:
+        """The session of the fence `given` has the fence `fence` from now on."""
 
 
 class DeviceRegistry:
@@ -37,25 +53,28 @@ class DeviceRegistry:
         *,
         node: str,
         alive_key: str,
+        fleet_key: str,
+        fence_source: str,
         clock: Callable[[], float],
-        present: Callable[[], Iterable[Fenced]],
-        on_newer: Callable[[DeviceKey, int], None],
+        sessions: Sessions,
     ) -> None:
         """
         Args:
             link: to Redis.
             node: name of this process.
             alive_key: the key of the living nodes: a node that is gone holds no device.
+            fleet_key: the key that says how far fleet time is ahead of the clock of Redis.
+            fence_source: where the fences of this node come from. Those of one source are never in
+                the wrong order, also if several nodes share it.
             clock: fleet time, seconds.
-            present: every session of this node with its fence.
-            on_newer: called when a device has a connection with a higher fence elsewhere.
+            sessions: of this node.
         """
         self._link = link
         self._node = node
-        self._keys = [link.key("devices"), alive_key]
+        self._keys = [link.key("devices"), alive_key, fleet_key]
+        self._fence_source = fence_source
         self._clock = clock
-        self._present = present
-        self._on_newer = on_newer
+        self._sessions = sessions
         self._arrived: dict[DeviceKey, int] = {}
         self._departed: dict[DeviceKey, int] = {}
         self._changed = asyncio.Event()
@@ -84,11 +103,18 @@ class DeviceRegistry:
         self._changed.set()
 
     def on_message(self, text: str) -> None:
-        """A message on our channel: `takeover <tenant>/<device> <fence>`."""
+        """A message on our channel.
+
+        `takeover <tenant>/<device> <fence>`: another node has a newer session, of that fence.
+        `raised <tenant>/<device> <fence> <fence>`: the session of that fence has another one now.
+        """
         match text.split(" "):
             case ["takeover", name, fence] if "/" in name and _FENCE.fullmatch(fence):
-                tenant, _, device = name.partition("/")
-                self._on_newer((tenant, device), int(fence))
+                self._sessions.newer_elsewhere(_key(name), int(fence))
+            case ["raised", name, given, fence] if (
+                "/" in name and _FENCE.fullmatch(given) and _FENCE.fullmatch(fence)
+            ):
+                self._raised(_key(name), int(given), int(fence))
             case _:
                 _log.error("cluster_message_malformed", channel=self.channel)
 
@@ -117,15 +143,24 @@ class DeviceRegistry:
 
     async def _register(self, batch: list[Fenced]) -> None:
         arguments = [part for key, fence in batch for part in (_name(key), fence)]
-        fence_max = int(self._clock() * 1_000_000) + _FENCE_AHEAD
-        stale = await self._link.script(
+        stale, raised = await self._link.script(
             "register",
             self._keys,
-            [self._link.key("node:"), self._node, fence_max, *arguments],
-        )
+            [
+                self._link.key("node:"), self._node, self._fence_source,
+                int(self._clock() * _MICROSECONDS), _FENCE_AHEAD, int(TOLERANCE_S * _MICROSECONDS),
+                *arguments,
+            ],
+        )  # fmt: skip
+        for name, given, fence in zip(raised[::3], raised[1::3], raised[2::3], strict=True):
+            self._raised(_key(name), int(given), int(fence))
         for name, fence in zip(stale[::2], stale[1::2], strict=True):
-            tenant, _, device = name.partition("/")
-            self._on_newer((tenant, device), int(fence))
+            self._sessions.newer_elsewhere(_key(name), int(fence))
+
+    def _raised(self, key: DeviceKey, given: int, fence: int) -> None:
+        if self._departed.get(key) == given:  # meanwhile
+            self._departed[key] = fence
+        self._sessions.raised(key, given, fence)
 
     async def register_all(self) -> None:
         """Register every session again, because Redis has missed changes.
@@ -133,7 +168,7 @@ class DeviceRegistry:
         Raises:
             RedisUnavailable: Redis is down, or went down.
         """
-        present = dict(self._present())
+        present = dict(self._sessions.present())
         while present:
             await self._register(_take(present))
 
@@ -143,6 +178,11 @@ def _take(pending: dict[DeviceKey, int]) -> list[Fenced]:
     while pending and len(batch) < _BATCH_MAX:
         batch.append(pending.popitem())
     return batch
+
+
+def _key(name: str) -> DeviceKey:
+    tenant, _, device = name.partition("/")
+    return tenant, device
 
 
 def _name(key: DeviceKey) -> str:

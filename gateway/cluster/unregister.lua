@@ -2,7 +2,7 @@
 local devices, node = KEYS[1], ARGV[1]
 for index = 2, #ARGV, 2 do
   if redis.call('HGET', devices, ARGV[index]) == ARGV[index + 1] .. ' ' .. node then
-    redis.call('HDEL', devices, ARGV[index])
+    redis.call('HDEL', devices, ARGV[index], ARGV[index] .. ' began')
   end
 end
 return true

@@ -135,7 +135,9 @@ class DeviceHandler:
         context.memory.closed(identity.holder, (context.loop.time(), cause, "", 0.0))
         established = self._session.state in (State.ESTABLISHED, State.CHANGING)
         outputs = self._session.closed()
+        welcomed = 0
         if self._exchange is not None:
+            welcomed = self._exchange.fence
             self._exchange.close()
         self._connection = self._exchange = None
         context.memory.arrivals.over(self)
@@ -145,7 +147,7 @@ class DeviceHandler:
             self._resting.cancel()
         if established:
             why = cause_of(cause, code, drained=self._session.drained)
-            context.watch.ended(self.key, self.fence, why)
+            context.watch.ended(self.key, welcomed, why)
         self._carry_out(outputs)
 
     # Owner of messages in the lanes

@@ -21,6 +21,7 @@ from gateway.edge.arrivals import Waiting
 from gateway.edge.gate import DeviceGate, GateContext
 from gateway.node import limits
 from gateway.node.basis import Basis
+from gateway.node.board import WorkerFences
 from gateway.node.device_lookup import DevicesHere
 from gateway.node.fleet_node import FleetNode, Member
 from gateway.node.fleet_sessions import FleetSessions
@@ -42,10 +43,11 @@ class Admission:
     office: NodeTicketOffice
     membership: Membership
     here: DevicesHere
-    slots_changed: Hook
+    slots_changed: Hook[[]]
     """R has changed, or there are new slots."""
     clock: FleetClock
     fences: Fences
+    sessions: FleetSessions
     roll: Roll
     records: SessionRecords
     controller: RateController
@@ -61,14 +63,17 @@ def build_admission(basis: Basis) -> Admission:
     """
     settings, admission = basis.settings, basis.settings.admission
     clock = FleetClock(basis.wall, basis.local)
-    fences = Fences(clock)
+    place = basis.place
+    fences = Fences(clock, None if place is None else WorkerFences(place.board, place.number - 1))
+    sessions = FleetSessions(basis.fleet, fences)
     revocations = _revocations(basis, clock)
     kept = _kept_secrets(basis)
     keyring = kept.load([secret.get_secret_value().encode() for secret in admission.ticket_secrets])
     ahead_s_max = limits.ticket_ahead_s_max(settings)
     office = NodeTicketOffice(keyring.secrets, clock=clock, ahead_max_s=ahead_s_max)
     here = DevicesHere(basis, revocations.facts)
-    slots_changed, overrides = Hook(), Overrides(clock)
+    slots_changed: Hook[[]] = Hook()
+    overrides = Overrides(clock)
     silence_s = settings.cluster.node_timeout_ms / 1000
     roll = Roll(basis.node, silence_s=silence_s, clock=clock)
     member = Member(
@@ -79,7 +84,8 @@ def build_admission(basis: Basis) -> Admission:
         keyring=keyring,
         revocations=revocations,
         overrides=overrides,
-        sessions=FleetSessions(basis.fleet, fences),
+        sessions=sessions,
+        fence_source=basis.node if place is None else place.gateway,
         answer=here.answer,
         on_calendar=slots_changed,
         on_secrets=TicketRotation(keyring, office, kept).rotate,
@@ -98,6 +104,7 @@ def build_admission(basis: Basis) -> Admission:
         slots_changed=slots_changed,
         clock=clock,
         fences=fences,
+        sessions=sessions,
         roll=roll,
         records=SessionRecords(fences, membership),
         controller=controller,

@@ -1,4 +1,5 @@
-"""Which worker takes the next connection: a page of memory that all workers of a gateway share.
+"""What the workers of a gateway share: a page of memory. Which of them takes the next connection,
+and the fences that they have given.
 
 All workers accept from the same listening sockets. Each writes to its own row whether it is open to
 devices and how many connections it has, and reads the rows of the others before a turn of
@@ -10,6 +11,9 @@ A row is believed for five seconds after it was written, so that a worker which 
 not taken for a dead one: a worker that still starts would accept, and refuse devices whose slot has
 come. The supervisor clears the row of a worker that has ended. Rows are hints: a torn read costs
 one turn of accepting at most.
+
+Behind the rows, each worker has a word with the last fence that it gave. Nobody else writes that
+word, and it outlives the process, because the sessions that begin next must have higher fences.
 """
 
 import asyncio
@@ -97,9 +101,36 @@ class Board:
         """The worker is gone."""
         self.write(worker, Row(False, 0, 0.0))
 
+    def write_fence(self, worker: int, fence: int) -> None:
+        """A worker has given this fence."""
+        self._words[self._workers * _FIELDS + worker] = fence
+
+    def highest_fence(self) -> int:
+        """The highest fence that any worker gave last."""
+        return max(self._words[self._workers * _FIELDS :])
+
     def close(self) -> None:
         self._words.release()
         self._page.close()
+
+
+class WorkerFences:
+    """The fences on the page, as one worker sees them (`FencePage`)."""
+
+    def __init__(self, board: Board, worker: int) -> None:
+        """
+        Args:
+            board: of all workers.
+            worker: which has this object, counted from 0.
+        """
+        self._board = board
+        self._worker = worker
+
+    def highest_fence(self) -> int:
+        return self._board.highest_fence()
+
+    def write_fence(self, fence: int) -> None:
+        self._board.write_fence(self._worker, fence)
 
 
 class AcceptTurns:
@@ -162,4 +193,4 @@ def make_page(workers: int) -> int:
 
 
 def page_bytes(workers: int) -> int:
-    return workers * _FIELDS * _WORD_BYTES
+    return workers * (_FIELDS + 1) * _WORD_BYTES

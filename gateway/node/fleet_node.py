@@ -63,6 +63,8 @@ class Member:
     revocations: Revocations
     overrides: Overrides
     sessions: FleetSessions
+    fence_source: str
+    """Where the fences of this node come from: `DeviceRegistry` says what that means."""
     answer: Callable[[dict[str, Any]], dict[str, Any]]
     """What this node knows of a device, for other nodes."""
     on_calendar: Callable[[], None]
@@ -95,7 +97,7 @@ class FleetNode:
         self._secrets = SharedSecrets(link, member.keyring, on_change=member.on_secrets)
         link.on_up += [self._secrets.exchange, self._mark_behind]
         self.nodes = nodes = self._registry(settings)
-        revocations, sessions = member.revocations, member.sessions
+        revocations = member.revocations
         self._feed = RevocationFeed(
             link,
             known=revocations.facts.facts,
@@ -108,9 +110,10 @@ class FleetNode:
             link,
             node=member.node,
             alive_key=nodes.alive_key,
+            fleet_key=nodes.fleet_key,
+            fence_source=member.fence_source,
             clock=member.clock,
-            present=sessions.present,
-            on_newer=sessions.newer_elsewhere,
+            sessions=member.sessions,
         )
         self.shared = SharedCalendar(
             link,
@@ -171,7 +174,7 @@ class FleetNode:
         self._devices.arrived(key, fence)
 
     def departed(self, key: DeviceKey, fence: int) -> None:
-        self._devices.departed(key, fence)
+        self._devices.departed(key, self._member.sessions.ended(key, fence))
 
     async def share(self, facts: Sequence[Revocation]) -> Reach:
         subjects = {fact.key for fact in facts}

@@ -6,18 +6,21 @@ it does nothing.
 """
 
 from collections.abc import Callable
+from typing import Generic, ParamSpec
+
+P = ParamSpec("P")
 
 
-class Hook:
+class Hook(Generic[P]):
     """Calls every receiver that was added, in that order."""
 
     def __init__(self) -> None:
-        self._receivers: list[Callable[[], None]] = []
+        self._receivers: list[Callable[P, None]] = []
 
-    def add(self, receiver: Callable[[], None]) -> None:
+    def add(self, receiver: Callable[P, None]) -> None:
         """Call `receiver` too from now on."""
         self._receivers.append(receiver)
 
-    def __call__(self) -> None:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> None:
         for receiver in self._receivers:
-            receiver()
+            receiver(*args, **kwargs)

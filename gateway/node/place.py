@@ -14,6 +14,8 @@ class WorkerPlace:
 
     number: int
     """Of this worker, from 1."""
+    gateway: str
+    """Names this run of the supervisor; the same for all its workers."""
     listening: Sequence[socket.socket]
     """Where devices connect; shared by all workers."""
     board: Board

@@ -23,6 +23,8 @@ class _Announced(Struct):
     """
 
     member: Member
+    welcomed: int
+    """The fence of its welcome, which names it on this node."""
     fence: int
 
 
@@ -58,13 +60,13 @@ class SessionPresence:
             # First: the end of a session must not be the last fact of a device that is online.
             fact = self._fact(older)
             self._facts.add(fact.ended(TAKEN_OVER, self._clock(), self._node))
-        announced = self._announced[key] = _Announced(member, fence)
+        announced = self._announced[key] = _Announced(member, fence, fence)
         self._facts.add(self._fact(announced))
 
     def ended(self, key: DeviceKey, fence: int, cause: str) -> None:
         """The connection of an established session is gone."""
         announced = self._announced.get(key)
-        if announced is None or announced.member.fence != fence:
+        if announced is None or announced.welcomed != fence:
             return  # a newer session of this node has announced that this one ended
         del self._announced[key]
         fact = self._fact(announced).ended(cause, self._clock(), self._node)
@@ -77,8 +79,17 @@ class SessionPresence:
         which has begun since, on whatever node.
         """
         for announced in self._announced.values():
-            announced.fence = max(announced.fence + 1, announced.member.fence)
-            self._facts.add(self._fact(announced))
+            self._announce_again(announced)
+
+    def raised(self, key: DeviceKey) -> None:
+        """The session of a device has a higher fence: that of an older one elsewhere was higher."""
+        announced = self._announced.get(key)
+        if announced is not None:
+            self._announce_again(announced)
+
+    def _announce_again(self, announced: _Announced) -> None:
+        announced.fence = max(announced.fence + 1, announced.member.fence)
+        self._facts.add(self._fact(announced))
 
     def _fact(self, announced: _Announced) -> Fact:
         member = announced.member

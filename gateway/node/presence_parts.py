@@ -65,6 +65,7 @@ class Presence:
         self._watching = tasks.Crew(basis.ending.fail)
         if self._enabled:
             admission.roll.doubted.add(self._sessions.announce_again)
+            admission.sessions.on_raised.add(self._sessions.raised)
             self._register_gauges(basis)
 
     @property

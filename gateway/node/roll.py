@@ -33,7 +33,7 @@ class Roll:
         self._clock = clock
         self.alive: Alive | None = None
         """None until all nodes of before are back, or gone."""
-        self.doubted = Hook()
+        self.doubted: Hook[[]] = Hook()
         """The others may have taken this node for dead, or its fences are of another time."""
 
     def heard(self, others: Iterable[str], *, together: bool) -> None:

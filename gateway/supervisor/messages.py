@@ -17,6 +17,8 @@ class HandOver(msgspec.Struct, tag="hand_over", frozen=True, kw_only=True):
     worker: int
     """From 1."""
     workers: int
+    gateway: str
+    """Names this run of the supervisor."""
     config: str | None
     """The settings file."""
     overrides: dict[str, Any]

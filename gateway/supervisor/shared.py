@@ -31,6 +31,7 @@ class Shared:
         config: Path | None,
         overrides: dict[str, Any],
         *,
+        node: str,
         ending: Ending,
         rng: random.Random,
         metrics: Metrics,
@@ -40,6 +41,7 @@ class Shared:
             settings: of the gateway.
             config: the settings file, which each worker reads too.
             overrides: of the command line, by dotted key.
+            node: the name of this process.
             ending: hears why a server can no longer be kept running.
             rng: source of jitter.
             metrics: of this process.
@@ -50,6 +52,7 @@ class Shared:
         data_dir = settings.nats.data_dir
         self._settings = settings
         self._config = config
+        self._node = node
         self._overrides = {name: value for name, value in overrides.items() if value is not None}
         self._listening: list[socket.socket] = []
         self._page = make_page(settings.worker_count)
@@ -113,6 +116,7 @@ class Shared:
         return HandOver(
             worker=number,
             workers=workers,
+            gateway=self._node,
             config=None if self._config is None else str(self._config),
             overrides=overrides,
             listening=[each.fileno() for each in self._listening],

@@ -82,7 +82,13 @@ class Supervisor:
         check_descriptors(settings.server, settings.worker_count)
         metrics, ending, rng = Metrics(), Ending(), random.Random()
         shared = self.shared = Shared(
-            settings, config, overrides, ending=ending, rng=rng, metrics=metrics
+            settings,
+            config,
+            overrides,
+            node=self._node,
+            ending=ending,
+            rng=rng,
+            metrics=metrics,
         )
         state, orders = NodeState(), StopOrders(ending)
         self.workers = _workers(shared, settings.worker_count, ending, rng)

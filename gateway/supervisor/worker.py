@@ -75,6 +75,7 @@ async def _serve(link: SupervisorLink, given: HandOver) -> None:
 def _place(link: SupervisorLink, given: HandOver) -> WorkerPlace:
     return WorkerPlace(
         number=given.worker,
+        gateway=given.gateway,
         listening=[_listening(descriptor) for descriptor in given.listening],
         board=Board(given.page, given.workers),
         nats_url=given.nats_url,

@@ -12,33 +12,70 @@ class Link:
         return f"tidegate:{name}"
 
 
-@pytest.fixture
-def newer():
-    return []
+class Sessions:
+    def __init__(self):
+        self.told = []
+
+    def present(self):
+        return []
+
+    def newer_elsewhere(self, key, fence):
+        self.told.append((key, fence))
+
+    def raised(self, key, given, fence):
+        self.told.append((key, given, fence))
 
 
 @pytest.fixture
-def registry(newer):
+def sessions():
+    return Sessions()
+
+
+@pytest.fixture
+def registry(sessions):
     return DeviceRegistry(
         Link(),
         node="a",
         alive_key="tidegate:nodes",
+        fleet_key="tidegate:fleet",
+        fence_source="a",
         clock=lambda: 0.0,
-        present=list,
-        on_newer=lambda key, fence: newer.append((key, fence)),
+        sessions=sessions,
     )
 
 
-async def test_a_takeover_names_a_device_and_its_fence(registry, newer):
+async def test_a_takeover_names_a_device_and_its_fence(registry, sessions):
     registry.on_message("takeover t/veh-1 1700000000000000")
-    assert newer == [(("t", "veh-1"), 1_700_000_000_000_000)]
+    assert sessions.told == [(("t", "veh-1"), 1_700_000_000_000_000)]
+
+
+async def test_a_raise_names_a_device_and_both_fences(registry, sessions):
+    registry.on_message("raised t/veh-1 1700000000000000 1700000000000009")
+    assert sessions.told == [(("t", "veh-1"), 1_700_000_000_000_000, 1_700_000_000_000_009)]
+
+
+async def test_a_session_that_left_while_it_was_raised_is_removed(registry):
+    """Redis knows it by the fence to which it was raised."""
+    sent = []
+
+    async def script(name, _keys, arguments):
+        sent.append((name, *arguments[-2:]))
+        if name == "register":
+            registry.departed(("t", "veh-1"), 7)  # while Redis answers
+        return [[], ["t/veh-1", "7", "9"]]
+
+    registry._link.script = script
+    registry.arrived(("t", "veh-1"), 7)
+    await registry._flush()
+    assert sent == [("register", "t/veh-1", 7), ("unregister", "t/veh-1", 9)]
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "takeover", "takeover veh 1", "takeover t/veh x", "takeover t/veh -1", "rights",
-     "takeover t/veh " + "9" * 5_000, "takeover t/veh \u0661"],
+     "takeover t/veh " + "9" * 5_000, "takeover t/veh \u0661", "raised t/veh 1", "raised veh 1 2",
+     "raised t/veh x 1", "raised t/veh 1 -2"],
 )  # fmt: skip
-async def test_what_is_no_takeover_ends_nothing(registry, newer, text):
+async def test_what_is_no_message_changes_nothing(registry, sessions, text):
     registry.on_message(text)
-    assert newer == []
+    assert sessions.told == []

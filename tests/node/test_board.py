@@ -13,6 +13,7 @@ from gateway.node.board import (
     AcceptTurns,
     Board,
     Row,
+    WorkerFences,
     leave_s,
     make_page,
 )
@@ -58,6 +59,17 @@ def test_what_one_worker_writes_the_others_read(page):
     assert other.others(1) == [Row(False, 0, 0.0)] * 2
     other.clear(1)
     assert one.read(1) == Row(False, 0, 0.0)
+
+
+def test_fences_of_all_workers_are_on_the_page_and_outlive_their_worker(page):
+    one, other = Board(page, 3), Board(page, 3)
+    fences = [WorkerFences(board, worker) for worker, board in enumerate([one, other])]
+    assert fences[0].highest_fence() == 0
+    fences[0].write_fence(1_700_000_000_000_000)
+    fences[1].write_fence(1_600_000_000_000_000)
+    other.clear(0)
+    assert fences[1].highest_fence() == 1_700_000_000_000_000
+    assert one.others(0) == [Row(False, 0, 0.0)] * 2
     one.close()
     other.close()
 

@@ -31,7 +31,7 @@ class Node:
 
     def end(self, key, cause):
         session = self.sessions.pop(key)
-        self.presence.ended(key, session.fence, cause)
+        self.presence.ended(key, session.welcomed, cause)
 
 
 class World:
@@ -53,11 +53,15 @@ class World:
         identity = Identity(key[1], key[0], "", urgent=False, jti="", expires_at=2**40)
         older = node.sessions.get(key)
         node.sessions[key] = SimpleNamespace(
-            key=key, identity=identity, fence=self.fence, session_id=f"s{self.fence}"
+            key=key,
+            identity=identity,
+            fence=self.fence,
+            session_id=f"s{self.fence}",
+            welcomed=self.fence,
         )
         node.presence.established(key, self.fence)
         if older is not None:
-            node.presence.ended(key, older.fence, TAKEN_OVER)
+            node.presence.ended(key, older.welcomed, TAKEN_OVER)
         self.notices += [(other, key, self.fence) for other in self.nodes if other is not node]
 
     def lose(self, number, device):
@@ -117,6 +121,27 @@ class World:
         said = {fact.key: fact.node for fact in truth if fact.online}
         real = {key: node.name for node in self.nodes for key in node.sessions}
         return said, real
+
+
+def test_a_raised_session_is_online_although_an_older_one_elsewhere_had_a_higher_fence():
+    world = World()
+    old, new = world.nodes[:2]
+    key = ("default", "d0")
+    world.fence = 100_000
+    world.connect(0, 0)
+    world.fence = 50_000
+    world.connect(1, 0)
+    old.end(key, TAKEN_OVER)
+    new.sessions[key].fence = 101_001
+    new.presence.raised(key)
+    new.presence.raised(("default", "unknown"))
+    world.settle()
+    said, real = world.wrong()
+    assert said == real == {key: "n1"}
+    new.presence.ended(key, 51_000, LOST)  # by the fence of its welcome
+    del new.sessions[key]
+    world.settle()
+    assert world.wrong() == ({}, {})
 
 
 STEPS = ("connect", "connect", "lose", "hear", "store", "kill", "sweep")
