@@ -233,6 +233,11 @@ class OpsPort:
         else:
             self.port = await self._listener.start(self._host, self.port)
 
+    @property
+    def where(self) -> dict[str, int | str]:
+        """Where it is served, for the log."""
+        return {"ops_port": self.port} if self._path is None else {"ops_socket": str(self._path)}
+
     async def stop(self) -> None:
         await self._listener.stop()
 

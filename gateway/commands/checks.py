@@ -36,6 +36,9 @@ from gateway.stream.interest import PROBE
 from gateway.stream.nats_client import Hooks, connect_once
 from gateway.stream.provision import check_payload
 from gateway.stream.rights import Role
+from gateway.supervisor.descriptors import check_descriptors
+from gateway.supervisor.errors import RedisNotStarted, TooManyWorkers
+from gateway.supervisor.redis_server import find_binary
 from gateway.telemetry.errors import BadHeadersFile
 from gateway.telemetry.headers_file import parse_headers
 
@@ -57,7 +60,12 @@ def problems(settings: Settings, *, now: dt.datetime | None = None) -> list[str]
         now: for the lifetimes of certificates.
     """
     now = now if now is not None else dt.datetime.now(dt.UTC)
-    return [*_of_files(settings, now), *_of_ports(settings), *_of_directory(settings.nats.data_dir)]
+    return [
+        *_of_files(settings, now),
+        *_of_ports(settings),
+        *_of_directory(settings.nats.data_dir),
+        *_of_workers(settings),
+    ]
 
 
 def _of_files(settings: Settings, now: dt.datetime) -> Iterator[str]:
@@ -203,6 +211,21 @@ def _of_directory(path: Path) -> Iterator[str]:
         yield f"nats.data_dir: {path}: {existing} is no directory"
     elif not os.access(existing, os.W_OK | os.X_OK):
         yield f"nats.data_dir: {path}: {existing} cannot be written"
+
+
+def _of_workers(settings: Settings) -> Iterator[str]:
+    """What this machine lacks for several workers."""
+    if settings.worker_count == 1:
+        return
+    try:
+        check_descriptors(settings.server, settings.worker_count)
+    except TooManyWorkers as exc:
+        yield str(exc)
+    if settings.cluster.redis_url is None:
+        try:
+            find_binary()
+        except RedisNotStarted as exc:
+            yield str(exc)
 
 
 async def connection_problems(settings: Settings) -> list[str]:

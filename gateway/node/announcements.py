@@ -46,7 +46,7 @@ class Announcements:
             f"{self._prefix}listening",
             node=self._node,
             port=self._devices.port,
-            ops_port=self._ops.port,
+            **self._ops.where,
         )
         self._on_listening()
 
@@ -55,7 +55,7 @@ class Announcements:
             f"{self._prefix}serving",
             node=self._node,
             port=self._devices.port,
-            ops_port=self._ops.port,
+            **self._ops.where,
             nats_server=self._backbone.facts.version,
             strategy=self._publisher.strategy.value,
             durability=self._backbone.facts.durability,

@@ -12,9 +12,10 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from gateway.node.lifecycle import NodeState
-from gateway.ops.live_page import INTERVAL_S, LivePage
+from gateway.ops.live_page import LivePage
 from gateway.process import Work
 from gateway.supervisor import answers, metric_merging
+from gateway.supervisor.snapshots import WorkerSnapshots, silent
 from gateway.supervisor.worker_client import Answer, WorkerClient, WorkerSilent
 from gateway.supervisor.worker_process import WorkerProcess
 from gateway.supervisor.workers import Worker, Workers
@@ -67,7 +68,7 @@ class WorkerPages:
         self._ended: metric_merging.Counts = {}
         self._kept: dict[WorkerProcess, metric_merging.Counts] = {}
         """What each process had counted when it was asked last."""
-        self._snapshots: dict[int, dict[str, Any]] = {}
+        self._snapshots = WorkerSnapshots(workers, clients)
         self.live = LivePage(self._snapshot)
         metrics.gauge("tidegate_workers", "Workers that should run.", workers.__len__)
         metrics.gauge(
@@ -79,8 +80,13 @@ class WorkerPages:
             lambda: sum(worker.restarts for worker in workers),
         )
 
+    async def close(self) -> None:
+        """Close the connections to the workers."""
+        for client in self._clients.values():
+            await client.close()
+
     def work(self) -> Iterable[Work]:
-        yield "worker-snapshots", self._look()
+        yield "worker-snapshots", self._snapshots.run(self.live.step)
         yield "worker-counts", self._keep()
 
     async def answers(self, path: str, order: bytes | None = None, who: str = "") -> list[Answer]:
@@ -91,17 +97,22 @@ class WorkerPages:
             order: JSON to post; None to GET.
             who: the operator on whose behalf it is.
         """
-
-        async def ask(worker: Worker) -> Answer | None:
-            try:
-                return await self._clients[worker.number].ask(path, order, who or SUPERVISOR)
-            except WorkerSilent as exc:
-                _silent(worker, exc)
-                return None
-
-        alive = [worker for worker in self._workers if worker.process.listening.is_set()]
-        found = await asyncio.gather(*(ask(worker) for worker in alive if worker.process.alive))
+        found = await asyncio.gather(
+            *(self._ask(worker, path, order, who or SUPERVISOR) for worker in self._workers)
+        )
         return [answer for answer in found if answer is not None]
+
+    async def _ask(
+        self, worker: Worker, path: str, order: bytes | None = None, who: str = SUPERVISOR
+    ) -> Answer | None:
+        """The answer of a worker; None if its process is not up, or gives none."""
+        if not (worker.process.alive and worker.process.listening.is_set()):
+            return None
+        try:
+            return await self._clients[worker.number].ask(path, order, who)
+        except WorkerSilent as exc:
+            silent(worker, exc)
+            return None
 
     # Readiness
 
@@ -128,7 +139,7 @@ class WorkerPages:
 
     def _trouble(self, worker: Worker) -> str | None:
         """What a worker said last; a new one that has said nothing yet serves."""
-        taken = self._snapshots.get(worker.number)
+        taken = self._snapshots.found.get(worker.number)
         reason: str | None = None if taken is None else taken["status"]["not_ready"]
         return reason
 
@@ -136,16 +147,15 @@ class WorkerPages:
 
     async def status(self) -> dict[str, Any]:
         """The page `/status`."""
-        pages: dict[int, dict[str, Any] | None] = {}
-        for worker in self._workers:
-            pages[worker.number] = None
-            if worker.process.alive and worker.process.listening.is_set():
-                try:
-                    pages[worker.number] = (
-                        await self._clients[worker.number].ask("/status")
-                    ).document
-                except WorkerSilent as exc:
-                    _silent(worker, exc)
+        pages: dict[int, dict[str, Any] | None] = dict.fromkeys(
+            worker.number for worker in self._workers
+        )
+
+        async def ask(worker: Worker) -> None:
+            answer = await self._ask(worker, "/status")
+            pages[worker.number] = None if answer is None else answer.document
+
+        await asyncio.gather(*map(ask, self._workers))
         return answers.status(self._own(), pages)
 
     def _own(self) -> dict[str, Any]:
@@ -166,23 +176,7 @@ class WorkerPages:
         }
 
     def _snapshot(self) -> dict[str, Any]:
-        return answers.snapshot({**self._own(), "at": self._wall()}, self._snapshots)
-
-    async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            found: dict[int, dict[str, Any]] = {}
-            for worker in self._workers:
-                if worker.process.alive and worker.process.listening.is_set():
-                    try:
-                        answer = await self._clients[worker.number].ask("/snapshot")
-                    except WorkerSilent as exc:
-                        _silent(worker, exc)
-                    else:
-                        found[worker.number] = answer.document
-            self._snapshots = found
-            if found:
-                await self.live.step()
+        return answers.snapshot({**self._own(), "at": self._wall()}, self._snapshots.found)
 
     # Metrics
 
@@ -191,8 +185,8 @@ class WorkerPages:
         self._bury()
         own, _kind = self._metrics.exposition()
         found = {SUPERVISOR: metric_merging.parse(own.decode())}
-        for worker in self._workers:
-            families = await self._families(worker)
+        pages = await asyncio.gather(*map(self._families, self._workers))
+        for worker, families in zip(self._workers, pages, strict=True):
             if families is not None:
                 found[str(worker.number)] = families
         registry = CollectorRegistry()
@@ -207,7 +201,7 @@ class WorkerPages:
         try:
             families = metric_merging.parse(await self._clients[worker.number].text("/metrics"))
         except WorkerSilent as exc:
-            _silent(worker, exc)
+            silent(worker, exc)
             return None
         if process.ended:
             return None  # its last counts are those that were kept before
@@ -225,8 +219,3 @@ class WorkerPages:
         """What processes had counted that have ended stays in the sums."""
         for process in [each for each in self._kept if each.ended]:
             metric_merging.add(self._ended, self._kept.pop(process))
-
-
-def _silent(worker: Worker, exc: WorkerSilent) -> None:
-    if not worker.process.stopping:  # a worker that stops closes its port first
-        _log.warning("worker_silent", worker=worker.number, error=str(exc))

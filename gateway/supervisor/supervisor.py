@@ -139,6 +139,7 @@ class Supervisor:
         yield Part("log", nothing, lambda: _log.info("stopped", node=self._node))
         yield Part("data-directory", lock.acquire, lock.release)
         yield Part("shared", shared.start, shared.stop)
+        yield Part("pages", nothing, self.pages.close)
         yield Part("ops", self.ops.start, self.ops.stop)
         if self.nats is not None:
             yield Part("nats-server", self.nats.start, self.nats.stop, _NATS_STOP_S)

@@ -41,6 +41,7 @@ class WorkerClient:
             socket_file: where it answers.
         """
         self._socket_file = str(socket_file)
+        self._http: aiohttp.ClientSession | None = None
 
     async def ask(self, path: str, order: bytes | None = None, who: str = "supervisor") -> Answer:
         """GET a page, or POST an order to it.
@@ -65,22 +66,28 @@ class WorkerClient:
         _status, body = await self._request(path, None, {})
         return body.decode()
 
+    async def close(self) -> None:
+        """Close the connections to the process."""
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
     async def _request(
         self, path: str, order: bytes | None, headers: dict[str, str]
     ) -> tuple[int, bytes]:
         if order is not None:
             headers["Content-Type"] = "application/json"
-        timeout = aiohttp.ClientTimeout(total=ANSWER_S)
+        if self._http is None:
+            # The connections of a process that ends are closed with it, so its successor gets new
+            # ones.
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(self._socket_file),
+                timeout=aiohttp.ClientTimeout(total=ANSWER_S),
+            )
         try:
-            # A connection for each question: the process behind the file may be another by now.
-            async with (
-                aiohttp.ClientSession(
-                    connector=aiohttp.UnixConnector(self._socket_file), timeout=timeout
-                ) as http,
-                http.request(
-                    "GET" if order is None else "POST", _ORIGIN + path, data=order, headers=headers
-                ) as response,
-            ):
+            async with self._http.request(
+                "GET" if order is None else "POST", _ORIGIN + path, data=order, headers=headers
+            ) as response:
                 return response.status, await response.read()
         except (aiohttp.ClientError, OSError) as exc:  # a timeout is an OSError
             raise WorkerSilent(f"{self._socket_file}: {exc or type(exc).__name__}") from exc

@@ -125,6 +125,15 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
+    def kill(self, reason: str) -> None:
+        """End it at once: it does not do what it is told.
+
+        Args:
+            reason: of its end, for the log.
+        """
+        self.reason = reason
+        self.signal(signal.SIGKILL)
+
     async def end(self) -> None:
         """End it within seconds, whatever it does."""
         if self._process is None:

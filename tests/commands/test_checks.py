@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import json
 import os
+from functools import partial
 
 import nkeys
 import pytest
@@ -12,6 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from gateway import development
 from gateway.commands import checks
 from gateway.settings import load_settings
+from gateway.supervisor.descriptors import check_descriptors
+from gateway.supervisor.errors import RedisNotStarted
 from loadtest.servers.certificates import make_certificate
 from support.commands import tidegate
 from support.servers import free_port, mute_server, redis_server
@@ -62,6 +65,29 @@ def test_the_events_file_is_checked_whole_with_its_schemas(tmp_path):
     (tmp_path / "schemas").mkdir()
     (tmp_path / "schemas" / "battery.low.json").write_text("{}")
     assert problems(tmp_path, events__file=events) == []
+
+
+def test_what_the_machine_lacks_for_workers_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "find_binary", find_no_redis)
+    few = file_nr(tmp_path, 4_000)
+    monkeypatch.setattr(checks, "check_descriptors", partial(check_descriptors, system=few))
+    assert problems(tmp_path) == []
+    server = {"server__connections_max": 2_000, "server__anonymous_max": 100}
+    few_descriptors, no_redis = problems(tmp_path, server__workers=2, **server)
+    assert "together they need 4712 file descriptors and the machine has 4000" in few_descriptors
+    assert no_redis == "no redis-server"
+    redis = {"cluster__redis_url": "redis://127.0.0.1"}
+    assert problems(tmp_path, server__workers=2, **server, **redis) == [few_descriptors]
+
+
+def find_no_redis():
+    raise RedisNotStarted("no redis-server")
+
+
+def file_nr(tmp_path, most):
+    file = tmp_path / "file-nr"
+    file.write_text(f"100\t0\t{most}\n")
+    return file
 
 
 def test_missing_files_are_all_named(tmp_path):
