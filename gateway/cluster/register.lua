@@ -29,8 +29,8 @@ local function whole(number) return string.format('%.0f', number) end
 local function push(list, ...)
   for _, each in ipairs({ ... }) do list[#list + 1] = each end
 end
-local function found(device)
-  local fence, name = string.match(redis.call('HGET', devices, device) or '', '^(%d+) (.+)$')
+local function read(device, text)
+  local fence, name = string.match(text, '^(%d+) (.+)$')
   if not fence then return nil end
   local same, given, began, by = string.match(
     redis.call('HGET', devices, device .. ' began') or '', '^(%d+) (%d+) (%d+) (%S+)$')
@@ -51,25 +51,22 @@ local function is_newer(session, than)
   return session.began >= than.began
 end
 
-for index = FIRST, #ARGV, 2 do
-  local device, given = ARGV[index], tonumber(ARGV[index + 1])
+-- There is a session of this device already.
+local function contend(device, text, given, holder)
   local session = { fence = given, node = node, given = given, began = given + error, source = source }
-  local holder = found(device)
-  if not holder then
-    hold(device, session)
-  elseif holder.node == node then
+  if holder.node == node then
     if holder.given == given and holder.fence > given then
-      push(raised, device, ARGV[index + 1], whole(holder.fence))  -- the message is on its way, or lost
+      push(raised, device, text, whole(holder.fence))  -- the message is on its way, or lost
     elseif holder.fence ~= given then
       hold(device, session)
     end
   elseif holder.fence > mine + ahead or not redis.call('ZSCORE', alive, holder.node) then
     hold(device, session)
-    tell(holder.node, 'takeover', device, ARGV[index + 1])
+    tell(holder.node, 'takeover', device, text)
   elseif is_newer(session, holder) then
     if given <= holder.fence then
       session.fence = holder.fence + 1
-      push(raised, device, ARGV[index + 1], whole(session.fence))
+      push(raised, device, text, whole(session.fence))
     end
     hold(device, session)
     tell(holder.node, 'takeover', device, whole(session.fence))
@@ -81,6 +78,18 @@ for index = FIRST, #ARGV, 2 do
       tell(holder.node, 'raised', device, whole(before), whole(holder.fence))
     end
     push(stale, device, whole(holder.fence))
+  end
+end
+
+for index = FIRST, #ARGV, 2 do
+  local device, text = ARGV[index], ARGV[index + 1]
+  local given, held = tonumber(text), redis.call('HGET', devices, device)
+  local holder = held and read(device, held)
+  if holder then
+    contend(device, text, given, holder)
+  else  -- most devices: the same as `hold`, for less
+    redis.call('HSET', devices, device, text .. ' ' .. node,
+      device .. ' began', text .. ' ' .. text .. ' ' .. whole(given + error) .. ' ' .. source)
   end
 end
 return { stale, raised }

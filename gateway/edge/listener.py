@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 _OUT_OF_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_S: Final = 0.5
 _MISSED_S: Final = 0.002
-"""How long a process rests that came too late for a connection; doubled with each time in a row."""
+"""How long a process rests that came too late for a connection; doubled with each time."""
 _DOUBLINGS_MAX: Final = 3
 
 
@@ -63,7 +63,7 @@ class Listener:
         self._knock = knock
         self._leave_s = leave_s
         self._missed = 0
-        """Turns in a row in which other processes had taken every connection."""
+        """Turns in which other processes had taken every connection, since one was needed here."""
         self._sockets: list[socket.socket] = []
         self._resume: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -128,8 +128,8 @@ class Listener:
                 # type underneath.
                 descriptor, address = listening._accept()  # type: ignore[attr-defined]  # noqa: SLF001
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                if self._leave_s is not None:
-                    self._came_late(number)
+                if self._leave_s is not None and not number:
+                    self._came_late()
                 return
             except OSError as exc:
                 if exc.errno not in _OUT_OF_RESOURCES:
@@ -143,22 +143,21 @@ class Listener:
             else:
                 connector.await_first_byte(accepted)
             if perf_counter() > end:
-                return
+                break
+        self._missed = 0  # more have come than one turn accepts: this process is needed
 
     def _pause(self, exc: OSError) -> None:
         self._observer.accept_failed()
         _log.error("accept_failed", error=str(exc), pause_s=_PAUSE_S)
         self._rest(_PAUSE_S)
 
-    def _came_late(self, accepted: int) -> None:
+    def _came_late(self) -> None:
         """A connection wakes every process that accepts from the same socket, and one gets it.
 
         Those that come too late again and again stay away for a moment, since each of their turns
-        is for nothing. If the others are busy, they come too late no more.
+        is for nothing. They do so until they find more connections than one turn accepts: while
+        each turn empties the queue, one process is enough for it.
         """
-        if accepted:
-            self._missed = 0
-            return
         self._rest(_MISSED_S * 2 ** min(self._missed, _DOUBLINGS_MAX))
         self._missed += 1
 

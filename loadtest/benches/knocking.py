@@ -12,6 +12,8 @@ from loadtest.devices.pace import at_rate
 
 _AT_ONCE: Final = 64
 _ANSWER_S: Final = 5.0
+_ANSWERS: Final = (b"HTTP/1.1 503", b"HTTP/1.1 101")
+"""Refused, and admitted: a gateway that refuses admits one device a second all the same."""
 
 
 @dataclass(slots=True)
@@ -44,7 +46,7 @@ async def _knock(port: int, request: bytes, seen: Offered) -> None:
                 answer = await loop.sock_recv(connection, 4_096)
         except (OSError, TimeoutError):
             answer = b""
-    if answer.startswith(b"HTTP/1.1 503"):
+    if answer.startswith(_ANSWERS):
         seen.waits_s.append(perf_counter() - began)
     else:
         seen.unanswered += 1
