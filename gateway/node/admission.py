@@ -63,8 +63,7 @@ def build_admission(basis: Basis) -> Admission:
     """
     settings, admission = basis.settings, basis.settings.admission
     clock = FleetClock(basis.wall, basis.local)
-    place = basis.place
-    fences = Fences(clock, None if place is None else WorkerFences(place.board, place.number - 1))
+    fences = _fences(basis, clock)
     sessions = FleetSessions(basis.fleet, fences)
     revocations = _revocations(basis, clock)
     kept = _kept_secrets(basis)
@@ -72,8 +71,7 @@ def build_admission(basis: Basis) -> Admission:
     ahead_s_max = limits.ticket_ahead_s_max(settings)
     office = NodeTicketOffice(keyring.secrets, clock=clock, ahead_max_s=ahead_s_max)
     here = DevicesHere(basis, revocations.facts)
-    slots_changed: Hook[[]] = Hook()
-    overrides = Overrides(clock)
+    slots_changed, overrides = Hook[[]](), Overrides(clock)
     silence_s = settings.cluster.node_timeout_ms / 1000
     roll = Roll(basis.node, silence_s=silence_s, clock=clock)
     member = Member(
@@ -85,7 +83,7 @@ def build_admission(basis: Basis) -> Admission:
         revocations=revocations,
         overrides=overrides,
         sessions=sessions,
-        fence_source=basis.node if place is None else place.gateway,
+        fence_source=basis.node if basis.place is None else basis.place.gateway,
         answer=here.answer,
         on_calendar=slots_changed,
         on_secrets=TicketRotation(keyring, office, kept).rotate,
@@ -112,6 +110,11 @@ def build_admission(basis: Basis) -> Admission:
         steering=_steering(basis, overrides, controller, desk, membership, clock),
         budget=VerificationBudget(share=admission.verification_share, now=basis.local()),
     )
+
+
+def _fences(basis: Basis, clock: FleetClock) -> Fences:
+    place = basis.place
+    return Fences(clock, None if place is None else WorkerFences(place.board, place.number - 1))
 
 
 def _kept_secrets(basis: Basis) -> KeptSecrets:
