@@ -18,6 +18,8 @@ from loadtest.devices.policies import Policy
 from loadtest.devices.wire import Answer, first_retry_ms_of, handshake_request, hello, is_welcome
 
 _CONNECT_TIMEOUT_S: Final = 30.0
+_WINDOW_S: Final = 10.0
+"""How long a gateway honours a ticket after its slot, unless `admission.window_ms` is set."""
 _LONG_SESSION_MS: Final = 60_000
 """What a policy is told of a session that was lost: it lasted, so the next failure is the first."""
 
@@ -34,7 +36,7 @@ class StormLog:
     refusals: Counter[str] = field(default_factory=Counter)
     lateness: list[float] = field(default_factory=list)
     dishonoured: int = 0
-    """Tickets shown in their slot and refused all the same."""
+    """Tickets shown in their window and refused all the same."""
     failures: int = 0
     """Attempts without an answer: refused by the system, cut, timed out."""
     cut: int = 0
@@ -64,9 +66,14 @@ class Account:
         if late_s is not None:
             self._log.lateness.append(late_s)
 
-    def refused(self, answer: Answer, *, with_ticket: bool) -> None:
+    def refused(self, answer: Answer, *, in_window: bool) -> None:
+        """
+        Args:
+            answer: of the gateway.
+            in_window: whether the device showed a ticket that the gateway should honour.
+        """
         self._log.refusals[answer.reason] += 1
-        if with_ticket and answer.reason == "rate":
+        if in_window and answer.reason == "rate":
             self._log.dishonoured += 1
         if answer.retry_ms is not None:
             self._log.told_max_s = max(self._log.told_max_s, answer.retry_ms / 1000)
@@ -156,7 +163,8 @@ class StormDevice:
         self._policy = policy
         self._visit = visit
         self._comes_back = comes_back
-        self._due = 0.0
+        self._slot_at = 0.0
+        """Of the ticket, by the monotonic clock."""
         self._pending: asyncio.TimerHandle | asyncio.Task[None] | None = None
         """The next knock, or the one under way."""
         self._gone = False
@@ -194,7 +202,10 @@ class StormDevice:
 
     def refused(self, response: bytes) -> None:
         answer = Answer(response)
-        self.account.refused(answer, with_ticket=self._policy.ticket is not None)
+        # Later than the gateway's own look at the clock: what is in the window now was so then.
+        shown, late_s = self._policy.ticket is not None, monotonic() - self._slot_at
+        self.account.refused(answer, in_window=shown and late_s <= _WINDOW_S)
+        self._slot_at = monotonic() + (answer.retry_ms or 0) / 1000
         self._route.turn()
         self._policy.refused(answer.retry_ms, answer.ticket)
         self.begin()
@@ -234,13 +245,12 @@ class StormDevice:
         self.begin()
 
     def _knock_later(self, delay_s: float) -> None:
-        self._due = monotonic() + delay_s
         # The loop's clock has whole milliseconds: one more, so that no device is early.
         wait_s = delay_s + 0.001 if delay_s > 0 else 0.0
         self._pending = asyncio.get_running_loop().call_later(wait_s, self._knock)
 
     def _knock(self) -> None:
-        late_s = monotonic() - self._due if self._policy.ticket is not None else None
+        late_s = monotonic() - self._slot_at if self._policy.ticket is not None else None
         self.account.knocked(late_s)
         self._pending = asyncio.get_running_loop().create_task(self._connect())
 
