@@ -18,8 +18,8 @@ def show(results: Sequence[StormResult]) -> None:
     for result in results:
         table.add_column(result.plan.policy, justify="right")
     rows: list[tuple[str, Callable[[StormResult], str]]] = [
-        ("recovery, s", lambda r: f"{r.recovery_s:,.1f}"),
-        ("recovery / (N/R)", lambda r: f"{r.recovery_over_ideal:.3f}"),
+        ("recovery, s", lambda r: f"{r.recovery_s:,.1f}" if r.over else _not_over(r)),
+        ("recovery / (N/R)", lambda r: f"{r.recovery_over_ideal:.3f}" if r.over else ""),
         ("knocks a device", lambda r: f"{r.knocks_a_device:.2f}"),
         ("most knocks of one", lambda r: f"{r.most_knocks:,}"),
         ("peak knocks a second", lambda r: f"{r.peak_knocks_per_s:,}"),
@@ -31,6 +31,10 @@ def show(results: Sequence[StormResult]) -> None:
     for name, render in rows:
         table.add_row(name, *(render(result) for result in results))
     Console().print(table)
+
+
+def _not_over(result: StormResult) -> str:
+    return f"not over after {result.plan.time_limit_s:,.0f}"
 
 
 def rate_for(plan: StormPlan, within_s: float) -> float:

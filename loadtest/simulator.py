@@ -90,6 +90,11 @@ class StormResult:
         return (self.recovery_s - self.plan.down_s - self.plan.held_s) / self.ideal_s
 
     @property
+    def over(self) -> bool:
+        """Whether every device that came back was in before the time was up."""
+        return self.admitted + self.absent >= self.plan.devices
+
+    @property
     def knocks_a_device(self) -> float:
         return self.knocks / self.plan.devices
 

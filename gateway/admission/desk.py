@@ -268,7 +268,7 @@ class AdmissionDesk(Generic[W]):
         if not calendar.ready(now):
             self._undecided[waiter] = (claim, late)
             return None
-        return self._place(claim, waiter, now, late=late)
+        return self._place(claim, waiter, now, cost, late=late)
 
     def _decide_at_last(self, claim: Claim, waiter: W, now: float, *, late: bool) -> Outcome | None:
         """After the wait for the calendar: another connection may have given the device a slot."""
@@ -279,12 +279,13 @@ class AdmissionDesk(Generic[W]):
         promise = self._entitlements.promise_of(claim.holder, "", now)
         if promise is not None:
             return self._keep(claim, waiter, now, promise)
-        return self._place(claim, waiter, now, late=late)
+        return self._place(claim, waiter, now, self._cost(claim), late=late)
 
-    def _place(self, claim: Claim, waiter: W, now: float, *, late: bool) -> Outcome | None:
+    def _place(
+        self, claim: Claim, waiter: W, now: float, cost: float, *, late: bool
+    ) -> Outcome | None:  # fmt: skip
         """Give a walk-in the next free slot."""
         settings, meter = self._settings, self._meter
-        cost = self._cost(claim)
         priority = claim.urgent or late or self._shares.underserved(claim.tenant, claim.group, now)
         slot_at = self._calendar.reserve(now, cost, priority=priority)
         if slot_at is None:

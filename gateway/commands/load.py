@@ -65,7 +65,7 @@ def simulate(
         down_s=down,
         seed=seed,
     )
-    say(f"simulating {devices:,} devices, {', '.join(chosen)}; a million take about a minute")
+    say(f"simulating {devices:,} devices, {', '.join(chosen)}; a million take about half a minute")
     _show([replace(plan, policy=name) for name in chosen], within)
 
 

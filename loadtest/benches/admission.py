@@ -18,6 +18,7 @@ from loadtest.benches.storms import (
     section_sustained,
     section_tls_storm,
 )
+from loadtest.benches.virtual import section_simulate
 
 SECTIONS: Final = {
     "refusal": section_refusal,
@@ -28,6 +29,7 @@ SECTIONS: Final = {
     "cut": section_cut,
     "plain": section_plain,
     "cluster": section_cluster,
+    "simulate": section_simulate,
 }
 
 

@@ -16,7 +16,7 @@ _COUNT: Final = 10_000
 _STEADY: Final = 1_000
 _RATE: Final = 500
 _CUTS: Final = 3
-_FILL_RATE: Final = 2_000
+_FILL_RATE: Final = 8_000
 """R while the devices connect for the first time."""
 _SETTINGS: Final[Settings] = {**fixed_rate(_RATE, 100), "session__first_retry_min_ms": 2_000}
 
@@ -68,9 +68,9 @@ async def _cut(bench: Bench) -> Cut:
             gateway.port,
             bench.credentials(_STEADY, "calm"),
             rate_per_s=2 * _STEADY,
-            connect_per_s=0.5 * _FILL_RATE,
+            connect_per_s=_FILL_RATE,
         ) as steady:
-            async with crowd.connected(rate_per_s=0.5 * _FILL_RATE):
+            async with crowd.connected(rate_per_s=_FILL_RATE):
                 gateway.order("unsteer")
                 await asyncio.sleep(_CUT_S)
                 await steady.seen()
