@@ -18,8 +18,8 @@ from gateway.edge.wheel import TimingWheel
 _CLOSE_S: Final = 40e-6
 """About how long the kernel needs to close a socket, which the loop does after the slice."""
 _ENDINGS_SHARE: Final = 0.1
-"""Of the loop's time where turns are long, as while thousands of peers close: the loop cannot put off
-reading that they have closed, which takes most of such a turn."""
+"""Of the loop's time where turns are long, as while thousands of peers close: the loop cannot put
+off reading that they have closed, which takes most of such a turn."""
 
 
 @dataclass(frozen=True, slots=True)
