@@ -66,7 +66,7 @@ class Promises:
             entries.popitem(last=False)
         # At most two: more are removed than are added, and no knock takes long.
         for _ in range(2):
-            oldest = next(iter(entries))
-            if entries[oldest] + self._keep_s >= now:
+            oldest = next(iter(entries), None)
+            if oldest is None or entries[oldest] + self._keep_s >= now:
                 break
             del entries[oldest]

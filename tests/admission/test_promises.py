@@ -51,3 +51,9 @@ def test_what_no_ticket_can_show_any_more_is_forgotten():
     assert len(promises) == 5 * 11
     assert promises.slot_of(b"89-0") == 89
     assert promises.slot_of(b"88-0") is None
+
+
+def test_a_slot_that_is_older_than_any_valid_ticket_is_forgotten_though_it_is_the_only_one():
+    promises = Promises(entries_max=10, keep_s=10.0)
+    promises.spend(b"a", 0.0, 100.0)
+    assert len(promises) == 0
