@@ -119,7 +119,9 @@ class FleetCalendar(SlotCalendar):
 
     def take_vacated(self, now: float, cost: float, credit: float) -> bool:
         del credit  # the credit of one node does not measure what the fleet has left over
-        if self._next <= now or not super().take_vacated(now, cost, self._meter.credit(now)):
+        if self._next <= now:  # nothing is promised: the meter need not be asked
+            return False
+        if not super().take_vacated(now, cost, self._meter.credit(now)):
             return False
         self._meter.take(now, cost)
         return True
@@ -201,6 +203,7 @@ class Simulator:
                 self._knock(self._new_device(), now)
             else:
                 self._knock(events.pop(), now)
+        self._result.knocks = self._result.knocks_by_second.total()
         return self._result
 
     def _turn(self, now: float, fails_at: float) -> float:
@@ -227,7 +230,8 @@ class Simulator:
         plan, rng = self._plan, self._rng
         device = self._done.pop() if self._done else _Device(self._make_policy())
         device.policy.closed(_LASTED_MS)
-        device.policy.next_delay_ms()  # the one that led to this knock
+        if self._plan.policy == "decorrelated":
+            device.policy.next_delay_ms()  # the next delay depends on the one before this knock
         device.holder = rng.randbytes(8)
         device.knocks = 0
         if plan.clock_error:
@@ -238,7 +242,6 @@ class Simulator:
 
     def _knock(self, device: _Device, now: float) -> None:
         result, policy, node = self._result, device.policy, device.node
-        result.knocks += 1
         result.knocks_by_second[int(now)] += 1
         device.knocks += 1
         if now < self._plan.down_s or not self._nodes.alive[node]:

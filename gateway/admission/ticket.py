@@ -13,7 +13,6 @@ the period before and after are accepted too: a slot is at most a horizon ahead.
 import binascii
 import hashlib
 import hmac
-from base64 import urlsafe_b64decode
 from collections.abc import Sequence
 from typing import Final
 
@@ -31,6 +30,7 @@ _MAC_BYTES: Final = 14
 _DEVICE_BYTES: Final = 8
 _PRIORITY: Final = 1
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 
 
 class Ticket(Struct, frozen=True, gc=False):
@@ -99,7 +99,7 @@ class TicketOffice:
         if len(text) != TICKET_CHARS:
             raise TicketError("malformed")
         try:
-            raw = urlsafe_b64decode(text + "==")
+            raw = binascii.a2b_base64(text.encode("ascii").translate(_STANDARD) + b"==")
         except (binascii.Error, ValueError):
             raise TicketError("malformed") from None
         if len(raw) != _BYTES or raw[0] != _VERSION:
