@@ -72,7 +72,7 @@ bench-admission: $(VENV)/.dev ## the benchmarks of admission; takes some minutes
 bench-backpressure: $(VENV)/.dev ## the benchmarks of backpressure; takes some minutes
 	$(BIN)/python -m loadtest.benches.backpressure $(ARGS)
 
-bench-talk: $(VENV)/.dev ## storms of devices which ask for their state; ARGS="state"
+bench-talk: $(VENV)/.dev ## what state, presence and commands cost the devices that send; ARGS="state"
 	$(BIN)/python -m loadtest.benches.talk $(ARGS)
 
 bench-turns: $(VENV)/.dev ## CPU a message, a refusal, an admission beside another commit; ARGS="--against COMMIT"

@@ -64,17 +64,22 @@ def nats_handshake_request() -> bytes:
     )
 
 
-def hello(outbox: str, *, sent: int | None = None, state: str | None = None) -> bytes:
+def hello(
+    outbox: str, *, sent: int | None = None, state: str | None = None, receipts: bool = False
+) -> bytes:
     """The `hello` of an outbox that begins with 1, as a frame.
 
     Args:
         outbox: its id.
         sent: the highest seq that was sent before; None to leave that out.
         state: the version of the state that the device has; None to ask for no state.
+        receipts: whether the device keeps receipts of queued commands.
     """
     more = b"" if sent is None else b',"sent":%d' % sent
     if state is not None:
         more += b',"state":"%b"' % state.encode()
+    if receipts:
+        more += b',"receipts":true'
     text = b'{"hello":{"outbox":"%b","oldest":1%b}}' % (outbox.encode(), more)
     return masked_frame(TEXT, text)
 
