@@ -94,6 +94,7 @@ async def test_a_command_waits_for_its_device_and_every_step_is_a_fact(gateway):
         await enqueue(operator, "c-2")
         async with device_of(gateway, hello=RECEIPTS) as device:
             command = await device.hear_named("command")
+            assert 0 < command.pop("ttl_ms") <= 3_600_000, "what is left of its hour"
             assert command == {
                 "id": "c-1", "type": "door.lock", "data": {"doors": 4}, "queued": True,
             }  # fmt: skip
@@ -110,6 +111,17 @@ async def test_a_command_waits_for_its_device_and_every_step_is_a_fact(gateway):
         last = (await facts_of(operator, "c-1"))[-1]
         assert last["data"] == {"locked": 4}
         assert (await facts_of(operator, "c-2"))[-1]["reason"] == "jammed"
+
+
+async def test_a_device_says_that_a_commands_time_passed_before_it_was_handed_over(gateway):
+    async with operator_of(gateway) as operator, device_of(gateway, hello=RECEIPTS) as device:
+        await enqueue(operator, "c-1")
+        assert (await device.hear_named("command"))["id"] == "c-1"
+        await device.say({"received": "c-1"})
+        await device.say({"result": {"id": "c-1", "ok": False, "data": {"error": "expired"}}})
+        assert await device.hear_named("settled") == "c-1"
+        await ended(operator, "c-1", "sent", "delivered", "expired")
+        assert await entries(operator) == 0
 
 
 async def test_a_command_reaches_a_device_that_is_connected_already(gateway):

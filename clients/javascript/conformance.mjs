@@ -27,7 +27,8 @@ const device = new Device({
   },
   storage,
   onReject: ({ error }) => say("rejected", { error }),
-  onCommand: ({ type, data, trace }) => {
+  onCommand: ({ id, type, data, queued, trace }) => {
+    if (queued) say("command", { id });
     if (trace !== null) say("commanded", { trace });
     return type === "hang" ? new Promise(() => {}) : data;
   },
@@ -41,7 +42,7 @@ const device = new Device({
 });
 
 const can = ["subprotocol", "refusal_close", "durable", "outboxes", "renew"];
-say("ready", { can: [...can, "two_connections", "commands", "state", "deadman"] });
+say("ready", { can: [...can, "two_connections", "commands", "receipts", "state", "deadman"] });
 device.start();
 for await (const line of createInterface({ input: process.stdin })) {
   const order = JSON.parse(line);

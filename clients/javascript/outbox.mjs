@@ -3,6 +3,7 @@
 // Each start takes a new random id for the messages that it adds. Messages that were there keep their
 // names and count as sent. So no copy of the storage that comes back gives one (id, seq) to two messages.
 
+import { Commands } from "./commands.mjs";
 import { Spans } from "./spans.mjs";
 
 const encoder = new TextEncoder();
@@ -23,6 +24,7 @@ export class Outbox {
     this.features = kept.features; // whether gateways here announce features
     this.state = kept.state ?? null; // { version, desired }: what the device should be like
     this.wantsState = false;
+    this.commands = new Commands(kept.commands ?? [], () => this.save());
     this.runs = kept.runs.filter((run) => run.messages.length > 0);
     for (const run of this.runs) {
       run.next = run.messages.at(-1).seq + 1;
@@ -38,7 +40,8 @@ export class Outbox {
 
   save() {
     const runs = this.runs.map(({ id, messages }) => ({ id, messages }));
-    this.storage.save(JSON.stringify({ features: this.features, runs, state: this.state }));
+    const { features, state, commands } = this;
+    this.storage.save(JSON.stringify({ features, runs, state, commands: commands.kept() }));
   }
 
   get size() {
@@ -74,6 +77,7 @@ export class Outbox {
     const hello = { outbox: run.id, oldest: oldest?.seq ?? run.next };
     if (oldest) hello.age_ms = Math.max(0, Date.now() - oldest.at);
     if (this.features) hello.sent = run.sent;
+    if (this.features) hello.receipts = true;
     if (this.features && this.wantsState) hello.state = this.state?.version ?? "";
     return hello;
   }

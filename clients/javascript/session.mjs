@@ -5,7 +5,7 @@ import { bytesOf, textOf } from "./outbox.mjs";
 const HELLO_PATIENCE_MS = 90_000;
 
 export class Session {
-  // device: { outbox, onWelcome, onNotice, onGoaway, onReject, onCommand, onState, onEnd }
+  // device: { outbox, onWelcome, onNotice, onGoaway, onReject, onState, onEnd, outcomeOf, handOver }
   constructor(socket, device) {
     this.socket = socket;
     this.device = device;
@@ -73,6 +73,7 @@ export class Session {
     if (frame.reject) this.reject(frame.reject);
     if (frame.notice) this.device.onNotice(frame.notice);
     if (frame.command) this.onCommand(frame.command);
+    if (frame.settled) this.outbox.commands.settled(frame.settled);
     const state = frame.state ?? frame.welcome?.state;
     if (state && this.outbox.takeState(state)) this.device.onState(state);
     if (frame.goaway) {
@@ -94,6 +95,13 @@ export class Session {
     this.outbox.rememberFeatures(welcome.features !== undefined);
     this.resume(welcome.resume, welcome.credit);
     this.device.onWelcome(this, welcome);
+    if (this.settles) for (const each of this.outbox.commands.results()) this.sayFrame(each);
+    this.device.handOver();
+  }
+
+  // Whether the gateway hears receipts, and says when a result is stored.
+  get settles() {
+    return this.features.includes("receipts");
   }
 
   resume({ seq }, credit) {
@@ -116,14 +124,24 @@ export class Session {
     this.device.onReject(reject);
   }
 
-  async onCommand({ id, type, data = null, trace = null }) {
-    let result;
-    try {
-      result = { id, ok: true, data: await this.device.onCommand({ id, type, data, trace }) };
-    } catch (error) {
-      result = { id, ok: false, data: String(error?.message ?? error) };
+  async onCommand(command) {
+    if (!command.queued) {
+      const outcome = await this.device.outcomeOf(command);
+      this.sayFrame({ result: { id: command.id, ...outcome } });
+      return;
     }
-    if (!this.ended) this.say(JSON.stringify({ result }));
+    let answers;
+    try {
+      answers = this.outbox.commands.arrive(command);
+    } catch {
+      return; // the storage is full: without a receipt the gateway keeps the command
+    }
+    for (const each of answers) if (each.result || this.settles) this.sayFrame(each);
+    this.device.handOver();
+  }
+
+  sayFrame(frame) {
+    if (!this.ended) this.say(JSON.stringify(frame));
   }
 
   // Sending

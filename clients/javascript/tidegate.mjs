@@ -16,8 +16,9 @@ const RENEW_SHARE = [0.7, 0.9];
 export class Device {
   // credential(refused): returns a JWT; `refused` is the reason why the last one was refused, or null.
   // storage: { load(), save(text) }; without it messages are lost with the page.
-  // onCommand({ id, type, data, trace }): what it returns or throws is the result. `trace` is the
-  // traceparent of what sent the command, or null.
+  // onCommand({ id, type, data, queued, trace }): what it returns or throws is the result. A queued
+  // command is given once, one after the other. `trace` is the traceparent of what sent the command, or
+  // null.
   // onState({ version, desired }): what the device should be like; with it the device asks for states.
   // beginSpan(type): the span of a message that is sent, or null; see spans.mjs.
   constructor(options) {
@@ -38,6 +39,7 @@ export class Device {
     this.refused = null;
     this.session = null; // the newest
     this.old = null; // sent away; acks still count until the next session is established
+    this.handing = false; // whether the application has a queued command
     this.stopped = false;
     this.stopping = new Promise((halt) => (this.halt = halt));
   }
@@ -90,6 +92,33 @@ export class Device {
     if (this.policy.ticket !== null) offer.push(`ticket.${this.policy.ticket}`);
     const url = `${this.urls[0]}?refusal=close`;
     this.session = new Session(new WebSocket(url, offer), this);
+  }
+
+  // Commands
+
+  async outcomeOf({ id, type, data = null, queued = false, trace = null }) {
+    try {
+      return { ok: true, data: (await this.onCommand({ id, type, data, queued, trace })) ?? null };
+    } catch (error) {
+      return { ok: false, data: { error: String(error?.message ?? error) } };
+    }
+  }
+
+  // Give the application the queued commands that wait, one after the other.
+  async handOver() {
+    if (this.handing) return;
+    this.handing = true;
+    const { commands } = this.outbox;
+    try {
+      for (let entry; !this.stopped && (entry = commands.take()) !== null; ) {
+        if (!entry.result) commands.finish(entry, await this.outcomeOf({ ...entry, queued: true }));
+        if (this.session?.welcomed && !this.session.leaving) this.session.sayFrame({ result: entry.result });
+      }
+    } catch {
+      // The storage is full. The next command, or the next session, tries again.
+    } finally {
+      this.handing = false;
+    }
   }
 
   // Credentials

@@ -17,8 +17,8 @@ FINAL: Final = frozenset({"done", "failed", "expired", "unknown"})
 _FOLLOWING: Final[dict[str, set[str]]] = {
     "": {"queued", "sent", "failed", "expired"},
     "queued": {"sent", "failed", "expired"},
-    "sent": {"queued", "delivered", "done", "failed", "unknown"},
-    "delivered": {"done", "failed", "unknown"},
+    "sent": {"queued", "delivered", "done", "failed", "expired", "unknown"},
+    "delivered": {"done", "failed", "expired", "unknown"},
     **{final: set() for final in FINAL},
 }
 _EXAMPLES_MAX: Final = 10

@@ -44,7 +44,7 @@ def stamp_now(last: Stamp, now: Uptime, wall_ms: int) -> Stamp:
 
 
 class OutboxTime:
-    """The time of one outbox."""
+    """The time of one outbox. From the opening on it passes, whatever the wall clock says."""
 
     def __init__(
         self, last: Stamp, uptime: Callable[[], Uptime], wall: Callable[[], float]
@@ -55,13 +55,19 @@ class OutboxTime:
             uptime: reads the time since boot.
             wall: reads Unix time, in seconds.
         """
-        self._last = last
         self._uptime = uptime
         self._wall = wall
+        self._last = last
+        self._opened = stamp_now(last, uptime(), int(wall() * 1000))
 
     def now(self) -> Stamp:
-        """The present moment."""
-        return stamp_now(self._last, self._uptime(), int(self._wall() * 1000))
+        """The present moment. A wall clock that is set after the opening can still tell how long
+        the device was off.
+        """
+        uptime = self._uptime()
+        stamp = stamp_now(self._last, uptime, int(self._wall() * 1000))
+        at_least_ms = self._opened.outbox_ms + uptime.ms - self._opened.uptime_ms
+        return stamp if stamp.outbox_ms >= at_least_ms else stamp._replace(outbox_ms=at_least_ms)
 
     def saved(self, stamp: Stamp) -> None:
         """`stamp` is in the file: what follows is counted from it."""

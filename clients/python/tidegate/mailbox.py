@@ -1,7 +1,8 @@
 """The commands of one device between its sessions, its disk and its application.
 
 A command of the queue is on the disk before the gateway hears `received`, and recorded as handed
-over before the application gets it (`command_log.py`). Its result is sent after each `welcome`
+over before the application gets it (`command_log.py`). If its time has passed before that, it is
+answered `expired`, and the application does not get it. Its result is sent after each `welcome`
 until the gateway settles it. Any other command is a request: somebody waits for its answer now, so
 it lives in memory only.
 """
@@ -11,18 +12,19 @@ import json
 import logging
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from tidegate.board import Board
 from tidegate.clock import Clock
-from tidegate.command_log import Arrival, Outcome, Receipt
+from tidegate.command_log import TTL_MS_MAX, Arrival, Outcome, Receipt
 from tidegate.errors import OutboxError, Rejected
 from tidegate.exchange import Command
 from tidegate.outbox_thread import OutboxThread
+from tidegate.outgoing import Outgoing
 from tidegate.wire import frames
 
 _log = logging.getLogger("tidegate.device")
@@ -33,9 +35,6 @@ OPEN_BYTES_MAX: Final = 16_777_216
 """So many bytes of data and results have the commands of the queue that are not settled."""
 _ANSWERS_MAX: Final = 1_000
 _COMMAND_ID_CHARS_MAX: Final = 64
-_FRAMES_BURST: Final = 50
-"""So many receipts and results are sent at once, and a second. A gateway allows about twice as
-many frames that are no messages."""
 _REPEAT_S: Final = 60.0
 """After what time a session sends again the results that are not settled."""
 _RETRY_S: Final = 1.0
@@ -70,7 +69,7 @@ class Mailbox:
         self._store = store
         self._board = board
         self._clock = clock
-        self._outgoing = _Outgoing(clock.monotonic())
+        self._outgoing = Outgoing(clock.monotonic())
         self._open: dict[str, _Open] = {}
         self._arrivals: deque[tuple[int, Arrival]] = deque()
         """With each the session that it came in."""
@@ -105,7 +104,10 @@ class Mailbox:
         if not command.queued:
             self._take_request(command)
             return
-        arrival = Arrival(command.id, command.type, bytes(command.data))
+        expires_ms = None
+        if command.ttl_ms is not UNSET:
+            expires_ms = self._store.outbox.now_ms + min(command.ttl_ms, TTL_MS_MAX)
+        arrival = Arrival(command.id, command.type, bytes(command.data), expires_ms)
         session = self._outgoing.session
         if not 1 <= len(command.id) <= _COMMAND_ID_CHARS_MAX:
             _log.warning("a command was not taken: its id has %d characters", len(command.id))
@@ -233,16 +235,20 @@ class Mailbox:
             give: whether the application gets it; else it is answered without the application.
 
         Returns:
-            Whether it may be handed over. If not, it waits again.
+            Whether it may be handed over. If not, it waits again, or its time has passed and it is
+            answered.
         """
         taken = self.commands.popleft()
         assert taken is command
         held = self._open.get(command.id) if command.queued else None
         if held is None:
             return True
+        expired = None
         try:
             if give:
-                await self._store.run(lambda: self._store.outbox.commands.give(command.id))
+                expired = await self._store.run(
+                    lambda: self._store.outbox.commands.give(command.id)
+                )
         except OutboxError as exc:
             self.commands.appendleft(command)
             self._store.complain(exc)
@@ -251,6 +257,11 @@ class Mailbox:
         except BaseException:  # cancelled: it was not handed over, so that it waits again
             self.commands.appendleft(command)
             raise
+        if expired is not None:
+            _log.warning("command %s was not handed over: its time has passed", command.id)
+            self._conclude(command.id, expired)
+            self._board.changed()
+            return False
         held.given = True
         return True
 
@@ -285,47 +296,6 @@ class Mailbox:
         held.result = _result(identity, outcome)
         held.size = len(held.result)
         self._outgoing.put(held.result)
-
-
-class _Outgoing:
-    """The receipts and results for the present session, at a pace."""
-
-    def __init__(self, now: float) -> None:
-        self.session = 0
-        """Counts the sessions."""
-        self._receipts = False
-        self._frames: deque[bytes] = deque()
-        self._allowed = float(_FRAMES_BURST)
-        self._counted_at = now
-
-    def begin(self, receipts: bool) -> None:
-        """A session has begun, with a gateway that knows `receipts`, or not."""
-        self.session += 1
-        self._receipts = receipts
-        self._frames.clear()
-
-    def put_in(self, session: int, receipt: bytes, *results: bytes) -> None:
-        """Send in this session, if it is the present one, a receipt and perhaps a result."""
-        if session == self.session:
-            self.put(*([receipt] if self._receipts else []), *results)
-
-    def put(self, *frames_: bytes) -> None:
-        self._frames.extend(frames_)
-
-    def repeat(self, results: Sequence[bytes]) -> None:
-        """Send these results, if no frame waits and the gateway knows `receipts`."""
-        if self._receipts and not self._frames:
-            self.put(*results)
-
-    def take(self, now: float) -> list[bytes]:
-        """Take what may be sent at the time `now`."""
-        earned = (now - self._counted_at) * _FRAMES_BURST
-        self._allowed, self._counted_at = min(float(_FRAMES_BURST), self._allowed + earned), now
-        taken = []
-        while self._frames and self._allowed >= 1:
-            taken.append(self._frames.popleft())
-            self._allowed -= 1
-        return taken
 
 
 def _result(identity: str, outcome: Outcome) -> bytes:

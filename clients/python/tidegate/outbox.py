@@ -56,8 +56,8 @@ _MESSAGE_OVERHEAD_BYTES: Final = 64
 class Outbox:
     """One outbox file, owned by one process. Blocking; call it from one thread at a time.
 
-    The plain numbers (`messages`, `bytes`, `dropped`, `next_number`, `settled`) may be read from
-    any thread.
+    The plain numbers (`messages`, `bytes`, `dropped`, `next_number`, `settled`, `now_ms`) may be
+    read from any thread.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Outbox:
                 state = self._rows.state()
                 self._ledger = Ledger(self._file, self._rows, state)
                 self._time = OutboxTime(state.stamp, clock.uptime, clock.wall)
-                self.commands = CommandLog(self._file, self._time)
+                self.commands = CommandLog(self._file, self._rows, self._time)
                 self.states = StateShelf(self._file)
         except OutboxError:
             self._file.close()
@@ -117,6 +117,11 @@ class Outbox:
     def settled(self) -> int:
         """Every message up to this number has left the outbox."""
         return self._ledger.settled
+
+    @property
+    def now_ms(self) -> int:
+        """The outbox's own time, which no wall clock sets back (`elapsed.py`)."""
+        return self._time.now().outbox_ms
 
     @property
     def gateway_has_features(self) -> bool:

@@ -47,6 +47,9 @@ class Rows:
             (next_number, *stamp),
         )
 
+    def save_stamp(self, stamp: Stamp) -> None:
+        self._execute("UPDATE state SET outbox_ms = ?, boot = ?, uptime_ms = ?, wall_ms = ?", stamp)
+
     # Ids
 
     def first_of(self, identity: str) -> int | None:

@@ -6,6 +6,7 @@ Every transition of a queued command is in this module.
      |            |           |
      |            |           +-- result, or lost --> DONE | FAILED | UNKNOWN
      |            |           +-- not sent after all --> QUEUED
+     |            |           +-- result `expired`; DELIVERED too --> EXPIRED
      +------------+-- cancelled, not understood --> FAILED
      +------------+-- its time has passed --------> EXPIRED
 
@@ -16,6 +17,8 @@ Rules:
   Of two writers one fails, and reads again.
 - SENT is stored before the frame goes out, so a command that was never stored as SENT was never
   given to anybody. DELIVERED is stored only when the device itself said so.
+- EXPIRED means that no application was given the command. Once it was sent, only its device can
+  say so: the result `expired`.
 - A status of `FINAL` is never followed by another one. The entry is deleted after it is stored.
 - The asker stores the entry first and QUEUED then, so an entry may have no fact yet.
 """
@@ -39,6 +42,8 @@ CANCELLED: Final = "cancelled"
 NOT_UNDERSTOOD: Final = "not_understood"
 UNKNOWN_TO_DEVICE: Final = "unknown"
 """`error` of a device which was interrupted while its application had the command."""
+EXPIRED_ON_DEVICE: Final = "expired"
+"""`error` of a device whose application was not given the command before its time had passed."""
 NO_RESULT: Final = "no_result"
 CONNECTION_LOST: Final = "connection_lost"
 NOT_SENT: Final = "not_sent"
@@ -66,9 +71,16 @@ LEGAL: Final[dict[Status | None, frozenset[Status]]] = {
     None: frozenset({Status.QUEUED, Status.SENT, Status.FAILED, Status.EXPIRED}),
     Status.QUEUED: frozenset({Status.SENT, Status.FAILED, Status.EXPIRED}),
     Status.SENT: frozenset(
-        {Status.QUEUED, Status.DELIVERED, Status.DONE, Status.FAILED, Status.UNKNOWN}
+        {
+            Status.QUEUED,
+            Status.DELIVERED,
+            Status.DONE,
+            Status.FAILED,
+            Status.EXPIRED,
+            Status.UNKNOWN,
+        }
     ),
-    Status.DELIVERED: frozenset({Status.DONE, Status.FAILED, Status.UNKNOWN}),
+    Status.DELIVERED: frozenset({Status.DONE, Status.FAILED, Status.EXPIRED, Status.UNKNOWN}),
     **{final: frozenset() for final in FINAL},
 }
 """Which status may follow which."""
@@ -202,7 +214,11 @@ def outcome_of(result: frames.Result) -> tuple[Status, str]:
     if result.ok:
         return Status.DONE, ""
     reason = error_in(result.data)
-    return (Status.UNKNOWN if reason == UNKNOWN_TO_DEVICE else Status.FAILED), reason
+    return _SAID.get(reason, Status.FAILED), reason
+
+
+_SAID: Final = {UNKNOWN_TO_DEVICE: Status.UNKNOWN, EXPIRED_ON_DEVICE: Status.EXPIRED}
+"""The statuses that a device itself names, as the `error` of its result."""
 
 
 class _Error(Struct):

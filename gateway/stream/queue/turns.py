@@ -193,7 +193,11 @@ class Turns:
         fact = stored.fact
         given = InFlight(waiting.seq, stored.seq, fact.status)
         if fact.status is Status.SENT and self._mine(line, fact):
-            await self._send(line, entry, given)  # it was stored although no answer said so
+            # It was stored although no answer said so: the frame never went out.
+            if entry.expires_at <= self._wall():
+                await self._end(line.key, waiting, Fact(Status.EXPIRED, self._now()), stored.seq)
+            else:
+                await self._send(line, entry, given)
         elif not (fact.receipts and line.receipts):
             await self._end(line.key, waiting, self._unknown(fact, CONNECTION_LOST), stored.seq)
         elif fact.status is Status.DELIVERED:
@@ -207,7 +211,8 @@ class Turns:
         return (fact.node, fact.fence) == (self._node, line.fence)
 
     async def _send(self, line: Line, entry: Entry, given: InFlight) -> None:
-        command = frames.Command(entry.id, entry.type, entry.data, queued=True)
+        ttl_ms = max(0, int((entry.expires_at - self._wall()) * 1000))
+        command = frames.Command(entry.id, entry.type, entry.data, queued=True, ttl_ms=ttl_ms)
         line.given[entry.id] = given  # before the frame: the answer may come in the same turn
         if line.alive and line.seat.command(command):
             return

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from support.outboxes import SetClocks, refuse_commits
 from tidegate import command_log
-from tidegate.command_log import UNKNOWN_RESULT, Arrival, Kept, Outcome, Receipt
+from tidegate.command_log import EXPIRED_RESULT, UNKNOWN_RESULT, Arrival, Kept, Outcome, Receipt
 from tidegate.errors import OutboxError
 from tidegate.outbox import Outbox
 
 DONE = Outcome(True, b'{"n":1}')
 UNKNOWN = Outcome(False, UNKNOWN_RESULT)
+EXPIRED = Outcome(False, EXPIRED_RESULT)
 
 
 def arrival(identity="c1", data=b"1"):
@@ -57,6 +58,73 @@ def test_a_result_is_kept_until_it_is_settled(open_box):
     outbox.commands.advance([], ["c1", "nobody knows this one"])
     assert receive(outbox, "c1") == [Receipt(False, DONE)]
     assert kept(open_box, outbox) == []
+
+
+def receive_for(outbox, ttl_s):
+    arrival = Arrival("c1", "t", b"1", outbox.now_ms + int(ttl_s * 1000))
+    outbox.commands.advance([arrival], [])
+
+
+def test_a_command_is_not_handed_over_after_its_time(open_box):
+    clocks = SetClocks()
+    outbox = open_box(clocks=clocks)
+    receive_for(outbox, 60.0)
+    clocks.pass_s(60.0)
+    assert outbox.commands.give("c1") == EXPIRED
+    assert outbox.commands.give("c1") == EXPIRED, "asked again, it stays so"
+    assert [each.outcome for each in kept(open_box, outbox)] == [EXPIRED]
+
+
+def test_a_command_is_handed_over_before_its_time_whatever_the_wall_clock_says(open_box):
+    clocks = SetClocks()
+    outbox = open_box(clocks=clocks)
+    receive_for(outbox, 60.0)
+    clocks.pass_s(59.0)
+    clocks.wall_s += 10 * 365 * 86_400.0
+    assert outbox.commands.give("c1") is None
+    assert [each.outcome for each in kept(open_box, outbox)] == [UNKNOWN]
+
+
+@pytest.mark.parametrize(("boots", "off_s"), [(0, 61.0), (1, 61.0)])
+def test_the_time_of_a_command_passes_while_its_device_is_off(open_box, boots, off_s):
+    clocks = SetClocks()
+    outbox = open_box(clocks=clocks)
+    receive_for(outbox, 60.0)
+    outbox.close()
+    if boots:
+        clocks.reboot(off_s)
+    else:
+        clocks.pass_s(off_s)
+    assert open_box(clocks=clocks).commands.give("c1") == EXPIRED
+
+
+def test_a_clock_that_was_never_set_does_not_expire_a_command(open_box):
+    clocks = SetClocks()
+    outbox = open_box(clocks=clocks)
+    receive_for(outbox, 60.0)
+    outbox.close()
+    clocks.reboot(off_s=0.0, wall_s=0.0)
+    assert open_box(clocks=clocks).commands.give("c1") is None
+
+
+def test_times_pass_without_a_wall_clock_over_several_openings(open_box):
+    clocks = SetClocks(wall_s=0.0)
+    open_box(clocks=clocks).close()
+    clocks.reboot(off_s=0.0, wall_s=0.0)
+    outbox = open_box(clocks=clocks)
+    clocks.up_s += 30.0
+    receive_for(outbox, 60.0)
+    outbox.close()
+    clocks.up_s += 61.0
+    assert open_box(clocks=clocks).commands.give("c1") == EXPIRED
+
+
+def test_the_time_of_a_command_is_forgotten_with_its_result(open_box):
+    outbox = open_box()
+    receive_for(outbox, 60.0)
+    outbox.commands.finish("c1", DONE)
+    outbox.commands.advance([], ["c1"])
+    assert outbox._file.database.execute("SELECT count(*) FROM command_times").fetchone() == (0,)
 
 
 def test_an_unknown_result_stays_unknown_when_it_is_settled(open_box):

@@ -42,3 +42,18 @@ def test_an_outbox_counts_from_the_stamp_that_it_saved():
     time.saved(first)
     up_ms[0] = 5_007
     assert time.now().outbox_ms == 1_107
+
+
+def test_time_passes_after_a_reboot_although_no_wall_clock_was_set():
+    up_ms, wall_s = [5_000], [0.0]
+    last = Stamp(100, "a", 900_000, CREDIBLE_MS)
+    time = OutboxTime(last, lambda: Uptime("b", up_ms[0]), lambda: wall_s[0])
+    assert time.now().outbox_ms == 100
+    up_ms[0] += 3_000
+    assert time.now().outbox_ms == 3_100
+    wall_s[0] = CREDIBLE_MS / 1_000 + 60  # now it is known how long the device was off
+    assert time.now().outbox_ms == 60_100
+    time.saved(time.now())
+    up_ms[0] += 1_000
+    wall_s[0] = 0.0
+    assert time.now().outbox_ms == 61_100

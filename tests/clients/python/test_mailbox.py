@@ -303,3 +303,26 @@ async def test_results_are_sent_at_a_pace(tmp_path):
     assert [identity for _at, identity in heard] == [str(n) for n in range(200)]
     at = [moment for moment, _identity in heard]
     assert all(later - earlier >= 0.9 for earlier, later in zip(at, at[101:], strict=False))
+
+
+async def test_a_command_whose_time_has_passed_is_not_handed_over_and_says_so(tmp_path):
+    async with Gateway() as gateway:
+        async with device_of(gateway, tmp_path) as device:
+            late = await gateway.queue_command("lock", ttl_ms=60_000)
+            await eventually(lambda: late.status == "delivered")
+            gateway.clock.advance(60.0)
+            commands = device.commands()
+            waiting = asyncio.create_task(anext(commands))
+            assert await within(late.result()) == CommandResult(False, {"error": "expired"})
+            assert late.status == "expired"
+            in_time = await gateway.queue_command("open", ttl_ms=60_000)
+            assert (await within(waiting)).id == in_time.id
+
+
+async def test_an_endless_time_and_one_that_has_passed_already(tmp_path):
+    async with Gateway() as gateway:
+        async with device_of(gateway, tmp_path) as device:
+            late = await gateway.queue_command("lock", ttl_ms=-1)
+            endless = await gateway.queue_command("open", ttl_ms=10**300)
+            assert (await within(anext(device.commands()))).id == endless.id
+            assert late.status == "expired"

@@ -204,7 +204,8 @@ class Seat:
         if not self.open:
             return False
         if not self.cut and self.device.seat is self:  # a client reads its newest connection only
-            self.device.inbox.append((self, command))
+            expires_at = self.device.world.now + command.ttl_ms / 1000
+            self.device.inbox.append((self, command.id, expires_at))
         return True
 
     def settled(self, command_id):
@@ -233,6 +234,8 @@ class Device:
         self.seat = None
         self.given = []
         self.disk = {}
+        self.waiting = []
+        """Commands on the disk that the application does not have, and their times."""
         self.unsettled = {}
 
     def connect(self, node):
@@ -254,31 +257,47 @@ class Device:
 
     def kill(self):
         self.cut()
-        for command_id, result in self.disk.items():
-            if result is None:
-                self.finish(command_id, ok=False, data=b'{"error":"unknown"}')
+        for command_id in self.working():
+            self.finish(command_id, ok=False, data=b'{"error":"unknown"}')
 
     def settled(self, command_id):
         self.unsettled.pop(command_id, None)
 
+    def working(self):
+        """The commands that the application has and has not answered."""
+        waiting = {command_id for command_id, _expires_at in self.waiting}
+        return [
+            command_id
+            for command_id, result in self.disk.items()
+            if result is None and command_id not in waiting
+        ]
+
     def work(self):
-        """Take the next command, or finish one that the application has."""
+        """Take the next command, hand one over, or finish one that the application has."""
         rng = self.world.rng
         if self.inbox and rng.random() < 0.7:
-            seat, command = self.inbox.pop(0)
-            self.take(seat, command.id)
-        for command_id, result in list(self.disk.items()):
-            if result is None and rng.random() < 0.5:
+            self.take(*self.inbox.pop(0))
+        if self.waiting and rng.random() < 0.5:
+            self.hand_over(*self.waiting.pop(0))
+        for command_id in self.working():
+            if rng.random() < 0.5:
                 self.finish(command_id, ok=rng.random() < 0.8)
 
-    def take(self, seat, command_id):
+    def hand_over(self, command_id, expires_at):
+        if expires_at <= self.world.now:
+            self.finish(command_id, ok=False, data=b'{"error":"expired"}')
+            return
+        self.given.append(command_id)
+        assert self.world.now <= self.world.expires[command_id], "its time had passed"
+
+    def take(self, seat, command_id, expires_at):
         if not self.receipts:
             self.given.append(command_id)
             self.disk[command_id] = None
             return
         if command_id not in self.disk:
             self.disk[command_id] = None
-            self.given.append(command_id)
+            self.waiting.append((command_id, expires_at))
         if (result := self.disk[command_id]) is None:
             seat.say(frames.Received(command_id))
         else:

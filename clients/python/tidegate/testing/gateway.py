@@ -187,7 +187,12 @@ class Gateway:
         self._demands.state.make_anew()
 
     async def queue_command(
-        self, command_type: str, data: Any = None, *, command_id: str | None = None
+        self,
+        command_type: str,
+        data: Any = None,
+        *,
+        command_id: str | None = None,
+        ttl_ms: int | None = None,
     ) -> QueuedCommand:
         """Queue a command. It waits for the device, and is sent again until it has a result.
 
@@ -195,12 +200,13 @@ class Gateway:
             command_type: of the command.
             data: anything with a JSON form.
             command_id: an id of the test's choice; the default is a new one.
+            ttl_ms: how long after its arrival the application may still be given it.
 
         Returns:
             The command: `status`, and `await result()`.
         """
         identity = command_id if command_id is not None else next(self._command_ids)
-        command = QueuedCommand(identity, command_type, data)
+        command = QueuedCommand(identity, command_type, data, ttl_ms)
         queue = self._demands.queue
         queue.commands.append(command)
         if queue.next() is command:

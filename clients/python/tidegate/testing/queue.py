@@ -30,7 +30,9 @@ class QueuedCommand:
     id: str
     type: str
     data: Any
-    status: Literal["queued", "sent", "delivered", "done", "failed"] = "queued"
+    ttl_ms: int | None = None
+    """How long after its arrival the application may still be given it; None: for ever."""
+    status: Literal["queued", "sent", "delivered", "done", "failed", "expired"] = "queued"
     sent: int = 0
     """How often it was sent."""
     answer: asyncio.Future[CommandResult] = field(
@@ -40,7 +42,7 @@ class QueuedCommand:
     @property
     def is_final(self) -> bool:
         """Whether its result is stored."""
-        return self.status in ("done", "failed")
+        return self.status in ("done", "failed", "expired")
 
     async def result(self) -> CommandResult:
         """Wait for the device's answer, over as many connections as it takes."""
@@ -50,7 +52,10 @@ class QueuedCommand:
         """It is sent."""
         self.sent += 1
         self.status = "sent" if self.status == "queued" else self.status
-        return {"command": {"id": self.id, "type": self.type, "data": self.data, "queued": True}}
+        command = {"id": self.id, "type": self.type, "data": self.data, "queued": True}
+        if self.ttl_ms is not None:
+            command["ttl_ms"] = self.ttl_ms
+        return {"command": command}
 
 
 class CommandQueue:
@@ -74,8 +79,10 @@ class CommandQueue:
         same = [each for each in self.commands if each.id == result.id]
         for each in same:
             if not each.is_final:
-                each.status = "done" if result.ok else "failed"
-                each.answer.set_result(CommandResult.of(result))
+                answer = CommandResult.of(result)
+                expired = not result.ok and answer.data == {"error": "expired"}
+                each.status = "done" if result.ok else "expired" if expired else "failed"
+                each.answer.set_result(answer)
         return bool(same)
 
 

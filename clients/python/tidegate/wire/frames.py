@@ -270,6 +270,9 @@ class Notice(Struct):
 class Command(Struct, omit_defaults=True):
     """A command. With `queued` it is stored in the queue until its outcome is known. `trace` is the
     `traceparent` of the span that sent it, if that is sampled.
+
+    `ttl_ms` says how long after its arrival it may still be given to the application. It is no
+    moment, because a device's clock may be wrong. Without it there is no such limit.
     """
 
     id: str
@@ -277,6 +280,7 @@ class Command(Struct, omit_defaults=True):
     data: Raw = Raw(b"null")  # Raw is immutable
     queued: bool = False
     trace: str = ""
+    ttl_ms: int | UnsetType = UNSET
 
 
 class ServerFrame(Struct):
