@@ -225,6 +225,8 @@ class WebSocketConnection(asyncio.Protocol):
             self._keepalive.begin_again()
             self._due_at = self._context.loop.time() + self._context.limits.keepalive_interval_s
             self._arm()
+            assert self._handler is not None
+            self._handler.on_lull()
 
     # Deadlines
 
@@ -267,7 +269,7 @@ class WebSocketConnection(asyncio.Protocol):
             return
         self._due_at = now + wait_s
         if step is Step.PING:
-            handler.on_keepalive()
+            handler.on_lull()
             if self._phase is Phase.OPEN:
                 self._core.send_ping(b"")
                 self.flush()

@@ -126,7 +126,7 @@ class DeviceHandler:
         expired = self._identity.expires_at <= self._context.wall_clock()
         self._carry_out(self._session.deadline_passed(expired=expired))
 
-    def on_keepalive(self) -> None:
+    def on_lull(self) -> None:
         if self._exchange is not None:
             self._exchange.notice()
 

@@ -144,8 +144,10 @@ class Handler(Protocol):
     def on_deadline(self, now: float) -> None:
         """The deadline passed."""
 
-    def on_keepalive(self) -> None:
-        """A ping is about to be sent: the moment for news that can wait."""
+    def on_lull(self) -> None:
+        """The moment for news that can wait: a ping is about to be sent, or the peer, which did
+        not read, has read what was sent before.
+        """
 
     def closed(self, cause: str, code: int) -> None:
         """The connection is gone. Called once.

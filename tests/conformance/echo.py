@@ -59,7 +59,7 @@ class Echo:
     def on_deadline(self, now):
         pass
 
-    def on_keepalive(self):
+    def on_lull(self):
         pass
 
     def closed(self, cause, code):

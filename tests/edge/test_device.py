@@ -116,11 +116,11 @@ async def test_a_device_without_hello_is_closed_at_its_deadline(rig):
 
 
 async def test_first_retry_is_told_again_when_the_fleet_has_grown(rig):
-    rig.handler.on_keepalive()
+    rig.handler.on_lull()
     rig.enter()
-    rig.handler.on_keepalive()
+    rig.handler.on_lull()
     assert rig.hear() == []
     for number in range(2):
         rig.fleet.add(SimpleNamespace(key=("default", str(number))))
-    rig.handler.on_keepalive()
+    rig.handler.on_lull()
     assert rig.hear() == [{"notice": {"first_retry_ms": 3_000}}]

@@ -15,7 +15,7 @@ from websockets.frames import Close, Frame, Opcode
 from gateway.edge import reader as module
 from gateway.edge.ports import PAUSED_BY_BUDGET, PAUSED_BY_FULL_NODE
 from gateway.edge.side_traffic import SideBudget
-from support.in_memory import SIZE_MAX, UNBOUNDED, Line
+from support.in_memory import SIZE_MAX, UNBOUNDED, Line, Listening
 
 
 class Piece(bytes):
@@ -246,3 +246,27 @@ def test_another_pause_outlasts_that_of_the_budget():
     assert rig.handler.heard == [b"later"]
     assert rig.transport.reading
     assert not rig.connection.paused_by & PAUSED_BY_BUDGET
+
+
+class Lulled(Listening):
+    """A handler that notes whether its connection was congested at each lull."""
+
+    def __init__(self):
+        super().__init__()
+        self.lulls = []
+
+    def opened(self, connection):
+        self.connection = connection
+
+    def on_lull(self):
+        self.lulls.append(self.connection.congested)
+
+
+def test_the_handler_hears_at_once_that_its_peer_reads_again():
+    handler = Lulled()
+    line = Line(handler=handler)
+    line.connection.pause_writing()
+    assert line.connection.congested
+    assert handler.lulls == []
+    line.connection.resume_writing()
+    assert handler.lulls == [False]

@@ -119,9 +119,9 @@ async def test_a_device_which_does_not_read_gets_the_newest_later(rig):
         set_state(rig, sequence)
     assert rig.hear() == []
     rig.line.congested = False
-    rig.handler.on_keepalive()
+    rig.handler.on_lull()
     assert rig.hear() == [{"state": told(101)}]
-    rig.handler.on_keepalive()
+    rig.handler.on_lull()
     assert rig.hear() == []
 
 

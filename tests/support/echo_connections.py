@@ -51,7 +51,7 @@ class Echo:
     def on_deadline(self, now):
         self.rig.deadlines.append(now)
 
-    def on_keepalive(self):
+    def on_lull(self):
         self.rig.keepalives += 1
 
     def closed(self, cause, code):

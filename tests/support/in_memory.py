@@ -106,7 +106,7 @@ class Listening:
     def received_binary(self, data):
         self.heard.append((data,))
 
-    def on_keepalive(self):
+    def on_lull(self):
         pass
 
     def closed(self, cause, code):
