@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.metadata import version as package_version
 from typing import Annotated, Any, Final
@@ -40,7 +40,7 @@ COMMANDS: Final = {
 }
 """Each command, and the module whose `app` has it."""
 
-WITHOUT_HTTP: Final = frozenset(
+NATS_ONLY: Final = frozenset(
     {
         "audit",
         "backup",
@@ -53,21 +53,24 @@ WITHOUT_HTTP: Final = frozenset(
         "tail",
     }
 )
-"""Commands that speak NATS and no HTTP. nats-py loads aiohttp if it is there, for a transport that
-no address of ours can name: a fifth of a second of each of these commands."""
+"""Commands that speak NATS and no HTTP."""
+_NOT_LOADED: Final = ("aiohttp", "rich")
+"""What libraries load if it is there, and these commands do not use. nats-py loads aiohttp for a
+transport that no address of ours can name, which takes a fifth of a second; structlog loads rich
+for tracebacks in colour, which takes a tenth."""
 
 
 @contextlib.contextmanager
-def _without(module: str) -> Iterator[None]:
-    """For as long as the context lasts, `module` cannot be imported, unless it is already."""
-    if module in sys.modules:
-        yield
-        return
-    sys.modules[module] = None  # type: ignore[assignment]  # as the import system has it
+def _without(modules: Iterable[str]) -> Iterator[None]:
+    """For as long as the context lasts, these cannot be imported, unless they are already."""
+    absent = [module for module in modules if module not in sys.modules]
+    for module in absent:
+        sys.modules[module] = None  # type: ignore[assignment]  # as the import system has it
     try:
         yield
     finally:
-        del sys.modules[module]
+        for module in absent:
+            del sys.modules[module]
 
 
 class _Commands(TyperGroup):
@@ -82,7 +85,7 @@ class _Commands(TyperGroup):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        with _without("aiohttp") if cmd_name in WITHOUT_HTTP else contextlib.nullcontext():
+        with _without(_NOT_LOADED if cmd_name in NATS_ONLY else ()):
             loaded = import_module(module)
         made = typer.main.get_command(loaded.app)
         # Typer makes no group of a single command, and gives a group of its own no name.

@@ -119,6 +119,15 @@ def test_a_command_starts_in_an_interpreter_of_its_own(module):
     assert command in done.stdout
 
 
+def test_a_command_that_speaks_nats_alone_loads_nothing_for_other_work():
+    loads = "typer.main.get_command(gateway.cli.app).get_command(None, 'command')"
+    code = (
+        f"import sys, typer, gateway.cli; {loads}; print({{'aiohttp', 'rich'}} & {{*sys.modules}})"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"set()\n"
+
+
 def test_token_prints_a_credential(tmp_path):
     done = tidegate("token", "veh-1", "--data-dir", tmp_path, "--urgent", "--tenant", "acme")
     assert done.returncode == 0

@@ -148,8 +148,14 @@ async def _blip(bench: Bench, policy: str, count: int, rate: int) -> Blip:
 
 
 async def blip(
-    bench: Bench, policy: str, crowd: Crowd, *, rate: float, steady_count: int
-) -> Blip:  # fmt: skip
+    bench: Bench,
+    policy: str,
+    crowd: Crowd,
+    *,
+    rate: float,
+    steady_count: int,
+    calm_s: float | None = None,
+) -> Blip:
     """Cut a crowd while others go on sending 2 messages a second each.
 
     Args:
@@ -158,9 +164,11 @@ async def blip(
         crowd: knocks at one gateway, which runs.
         rate: R of that gateway.
         steady_count: devices that stay connected.
+        calm_s: how long the calm before and after is measured; the default is together as long as
+            the storm, because the machine changes meanwhile.
     """
     count = len(crowd.devices)
-    calm_s = count / rate / 2
+    calm_s = count / rate / 2 if calm_s is None else calm_s
     async with SteadyDevices(
         crowd.ports[0],
         bench.credentials(steady_count, "calm"),
@@ -176,7 +184,6 @@ async def blip(
         stormy = await steady.seen()
         after = await _calm(steady, calm_s)
         await crowd.stop()
-    # The calm before and after are together as long as the storm: the machine changes meanwhile.
     calm_ms = (before.p99_ms + after.p99_ms) / 2
     recovery = crowd.recovery_over(count / rate)
     return Blip(policy, crowd, complete, recovery, calm_ms, cut, stormy)
