@@ -17,8 +17,8 @@ Rules:
   Of two writers one fails, and reads again.
 - SENT is stored before the frame goes out, so a command that was never stored as SENT was never
   given to anybody. DELIVERED is stored only when the device itself said so.
-- EXPIRED means that no application was given the command. Once it was sent, only its device can
-  say so: the result `expired`.
+- EXPIRED means that no application was given the command. Once SENT is stored, only two can say so:
+  the device (the result `expired`), and the node which knows that its frame never went out.
 - A status of `FINAL` is never followed by another one. The entry is deleted after it is stored.
 - The asker stores the entry first and QUEUED then, so an entry may have no fact yet.
 """
