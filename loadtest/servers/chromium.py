@@ -148,6 +148,10 @@ async def browser_page(program: str) -> AsyncIterator[Page]:
             # The process of the GPU needs a sandbox of its own, which a container may not have.
             *("--disable-gpu-sandbox", "--in-process-gpu"),
             *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
+            # Chromium prepares the pop-up of its own address bar, a page of a hundred scripts,
+            # while the first page loads. That takes a core for half a second.
+            "--disable-features=WebUIOmniboxPopup,WebUIOmniboxFullPopup,WebUIOmniboxAimPopup,"
+            "PreloadTopChromeWebUI",
             *("--remote-debugging-port=0", f"--user-data-dir={home}", "about:blank"),
             stderr=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

@@ -15,12 +15,14 @@ function element(tag, text, className) {
   return made;
 }
 
-// A formatter takes about a millisecond to make, and the page writes a hundred figures at once.
-const figures = [0, 1, 2, 3].map((digits) => new Intl.NumberFormat(undefined, { maximumFractionDigits: digits }));
-const times = new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" });
+// A formatter takes milliseconds to make, so each is made once, and none before the page has asked
+// for its first snapshot.
+const formatters = {};
+const formatter = (name, make) => formatters[name] ??= make();
 const number = (value, digits = 0) => value === null || value === undefined || !isFinite(value)
-  ? "–" : figures[digits].format(value);
-const clock = (seconds) => times.format(seconds * 1000);
+  ? "–" : formatter(digits, () => new Intl.NumberFormat(undefined, { maximumFractionDigits: digits })).format(value);
+const clock = (seconds) =>
+  formatter("clock", () => new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" })).format(seconds * 1000);
 
 // Asking the gateway
 
