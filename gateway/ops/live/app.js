@@ -21,6 +21,9 @@ const formatters = {};
 const formatter = (name, make) => formatters[name] ??= make();
 const number = (value, digits = 0) => value === null || value === undefined || !isFinite(value)
   ? "–" : formatter(digits, () => new Intl.NumberFormat(undefined, { maximumFractionDigits: digits })).format(value);
+// An axis has room for six characters.
+const short = (value) => Math.abs(value) < 10000 ? number(value, 2)
+  : formatter("short", () => new Intl.NumberFormat(undefined, { notation: "compact" })).format(value);
 const clock = (seconds) =>
   formatter("clock", () => new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" })).format(seconds * 1000);
 
@@ -194,7 +197,9 @@ function tiles(wanted) {
       tile.append(element("b"), element("span", label, "quiet"));
       room.append(tile);
     }
-    if (tile.firstChild.textContent !== value) tile.firstChild.textContent = value;
+    if (tile.firstChild.textContent === value) return;
+    tile.firstChild.textContent = value;
+    tile.firstChild.style.fontSize = `${Math.min(1.7, 9.5 / value.length)}rem`; // it stays in its tile
   });
 }
 
@@ -335,7 +340,7 @@ function build() {
       width: Math.max(200, card.clientWidth - 2 * parseFloat(getComputedStyle(card).paddingLeft)), height: 12 * rem,
       legend: { live: false },
       scales: { y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [time, { ...axis, size: 3.6 * rem, values: (_plot, figures) => figures.map((each) => number(each, 2)) }],
+      axes: [time, { ...axis, size: 3.6 * rem, values: (_plot, figures) => figures.map(short) }],
       series: [{}, ...lines.map(([label, stroke]) => ({ label, stroke: colour(stroke), width: 2, points: { show: false }, spanGaps: true }))],
     }, columns(lines), card);
     return { plot, lines };
