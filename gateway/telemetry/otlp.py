@@ -101,18 +101,17 @@ def _encoded_attribute(key: str, value: str) -> bytes:
 
 
 @lru_cache
-def _number_start(key: str) -> tuple[bytes, int]:
-    """The `key` of an attribute, and its length together with the tag and length of the value."""
+def _number_start(key: str, size: int) -> bytes:
+    """What comes before the digits of an attribute whose value is an integer of `size` bytes."""
     encoded: bytes = KeyValue(key=key).SerializeToString()
-    return encoded, len(encoded) + 2
+    length = _varint(len(encoded) + 3 + size)
+    return b"%b%b%b%b%c\x18" % (_ATTRIBUTE, length, encoded, _SECOND, size + 1)  # `int_value`
 
 
 def _encoded_number(key: str, number: int) -> bytes:
     """A member `attributes` whose value is an integer."""
-    start, length = _number_start(key)
-    value = b"\x18" + _varint(number)  # `int_value` of `AnyValue`
-    size = len(value)
-    return b"%b%b%b%b%c%b" % (_ATTRIBUTE, _varint(length + size), start, _SECOND, size, value)
+    digits = _varint(number)
+    return _number_start(key, len(digits)) + digits
 
 
 @lru_cache
@@ -162,10 +161,8 @@ def _encoded_span(span: Recorded) -> bytes:
     return _SECOND + _varint(len(body)) + body
 
 
-def _varint(number: int) -> bytes:
+def _digits(number: int) -> bytes:
     """An unsigned integer in base 128, the lowest digit first."""
-    if number < _MORE:
-        return _ONE_BYTE[number]
     digits = bytearray()
     while number >= _MORE:
         digits.append(number & (_MORE - 1) | _MORE)
@@ -174,7 +171,12 @@ def _varint(number: int) -> bytes:
     return bytes(digits)
 
 
-_ONE_BYTE: Final = [bytes((number,)) for number in range(_MORE)]
+_KNOWN: Final = tuple(map(_digits, range(1_024)))
+"""Most lengths of spans, and counts."""
+
+
+def _varint(number: int) -> bytes:
+    return _KNOWN[number] if number < len(_KNOWN) else _digits(number)
 
 
 class Collector:
