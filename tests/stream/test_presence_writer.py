@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 import time
+from collections import Counter
 
 import pytest
 
@@ -105,6 +107,31 @@ async def test_facts_are_stored_in_batches_and_in_order(server):
     assert len(rig.batches) < 20
     assert [f["online"] for f in facts if f["device"] == "veh-7"] == [True, False]
     assert max(rig.lags) < 30
+
+
+async def test_the_loop_turns_while_a_full_batch_is_made(server, monkeypatch):
+    made, turns, loop = Counter(), itertools.count(), asyncio.get_running_loop()
+    turn = 0
+
+    def next_turn():
+        nonlocal turn
+        turn = next(turns)
+        if made.total() < 500:
+            loop.call_soon(next_turn)
+
+    def counted(each):
+        made[turn] += 1
+        return message_of(each)
+
+    monkeypatch.setattr(presence_writer, "message_of", counted)
+    async with rig_on(server.url) as rig:
+        await within(rig.link.wait_up())
+        for number in range(500):
+            rig.writer.add(fact(number))
+        next_turn()
+        await within(rig.writer.stored_so_far())
+    assert made.total() == 500
+    assert max(made.values()) <= 100
 
 
 @pytest.mark.parametrize("count", [1, 50])
