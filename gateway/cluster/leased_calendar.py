@@ -314,6 +314,11 @@ class LeasedCalendar:
         horizon_s = self._settings.horizon_s
         self._past_horizon = not lease.slots and lease.front - lease.now > horizon_s
 
+    @property
+    def fruitless(self) -> bool:
+        """Whether the last lease brought nothing, because all slots to the horizon are promised."""
+        return self._past_horizon and self._usage.vacated <= 0
+
     def undo(self, wish: Wish) -> None:
         """The report of `wish` did not arrive."""
         self._usage.admitted += wish.admitted

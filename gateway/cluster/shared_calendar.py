@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from gateway.admission.calendar import CalendarSettings
 from gateway.admission.clock import TOLERANCE_S, FleetClock
@@ -10,6 +11,24 @@ from gateway.cluster.errors import RedisUnavailable
 from gateway.cluster.leased_calendar import Lease, LeasedCalendar
 from gateway.cluster.link import Argument, RedisLink
 from gateway.cluster.nodes import NodeRegistry
+
+_REST_LEASES: Final = 5.0
+_REST_CREDIT: Final = 0.25
+
+
+def fruitless_rest_s(lease_s: float, *, burst: float, rate_per_s: float) -> float:
+    """Seconds until the next lease after one that brought nothing. Pure.
+
+    Past the horizon every knock asks for a lease. So a few times the least time between two leases
+    passes; but no more than a quarter of the burst may come free meanwhile, because the fleet's
+    meter holds one burst at most.
+
+    Args:
+        lease_s: the least time between two leases.
+        burst: of the fleet's calendar.
+        rate_per_s: R of the fleet.
+    """
+    return max(lease_s, min(_REST_LEASES * lease_s, _REST_CREDIT * burst / rate_per_s))
 
 
 class SharedCalendar:
@@ -68,7 +87,13 @@ class SharedCalendar:
             self._needed.clear()
             if not self.calendar.alone:
                 await self._lease()
-            await asyncio.sleep(self._lease_s)
+            await asyncio.sleep(self._rest_s())
+
+    def _rest_s(self) -> float:
+        if not self.calendar.fruitless:
+            return self._lease_s
+        burst, rate_per_s = self._settings.burst, self.calendar.rate_per_s
+        return fruitless_rest_s(self._lease_s, burst=burst, rate_per_s=rate_per_s)
 
     async def _lease(self) -> None:
         calendar, settings, clock = self.calendar, self._settings, self._clock

@@ -7,10 +7,11 @@ storm. Their decisions are the policies of `policies.py`.
 import asyncio
 import random
 import ssl
+from base64 import urlsafe_b64decode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, time
 from typing import Final
 
 from loadtest.devices.connection import Connection
@@ -46,6 +47,17 @@ class StormLog:
 
     def now(self) -> float:
         return monotonic() - self.began
+
+
+def late_of(ticket: str | None) -> float | None:
+    """Seconds since the slot of a ticket; None without one.
+
+    Devices do not read tickets. A benchmark does, because the answer with the ticket may have been
+    late itself. Fleet time is the wall clock of this machine, which is that of the gateway.
+    """
+    if ticket is None:
+        return None
+    return time() - int.from_bytes(urlsafe_b64decode(ticket + "==")[2:8], "big") / 1000
 
 
 class Account:
@@ -163,8 +175,6 @@ class StormDevice:
         self._policy = policy
         self._visit = visit
         self._comes_back = comes_back
-        self._slot_at = 0.0
-        """Of the ticket, by the monotonic clock."""
         self._pending: asyncio.TimerHandle | asyncio.Task[None] | None = None
         """The next knock, or the one under way."""
         self._gone = False
@@ -203,9 +213,8 @@ class StormDevice:
     def refused(self, response: bytes) -> None:
         answer = Answer(response)
         # Later than the gateway's own look at the clock: what is in the window now was so then.
-        shown, late_s = self._policy.ticket is not None, monotonic() - self._slot_at
-        self.account.refused(answer, in_window=shown and late_s <= _WINDOW_S)
-        self._slot_at = monotonic() + (answer.retry_ms or 0) / 1000
+        late_s = late_of(self._policy.ticket)
+        self.account.refused(answer, in_window=late_s is not None and late_s <= _WINDOW_S)
         self._route.turn()
         self._policy.refused(answer.retry_ms, answer.ticket)
         self.begin()
@@ -250,8 +259,7 @@ class StormDevice:
         self._pending = asyncio.get_running_loop().call_later(wait_s, self._knock)
 
     def _knock(self) -> None:
-        late_s = monotonic() - self._slot_at if self._policy.ticket is not None else None
-        self.account.knocked(late_s)
+        self.account.knocked(late_of(self._policy.ticket))
         self._pending = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:

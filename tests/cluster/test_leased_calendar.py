@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.admission.calendar import CalendarSettings, SlotCalendar
 from gateway.cluster.leased_calendar import Lease, LeasedCalendar
+from gateway.cluster.shared_calendar import fruitless_rest_s
 from support.storm import Town, fleet
 
 SETTINGS = CalendarSettings(burst=20, horizon_s=900)
@@ -153,3 +154,23 @@ def test_what_it_promised_alone_counts_at_the_rate_of_the_fleet():
     calendar.rejoin()
     assert calendar.wish(0.0).promised_s == pytest.approx(promised * 0.0101)
     assert calendar.wish(0.0).hint == pytest.approx(slots[-1] + 4 * 0.0101)
+
+
+@pytest.mark.parametrize(
+    ("burst", "rate_per_s", "rest_s"),
+    [(1, 1, 0.25), (100, 10, 0.5), (100, 1_000, 0.1), (60, 300, 0.1), (60, 100, 0.15)],
+)
+def test_a_lease_that_brought_nothing_is_repeated_later_but_before_the_meter_is_full(
+    burst, rate_per_s, rest_s
+):
+    assert fruitless_rest_s(0.1, burst=burst, rate_per_s=rate_per_s) == pytest.approx(rest_s)
+
+
+def test_a_lease_is_fruitless_if_all_slots_to_the_horizon_are_promised():
+    horizon_s = SETTINGS.horizon_s
+    calendar = LeasedCalendar(SETTINGS, rate_per_s=100, now=0.0, on_need=lambda: None)
+    assert not calendar.fruitless
+    calendar.leased(Lease(0.0, 0.0, 0, 0.0, 0, 0, horizon_s + 1))
+    assert calendar.fruitless
+    calendar.leased(Lease(0.0, 0.0, 0, 0.0, 0, 3, horizon_s + 1))
+    assert not calendar.fruitless  # it brought vacated slots
