@@ -56,18 +56,21 @@ class CreditPool:
             sessions: number of sessions that share the budget.
             backlog: share of the publish bounds in use.
         """
-        share = self._budget_bytes / (max(1, sessions) * self._message_bytes)
-        ceiling = min(float(self._maximum), share)
+        # Called for each ack. Nearly always the backlog is small and the answer is the maximum.
+        maximum = self._maximum
+        ceiling = self._budget_bytes / (self._message_bytes * (sessions or 1))
         if backlog > self._low:
-            left = (self._high - backlog) / (self._high - self._low)
-            ceiling = min(ceiling, self._maximum * left)
-        return max(1, int(ceiling))
+            left = maximum * (self._high - backlog) / (self._high - self._low)
+            ceiling = min(ceiling, left)
+        if ceiling >= maximum:
+            return maximum
+        return int(ceiling) if ceiling > 1 else 1
 
 
 class CreditWindow:
     """The credit of one session, in messages."""
 
-    __slots__ = ("_acked", "_held", "_initial", "_limit", "_maximum", "_window")
+    __slots__ = ("_held", "_initial", "_maximum", "_window", "acked", "limit")
 
     def __init__(self, *, initial: int, maximum: int) -> None:
         if not 1 <= initial <= maximum:
@@ -76,15 +79,17 @@ class CreditWindow:
         self._window = initial
         self._maximum = maximum
         self._held = False
-        self._acked = 0
-        self._limit = initial
+        self.acked = 0
+        """The last settled seq."""
+        self.limit = initial
+        """The highest seq the device may send."""
 
     def start(self, acked: int, ceiling: int) -> None:
         """Begin at `acked`, the last settled seq, without a hold."""
         self._held = False
-        self._acked = acked
+        self.acked = acked
         self._window = min(self._initial, ceiling)
-        self._limit = acked + self._window
+        self.limit = acked + self._window
 
     @property
     def held(self) -> bool:
@@ -92,26 +97,16 @@ class CreditWindow:
         return self._held
 
     @property
-    def acked(self) -> int:
-        """The last settled seq."""
-        return self._acked
-
-    @property
-    def limit(self) -> int:
-        """The highest seq the device may send."""
-        return self._limit
-
-    @property
     def credit(self) -> int:
         """Messages that the device may send beyond the acknowledged seq."""
-        return self._limit - self._acked
+        return self.limit - self.acked
 
     def acknowledge(self, seq: int, ceiling: int) -> None:
         """Everything up to and including `seq` is settled; the window grows by that number."""
-        self._window = min(self._maximum, ceiling, self._window + seq - self._acked)
-        self._acked = seq
+        self._window = min(self._maximum, ceiling, self._window + seq - self.acked)
+        self.acked = seq
         if not self._held:
-            self._limit = max(self._limit, seq + self._window)
+            self.limit = max(self.limit, seq + self._window)
 
     def hold(self) -> None:
         """Give no more until `release`."""
@@ -121,4 +116,4 @@ class CreditWindow:
         """Begin again with a small window: full outboxes must not all be emptied at once."""
         self._held = False
         self._window = min(self._initial, ceiling)
-        self._limit = max(self._limit, self._acked + self._window)
+        self.limit = max(self.limit, self.acked + self._window)

@@ -139,9 +139,10 @@ class SourceHeaders:
         "_command",
         "_end",
         "_event_command",
-        "_fixed_bytes",
         "_middle",
+        "_shared_bytes",
         "_time",
+        "_to_time",
         "_type",
         "dead_subject",
         "id_line",
@@ -158,8 +159,8 @@ class SourceHeaders:
         self.source_line = f"ce-source:tidegate:{tenant}/{device}".encode()
         self._middle = b"\r\nce-specversion:1.0\r\nce-id:%b:" % self.outbox
         self._type = self._time = ""
-        self._command = self._end = b""
-        self._fixed_bytes = 0
+        self._command = self._to_time = self._end = b""
+        self._shared_bytes = len(_VERSION) + len(self.id_line) + len(self._middle)
 
     def event(
         self, seq: int, message_type: str, time: str, payload: bytes | Raw, more: bytes = b""
@@ -168,20 +169,20 @@ class SourceHeaders:
         if message_type != self._type or time != self._time:
             self._prepare(message_type, time)
         number = b"%d" % seq
-        headers_bytes = self._fixed_bytes + 2 * len(number) + len(more)
         end = b"%b%b\r\n" % (self._end[:-2], more) if more else self._end
+        headers_bytes = self._shared_bytes + 2 * len(number) + len(end)
         body = b"".join((self.id_line, number, self._middle, number, end, payload, _LINE_END))
         return Envelope(EVENTS, self._command, headers_bytes, body, self, message_type, time)
 
     def _prepare(self, message_type: str, time: str) -> None:
         """Make what the messages of this type and time have in common."""
-        kind = message_type.encode()
-        self._type, self._time = message_type, time
-        self._command = b"%b%b " % (self._event_command, kind)
-        self._end = b"\r\n%b\r\nce-type:%b\r\nce-time:%b\r\n\r\n" % (
-            self.source_line, kind, time.encode(),
-        )  # fmt: skip
-        self._fixed_bytes = sum(map(len, (_VERSION, self.id_line, self._middle, self._end)))
+        if message_type != self._type:
+            kind = message_type.encode()
+            self._type = message_type
+            self._command = b"%b%b " % (self._event_command, kind)
+            self._to_time = b"\r\n%b\r\nce-type:%b\r\nce-time:" % (self.source_line, kind)
+        self._time = time
+        self._end = b"%b%b\r\n\r\n" % (self._to_time, time.encode())
 
 
 def encode_plain(message: Publication, reply: bytes) -> bytes:
