@@ -4,6 +4,7 @@ Look-ups go to the leader, never to a replica: one that is behind would call a n
 """
 
 import asyncio
+import contextlib
 import itertools
 from typing import Final
 
@@ -195,7 +196,8 @@ class CommandStore:
         questions, self._outgoing = b"".join(self._outgoing), []
         client = self.client
         if questions and client is not None:
-            client.write(questions)
+            with contextlib.suppress(RuntimeError, OSError):  # the transport is closing
+                client.write(questions)
 
     def _on_answer(self, subject: bytes, _reply: bytes, data: bytes, headers: bytes | None) -> None:
         future = self._waiting.get(subject.rpartition(b".")[2])
