@@ -29,7 +29,8 @@ class Suspensions:
             try:
                 yield waited_for
                 step = partial(next, inner)
-            except asyncio.CancelledError as exc:  # to be thrown where it waits
+            # A cancellation, or what the awaited future has raised: it is thrown where that waits.
+            except BaseException as exc:  # noqa: BLE001
                 step = partial(inner.throw, exc)
 
 
