@@ -103,6 +103,16 @@ class LinkClient(Client):
         super()._process_disconnect()
         self._on_lost()
 
+    async def _read_loop(self) -> None:
+        """Whatever ends the reading ends the connection.
+
+        nats-py only logs an error that is neither one of the protocol nor of the socket, and goes
+        on as if it were connected (nats-py 2.16).
+        """
+        await super()._read_loop()
+        if self.is_connected:
+            await self._process_op_err(nats.errors.UnexpectedEOF())
+
     async def subscribe_raw(self, subject: str, handler: RawHandler) -> Subscription:
         """As `subscribe_direct`, for readers of a stream: headers are left as they came.
 

@@ -1,20 +1,18 @@
 """The JavaScript client against a real gateway."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
 
 import nats
 import pytest
-from websockets.exceptions import InvalidStatus
 
 from gateway.stream.nats_server import url_file
 from gateway.stream.rights import Role
 from support.asking import ask_device
 from support.conformance import javascript
-from support.gateways import running_gateway, token_for, url_of
+from support.gateways import fill_calendar, running_gateway, token_for, url_of
 from support.stored import read_embedded
 from support.waiting import eventually, within
 from support.wire import message, raw_device
@@ -116,10 +114,7 @@ async def test_a_refused_client_connects_in_its_slot_with_its_ticket(tmp_path):
         script.may_ask.clear()
         async with script:
             await eventually(lambda: {"event": "credential"} in script.events)
-            for number in range(6):
-                with contextlib.suppress(InvalidStatus):
-                    async with raw_device(gateway, f"filler-{number}"):
-                        pass
+            fill_calendar(gateway, 4.0)
             script.may_ask.set()
             await script.send([1])
             await eventually(lambda: holds(gateway, 1))

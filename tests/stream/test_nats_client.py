@@ -52,3 +52,21 @@ async def test_a_lost_connection_is_reported_although_closing_it_fails(tmp_path,
         await within(lost.wait())
         monkeypatch.undo()
         await client.discard()
+
+
+async def test_an_error_while_reading_ends_the_connection_and_its_owner_hears_of_it(tmp_path):
+    """nats-py logs such an error, and goes on as if it were connected."""
+
+    def broken(*_message):
+        raise RuntimeError("broken")
+
+    lost = asyncio.Event()
+    with nats_server(tmp_path) as server:
+        client = await dial(
+            server.url, NatsAddress((server.url,)), name="test", hooks=Hooks(closed=lost.set)
+        )
+        await client.subscribe_raw("a", broken)
+        await client.publish("a", b"")
+        await within(lost.wait())
+        assert not client.is_connected
+        await client.discard()
