@@ -97,3 +97,11 @@ def test_after_a_long_time_counts_are_scaled_together_and_faint_ones_forgotten(s
     # With `faint` there were three names, and the limit would be another one.
     strong = 1.0 + math.exp(-2.0)
     assert little_beside_one(shares, share * strong / 3.0, 21.0) is little
+
+
+def test_a_question_after_a_long_time_finds_nobody_remembered():
+    shares = FairShares(fade_s=1.0)
+    shares.served("large", "any", 100, 0.0)
+    shares.served("small", "any", 1, 0.0)
+    assert shares.underserved("small", "any", 1.0)
+    assert not shares.underserved("small", "any", 1_000.0)

@@ -30,6 +30,7 @@ async def findings(*, events, faults=0, kinds=None, control=None):
 QUICK = ("kill -9 sink", "kill -9 PostgreSQL", "connections cut")
 
 
+@pytest.mark.long  # `make faults-sink` is the whole of it; the control below stays in every run
 async def test_an_honest_sink_loses_and_doubles_nothing():
     found = await findings(events=30_000, faults=3, kinds=QUICK)
     assert found.clean
