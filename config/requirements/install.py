@@ -2,10 +2,10 @@
 
 Usage: python install.py LOCK [DIRECTORY ...]
 
-pip takes over a minute for the 130 packages of `dev.txt`: most of it goes into the pages of the
-package hosts, which name each wheel of each release. uv does the same in seconds, with the same
-hashes. uv does not read the settings of pip, by which a company names its own package hosts, so
-they are handed over. Where uv cannot be had, or fails, pip does it all.
+pip spends most of its time on the pages of the package hosts, which name each wheel of each
+release (162,000 for the packages of `dev.txt` in November 2026). uv needs a fraction of that, and
+checks the same hashes. uv does not read the settings of pip, by which a company names its own
+package hosts, so they are handed over. Where uv cannot be had, or fails, pip does it all.
 """
 
 import os
