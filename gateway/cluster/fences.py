@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from gateway.admission.clock import TOLERANCE_S
+
 _MICROSECONDS: Final = 1_000_000
-_AGREE_US: Final = 1_000_000
-"""Clocks that differ by no more than this agree (`admission/clock.py`)."""
+_AGREE_US: Final = int(TOLERANCE_S * _MICROSECONDS)
+"""Clocks that differ by no more than this agree."""
 
 
 class FencePage(Protocol):
