@@ -24,10 +24,10 @@ run: $(VENV)/.run ## the gateway on an embedded NATS server; ARGS="--port 8081" 
 
 # These must cover every branch of the pure rooms by themselves.
 CLIENT_PURE := addresses answers backoff bounds credentials elapsed ledger outbox_room payload session wallet
-PURE_TESTS := tests/admission tests/session $(wildcard tests/stream/test_lane*.py) tests/clients/python/wire \
+PURE_TESTS := tests/admission tests/session $(wildcard tests/stream/lanes/test_lane*.py) tests/clients/python/wire \
   $(foreach each,$(CLIENT_PURE) outbox outbox_file,tests/clients/python/test_$(each).py)
-PURE_MODULES := gateway.admission gateway.session gateway.stream.lane gateway.stream.lane_waiting \
-  gateway.stream.lane_method tidegate.wire $(CLIENT_PURE:%=tidegate.%)
+PURE_MODULES := gateway.admission gateway.session gateway.stream.lanes.lane gateway.stream.lanes.lane_waiting \
+  gateway.stream.lanes.lane_method tidegate.wire $(CLIENT_PURE:%=tidegate.%)
 # Two a core: half of the time of a test is spent waiting.
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0

@@ -20,8 +20,8 @@ from nats.aio.client import Client
 from gateway import durable_file
 from gateway.errors import BackupError
 from gateway.settings import Settings
-from gateway.stream.rights import SAVED
-from gateway.stream.snapshots import Snapshot, load, save, verify
+from gateway.stream.provisioning.snapshots import Snapshot, load, save, verify
+from gateway.stream.server.rights import SAVED
 from gateway.streams import operators_client
 
 MANIFEST: Final = "manifest.json"

@@ -9,9 +9,9 @@ from pydantic import SecretStr
 
 from gateway.settings import Settings
 from gateway.stream.errors import ConnectError, ServerError
-from gateway.stream.nats_client import NatsAddress
-from gateway.stream.nats_server import url_file
-from gateway.stream.rights import Role
+from gateway.stream.link.client import NatsAddress
+from gateway.stream.server.nats_server import url_file
+from gateway.stream.server.rights import Role
 
 PATIENCE_S: Final = 4.0
 """How long a person waits for a command that finds no server."""

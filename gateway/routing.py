@@ -19,7 +19,7 @@ from gateway.consumers.target import Consumption
 from gateway.events.destinations import HttpDestination, NatsDestination
 from gateway.events.redrives import redrives_name
 from gateway.events.rules import Rule
-from gateway.stream.reader import Link
+from gateway.stream.reading.reader import Link
 
 
 def rule_readings(rules: Sequence[Rule], link: Link, rng: random.Random) -> ReadingOf:

@@ -15,7 +15,7 @@ from gateway.events.event import Event
 from gateway.events.letters import Stage
 from gateway.process import Ending, Part, Work, nothing
 from gateway.settings import Settings
-from gateway.stream.nats_link import NatsLink
+from gateway.stream.link.link import NatsLink
 from gateway.telemetry.export import FLUSH_S
 from gateway.telemetry.sampling import Ids
 from gateway.telemetry.sinks import SinkMetrics

@@ -10,18 +10,18 @@ from gateway.data_directory import DataDirectoryLock
 from gateway.errors import DataDirectoryInUse
 from gateway.nats_access import nats_address
 from gateway.settings import Retention, Settings
-from gateway.stream.differences import Change
+from gateway.stream.link.client import connect_once
 from gateway.stream.names import STREAMS
-from gateway.stream.nats_client import connect_once
-from gateway.stream.nats_server import EmbeddedServer
-from gateway.stream.provision import (
+from gateway.stream.provisioning.differences import Change
+from gateway.stream.provisioning.provision import (
     StreamSettings,
     apply,
     plan,
     server_version,
     stream_configs,
 )
-from gateway.stream.rights import Role
+from gateway.stream.server.nats_server import EmbeddedServer
+from gateway.stream.server.rights import Role
 
 
 def stream_settings(settings: Settings) -> dict[str, StreamSettings]:

@@ -14,8 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake
 
 from gateway import development
-from gateway.stream.nats_server import url_file
-from gateway.stream.rights import Rights, Role, rights_of
+from gateway.stream.server.nats_server import url_file
+from gateway.stream.server.rights import Rights, Role, rights_of
 from loadtest.servers.certificates import make_certificate
 from support.asking import ask_device
 from support.gateways import (

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.settings import load_settings
-from gateway.stream import nats_server as nats_server_module
 from gateway.stream.errors import ServerError
+from gateway.stream.server import nats_server as nats_server_module
 from loadtest.servers.certificates import make_certificate
 from support.gateways import running_gateway
 from support.processes import GatewayProcess

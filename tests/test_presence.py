@@ -4,8 +4,8 @@ import asyncio
 
 from gateway import development
 from gateway.admission.revocation import Revocation
-from gateway.stream.nats_server import url_file
-from gateway.stream.rights import Role
+from gateway.stream.server.nats_server import url_file
+from gateway.stream.server.rights import Role
 from support.gateways import running_gateway, token_for
 from support.presence import presence, states_in, truth_of
 from support.processes import GatewayProcess

@@ -7,9 +7,9 @@ import time
 import nats
 import pytest
 
-from gateway.stream.nats_server import url_file
 from gateway.stream.queue.facts import rfc3339
-from gateway.stream.rights import Role
+from gateway.stream.server.nats_server import url_file
+from gateway.stream.server.rights import Role
 from support.gateways import running_gateway
 from support.waiting import eventually
 from support.wire import message, raw_device

@@ -14,12 +14,12 @@ from gateway.events.auditing import Audit
 from gateway.events.event import Event
 from gateway.nats_access import nats_address
 from gateway.settings import Settings
-from gateway.stream.encoding import DEADLETTERS, EVENTS
 from gateway.stream.errors import StreamError
-from gateway.stream.nats_client import connect_once
-from gateway.stream.reader import OneConnection
-from gateway.stream.replay import unix_ns
-from gateway.stream.rights import Role
+from gateway.stream.link.client import connect_once
+from gateway.stream.names import DEADLETTERS, EVENTS
+from gateway.stream.reading.reader import OneConnection
+from gateway.stream.reading.replay import unix_ns
+from gateway.stream.server.rights import Role
 from tidegate.wire.grammar import is_token
 
 _NAME: Final = "tidegate-audit"

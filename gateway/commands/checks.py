@@ -30,12 +30,12 @@ from gateway.node.schemas_in_force import read_folder
 from gateway.ops.access import parse_tokens
 from gateway.ops.errors import BadTokenFile
 from gateway.settings import Settings
-from gateway.stream.checkup import Denials, missing_rights
+from gateway.stream.commands.interest import PROBE
 from gateway.stream.errors import StreamError
-from gateway.stream.interest import PROBE
-from gateway.stream.nats_client import Hooks, connect_once
-from gateway.stream.provision import check_payload
-from gateway.stream.rights import Role
+from gateway.stream.link.client import Hooks, connect_once
+from gateway.stream.provisioning.checkup import Denials, missing_rights
+from gateway.stream.provisioning.provision import check_payload
+from gateway.stream.server.rights import Role
 from gateway.supervisor.descriptors import check_descriptors
 from gateway.supervisor.errors import RedisNotStarted, TooManyWorkers
 from gateway.supervisor.redis_server import find_binary

@@ -23,10 +23,10 @@ from gateway.commands.terminal import (
 from gateway.nats_access import in_time, nats_address
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError
-from gateway.stream.nats_client import connect_once
+from gateway.stream.link.client import connect_once
 from gateway.stream.queue import asking
 from gateway.stream.queue.facts import NOT_UNDERSTOOD, DeviceKey, Entry, Fact, rfc3339
-from gateway.stream.rights import Role
+from gateway.stream.server.rights import Role
 from tidegate.wire.grammar import is_token
 
 app: Final = typer.Typer(add_completion=False)

@@ -26,9 +26,9 @@ from gateway.events.dead_letters import STAGES, Letter, Selection
 from gateway.nats_access import nats_address
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError
-from gateway.stream.nats_client import LinkClient, connect_once
-from gateway.stream.reader import OneConnection
-from gateway.stream.rights import Role
+from gateway.stream.link.client import LinkClient, connect_once
+from gateway.stream.reading.reader import OneConnection
+from gateway.stream.server.rights import Role
 
 _NAME: Final = "tidegate-deadletters"
 

@@ -29,12 +29,11 @@ from gateway.nats_access import in_time, nats_address
 from gateway.node.presence_reading import facts_of
 from gateway.session.presence import Fact, Truth
 from gateway.settings import Settings
-from gateway.stream.encoding import DEADLETTERS
 from gateway.stream.errors import StreamError
-from gateway.stream.names import COMMANDS
-from gateway.stream.nats_client import connect_once
-from gateway.stream.reader import Link, OneConnection
-from gateway.stream.rights import Role
+from gateway.stream.link.client import connect_once
+from gateway.stream.names import COMMANDS, DEADLETTERS
+from gateway.stream.reading.reader import Link, OneConnection
+from gateway.stream.server.rights import Role
 
 app: Final = typer.Typer()
 

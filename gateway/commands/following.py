@@ -15,11 +15,11 @@ from gateway.events.event import Event
 from gateway.events.replaying import Pace
 from gateway.nats_access import in_time, nats_address
 from gateway.settings import Settings
-from gateway.stream.nats_client import LinkClient, connect_once
-from gateway.stream.nats_link import NatsLink
-from gateway.stream.replay import ReplayFilter, replay_as
-from gateway.stream.replay import replay as stored_lines
-from gateway.stream.rights import Role
+from gateway.stream.link.client import LinkClient, connect_once
+from gateway.stream.link.link import NatsLink
+from gateway.stream.reading.replay import ReplayFilter, replay_as
+from gateway.stream.reading.replay import replay as stored_lines
+from gateway.stream.server.rights import Role
 
 _NAME: Final = "tidegate-tail"
 

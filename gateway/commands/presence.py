@@ -18,9 +18,9 @@ from gateway.node.presence_reading import presence_of, truth_now
 from gateway.session.presence import Fact, document_of
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError
-from gateway.stream.nats_client import connect_once
-from gateway.stream.reader import OneConnection
-from gateway.stream.rights import Role
+from gateway.stream.link.client import connect_once
+from gateway.stream.reading.reader import OneConnection
+from gateway.stream.server.rights import Role
 
 app: Final = typer.Typer()
 

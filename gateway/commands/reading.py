@@ -29,7 +29,7 @@ from gateway.events.matching import compiled, facts_of
 from gateway.events.patterns import parse_pattern
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError
-from gateway.stream.replay import ReplayFilter
+from gateway.stream.reading.replay import ReplayFilter
 
 app: Final = typer.Typer(add_completion=False)
 

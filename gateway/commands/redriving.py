@@ -19,9 +19,9 @@ from gateway.events.redriving import Check, Patch, Readers, Redriven, merged
 from gateway.nats_access import nats_address
 from gateway.node.schemas_in_force import read_folder
 from gateway.settings import Settings
-from gateway.stream.nats_client import LinkClient, connect_once
-from gateway.stream.reader import OneConnection
-from gateway.stream.rights import Role
+from gateway.stream.link.client import LinkClient, connect_once
+from gateway.stream.reading.reader import OneConnection
+from gateway.stream.server.rights import Role
 
 _NAME: Final = "tidegate-deadletters"
 _REFUSALS_SHOWN: Final = 20

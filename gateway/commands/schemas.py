@@ -28,9 +28,9 @@ from gateway.events.schemas import Document, parse_schema, registry_of
 from gateway.nats_access import nats_address
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError
-from gateway.stream.nats_client import connect_once
-from gateway.stream.reader import OneConnection
-from gateway.stream.rights import Role
+from gateway.stream.link.client import connect_once
+from gateway.stream.reading.reader import OneConnection
+from gateway.stream.server.rights import Role
 from tidegate.wire.grammar import is_message_type
 
 app: Final = typer.Typer(help="Schemas of events.", no_args_is_help=True, add_completion=False)

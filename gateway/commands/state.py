@@ -26,11 +26,11 @@ from gateway.nats_access import in_time, nats_address
 from gateway.session.desired import DesiredState, Version, parse_version
 from gateway.settings import Settings
 from gateway.stream.errors import NotAState, StateConflict, StreamError
-from gateway.stream.known_states import Key, KnownStates, subject_of
-from gateway.stream.nats_client import LinkClient, connect_once
-from gateway.stream.rights import Role
-from gateway.stream.state_follower import StateFollower
-from gateway.stream.state_orders import (
+from gateway.stream.link.client import LinkClient, connect_once
+from gateway.stream.server.rights import Role
+from gateway.stream.states.follower import StateFollower
+from gateway.stream.states.known import Key, KnownStates, subject_of
+from gateway.stream.states.orders import (
     NO_VERSION,
     StateOf,
     encode_state,

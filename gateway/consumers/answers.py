@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from gateway.consumers.errors import TargetAway
 from gateway.stream.api_error import ApiError
-from gateway.stream.nats_client import Headers, LinkClient
+from gateway.stream.link.client import Headers, LinkClient
 
 ANSWER_S: Final = 5.0
 

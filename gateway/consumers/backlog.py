@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from gateway.stream.nats_client import LinkClient
+from gateway.stream.link.client import LinkClient
 
 _TIMEOUT_S: Final = 5.0
 _INACTIVE_S: Final = 10.0

@@ -28,7 +28,7 @@ from gateway.consumers.answers import ANSWER_S, Answer, Answers
 from gateway.consumers.derived import Derived, encode_commit, encode_single, encode_staged
 from gateway.consumers.errors import NotOwner, TargetAway
 from gateway.consumers.refusals import NOTHING_STORED
-from gateway.stream.nats_client import LinkClient
+from gateway.stream.link.client import LinkClient
 
 BATCH_MESSAGES_MAX: Final = 1_000
 """The server's own limit, unless an operator changes it."""

@@ -25,11 +25,11 @@ from gateway.events.pacing import Load, has_room, leavers
 from gateway.events.position import Position, StreamState, resume
 from gateway.events.rule_index import RuleIndex
 from gateway.events.rules import Rule
-from gateway.stream.encoding import EVENTS
 from gateway.stream.errors import StreamMissing
-from gateway.stream.inspection import message_id_at, stream_facts
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link, StartAt, StreamReader
+from gateway.stream.link.client import LinkClient
+from gateway.stream.names import EVENTS
+from gateway.stream.provisioning.inspection import message_id_at, stream_facts
+from gateway.stream.reading.reader import Link, StartAt, StreamReader
 
 _log = structlog.get_logger(__name__)
 

@@ -22,8 +22,8 @@ from gateway.events.event import Event
 from gateway.events.hops import HOPS_HEADER, hops_of
 from gateway.events.payloads import Picker
 from gateway.events.rules import Rule
-from gateway.stream.commands import NOT_UNDERSTOOD
-from gateway.stream.reader import Link
+from gateway.stream.commands.requests import NOT_UNDERSTOOD
+from gateway.stream.reading.reader import Link
 
 
 class _Command(Struct):

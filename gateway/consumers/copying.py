@@ -21,7 +21,7 @@ from gateway.events.patterns import Pattern
 from gateway.events.replaying import Pace
 from gateway.events.rules import Rule
 from gateway.jitter import full_jitter_s
-from gateway.stream.reader import Link
+from gateway.stream.reading.reader import Link
 
 _ATTEMPTS_MAX: Final = 10
 _RETRY_S: Final = 0.2

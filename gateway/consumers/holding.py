@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from gateway.consumers.errors import TargetAway, TargetRefused
 from gateway.stream.api_error import ApiError
-from gateway.stream.encoding import EVENTS
-from gateway.stream.nats_client import LinkClient
+from gateway.stream.link.client import LinkClient
+from gateway.stream.names import EVENTS
 
 _TIMEOUT_S: Final = 5.0
 _NO_STREAM: Final = 10059

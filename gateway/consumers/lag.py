@@ -12,10 +12,10 @@ import structlog
 from gateway.consumers.backlog import Backlog, backlog
 from gateway.events.event import Event
 from gateway.events.position import Position
-from gateway.stream.encoding import EVENTS
 from gateway.stream.errors import StreamMissing
-from gateway.stream.inspection import StreamFacts, stream_facts
-from gateway.stream.reader import Link
+from gateway.stream.names import EVENTS
+from gateway.stream.provisioning.inspection import StreamFacts, stream_facts
+from gateway.stream.reading.reader import Link
 
 _log = structlog.get_logger(__name__)
 

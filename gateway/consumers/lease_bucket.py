@@ -23,9 +23,9 @@ from nats.js.api import DiscardPolicy, StreamConfig
 
 from gateway.consumers.errors import TargetAway
 from gateway.stream.api_error import ApiError
-from gateway.stream.encoding import EVENTS
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link
+from gateway.stream.link.client import LinkClient
+from gateway.stream.names import EVENTS
+from gateway.stream.reading.reader import Link
 
 BUCKET: Final = "TIDEGATE_RULES"
 STREAM: Final = f"KV_{BUCKET}"

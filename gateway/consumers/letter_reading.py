@@ -12,10 +12,10 @@ from msgspec import UNSET, Struct, UnsetType
 from gateway.consumers.stored_now import stored_now
 from gateway.events.dead_letters import Letter, Selection, letter_of
 from gateway.events.redrives import REDRIVES, seq_of_fact
-from gateway.stream.encoding import DEADLETTERS
 from gateway.stream.errors import StreamMissing
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link
+from gateway.stream.link.client import LinkClient
+from gateway.stream.names import DEADLETTERS
+from gateway.stream.reading.reader import Link
 
 _FACTS_AT_ONCE: Final = 64
 _TIMEOUT_S: Final = 5.0

@@ -16,11 +16,11 @@ from gateway import tasks
 from gateway.events.dead_letters import Letter, letter_of
 from gateway.events.letter_tally import LetterTally, Waiting
 from gateway.events.redrives import REDRIVES, seq_of_fact
-from gateway.stream.encoding import DEADLETTERS
 from gateway.stream.errors import StreamMissing
-from gateway.stream.inspection import StreamFacts, stream_facts
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link, Make, StartAt, StreamReader
+from gateway.stream.link.client import LinkClient
+from gateway.stream.names import DEADLETTERS
+from gateway.stream.provisioning.inspection import StreamFacts, stream_facts
+from gateway.stream.reading.reader import Link, Make, StartAt, StreamReader
 
 _log = structlog.get_logger(__name__)
 

@@ -11,10 +11,10 @@ from gateway.consumers.target import Rejected
 from gateway.consumers.target_scan import delivered_behind
 from gateway.events.event import Event
 from gateway.events.letters import Stage, letter_headers, letter_id, letter_subject
-from gateway.stream.encoding import DEADLETTERS
 from gateway.stream.errors import StreamMissing
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link
+from gateway.stream.link.client import LinkClient
+from gateway.stream.names import DEADLETTERS
+from gateway.stream.reading.reader import Link
 
 _AT_ONCE: Final = 128
 _TIMEOUT_S: Final = 5.0

@@ -40,8 +40,8 @@ from gateway.events.event import Event
 from gateway.events.redrives import redrives_name
 from gateway.events.rules import Rule
 from gateway.stream.errors import StreamMissing
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link
+from gateway.stream.link.client import LinkClient
+from gateway.stream.reading.reader import Link
 
 ALONE_S: Final = 10.0
 """For so long a rule stores on its own once the stream has refused one of its messages."""

@@ -8,11 +8,11 @@ from gateway.consumers.lag import Lag
 from gateway.consumers.target import Consumption, SinkObserver
 from gateway.events.event import Event
 from gateway.events.position import Position, StreamState, resume
-from gateway.stream.encoding import EVENTS
 from gateway.stream.errors import StreamMissing
-from gateway.stream.inspection import message_id_at, stream_facts
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link, StartAt
+from gateway.stream.link.client import LinkClient
+from gateway.stream.names import EVENTS
+from gateway.stream.provisioning.inspection import message_id_at, stream_facts
+from gateway.stream.reading.reader import Link, StartAt
 
 _log = structlog.get_logger(__name__)
 

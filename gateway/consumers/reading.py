@@ -9,8 +9,8 @@ from msgspec import Struct
 from gateway.consumers.progress import Progress
 from gateway.consumers.target import Consumption
 from gateway.events.event import Event
-from gateway.stream.encoding import EVENTS
-from gateway.stream.reader import Link, StreamReader
+from gateway.stream.names import EVENTS
+from gateway.stream.reading.reader import Link, StreamReader
 
 
 class Portion(Struct):

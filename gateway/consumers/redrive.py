@@ -31,10 +31,10 @@ from gateway.events.dead_letters import Letter, Selection
 from gateway.events.errors import RedriveError
 from gateway.events.redrives import REDRIVES, REDRIVES_SUBJECTS
 from gateway.events.redriving import Check, Patch, Readers, Redriven, redriven
-from gateway.stream.encoding import DEADLETTERS, EVENTS
-from gateway.stream.inspection import stream_facts
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link
+from gateway.stream.link.client import LinkClient
+from gateway.stream.names import DEADLETTERS, EVENTS
+from gateway.stream.provisioning.inspection import stream_facts
+from gateway.stream.reading.reader import Link
 
 LEASE_NAME: Final = "redrive.lease"
 """No rule can have this name: it holds a dot."""

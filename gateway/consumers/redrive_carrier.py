@@ -34,9 +34,9 @@ from gateway.events.redrives import REDRIVES, RedrivenEvent, redriven_event, red
 from gateway.events.rules import Rule
 from gateway.jitter import full_jitter_s
 from gateway.stream.errors import StreamMissing
-from gateway.stream.inspection import message_id_at, stream_facts
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link
+from gateway.stream.link.client import LinkClient
+from gateway.stream.provisioning.inspection import message_id_at, stream_facts
+from gateway.stream.reading.reader import Link
 
 _log = structlog.get_logger(__name__)
 

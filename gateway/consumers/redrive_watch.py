@@ -11,8 +11,8 @@ import structlog
 from gateway.consumers.redrive_carrier import RedriveCarrier
 from gateway.events.redrives import REDRIVES
 from gateway.stream.errors import StreamMissing
-from gateway.stream.inspection import stream_facts
-from gateway.stream.reader import Link
+from gateway.stream.provisioning.inspection import stream_facts
+from gateway.stream.reading.reader import Link
 
 _log = structlog.get_logger(__name__)
 

@@ -32,7 +32,7 @@ from gateway.events.event import Event
 from gateway.events.pacing import Load
 from gateway.events.position import Position
 from gateway.events.rules import Rule
-from gateway.stream.reader import Link
+from gateway.stream.reading.reader import Link
 
 _log = structlog.get_logger(__name__)
 

@@ -36,7 +36,7 @@ from gateway.consumers.target import BEAT_S, Consumption, Rejected, SinkObserver
 from gateway.events.letters import Stage
 from gateway.events.position import Position
 from gateway.jitter import full_jitter_s
-from gateway.stream.reader import Link
+from gateway.stream.reading.reader import Link
 
 _log = structlog.get_logger(__name__)
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from gateway import tasks
-from gateway.stream.inspection import stream_facts
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link, Make, StartAt, StreamReader
+from gateway.stream.link.client import LinkClient
+from gateway.stream.provisioning.inspection import stream_facts
+from gateway.stream.reading.reader import Link, Make, StartAt, StreamReader
 
 _ROOM_MESSAGES: Final = 2_000
 _ROOM_BYTES: Final = 8 << 20

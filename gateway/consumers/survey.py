@@ -11,10 +11,10 @@ import msgspec
 from gateway.events.event import Event
 from gateway.events.filters import subjects
 from gateway.events.inference import SchemaProposal
-from gateway.stream.encoding import EVENTS
-from gateway.stream.inspection import stream_facts
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.reader import Link, StartAt, StreamReader
+from gateway.stream.link.client import LinkClient
+from gateway.stream.names import EVENTS
+from gateway.stream.provisioning.inspection import stream_facts
+from gateway.stream.reading.reader import Link, StartAt, StreamReader
 
 _BATCH: Final = 1_000
 _BATCH_BYTES: Final = 8 << 20

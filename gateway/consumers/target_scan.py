@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.consumers.stored_now import stored_now
 from gateway.events.letters import seq_of_letter
-from gateway.stream.reader import Link
+from gateway.stream.reading.reader import Link
 
 ID_HEADER: Final = b"Nats-Msg-Id"
 

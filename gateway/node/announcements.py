@@ -6,7 +6,7 @@ from gateway.node.backbone import Backbone
 from gateway.node.device_port import DevicePort
 from gateway.node.place import WorkerPlace
 from gateway.process import OpsPort, nothing
-from gateway.stream.publisher import Publisher
+from gateway.stream.lanes.publisher import Publisher
 
 _log = structlog.get_logger(__name__)
 

@@ -19,18 +19,18 @@ from gateway.node.nats_permits import NatsPermits
 from gateway.node.nats_server import EmbeddedNats, NatsServer, OperatorsNats, SupervisedServer
 from gateway.settings import Settings
 from gateway.stream.durability import Durability
-from gateway.stream.leading import LeaderFirst
-from gateway.stream.nats_client import LinkClient, describe
-from gateway.stream.nats_link import NatsLink
-from gateway.stream.provision import (
+from gateway.stream.lanes.publisher import Publisher
+from gateway.stream.link.client import LinkClient, describe
+from gateway.stream.link.leading import LeaderFirst
+from gateway.stream.link.link import NatsLink
+from gateway.stream.provisioning.provision import (
     check_payload,
     choose_strategy,
     provision,
     server_version,
     stream_configs,
 )
-from gateway.stream.publisher import Publisher
-from gateway.stream.rights import Role
+from gateway.stream.server.rights import Role
 from gateway.stream.store_watch import StreamTrouble
 from gateway.streams import embedded_server, stream_settings
 
@@ -148,7 +148,7 @@ class Backbone:
             return "starting"
         return self._health.trouble()
 
-    # The connection, for other parts (`gateway.stream.reader.Link`)
+    # The connection, for other parts (`gateway.stream.reading.reader.Link`)
 
     @property
     def client(self) -> LinkClient | None:

@@ -8,9 +8,9 @@ from gateway.edge.fleet import CommandSeat
 from gateway.node.basis import Basis
 from gateway.node.sessions import SessionCommands
 from gateway.process import Work
-from gateway.stream.chains import Chains
-from gateway.stream.commands import CommandInlet
-from gateway.stream.nats_client import LinkClient
+from gateway.stream.commands.chains import Chains
+from gateway.stream.commands.requests import CommandInlet
+from gateway.stream.link.client import LinkClient
 from gateway.stream.queue.dispatch import Dispatch, Pace
 from gateway.stream.queue.facts import DeviceKey
 from gateway.stream.queue.index import QueueIndex

@@ -30,8 +30,8 @@ from gateway.node.roll import Alive
 from gateway.process import Work
 from gateway.session.presence import NODE_LOST, Fact
 from gateway.stream.errors import StreamError
-from gateway.stream.presence_writer import PresenceWriter
-from gateway.stream.reader import Link
+from gateway.stream.presence.writer import PresenceWriter
+from gateway.stream.reading.reader import Link
 
 _LOOK_S: Final = 0.5
 _RETRY_S: Final = 3.0

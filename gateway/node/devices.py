@@ -23,7 +23,7 @@ from gateway.node.storage import Storage
 from gateway.process import Worker
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
-from gateway.stream.watermark import ResumePoints
+from gateway.stream.lanes.watermark import ResumePoints
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from gateway.edge.gate import DeviceGate
 from gateway.node.membership import Membership
 from gateway.session.machine import DRAIN
 from gateway.settings import Settings
-from gateway.stream.publisher import Publisher
+from gateway.stream.lanes.publisher import Publisher
 
 _log = structlog.get_logger(__name__)
 

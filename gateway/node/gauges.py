@@ -20,7 +20,7 @@ from gateway.node.membership import Membership
 from gateway.node.steering import Steering
 from gateway.session.credit import CreditPool
 from gateway.session.fairness import FairShare
-from gateway.stream.publisher import Publisher
+from gateway.stream.lanes.publisher import Publisher
 from gateway.telemetry.metrics import Metrics
 
 

@@ -17,7 +17,7 @@ from gateway.edge.context import ConnectionLimits
 from gateway.edge.side_traffic import SideBudget
 from gateway.session.limits import SessionLimits
 from gateway.settings import Compression, Credentials, Mark, Settings
-from gateway.stream.limits import PublishLimits
+from gateway.stream.lanes.limits import PublishLimits
 
 _LIMITER_KEYS_MAX: Final = 100_000
 """Devices, and addresses, whose knocks are counted at once."""

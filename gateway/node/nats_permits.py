@@ -5,9 +5,9 @@ from typing import Any, Final
 import nats.errors
 import structlog
 
-from gateway.stream.checkup import Denials, missing_rights, missing_streams
+from gateway.stream.link.client import LinkClient, describe
 from gateway.stream.names import AUDITED
-from gateway.stream.nats_client import LinkClient, describe
+from gateway.stream.provisioning.checkup import Denials, missing_rights, missing_streams
 
 _log = structlog.get_logger(__name__)
 

@@ -14,8 +14,8 @@ from gateway.node.observers import PresenceMetrics
 from gateway.node.presence import SessionPresence
 from gateway.node.sessions import SessionFollower
 from gateway.node.storage import Storage
-from gateway.stream.presence_buffer import FactBuffer
-from gateway.stream.presence_writer import PresenceWriter
+from gateway.stream.presence.buffer import FactBuffer
+from gateway.stream.presence.writer import PresenceWriter
 
 _log = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ from gateway.consumers.stored_now import stored_now
 from gateway.session.presence import NODE_LOST, TAKEN_OVER, Fact, Truth, document_of, read_fact
 from gateway.stream.errors import StreamError
 from gateway.stream.names import PRESENCE
-from gateway.stream.reader import Link
+from gateway.stream.reading.reader import Link
 
 _SHOWN_WITHIN_S: Final = 2.0
 RECENT_S: Final = 900.0

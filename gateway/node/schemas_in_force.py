@@ -15,7 +15,7 @@ from gateway.events.document import Schemas, read_events_file
 from gateway.events.errors import SchemaError
 from gateway.events.schemas import SchemaSet, compile_schemas
 from gateway.session.intake import SchemaProblem
-from gateway.stream.chains import Mark
+from gateway.stream.commands.chains import Mark
 
 _log = structlog.get_logger(__name__)
 

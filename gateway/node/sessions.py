@@ -12,10 +12,10 @@ from gateway.node.membership import Membership
 from gateway.process import Work
 from gateway.session.fairness import FairShare
 from gateway.session.owner import MessageOwner
-from gateway.stream.chains import Chains, Mark
-from gateway.stream.outlet import SessionOutlet
-from gateway.stream.publisher import Publisher
-from gateway.stream.tracing import Sampler
+from gateway.stream.commands.chains import Chains, Mark
+from gateway.stream.lanes.outlet import SessionOutlet
+from gateway.stream.lanes.publisher import Publisher
+from gateway.stream.lanes.tracing import Sampler
 from tidegate.wire import frames
 
 _TURN_S: Final = 0.5

@@ -6,7 +6,7 @@ from typing import Any
 from gateway.admission.controller import RateController
 from gateway.node.observers import EdgeMetrics, StreamMetrics
 from gateway.node.status import NodeStatus
-from gateway.stream.publisher import Publisher
+from gateway.stream.lanes.publisher import Publisher
 
 
 class NodeSnapshot:

@@ -6,9 +6,9 @@ from gateway.node.backbone import Backbone
 from gateway.node.basis import Basis
 from gateway.process import Work
 from gateway.session.desired import Version
-from gateway.stream.known_states import Key, KnownStates
-from gateway.stream.state_follower import StateFollower
-from gateway.stream.state_lookups import StateLookups
+from gateway.stream.states.follower import StateFollower
+from gateway.stream.states.known import Key, KnownStates
+from gateway.stream.states.lookups import StateLookups
 
 
 class NodeStates:

@@ -15,7 +15,7 @@ from gateway.node.lifecycle import NodeState
 from gateway.node.membership import Membership
 from gateway.node.revocations import Revocations
 from gateway.node.steering import Steering
-from gateway.stream.publisher import Publisher
+from gateway.stream.lanes.publisher import Publisher
 
 
 class AdmissionStatus:

@@ -10,8 +10,8 @@ from gateway.node.basis import Basis
 from gateway.node.commands import NodeCommands, QueueWork
 from gateway.node.states import NodeStates
 from gateway.process import Worker
-from gateway.stream.chains import Chains
-from gateway.stream.publisher import Publisher
+from gateway.stream.commands.chains import Chains
+from gateway.stream.lanes.publisher import Publisher
 
 _COMMANDS_BELOW: Final = 0.25
 """Queued commands are delivered while less than this share of the publish bounds is in use: the

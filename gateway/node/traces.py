@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway.process import Part, nothing
 from gateway.settings import Trace
-from gateway.stream.tracing import BatchTraces, Sampler
+from gateway.stream.lanes.tracing import BatchTraces, Sampler
 from gateway.telemetry.export import FLUSH_S, SpanExport
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.sampling import Sampling

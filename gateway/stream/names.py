@@ -2,8 +2,10 @@
 
 from typing import Final
 
-from gateway.stream.encoding import DEADLETTERS, EVENTS
-
+EVENTS: Final = "EVENTS"
+"""What devices sent, and what rules made of it."""
+DEADLETTERS: Final = "DEADLETTERS"
+"""What devices sent and what is no event, or what no consumer could use."""
 STATE: Final = "STATE"
 """What each device should be like: `state.<tenant>.<device>`, the last message of each."""
 COMMANDS: Final = "COMMANDS"

@@ -13,7 +13,7 @@ from gateway.edge.listening import bind, port_of
 from gateway.node.board import Board, make_page
 from gateway.process import Ending
 from gateway.settings import Settings
-from gateway.stream.nats_server import EmbeddedServer
+from gateway.stream.server.nats_server import EmbeddedServer
 from gateway.streams import embedded_server
 from gateway.supervisor.messages import HandOver
 from gateway.supervisor.redis_server import EmbeddedRedis, find_binary

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.session import errors
 from gateway.session.limits import SessionLimits
-from gateway.stream.encoding import SEQ_REUSED
+from gateway.stream.lanes.encoding import SEQ_REUSED
 from tidegate.wire import frames
 
 PAGE = (Path(__file__).parents[2] / "clients" / "PROTOCOL.md").read_text()

@@ -12,7 +12,7 @@ from gateway.consumers.copying import Copy
 from gateway.events.destinations import NatsDestination
 from gateway.events.event import Event
 from gateway.events.replaying import Pace
-from gateway.stream.replay import ReplayFilter, replay_as
+from gateway.stream.reading.replay import ReplayFilter, replay_as
 from support.eventstream import linked, make_streams, publish_events
 from support.redrives import connected
 from support.servers import nats_server

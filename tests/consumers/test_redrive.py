@@ -14,8 +14,8 @@ from gateway.consumers.lease import Lease
 from gateway.consumers.lease_bucket import LeaseBucket
 from gateway.consumers.redrive import LEASE_NAME
 from gateway.events.redriving import redrive_id
-from gateway.stream.reader import OneConnection
-from gateway.stream.stored import StoredSeqs
+from gateway.stream.lanes.stored import StoredSeqs
+from gateway.stream.reading.reader import OneConnection
 from support.commands import tidegate
 from support.eventstream import make_streams, publish_events
 from support.redrives import bury, connected, work

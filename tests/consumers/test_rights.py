@@ -7,11 +7,11 @@ import pytest
 from gateway.consumers.redrive import Redrive
 from gateway.events.dead_letters import Selection
 from gateway.events.rules import Rule
-from gateway.stream.nats_client import NatsAddress, connect_once
-from gateway.stream.nats_link import NatsLink
-from gateway.stream.nats_server import EmbeddedServer
-from gateway.stream.reader import OneConnection
-from gateway.stream.rights import Role
+from gateway.stream.link.client import NatsAddress, connect_once
+from gateway.stream.link.link import NatsLink
+from gateway.stream.reading.reader import OneConnection
+from gateway.stream.server.nats_server import EmbeddedServer
+from gateway.stream.server.rights import Role
 from support.rules import runner_of, running
 from support.waiting import eventually
 

@@ -18,7 +18,7 @@ from gateway.consumers.sink import SinkRunner, State
 from gateway.events.document import PostgresSink
 from gateway.events.errors import StreamReplaced, StreamWentBack
 from gateway.sinks import own_readings
-from gateway.stream.replay import ReplayFilter, replay
+from gateway.stream.reading.replay import ReplayFilter, replay
 from support.eventstream import letters, linked, make_streams, publish_events
 from support.servers import nats_server
 from support.waiting import eventually, within

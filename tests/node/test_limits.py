@@ -8,7 +8,7 @@ from gateway.edge.context import ConnectionLimits
 from gateway.node import limits
 from gateway.session.limits import SessionLimits
 from gateway.settings import Settings, load_settings
-from gateway.stream.publisher import PublishLimits
+from gateway.stream.lanes.publisher import PublishLimits
 
 DEFAULTS = Settings()
 

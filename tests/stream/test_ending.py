@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.stream.nats_client import NatsAddress
-from gateway.stream.nats_link import NatsLink
-from gateway.stream.nats_server import EmbeddedServer
+from gateway.stream.link.client import NatsAddress
+from gateway.stream.link.link import NatsLink
+from gateway.stream.server.nats_server import EmbeddedServer
 from support.suspensions import hooked, hooked_task, others
 from support.waiting import eventually, within
 

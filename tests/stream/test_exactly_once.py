@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from gateway.stream.batch import Answer, Kind, Strategy, Verdict
-from gateway.stream.lane import Lane
-from gateway.stream.outlet import SessionOutlet
-from gateway.stream.standing import Resume, Standings
+from gateway.stream.lanes.batch import Answer, Kind, Strategy, Verdict
+from gateway.stream.lanes.lane import Lane
+from gateway.stream.lanes.outlet import SessionOutlet
+from gateway.stream.lanes.standing import Resume, Standings
 from tidegate.wire.frames import Message, Unusable
 
 WINDOW_S = 20.0
@@ -334,7 +334,7 @@ def test_the_model_sees_a_message_in_both_streams_without_look_ups_of_letters(mo
         return False
 
     assert not any(broken(seed) for seed in range(20))
-    monkeypatch.setattr("gateway.stream.outlet.NEVER", 10.0**9)
+    monkeypatch.setattr("gateway.stream.lanes.outlet.NEVER", 10.0**9)
     assert any(broken(seed) for seed in range(20))
 
 

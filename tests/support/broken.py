@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import msgspec
 
-from gateway.stream import encoding
-from gateway.stream.runner import LaneRunner
-from gateway.stream.standing import Standing
+from gateway.stream.lanes import encoding
+from gateway.stream.lanes.runner import LaneRunner
+from gateway.stream.lanes.standing import Standing
 
 
 def without_id():

@@ -9,8 +9,8 @@ from typing import Any
 import nats
 from nats.js.api import StreamConfig
 
-from gateway.stream.nats_client import NatsAddress
-from gateway.stream.nats_link import NatsLink
+from gateway.stream.link.client import NatsAddress
+from gateway.stream.link.link import NatsLink
 from support.servers import NatsServer
 
 

@@ -2,10 +2,10 @@
 
 import math
 
-from gateway.stream.batch import Answer, Pending, Strategy, Verdict
-from gateway.stream.encoding import SEQ_REUSED, Envelope, SourceHeaders, letter_envelope
-from gateway.stream.lane import Lane
-from gateway.stream.standing import Standing
+from gateway.stream.lanes.batch import Answer, Pending, Strategy, Verdict
+from gateway.stream.lanes.encoding import SEQ_REUSED, Envelope, SourceHeaders, letter_envelope
+from gateway.stream.lanes.lane import Lane
+from gateway.stream.lanes.standing import Standing
 
 STORED = Answer(Verdict.STORED)
 DUPLICATE = Answer(Verdict.DUPLICATE, stored_at=7)

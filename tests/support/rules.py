@@ -11,7 +11,7 @@ from gateway.consumers.reading import ReadingOf
 from gateway.consumers.sink import SinkRunner
 from gateway.events.rules import Rule
 from gateway.routing import RuleTargets, rule_readings
-from gateway.stream.nats_link import NatsLink
+from gateway.stream.link.link import NatsLink
 
 
 class Counts:

@@ -7,8 +7,8 @@ import nats
 import nats.errors
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from gateway.stream.nats_server import url_file
-from gateway.stream.rights import Role
+from gateway.stream.server.nats_server import url_file
+from gateway.stream.server.rights import Role
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import nats.errors
 from msgspec import Raw, Struct
 
 from gateway.stream.errors import EntryError, FactConflict, NotAnswered
+from gateway.stream.link.client import LinkClient
 from gateway.stream.names import COMMANDS
-from gateway.stream.nats_client import LinkClient
 from gateway.stream.queue.facts import (
     CANCELLED,
     FINAL,

@@ -17,13 +17,13 @@ from typing import Final
 import structlog
 
 from gateway.stream.errors import EntryError, FactConflict, StoreAway
+from gateway.stream.link.client import LinkClient
 from gateway.stream.names import COMMANDS
-from gateway.stream.nats_client import LinkClient
 from gateway.stream.queue.dispatch import Dispatch
 from gateway.stream.queue.facts import QUEUE_PREFIX, DeviceKey, read_entry
 from gateway.stream.queue.index import QueueIndex, Waiting
 from gateway.stream.queue.turns import Turns
-from gateway.stream.reader import Link, StartAt, StreamReader
+from gateway.stream.reading.reader import Link, StartAt, StreamReader
 
 _log = structlog.get_logger(__name__)
 

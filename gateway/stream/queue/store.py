@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from gateway.stream.api_error import ApiError
 from gateway.stream.errors import FactConflict, StoreAway
+from gateway.stream.link.client import LinkClient
 from gateway.stream.names import COMMANDS
-from gateway.stream.nats_client import LinkClient
 from gateway.stream.queue.facts import (
     DeviceKey,
     Entry,

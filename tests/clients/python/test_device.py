@@ -13,8 +13,8 @@ import pytest
 from nats.js.errors import NotFoundError
 
 from gateway import development
-from gateway.stream.nats_server import url_file
-from gateway.stream.rights import Role
+from gateway.stream.server.nats_server import url_file
+from gateway.stream.server.rights import Role
 from support.asking import ask_device
 from support.children import spawned
 from support.gateways import running_gateway, token_for, url_of

@@ -3,9 +3,14 @@
 import pytest
 
 from gateway.stream.errors import FactConflict, StoreAway
+from gateway.stream.link.client import LinkClient
 from gateway.stream.names import COMMANDS
-from gateway.stream.nats_client import LinkClient
-from gateway.stream.provision import StreamSettings, provision, server_version, stream_configs
+from gateway.stream.provisioning.provision import (
+    StreamSettings,
+    provision,
+    server_version,
+    stream_configs,
+)
 from gateway.stream.queue.facts import Fact, Status, queue_subject
 from gateway.stream.queue.store import CommandStore
 from support.servers import nats_server

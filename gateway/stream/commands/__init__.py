@@ -1,0 +1,1 @@
+"""Requests to devices: whom this node hears them for, and the answers."""

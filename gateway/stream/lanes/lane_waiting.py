@@ -1,0 +1,153 @@
+"""Where the messages of a lane wait: the queue, the staged batch, the retries, and aside. Pure.
+
+`lane.py` draws how messages move between these places.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from gateway.stream.lanes.batch import Batch, Pending
+from gateway.stream.lanes.questions import Aside, Question
+
+
+@dataclass(slots=True)
+class BatchLimits:
+    """Bounds of a batch. `messages_max` falls when the server takes fewer."""
+
+    messages_max: int
+    bytes_max: int
+    doubt_max_s: float
+    """What was last known to be absent longer ago is looked up before it is published."""
+
+
+class Waiting:
+    """The messages of one lane that are not in flight."""
+
+    __slots__ = ("_limits", "aside", "queue", "retry", "staged")
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+        self.queue: deque[Pending] = deque()
+        """What came in, and was not published yet."""
+        self.retry: deque[Pending] = deque()
+        """What is published next, before the queue."""
+        self.staged: Batch | None = None
+        """The batch of which all but the last message was sent ahead."""
+        self.aside = Aside()
+        """What waits until the stream has answered a question."""
+
+    def __len__(self) -> int:
+        """Messages that the next batch can take."""
+        staged = len(self.staged.items) if self.staged is not None else 0
+        return len(self.queue) + len(self.retry) + staged
+
+    def repeat(self, items: list[Pending]) -> None:
+        """`items` are published next, before all else."""
+        self.retry.extendleft(reversed(items))
+
+    def take_back(self) -> None:
+        """The server may not have what was sent ahead: put it back at the front of the queue."""
+        if self.staged is not None:
+            self.queue.extendleft(reversed(self.staged.items))
+            self.staged = None
+
+    def fill(
+        self,
+        batch: Batch,
+        source: deque[Pending],
+        dropped: list[Pending],
+        messages_max: int,
+        *,
+        ahead: bool = False,
+    ) -> None:
+        """From the front of `source` into `batch`: messages of one stream, up to its bounds.
+
+        Args:
+            batch: to be filled.
+            source: the queue or what is to be repeated.
+            dropped: takes what a newer session resends.
+            messages_max: messages of the batch, at most.
+            ahead: stop before a message that must be looked up, instead of setting it aside.
+        """
+        items, aside = batch.items, self.aside.by_device
+        bytes_max = self._limits.bytes_max
+        limit = batch.started_at - self._limits.doubt_max_s
+        size = batch.size
+        stream = items[0].envelope.stream if items else ""
+        owner, superseded = None, False
+        while source and not batch.complete:
+            item = source[0]
+            if item.owner is not owner:  # messages of one frame have one owner
+                owner = item.owner
+                superseded = owner.superseded
+            if superseded:
+                dropped.append(source.popleft())
+                continue
+            if aside or item.absent_at <= limit:
+                waits = None if ahead else self._waits(item, limit, items)
+                if waits:
+                    source.popleft()
+                    continue
+                if waits is None:
+                    batch.complete = True
+                    break
+            size += item.size
+            if not items:
+                stream = item.envelope.stream
+            elif len(items) >= messages_max or size > bytes_max or item.envelope.stream != stream:
+                batch.complete = True
+                break
+            batch.size = size
+            items.append(source.popleft())
+
+    def take_round(self, now: float, dropped: list[Pending]) -> list[Pending]:
+        """The first message of each device that has any to be repeated."""
+        limit = now - self._limits.doubt_max_s
+        taken, self.retry = self.retry, deque()
+        first: list[Pending] = []
+        seen: set[str] = set()
+        for item in taken:
+            if item.owner.superseded:
+                dropped.append(item)
+            elif item.standing.device in seen:
+                self.retry.append(item)
+            elif not self._waits(item, limit, []):
+                seen.add(item.standing.device)
+                first.append(item)
+        return first
+
+    def set_aside(self, question: Question) -> None:
+        """The messages of its device wait from now on, until the stream has answered."""
+        self.aside.add(question)
+        # What was sent ahead may hold later messages of this device.
+        self.take_back()
+
+    def answered(self, question: Question, settled: set[Pending]) -> None:
+        """The stream has answered: what is not settled goes on, ahead of all else."""
+        self.aside.answered(question)
+        left = [item for item in question.items if item not in settled]
+        if left:
+            self.take_back()
+            self.repeat(left)
+
+    def _waits(self, item: Pending, limit: float, taken: list[Pending]) -> bool | None:
+        """Whether `item` must wait aside, and does so now.
+
+        Args:
+            item: about to be published.
+            limit: what was last known to be absent at that time or before is looked up first.
+            taken: what is published with it.
+
+        Returns:
+            None if it must, but messages of its device in `taken` have to be settled first.
+        """
+        question = self.aside.by_device.get(item.standing.device)
+        if question is not None:
+            question.items.append(item)
+            return True
+        if item.absent_at > limit:
+            return False
+        if any(other.standing.device == item.standing.device for other in taken):
+            return None
+        self.set_aside(Question(deque([item])))
+        return True

@@ -1,0 +1,323 @@
+"""Runs one lane: sends its batches, times its answers, asks its questions. Shell of `lane.py`."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from gateway import tasks
+from gateway.jitter import full_jitter_s
+from gateway.stream.lanes import pubacks
+from gateway.stream.lanes.backlog import Backlog
+from gateway.stream.lanes.batch import Answer, Batch, Kind, Pending, Verdict
+from gateway.stream.lanes.encoding import encode_atomic, encode_fast, encode_plain
+from gateway.stream.lanes.lane import EAGER_MESSAGES, Lane
+from gateway.stream.lanes.limits import PublishLimits
+from gateway.stream.lanes.questions import Question
+from gateway.stream.lanes.settlements import Settlements
+from gateway.stream.lanes.standing import Standing
+from gateway.stream.lanes.stored import StoredSeqs
+from gateway.stream.link.client import LinkClient
+
+_log = structlog.get_logger(__name__)
+
+
+class LaneRunner:
+    """One lane, over the connection of its node."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        name: str,
+        *,
+        inbox: str,
+        limits: PublishLimits,
+        backlog: Backlog,
+        settlements: Settlements,
+        stored: StoredSeqs,
+        crew: tasks.Crew,
+        rng: random.Random,
+        clock: Callable[[], float],
+    ) -> None:
+        """
+        Args:
+            lane: the lane.
+            name: unique among all lanes of all nodes; a part of the names of batches.
+            inbox: prefix of the subjects of answers.
+            limits: bounds and times.
+            backlog: of the node.
+            settlements: of the node.
+            stored: asks the streams.
+            crew: owns the tasks that ask.
+            rng: source of jitter.
+            clock: monotonic seconds. Not `loop.time()`, which uvloop keeps in whole milliseconds.
+        """
+        self.lane = lane
+        self._name = name
+        self._inbox = inbox
+        self._limits = limits
+        self._backlog = backlog
+        self._settlements = settlements
+        self._stored = stored
+        self._crew = crew
+        self._rng = rng
+        self._clock = clock
+        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+        self._client: LinkClient | None = None
+
+    def submit(self, items: list[Pending], size: int) -> None:
+        """Take messages; their owners hear when they are settled.
+
+        Args:
+            items: messages of one device, in order.
+            size: bytes of all of them.
+        """
+        lane = self.lane
+        lane.submit(items)
+        self._backlog.add(len(items), size)
+        if lane.in_flight is None:
+            if self._timer is None:
+                self._send_soon()
+            elif lane.waiting >= EAGER_MESSAGES and not lane.failures:
+                # One turn of the loop can bring messages of a thousand sockets, and JetStream
+                # should work while the rest are read.
+                self._send_next()
+        elif lane.can_stage:
+            self._stage()
+
+    def _send_soon(self) -> None:
+        """Send what waits when this turn of the loop is over, or after the time to linger.
+
+        A quiet lane sends at once, since nothing else is likely to come in this turn.
+        """
+        linger_s = self._limits.linger_s
+        if linger_s:
+            self._timer = asyncio.get_running_loop().call_later(linger_s, self._on_timer)
+        elif self.lane.quiet:
+            self._send_next()
+        else:
+            self._timer = asyncio.get_running_loop().call_soon(self._on_timer)
+
+    def distrust(self, standing: Standing) -> None:
+        """What this outbox sends next may be stored already, and nobody has asked the stream."""
+        self.lane.distrust(standing)
+
+    def when_ready(self, client: LinkClient) -> None:
+        """A fresh connection is in use: go on with what waits."""
+        self._client = client
+        if self.lane.in_flight is None and self.lane.waiting:
+            self._send_next()
+
+    def when_down(self) -> None:
+        """The connection is lost: nobody knows whether what is in flight was stored."""
+        self._client = None
+        self.lane.take_back()
+        if self.lane.in_flight is not None:
+            self._answered(pubacks.DISCONNECTED)
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self._client = None
+        self._set_timer(None)
+
+    def on_reply(self, number: int, place: int, data: bytes, *, responders: bool) -> None:
+        """An answer came from JetStream.
+
+        Args:
+            number: of the batch.
+            place: of the message, if the messages of the batch are answered one by one.
+            data: the answer.
+            responders: False if the server says that no stream listens.
+        """
+        lane = self.lane
+        batch = lane.in_flight
+        if batch is None or batch.number != number:
+            return  # the answer came after its timeout; the repeat is answered too
+        one_by_one = batch.answered_one_by_one
+        answer: Answer | None = pubacks.NO_RESPONDERS
+        if responders:
+            stream = batch.items[place if one_by_one else 0].envelope.stream
+            answer = pubacks.read_answer(
+                data, kind=batch.kind, stream=stream, messages=len(batch.items)
+            )
+        if answer is None:
+            return
+        if not one_by_one:
+            self._answered(answer)
+            return
+        settled = lane.resolve_one(place, answer)
+        if settled is not None:
+            self._after(batch, settled, None)
+
+    # Batches
+
+    def _on_timer(self) -> None:
+        """Time for the next batch, or the batch in flight was not answered in time."""
+        self._timer = None
+        if self.lane.in_flight is None:
+            self._send_next()
+        else:
+            self._answered(pubacks.TIMEOUT)
+
+    def _send_next(self) -> None:
+        """Send the lane's next batch, if it can be sent."""
+        client = self._client
+        if client is None:
+            return  # when_ready comes back to it
+        batch, dropped = self.lane.next_batch(self._clock())
+        if dropped:
+            self._settlements.drop(dropped)
+        self._ask()
+        self._set_timer(None)
+        if batch is None:
+            return
+        if all(client.write(part) for part in self._encode(batch)):
+            self._set_timer(self._limits.ack_timeout_s)
+        else:
+            self._answered(pubacks.DISCONNECTED)
+
+    def _stage(self) -> None:
+        """Send ahead what waits behind the batch in flight, if it can be."""
+        lane, client = self.lane, self._client
+        batch, first, dropped = lane.stage(self._clock())
+        if dropped:
+            self._settlements.drop(dropped)
+        if batch is not None and batch.sent > first:
+            ahead = [item.envelope for item in batch.items[first : batch.sent]]
+            token = self._token(batch).encode()
+            if client is None or not client.write(encode_atomic(ahead, token, None, first + 1)):
+                lane.take_back()
+
+    def _set_timer(self, delay_s: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = (
+            asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+            if delay_s is not None
+            else None
+        )
+
+    def _token(self, batch: Batch) -> str:
+        """Names the batch, to the server and in the subject of its answers."""
+        return f"{self._name}-{batch.number}"
+
+    def _encode(self, batch: Batch) -> Iterator[bytes]:
+        """What is still to be sent of the batch, in several writes: the server reads one while the
+        next is encoded.
+        """
+        token = self._token(batch)
+        reply = (self._inbox + token).encode()
+        if batch.kind is Kind.SINGLE:
+            yield encode_plain(batch.items[0].envelope, reply)
+            return
+        for start in range(batch.sent, len(batch.items), EAGER_MESSAGES):
+            part = [item.envelope for item in batch.items[start : start + EAGER_MESSAGES]]
+            last = start + len(part) == len(batch.items)
+            if batch.kind is Kind.ATOMIC:
+                yield encode_atomic(part, token.encode(), reply if last else None, start + 1)
+            elif batch.kind is Kind.FAST:
+                yield encode_fast(part, reply, start + 1, commit=last)
+            else:
+                yield b"".join(
+                    encode_plain(envelope, b"%s.%d" % (reply, place))
+                    for place, envelope in enumerate(part, start)
+                )
+
+    def _answered(self, answer: Answer) -> None:
+        """The batch in flight was answered as a whole, or will not be answered any more."""
+        lane = self.lane
+        batch = lane.in_flight
+        assert batch is not None
+        if answer.verdict is Verdict.TOO_LARGE:
+            _log.info("batch_limit_learned", lane=self._name, messages=answer.messages_max)
+        settled = lane.finish_round(answer) if batch.answered_one_by_one else lane.resolve(answer)
+        self._after(batch, settled, answer)
+
+    def _after(self, batch: Batch, settled: list[Pending], answer: Answer | None) -> None:
+        """A batch has landed: send the next, or wait before a repeat, and tell its sessions."""
+        lane = self.lane
+        took_s = self._clock() - batch.started_at
+        compared = self._ask()
+        self._set_timer(None)
+        reason = answer.reason if answer is not None else batch.reason
+        repeated = len(batch.items) - len(settled) - compared
+        self._settlements.landed(batch, took_s, reason if repeated else "")
+        if lane.failures:
+            self._wait_before_repeat(repeated, reason)
+        elif lane.waiting:
+            self._send_next()  # first: JetStream works while the sessions are told
+        if repeated:
+            self._settlements.repeated(reason, repeated)
+        if settled:
+            self._settlements.stored(batch, settled, answer, took_s, compared)
+        self._stage()
+
+    def _wait_before_repeat(self, messages: int, reason: str) -> None:
+        failures, limits = self.lane.failures, self._limits
+        if failures == 1 or failures % 10 == 0:
+            _log.warning(
+                "publish_repeated",
+                lane=self._name,
+                messages=messages,
+                reason=reason,
+                failures=failures,
+            )
+        wait_s = full_jitter_s(
+            self._rng,
+            failures,
+            first_s=limits.retry_s,
+            max_s=limits.retry_max_s,
+            least_s=limits.retry_s / 2,
+        )
+        self._set_timer(wait_s)
+
+    # Questions to the stream
+
+    def _ask(self) -> int:
+        """Have the lane's new questions answered, while it goes on with other devices.
+
+        Returns:
+            How many of them compare a message.
+        """
+        compared = 0
+        for question in self.lane.take_questions():
+            if question.stored_at is None:
+                self._crew.start(self._look_up(question), "look-up")
+            else:
+                compared += 1
+                self._crew.start(self._compare(question, question.stored_at), "compare")
+        return compared
+
+    async def _look_up(self, question: Question) -> None:
+        """Ask how much of an outbox is stored that was in doubt for too long."""
+        began = self._clock()
+        seq, asked_at = await self._stored.last_seq(*question.items[0].standing.key)
+        waiting, device = len(question.items), question.device
+        settled = self.lane.found(question, seq, asked_at)
+        found = len(settled)
+        _log.info(
+            "publish_looked_up", lane=self._name, device=device, messages=waiting, found=found
+        )
+        if waiting > found:
+            self._settlements.absent(waiting - found)
+        if settled:
+            self._settlements.found("lookup", settled, 0, self._clock() - began)
+        self._go_on()
+
+    async def _compare(self, question: Question, sequence: int) -> None:
+        """Ask whether a duplicate that this node did not publish is the message that is stored."""
+        began = self._clock()
+        first = question.items[0]
+        same = await self._stored.same(first.envelope, sequence)
+        settled = self.lane.compared(question, same=same)
+        if same:
+            self._settlements.found("round", settled, 1, self._clock() - began)
+        else:
+            _log.warning("seq_reused", device=question.device, seq=first.seq, stored_at=sequence)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """A question was answered."""
+        if self.lane.in_flight is None and self.lane.waiting:
+            self._send_next()

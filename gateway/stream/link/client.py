@@ -1,0 +1,329 @@
+"""nats-py's client as this room uses it: one attempt to connect, handlers without a queue, writes.
+
+nats-py can reconnect by itself, but waits a fixed time, so every gateway of a fleet returns in the
+same instant, and it closes for good on an authorization error. Here each connection is a fresh
+client that never reconnects; `link.py` makes the next one.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import nats.errors
+import nkeys
+import structlog
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
+
+from gateway import tasks
+from gateway.stream.errors import ConnectError, Unreachable
+from gateway.stream.link.parsing import BulkParser, DirectReading, RawHandler
+
+_log = structlog.get_logger(__name__)
+
+_PING_INTERVAL_S: Final = 5
+_PINGS_OUTSTANDING_MAX: Final = 2  # a silent server is given up after 15 s
+_CLOSE_S: Final = 1.0
+_DENIED: Final = "permissions violation"
+_REFUSALS: Final = ("Authorization", "Authentication", "SSL", "Certificate", "certificate")
+"""Words of an error that waiting does not cure."""
+
+EXACT_SID_MIN: Final = 2**40
+"""Numbers of subscriptions from here on belong to `hear_exact`; nats-py counts its own from 1."""
+
+Headers = dict[str, str] | None
+DirectHandler = Callable[[str, bytes, Headers], None]
+"""Takes subject, payload and headers of a message, in the task that reads the socket."""
+ExactHandler = Callable[[bytes, bytes, bytes, bytes | None], None]
+"""Takes subject, reply, payload and headers of a message, in the task that reads the socket."""
+
+
+def _ignore(_subject: bytes, _reply: bytes, _data: bytes, _headers: bytes | None) -> None:
+    """The handler of a client on which no exact subject is heard."""
+
+
+class LinkClient(Client):
+    """nats-py's client, with subscriptions whose messages wait in no queue, and a direct write.
+
+    Acknowledgements pass here. If they waited in a queue for a task, every device would wait one
+    more turn of the event loop for its ack.
+    """
+
+    def __init__(self, on_lost: Callable[[], None] = lambda: None) -> None:
+        """
+        Args:
+            on_lost: the connection is gone. May be called more than once.
+        """
+        super().__init__()
+        self._on_lost = on_lost
+        self._direct: dict[int, DirectHandler] = {}
+        self._raw: dict[int, RawHandler] = {}
+        self._exact: ExactHandler = _ignore
+        self._ps = self._bulk = BulkParser(self, self._raw)
+
+    def read_directly(self) -> None:
+        """Deliver messages for `subscribe_raw` as soon as the loop has read them."""
+        nats_transport = self._transport
+        if isinstance(nats_transport, TcpTransport):  # not over a WebSocket
+            assert nats_transport._io_writer is not None  # noqa: SLF001  # no public name for it
+            transport = nats_transport._io_writer.transport  # noqa: SLF001
+            reader = cast("asyncio.Protocol", transport.get_protocol())
+            transport.set_protocol(DirectReading(reader, self._bulk))
+
+    @property
+    def server_name(self) -> str:
+        """What the server calls itself."""
+        return str(self._server_info.get("server_name", ""))
+
+    def write(self, data: bytes) -> bool:
+        """Hand complete protocol commands to the socket now.
+
+        nats-py's own `publish` takes one message, validates what is allow-listed already, and
+        leaves the bytes to a task that runs after the loop's turn. That costs too much a message,
+        and it is too late when a thousand sockets are ready in one turn. A batch is one write here.
+
+        Returns:
+            False if there is no connection.
+        """
+        if not self.is_connected:
+            return False
+        self._transport.write(data)  # type: ignore[union-attr]  # set while connected
+        return True
+
+    def _process_disconnect(self) -> None:
+        """The connection is gone. nats-py says so before it closes what is left of it.
+
+        Its callbacks come after that, and not at all if closing raises or waits for ever: with
+        data still to be sent, `_close` drains a dead transport, and in its flusher's task it waits
+        for that task (nats-py 2.16).
+        """
+        super()._process_disconnect()
+        self._on_lost()
+
+    async def _read_loop(self) -> None:
+        """Whatever ends the reading ends the connection.
+
+        nats-py only logs an error that is neither one of the protocol nor of the socket, and goes
+        on as if it were connected (nats-py 2.16).
+        """
+        await super()._read_loop()
+        if self.is_connected:
+            await self._process_op_err(nats.errors.UnexpectedEOF())
+
+    async def subscribe_raw(self, subject: str, handler: RawHandler) -> Subscription:
+        """As `subscribe_direct`, for readers of a stream: headers are left as they came.
+
+        nats-py makes a dictionary of each message's headers, which costs more than all the rest.
+        """
+        subscription = await self.subscribe(subject)
+        self._raw[subscription._id] = handler  # noqa: SLF001  # no public name for it
+        return subscription
+
+    async def unsubscribe_raw(self, subscription: Subscription) -> None:
+        """End such a subscription, and forget its handler.
+
+        Raises:
+            nats.errors.Error: the connection is lost.
+        """
+        self._raw.pop(subscription._id, None)  # noqa: SLF001  # no public name for it
+        # The iterator refers to the subscription: only the collector would find this cycle.
+        subscription._message_iterator = None  # noqa: SLF001
+        await subscription.unsubscribe()
+
+    def hear_exact(self, handler: ExactHandler) -> None:
+        """Have `handler` called for every message of a subscription from `EXACT_SID_MIN` on.
+
+        The caller writes the SUB and UNSUB lines itself (`commands/interest.py` says why).
+        """
+        self._exact = handler
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:
+        handler = self._raw.get(sid)
+        if handler is not None:
+            handler(subject, reply, data, headers)
+        elif sid >= EXACT_SID_MIN:
+            self._exact(subject, reply, data, headers)
+        else:
+            await super()._process_msg(sid, subject, reply, data, headers)  # type: ignore[arg-type]  # it takes None
+
+    async def subscribe_direct(self, subject: str, handler: DirectHandler) -> None:
+        """Have the reading task call `handler` for every message on `subject`."""
+        subscription = await self.subscribe(subject)
+        self._direct[subscription._id] = handler  # noqa: SLF001  # no public name for it
+
+    def _build_message(
+        self,
+        sid: int,
+        subject: bytes,
+        reply: bytes,
+        data: bytes,
+        headers: Headers,
+    ) -> Any:
+        handler = self._direct.get(sid)
+        if handler is None:
+            return super()._build_message(sid, subject, reply, data, headers)
+        handler(subject.decode(), data, headers)
+        return None  # nothing to queue
+
+    async def discard(self) -> None:
+        """Close within a second, whatever state the connection is in.
+
+        `close` alone can wait for ever: after a refused certificate it waits for the transport
+        that the TLS handshake has replaced.
+        """
+        closing = asyncio.create_task(self.close(), name="nats-close")
+        try:
+            await asyncio.wait({closing}, timeout=_CLOSE_S)
+        finally:
+            if not closing.done():
+                await tasks.end(closing)
+            elif not closing.cancelled() and closing.exception() is not None:
+                _log.debug("nats_close_failed", error=repr(closing.exception()))
+
+
+@dataclass(frozen=True, slots=True)
+class NatsAddress:
+    """Where NATS is and how to sign in. Secrets are hidden from repr."""
+
+    urls: tuple[str, ...] = field(repr=False)  # the embedded server's holds its password
+    inbox_prefix: str = "_INBOX"
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    credentials_file: str | None = None
+    tls: ssl.SSLContext | None = None
+    connect_timeout_s: float = 4.0
+    reconnect_wait_s: float = 0.1
+    reconnect_wait_max_s: float = 5.0
+
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of nats-py's `connect` for reaching a server and signing in."""
+        options: dict[str, Any] = {
+            "connect_timeout": self.connect_timeout_s,
+            "inbox_prefix": self.inbox_prefix,
+            "user": self.user,
+            "password": self.password,
+            "token": self.token,
+            "user_credentials": self.credentials_file,
+            "tls": self.tls,
+        }
+        return {name: value for name, value in options.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Called while a connection lasts."""
+
+    closed: Callable[[], None] = lambda: None
+    """The connection is gone. May be called more than once."""
+    denied: Callable[[str], None] = lambda _subject: None
+    """The server denied a permission; takes its words."""
+    failed: Callable[[str], None] = lambda _reason: None
+    """Something else went wrong."""
+
+
+_UNHEARD: Final = Hooks()
+
+
+async def dial(url: str, address: NatsAddress, *, name: str, hooks: Hooks = _UNHEARD) -> LinkClient:
+    """Try one server once.
+
+    Args:
+        url: the server.
+        address: how to sign in.
+        name: how the server shows this connection.
+        hooks: of the connection.
+
+    Raises:
+        Unreachable: the server is away, refuses the sign-in, or is not trusted; with the reason.
+        ConnectError: the settings can never work.
+    """
+
+    async def closed() -> None:
+        hooks.closed()
+
+    reasons: list[str] = []
+
+    async def failed(error: Exception) -> None:
+        reasons.append(describe(error))
+        if _DENIED in str(error).lower():
+            hooks.denied(str(error).removeprefix("nats: "))
+        else:
+            hooks.failed(describe(error))
+
+    client = LinkClient(hooks.closed)
+    connected = False
+    try:
+        async with asyncio.timeout(address.connect_timeout_s):
+            await client.connect(
+                url,
+                name=name,
+                allow_reconnect=False,
+                # By default nats-py tries a first connection 60 times, 2 s apart.
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                ping_interval=_PING_INTERVAL_S,
+                max_outstanding_pings=_PINGS_OUTSTANDING_MAX,
+                disconnected_cb=closed,
+                closed_cb=closed,
+                error_cb=failed,
+                **address.options(),
+            )
+        connected = client.is_connected
+    except nats.errors.NoServersError as exc:
+        raise _unreachable(reasons[-1] if reasons else describe(exc)) from None
+    except TimeoutError:
+        # If the handshake failed, nats-py still waits until the timeout; the reason is known.
+        late = f"no answer within {address.connect_timeout_s:g} s"
+        raise _unreachable(reasons[-1] if reasons else late) from None
+    except (OSError, nats.errors.Error) as exc:
+        raise _unreachable(describe(exc)) from exc
+    except (ValueError, TypeError, nkeys.NkeysError) as exc:
+        raise ConnectError(f"NATS settings cannot be used: {describe(exc)}") from exc
+    finally:
+        if not connected:  # also when cancelled: nats-py leaves its socket open
+            await client.discard()
+    if not connected:
+        raise Unreachable("connection lost")
+    client.read_directly()
+    return client
+
+
+def _unreachable(reason: str) -> Unreachable:
+    return Unreachable(reason, refused=any(word in reason for word in _REFUSALS))
+
+
+async def connect_once(address: NatsAddress, *, name: str, hooks: Hooks = _UNHEARD) -> LinkClient:
+    """Connect to the first server of `address` that can be reached, for a command.
+
+    The caller must close the client, which does not reconnect by itself.
+
+    Raises:
+        Unreachable: none answers within `connect_timeout_s` each; with every reason.
+        ConnectError: the settings can never work.
+    """
+    reasons = []
+    for url in address.urls:
+        try:
+            return await dial(url, address, name=name, hooks=hooks)
+        except Unreachable as exc:
+            reasons.append(f"{without_secret(url)}: {exc}")
+    raise Unreachable("; ".join(reasons))
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def without_secret(url: str) -> str:
+    """A NATS URL as a log may show it."""
+    scheme, _, rest = url.rpartition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest.rpartition("@")[2]

@@ -1,0 +1,1 @@
+"""Facts about who is connected, on their way into the stream."""

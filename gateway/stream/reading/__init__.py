@@ -1,0 +1,1 @@
+"""Reads a stream in order, each message once."""

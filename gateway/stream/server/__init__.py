@@ -1,0 +1,1 @@
+"""The embedded nats-server: its process, its configuration, and the rights of its users."""

@@ -1,0 +1,176 @@
+"""Batches of a lane: what goes together, in which order, and what becomes of it."""
+
+import pytest
+
+from gateway.stream.lanes.batch import Answer, Kind, Strategy, Verdict
+from support.lanes import DUPLICATE, STORED, TIMEOUT, Owner, make, named, pending, seqs
+
+
+def test_a_batch_is_what_arrived_while_the_last_was_in_flight():
+    lane, owner = make(), Owner()
+    lane.submit([pending(owner, 1)])
+    first, _ = lane.next_batch(0)
+    assert (first.kind, seqs(first.items)) == (Kind.SINGLE, [1])
+    for seq in (2, 3, 4):
+        lane.submit([pending(owner, seq)])
+    assert lane.next_batch(0) == (None, []), "one batch in flight"
+    assert seqs(lane.resolve(STORED)) == [1]
+    second, _ = lane.next_batch(0)
+    assert (second.kind, seqs(second.items)) == (Kind.ATOMIC, [2, 3, 4])
+
+
+@pytest.mark.parametrize(
+    ("devices", "kind"), [(2, Kind.ROUND), (15, Kind.ROUND), (16, Kind.ATOMIC)]
+)
+def test_a_few_messages_of_different_devices_are_cheaper_one_by_one(devices, kind):
+    lane = make()
+    for number in range(devices):
+        lane.submit([pending(Owner(f"d{number}"), 1)])
+    batch, _ = lane.next_batch(0)
+    assert (batch.kind, len(batch.items)) == (kind, devices)
+
+
+def test_batches_are_bounded_in_messages_and_bytes_and_hold_one_stream():
+    lane, owner = make(messages=3, size=25), Owner()
+    for seq in range(1, 5):
+        lane.submit([pending(owner, seq)])
+    lane.submit([pending(owner, 5, stream="DEADLETTERS")])
+    lane.submit([pending(owner, 6, size=1_000)])
+    taken = []
+    while lane.waiting:
+        batch, _ = lane.next_batch(0)
+        taken.append(seqs(batch.items))
+        lane.resolve(STORED)
+    assert taken == [[1, 2], [3, 4], [5], [6]]
+
+
+def test_an_ambiguous_batch_is_repeated_whole_before_anything_newer():
+    lane, owner = make(), Owner()
+    for seq in (1, 2):
+        lane.submit([pending(owner, seq)])
+    lane.next_batch(0)
+    lane.submit([pending(owner, 3)])
+    assert lane.resolve(TIMEOUT) == []
+    assert lane.failures == 1
+    again, _ = lane.next_batch(0)
+    assert seqs(again.items) == [1, 2]
+    assert seqs(lane.resolve(STORED)) == [1, 2]
+    assert lane.failures == 0
+
+
+def test_duplicates_in_a_batch_are_settled_one_by_one_in_order():
+    lane, a, b = make(), Owner("a"), Owner("b")
+    for owner, seq in ((a, 1), (b, 1), (a, 2)):
+        lane.submit([pending(owner, seq)])
+    lane.next_batch(0)
+    lane.resolve(Answer(Verdict.PARTIAL, "partial"))
+    round_one, _ = lane.next_batch(0)
+    assert round_one.kind is Kind.ROUND
+    assert named(round_one.items) == [("a", 1), ("b", 1)]
+    assert lane.resolve_one(0, DUPLICATE) is None
+    assert named(lane.resolve_one(1, STORED)) == [("b", 1)]
+    assert lane.next_batch(0) == (None, []), "what the device sent later waits"
+    (question,) = lane.take_questions()
+    assert (question.stored_at, named(question.items)) == (7, [("a", 1), ("a", 2)])
+    assert named(lane.compared(question, same=True)) == [("a", 1)]
+    round_two, _ = lane.next_batch(0)
+    assert named(round_two.items) == [("a", 2)]
+
+
+def test_a_message_that_can_never_be_stored_becomes_its_dead_letter():
+    lane, owner = make(), Owner()
+    lane.submit([pending(owner, 1)])
+    lane.submit([pending(owner, 2)])
+    lane.next_batch(0)
+    assert lane.resolve(Answer(Verdict.REFUSED, "message_size")) == []
+    batch, _ = lane.next_batch(0)
+    assert batch.kind is Kind.ROUND
+    lane.resolve_one(0, Answer(Verdict.REFUSED, "message_size"))
+    dead, _ = lane.next_batch(0)
+    assert dead.items[0].envelope.stream == "DEADLETTERS"
+    assert dead.items[0].reject == ("message_size", "")
+    assert seqs(lane.resolve_one(0, STORED)) == [1]
+
+
+def test_a_single_message_that_can_never_be_stored_becomes_its_dead_letter():
+    lane = make()
+    lane.submit([pending(Owner(), 1)])
+    lane.next_batch(0)
+    assert lane.resolve(Answer(Verdict.REFUSED, "header_size")) == []
+    letter, _ = lane.next_batch(0)
+    assert [(item.seq, item.reject) for item in letter.items] == [(1, ("header_size", ""))]
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+def test_the_queue_drops_what_a_newer_session_resends(strategy):
+    lane, old, other = make(strategy), Owner("a"), Owner("b")
+    lane.submit([pending(old, 1)])
+    lane.next_batch(0)
+    for seq in (2, 3):
+        lane.submit([pending(old, seq)])
+    lane.submit([pending(other, 1)])
+    old.superseded = True
+    lane.resolve(STORED) if lane.in_flight.kind is not Kind.ROUND else lane.resolve_one(0, STORED)
+    batch, dropped = lane.next_batch(0)
+    assert seqs(dropped) == [2, 3]
+    assert named(batch.items) == [("b", 1)]
+
+
+def test_a_repeated_round_drops_what_a_newer_session_resends():
+    lane, old, other = make(Strategy.PLAIN), Owner("a"), Owner("b")
+    lane.submit([pending(old, 1), pending(other, 1)])
+    lane.next_batch(0)
+    lane.finish_round(TIMEOUT)
+    old.superseded = True
+    batch, dropped = lane.next_batch(0)
+    assert (named(dropped), named(batch.items)) == ([("a", 1)], [("b", 1)])
+
+
+def test_a_fast_batch_is_smaller_because_its_answer_may_be_lost():
+    lane, owner = make(Strategy.FAST, messages=4_000, size=10_000_000), Owner()
+    lane.submit(pending(owner, seq) for seq in range(1, 3_001))
+    batch, _ = lane.next_batch(0)
+    assert (batch.kind, len(batch.items)) == (Kind.FAST, 1_000)
+
+
+def test_the_size_of_batches_is_learned_from_a_server_that_takes_less():
+    lane, owner = make(messages=1_000), Owner()
+    for seq in range(1, 101):
+        lane.submit([pending(owner, seq)])
+    lane.next_batch(0)
+    assert lane.resolve(Answer(Verdict.TOO_LARGE, "batch_size", messages_max=40)) == []
+    assert lane.failures == 0
+    taken = []
+    while lane.waiting:
+        batch, _ = lane.next_batch(0)
+        assert batch.kind is Kind.ATOMIC
+        taken.append(len(batch.items))
+        lane.resolve(STORED)
+    assert taken == [40, 40, 20]
+
+
+def test_fast_ingest_which_hides_duplicates_is_not_used_where_there_may_be_some():
+    lane, sure, unsure = make(Strategy.FAST), Owner("a"), Owner("b")
+    unsure.standing.unsure = True
+    kinds = []
+    for owner in (sure, unsure, sure, unsure):
+        if owner.standing.unsure:
+            lane.distrust(owner.standing)
+        lane.submit(pending(owner, seq) for seq in (1, 2))
+        kinds.append(lane.next_batch(0)[0].kind)
+        lane.resolve(STORED)
+        unsure.standing.unsure = len(kinds) < 3
+    assert kinds == [Kind.FAST, Kind.ATOMIC, Kind.FAST, Kind.FAST]
+
+
+def test_failures_in_a_row_are_counted_until_a_success():
+    lane = make(Strategy.PLAIN)
+    lane.submit(pending(Owner(name), 1) for name in "ab")
+    for expected in (1, 2, 3):
+        lane.next_batch(0)
+        lane.finish_round(TIMEOUT)
+        assert lane.failures == expected
+    lane.next_batch(0)
+    lane.resolve_one(0, STORED)
+    lane.finish_round(TIMEOUT)
+    assert lane.failures == 0, "one of two was settled"

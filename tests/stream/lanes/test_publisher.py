@@ -1,0 +1,314 @@
+"""The publisher against real nats-servers: every strategy, duplicates, loss of connection."""
+
+import asyncio
+import random
+from time import perf_counter
+
+import pytest
+
+from gateway.stream.lanes.batch import Pending, Strategy
+from gateway.stream.lanes.encoding import SourceHeaders
+from gateway.stream.lanes.limits import PublishLimits
+from gateway.stream.lanes.publisher import Publisher
+from gateway.stream.link.client import NatsAddress
+from gateway.stream.link.link import NatsLink
+from gateway.stream.observer import StreamObserver
+from gateway.stream.provisioning.provision import (
+    StreamSettings,
+    provision,
+    server_version,
+    stream_configs,
+)
+from support.servers import nats_server
+from support.stored import by_device, read_stream
+from support.waiting import eventually, within
+
+
+def wanted(duplicate_window_s):
+    return StreamSettings(1, 0, 0, duplicate_window_s, deny_delete=False, deny_purge=False)
+
+
+class Owner:
+    def __init__(self):
+        self.superseded = False
+        self.acked = 0
+        self.rejects = []
+
+    def stored(self, seq):
+        assert seq > self.acked, "settled out of order"
+        self.acked = seq
+
+    def rejected(self, seq, error, detail):
+        self.rejects.append((seq, error))
+
+
+class Counting(StreamObserver):
+    def __init__(self):
+        self.duplicates = 0
+        self.retries = []
+        self.kinds = set()
+
+    def batch_settled(self, kind, messages, duplicates, seconds):
+        self.kinds.add(kind)
+        self.duplicates += duplicates
+
+    def batch_retried(self, reason, messages):
+        self.retries.append(reason)
+
+
+class Rig:
+    """A publisher over a link to one server, and devices that submit through it."""
+
+    def __init__(self, url, strategy, **limits):
+        self.observer = Counting()
+        self.failures = []
+        self.publisher = Publisher(
+            PublishLimits(**{"ack_timeout_s": 0.5, "retry_s": 0.01, "retry_max_s": 0.1, **limits}),
+            node="abcd",
+            observer=self.observer,
+            on_failure=self.failures.append,
+            rng=random.Random(1),
+        )
+        self.publisher.strategy = strategy
+        self.deaf = False
+        self.streams = dict.fromkeys(
+            ("EVENTS", "DEADLETTERS"), wanted(limits.get("duplicate_window_s", 120))
+        )
+        self.link = NatsLink(
+            NatsAddress((url,), reconnect_wait_s=0.01, reconnect_wait_max_s=0.1),
+            name="test",
+            on_up=self.on_up,
+            on_ready=self.publisher.on_ready,
+            on_down=self.publisher.on_down,
+            on_failure=self.failures.append,
+            rng=random.Random(2),
+        )
+        self.owners = {}
+
+    async def on_up(self, client):
+        """Answers are lost while the rig is deaf."""
+        hear = client.subscribe_raw
+
+        async def subscribe_raw(subject, handler):
+            await hear(subject, lambda *reply: None if self.deaf else handler(*reply))
+
+        client.subscribe_raw = subscribe_raw
+        await self.publisher.on_up(client)
+
+    async def __aenter__(self):
+        self.link.start()
+        client = await within(self.link.wait_up())
+        configs = stream_configs(self.streams, server_version(client))
+        for config in configs:
+            config.max_msg_size = 100_000
+        await provision(client, configs)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.publisher.close()
+        assert self.failures == []
+        await self.link.stop()
+
+    def submit(self, device, seq, data=b"{}"):
+        owner = self.owners.setdefault(device, Owner())
+        event = SourceHeaders("t", device, "box").event(seq, "a", "2026-11-23T10:00:00Z", data)
+        standing = self.publisher.standings.of("t", device, "box", perf_counter())
+        item = Pending(owner, standing, seq, event, event.size, perf_counter())
+        self.publisher.lane_of(device).submit([item], item.size)
+
+    @property
+    def asking(self):
+        return self.publisher.asking
+
+    async def settled(self, device, seq):
+        await eventually(lambda: self.owners[device].acked >= seq, f"{device} settled {seq}")
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_every_strategy_stores_in_order_and_settles(tmp_path, strategy):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, strategy) as rig:
+            for seq in range(1, 201):
+                for device in "abcdefg":
+                    rig.submit(device, seq)
+            for device in "abcdefg":
+                await rig.settled(device, 200)
+            await within(rig.publisher.drain())
+            assert (rig.publisher.pending_messages, rig.publisher.pending_bytes) == (0, 0)
+            kinds = {Strategy.PLAIN: "round", Strategy.ATOMIC: "atomic", Strategy.FAST: "fast"}
+            assert kinds[strategy] in rig.observer.kinds
+        stored = by_device(await read_stream(server.url))
+    assert stored == {(device, "box"): list(range(1, 201)) for device in "abcdefg"}
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_duplicates_within_a_batch_are_settled_and_the_rest_is_stored(tmp_path, strategy):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, strategy) as rig:
+            for seq in range(1, 6):
+                rig.submit("a", seq)
+            await rig.settled("a", 5)
+            rig.owners["a"].acked = 0  # a device that never heard the ack
+            for seq in range(1, 11):
+                rig.submit("a", seq)
+                rig.submit("b", seq)
+            await rig.settled("a", 10)
+            await rig.settled("b", 10)
+            # Fast ingest passes over duplicates and does not say so.
+            assert rig.observer.duplicates == (0 if strategy is Strategy.FAST else 5)
+        stored = by_device(await read_stream(server.url))
+    assert stored == {(device, "box"): list(range(1, 11)) for device in "ab"}
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_a_message_the_stream_never_takes_goes_to_the_dead_letters(tmp_path, strategy):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, strategy) as rig:
+            rig.submit("a", 1)
+            rig.submit("a", 2, b"x" * 200_000)
+            rig.submit("a", 3)
+            await rig.settled("a", 3)
+            assert rig.owners["a"].rejects == [(2, "message_size")]
+        assert by_device(await read_stream(server.url)) == {("a", "box"): [1, 3]}
+        assert [each.seq for each in await read_stream(server.url, "DEADLETTERS")] == [2]
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_kill_9_of_the_server_in_mid_traffic_loses_and_doubles_nothing(tmp_path, strategy):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, strategy) as rig:
+            total, devices = 900, "abcdefghij"
+
+            async def produce():
+                for seq in range(1, total + 1):
+                    for device in devices:
+                        rig.submit(device, seq)
+                    await asyncio.sleep(0)
+                    if seq % 300 == 0 and seq < total:
+                        await rig.settled("a", seq - 250)
+                        server.kill()
+                        await asyncio.to_thread(server.start)
+
+            await within(produce())
+            for device in devices:
+                await rig.settled(device, total)
+        stored = by_device(await read_stream(server.url))
+    assert stored == {(device, "box"): list(range(1, total + 1)) for device in devices}
+
+
+async def test_trouble_is_reported_while_the_server_does_not_answer(tmp_path):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, Strategy.ATOMIC, ack_timeout_s=0.05) as rig:
+            rig.submit("a", 1)
+            await rig.settled("a", 1)
+            assert rig.publisher.trouble is None
+            server.pause()
+            rig.submit("a", 2)
+            await eventually(
+                lambda: (
+                    rig.publisher.trouble
+                    in ("stream_timeout", "stream_slow", "stream_no_responders")
+                )
+            )
+            assert "timeout" in rig.observer.retries
+            server.go_on()
+            await rig.settled("a", 2)
+            await eventually(lambda: rig.publisher.trouble is None)
+        assert by_device(await read_stream(server.url)) == {("a", "box"): [1, 2]}
+
+
+async def test_a_missing_stream_is_waited_for(tmp_path):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, Strategy.ATOMIC) as rig:
+            context = rig.link.client.jetstream()
+            config = (await context.stream_info("EVENTS")).config
+            await context.delete_stream("EVENTS")
+            rig.submit("a", 1)
+            await eventually(lambda: "no_responders" in rig.observer.retries)
+            await context.add_stream(config)
+            await rig.settled("a", 1)
+
+
+async def test_a_full_node_is_full_until_there_is_room(tmp_path):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, Strategy.ATOMIC, pending_messages_max=10) as rig:
+            drained = asyncio.Event()
+            for seq in range(1, 11):
+                rig.submit("a", seq)
+            assert rig.publisher.pending.full
+            rig.publisher.pending.when_drained(drained.set)
+            await within(drained.wait())
+            assert not rig.publisher.pending.full
+
+
+async def test_a_server_that_takes_small_batches_is_given_small_batches(tmp_path):
+    limited = {"store_dir": str(tmp_path / "js"), "limits": {"batch": {"max_msgs": 100}}}
+    with nats_server(tmp_path, jetstream=limited) as server:
+        async with Rig(server.url, Strategy.ATOMIC) as rig:
+            for seq in range(1, 1_001):
+                rig.submit("a", seq)
+            await rig.settled("a", 1_000)
+            assert set(rig.observer.retries) == {"batch_size"}
+            assert rig.observer.kinds == {"atomic"}
+        assert by_device(await read_stream(server.url)) == {("a", "box"): list(range(1, 1_001))}
+
+
+async def test_a_staged_batch_is_stored_once_when_the_connection_is_lost(tmp_path):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, Strategy.ATOMIC, batch_messages_max=1_000) as rig:
+            for seq in range(1, 4_001):
+                rig.submit("a", seq)
+            server.pause()  # one batch in flight, one staged behind it
+            await eventually(lambda: "timeout" in rig.observer.retries)
+            server.kill()
+            await asyncio.to_thread(server.start)
+            await rig.settled("a", 4_000)
+        assert by_device(await read_stream(server.url)) == {("a", "box"): list(range(1, 4_001))}
+
+
+SHORT_WINDOW = {"duplicate_window_s": 0.6, "ack_timeout_s": 0.1, "question_timeout_s": 0.2}
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_what_was_stored_longer_ago_than_the_window_is_not_stored_again(tmp_path, strategy):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, strategy, **SHORT_WINDOW) as rig:
+            rig.deaf = True
+            for seq in range(1, 6):
+                rig.submit("a", seq)
+                rig.submit("b", seq)
+            await rig.settled("a", 5)
+            await rig.settled("b", 5)
+            assert "lookup" in rig.observer.kinds
+        stored = by_device(await read_stream(server.url))
+    assert stored == {(device, "box"): list(range(1, 6)) for device in "ab"}
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_what_was_lost_longer_ago_than_the_window_is_stored(tmp_path, strategy):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, strategy, **SHORT_WINDOW) as rig:
+            rig.submit("a", 1)
+            await rig.settled("a", 1)
+            server.pause()
+            for seq in range(2, 21):
+                rig.submit("a", seq)
+            rig.submit("b", 1, b"x" * 200_000)  # and in a stream with nothing yet
+            await eventually(lambda: rig.asking, "in doubt for half the window")
+            server.kill()
+            await asyncio.to_thread(server.start)
+            await rig.settled("a", 20)
+            await rig.settled("b", 1)
+            assert "absent" in rig.observer.retries
+            assert rig.owners["b"].rejects == [(1, "message_size")]
+        assert by_device(await read_stream(server.url)) == {("a", "box"): list(range(1, 21))}
+
+
+async def test_a_linger_gathers_a_batch(tmp_path):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, Strategy.ATOMIC, linger_s=0.05, lanes=1) as rig:
+            for device in ("a", "b", "c", "d"):
+                rig.submit(device, 1)
+                await asyncio.sleep(0)
+            await rig.settled("d", 1)
+            assert rig.observer.kinds == {"round"}

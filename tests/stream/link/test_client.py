@@ -1,0 +1,72 @@
+"""One attempt to connect, and how an address is shown."""
+
+import asyncio
+
+import pytest
+
+from gateway.stream.errors import Unreachable
+from gateway.stream.link.client import Hooks, NatsAddress, connect_once, dial, without_secret
+from support.servers import nats_server
+from support.waiting import within
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time():
+    ended = asyncio.Event()
+
+    async def silent(reader, writer):
+        await reader.read()
+        writer.close()
+        ended.set()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(Unreachable, match=r"TimeoutError|no answer"):
+            await within(connect_once(NatsAddress((url,), connect_timeout_s=0.05), name="test"))
+        await within(ended.wait())
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://u:p@a:1", "nats://a:1"),
+        ("tls://a:1", "tls://a:1"),
+        ("u:p@a:1", "a:1"),
+    ],
+)
+def test_a_url_is_shown_without_its_secret(url, shown):
+    assert without_secret(url) == shown
+
+
+async def test_a_lost_connection_is_reported_although_closing_it_fails(tmp_path, monkeypatch):
+    """Data was still to be sent: nats-py drains the dead transport, and that raises."""
+    lost = asyncio.Event()
+    with nats_server(tmp_path) as server:
+        address = NatsAddress((server.url,))
+        client = await dial(server.url, address, name="test", hooks=Hooks(closed=lost.set))
+
+        async def close(*_):
+            raise ConnectionResetError
+
+        monkeypatch.setattr(client, "_close", close)
+        server.kill()
+        await within(lost.wait())
+        monkeypatch.undo()
+        await client.discard()
+
+
+async def test_an_error_while_reading_ends_the_connection_and_its_owner_hears_of_it(tmp_path):
+    """nats-py logs such an error, and goes on as if it were connected."""
+
+    def broken(*_message):
+        raise RuntimeError("broken")
+
+    lost = asyncio.Event()
+    with nats_server(tmp_path) as server:
+        client = await dial(
+            server.url, NatsAddress((server.url,)), name="test", hooks=Hooks(closed=lost.set)
+        )
+        await client.subscribe_raw("a", broken)
+        await client.publish("a", b"")
+        await within(lost.wait())
+        assert not client.is_connected
+        await client.discard()
