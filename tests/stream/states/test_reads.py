@@ -78,8 +78,8 @@ async def test_the_follower_goes_on_with_a_stream_that_was_made_anew(server):
         await within(follower.begun.wait())
         assert (known.floor, known.witness) == (1, "state.t.veh-1")
         await eventually(lambda: server.stream.consumers_info("STATE"))
-        for number in range(5):
-            await server.stream.publish("state.t.veh-1", payload(number))
+        for number in range(5):  # of one device, the newest may replace what is not read yet
+            await server.stream.publish(f"state.t.veh-{number}", payload(number))
         await eventually(lambda: told == [2, 3, 4, 5, 6])
         first = known.epoch
         await server.stream.delete_stream("STATE")
