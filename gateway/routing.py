@@ -4,17 +4,17 @@ import random
 import time
 from collections.abc import Sequence
 
-from gateway.consumers.batch_writer import BatchWriters
-from gateway.consumers.command_delivery import CommandDelivery
-from gateway.consumers.delivery import Delivery
-from gateway.consumers.http_delivery import HttpDelivery
+from gateway.consumers.delivery.batch_writer import BatchWriters
+from gateway.consumers.delivery.command_delivery import CommandDelivery
+from gateway.consumers.delivery.http_delivery import HttpDelivery
+from gateway.consumers.delivery.nats_delivery import NatsDelivery
+from gateway.consumers.delivery.protocol import Delivery
 from gateway.consumers.lease import Lease
 from gateway.consumers.lease_bucket import LeaseBucket
-from gateway.consumers.nats_delivery import NatsDelivery
 from gateway.consumers.progress import Progress
 from gateway.consumers.reading import ReadingOf
-from gateway.consumers.rule_target import RuleTarget
-from gateway.consumers.shared_reading import SharedReaders, SharedReading
+from gateway.consumers.rules.rule_target import RuleTarget
+from gateway.consumers.rules.shared_reading import SharedReaders, SharedReading
 from gateway.consumers.target import Consumption
 from gateway.events.destinations import HttpDestination, NatsDestination
 from gateway.events.redrives import redrives_name

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.consumers.letter_watch import LetterWatch
+from gateway.consumers.letters.redrive_carrier import RedriveCarrier
+from gateway.consumers.letters.redrive_watch import RedriveWatch
+from gateway.consumers.letters.watch import LetterWatch
 from gateway.consumers.reading import OwnReading, ReadingOf
-from gateway.consumers.redrive_carrier import RedriveCarrier
-from gateway.consumers.redrive_watch import RedriveWatch
 from gateway.consumers.sink import SinkRunner
 from gateway.consumers.target import Consumption, Target
 from gateway.events.letters import Stage

@@ -21,7 +21,7 @@ from gateway.commands.terminal import (
     say,
 )
 from gateway.consumers.errors import ConsumerError
-from gateway.consumers.letter_reading import letters_in, redriven_among, redriven_seqs
+from gateway.consumers.letters.reading import letters_in, redriven_among, redriven_seqs
 from gateway.events.dead_letters import STAGES, Letter, Selection
 from gateway.nats_access import nats_address
 from gateway.settings import Settings

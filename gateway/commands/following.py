@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from gateway.consumers.copying import Copy
+from gateway.consumers.delivery.copying import Copy
 from gateway.events.destinations import NatsDestination
 from gateway.events.event import Event
 from gateway.events.replaying import Pace

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from gateway.commands.terminal import fail, say
-from gateway.consumers.redrive import Outcome, Redrive
+from gateway.consumers.letters.redrive import Outcome, Redrive
 from gateway.events.dead_letters import Selection
 from gateway.events.document import EventsDocument, read_events_file
 from gateway.events.errors import EventsError

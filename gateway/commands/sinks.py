@@ -9,11 +9,11 @@ import uvloop
 
 from gateway.commands import foreground
 from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, nats_settings_of
-from gateway.consumers.catalogue import BOOKKEEPING, table_ddl
 from gateway.consumers.errors import ConsumerError, TargetRefused
 from gateway.consumers.files import FilesTarget
-from gateway.consumers.postgres import PostgresTarget
-from gateway.consumers.rebuild import forget_position
+from gateway.consumers.postgres.catalogue import BOOKKEEPING, table_ddl
+from gateway.consumers.postgres.rebuild import forget_position
+from gateway.consumers.postgres.target import PostgresTarget
 from gateway.consumers.target import Target
 from gateway.edge.errors import EdgeError
 from gateway.events.document import (

@@ -29,7 +29,7 @@ from gateway.consumers.errors import (
     TargetSlow,
 )
 from gateway.consumers.lag import Lag
-from gateway.consumers.letterbox import Letterbox
+from gateway.consumers.letters.letterbox import Letterbox
 from gateway.consumers.progress import Progress
 from gateway.consumers.reading import Portion, Reading, ReadingOf
 from gateway.consumers.target import BEAT_S, Consumption, Rejected, SinkObserver, Target

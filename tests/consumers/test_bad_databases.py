@@ -8,9 +8,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gateway.consumers import postgres
 from gateway.consumers.errors import TargetAway, TargetRefused, TargetSlow
-from gateway.consumers.postgres import PostgresTarget
+from gateway.consumers.postgres import target as postgres
+from gateway.consumers.postgres.target import PostgresTarget
 from gateway.events.document import PostgresSink
 from gateway.events.event import Event
 from gateway.events.position import Position

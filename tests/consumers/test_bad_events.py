@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from gateway.consumers.postgres import PostgresTarget
+from gateway.consumers.postgres.target import PostgresTarget
 from gateway.events.document import PostgresSink
 from gateway.events.event import Event
 from gateway.events.position import Position

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from gateway.consumers import ownership, sink
+from gateway.consumers import sink
+from gateway.consumers.postgres import ownership
 from gateway.consumers.target import BEAT_S
 from loadtest.servers.gateway import SinkServer
 from support.eventstream import make_streams, publish_events

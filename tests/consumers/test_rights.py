@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from gateway.consumers.redrive import Redrive
+from gateway.consumers.letters.redrive import Redrive
 from gateway.events.dead_letters import Selection
 from gateway.events.rules import Rule
 from gateway.stream.link.client import NatsAddress, connect_once

@@ -7,11 +7,12 @@ from contextlib import AsyncExitStack
 import pytest
 from nats.js.api import StreamConfig, StreamSource
 
-from gateway.consumers import cohort, nats_delivery
+from gateway.consumers.delivery import nats_delivery
 from gateway.consumers.errors import TargetRefused
 from gateway.consumers.lease import Lease
 from gateway.consumers.lease_bucket import LeaseBucket
-from gateway.consumers.letterbox import Letterbox
+from gateway.consumers.letters.letterbox import Letterbox
+from gateway.consumers.rules import cohort
 from gateway.consumers.sink import State
 from gateway.consumers.target import Rejected
 from gateway.events.event import Event

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from gateway.consumers import postgres
-from gateway.consumers.postgres import PostgresTarget
+from gateway.consumers.postgres import target as postgres
+from gateway.consumers.postgres.target import PostgresTarget
 from gateway.consumers.sink import SinkRunner, State
 from gateway.events.document import PostgresSink
 from gateway.events.errors import StreamReplaced, StreamWentBack

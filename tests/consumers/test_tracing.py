@@ -1,6 +1,6 @@
-from gateway.consumers import command_delivery
-from gateway.consumers.derived import Deriver
-from gateway.consumers.http_delivery import _headers
+from gateway.consumers.delivery import command_delivery
+from gateway.consumers.delivery.derived import Deriver
+from gateway.consumers.delivery.http_delivery import _headers
 from gateway.consumers.tracing import Traced, onward, traced_in
 from gateway.events.event import Event
 from gateway.events.redrives import RedrivenEvent

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.consumers.derived import derived_id
+from gateway.consumers.delivery.derived import derived_id
 from gateway.events.dead_letters import Letter, Selection, letter_of
 from gateway.events.errors import RedriveError
 from gateway.events.event import Event

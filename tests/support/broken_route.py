@@ -6,7 +6,7 @@ python tests/support/broken_route.py no-look-up route --events=...
 import sys
 
 from gateway.cli import main
-from gateway.consumers.nats_delivery import NatsDelivery
+from gateway.consumers.delivery.nats_delivery import NatsDelivery
 
 
 async def _no_look_up(self, _after_seq, mark):

@@ -10,8 +10,8 @@ import sys
 import psycopg
 
 from gateway.cli import main
-from gateway.consumers import postgres
-from gateway.consumers.sqlstate import as_consumer_error
+from gateway.consumers.postgres import target as postgres
+from gateway.consumers.postgres.sqlstate import as_consumer_error
 from gateway.consumers.target import Rejected
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gateway.consumers.redrive import Redrive
+from gateway.consumers.letters.redrive import Redrive
 from gateway.events.dead_letters import Selection
 from gateway.events.redriving import Check, Patch
 from gateway.stream.link.client import LinkClient, NatsAddress, connect_once

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from gateway.consumers import batch_writer
-from gateway.consumers.batch_writer import BATCH_MESSAGES_MAX, BatchWriter, Outcome, Parcel
-from gateway.consumers.derived import Deriver
+from gateway.consumers.delivery import batch_writer
+from gateway.consumers.delivery.batch_writer import BATCH_MESSAGES_MAX, BatchWriter, Outcome, Parcel
+from gateway.consumers.delivery.derived import Deriver
 from gateway.consumers.errors import NotOwner
 from gateway.events.event import Event
 from gateway.events.rules import Rule

@@ -19,16 +19,16 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from gateway.consumers.catalogue import (
+from gateway.consumers.errors import NotOwner, TargetAway, TargetRefused
+from gateway.consumers.postgres.catalogue import (
     BOOKKEEPING,
     Connection,
     check_rights,
     table_columns,
     table_name,
 )
-from gateway.consumers.errors import NotOwner, TargetAway, TargetRefused
-from gateway.consumers.ownership import Ownership
-from gateway.consumers.sqlstate import (
+from gateway.consumers.postgres.ownership import Ownership
+from gateway.consumers.postgres.sqlstate import (
     READ_ONLY_ADVICE,
     as_consumer_error,
     copy_line,
@@ -36,7 +36,7 @@ from gateway.consumers.sqlstate import (
     is_row_error,
     word_of,
 )
-from gateway.consumers.statements import (
+from gateway.consumers.postgres.statements import (
     EMPTY_BATCH,
     Statements,
     rights_of,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.consumers.derived import Deriver, encode_commit, encode_single, encode_staged
+from gateway.consumers.delivery.derived import Deriver, encode_commit, encode_single, encode_staged
 from gateway.events.event import Event
 from gateway.events.rules import Rule
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from nats.js.api import StreamConfig, StreamSource
 
-from gateway.consumers.copying import Copy
+from gateway.consumers.delivery.copying import Copy
 from gateway.events.destinations import NatsDestination
 from gateway.events.event import Event
 from gateway.events.replaying import Pace

@@ -12,7 +12,7 @@ from gateway import tasks
 from gateway.consumers.errors import NotOwner
 from gateway.consumers.lease import Lease
 from gateway.consumers.lease_bucket import LeaseBucket
-from gateway.consumers.redrive import LEASE_NAME
+from gateway.consumers.letters.redrive import LEASE_NAME
 from gateway.events.redriving import redrive_id
 from gateway.stream.lanes.stored import StoredSeqs
 from gateway.stream.reading.reader import OneConnection

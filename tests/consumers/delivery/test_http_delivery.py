@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from aiohttp import web
 
-from gateway.consumers.attempts import wait_s
+from gateway.consumers.delivery.attempts import wait_s
 from support.eventstream import letters, linked, publish_events
 from support.rule_streams import make_target, payloads, rule
 from support.rules import runner_of, running

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from gateway import tasks
-from gateway.consumers.delivery import Delivery
+from gateway.consumers.delivery.protocol import Delivery
 from gateway.consumers.lease import Lease
 from gateway.consumers.target import BEAT_S, Bury, Rejected
 from gateway.events.event import Event

@@ -7,8 +7,8 @@ still holds the lock of the position, and PostgreSQL does not notice that its cl
 
 from typing import Final
 
-from gateway.consumers.catalogue import Connection
 from gateway.consumers.errors import NotOwner
+from gateway.consumers.postgres.catalogue import Connection
 
 LEASE_S: Final = 5.0
 """An owner that gives no sign of life for so long has lost the sink."""

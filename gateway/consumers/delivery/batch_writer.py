@@ -24,10 +24,10 @@ from typing import Final
 import nats.errors
 from msgspec import Struct
 
-from gateway.consumers.answers import ANSWER_S, Answer, Answers
-from gateway.consumers.derived import Derived, encode_commit, encode_single, encode_staged
+from gateway.consumers.delivery.answers import ANSWER_S, Answer, Answers
+from gateway.consumers.delivery.derived import Derived, encode_commit, encode_single, encode_staged
+from gateway.consumers.delivery.refusals import NOTHING_STORED
 from gateway.consumers.errors import NotOwner, TargetAway
-from gateway.consumers.refusals import NOTHING_STORED
 from gateway.stream.link.client import LinkClient
 
 BATCH_MESSAGES_MAX: Final = 1_000

@@ -8,8 +8,8 @@ import nats
 import pytest
 
 from gateway import tasks
-from gateway.consumers import letter_watch
-from gateway.consumers.letter_watch import LetterWatch
+from gateway.consumers.letters import watch as letter_watch
+from gateway.consumers.letters.watch import LetterWatch
 from gateway.events.letter_tally import Waiting
 from gateway.telemetry.sinks import SinkMetrics
 from support.eventstream import linked, make_streams

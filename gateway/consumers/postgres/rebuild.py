@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 
 from gateway.consumers.errors import NotOwner, TargetRefused
-from gateway.consumers.postgres import PostgresTarget
+from gateway.consumers.postgres.target import PostgresTarget
 from gateway.events.document import PostgresSink, Sink
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from psycopg import sql
 
-from gateway.consumers.catalogue import table_name
+from gateway.consumers.postgres.catalogue import table_name
 from gateway.events.document import PostgresSink
 
 _BATCH: Final = sql.Identifier("tidegate_batch")

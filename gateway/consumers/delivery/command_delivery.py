@@ -12,7 +12,7 @@ import msgspec
 import nats.errors
 from msgspec import Raw, Struct
 
-from gateway.consumers.attempts import deliver_each
+from gateway.consumers.delivery.attempts import deliver_each
 from gateway.consumers.errors import AttemptFailed, TargetAway
 from gateway.consumers.target import Rejected
 from gateway.consumers.tracing import onward

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import aiohttp
 
-from gateway.consumers.attempts import deliver_each
-from gateway.consumers.derived import derived_id
+from gateway.consumers.delivery.attempts import deliver_each
+from gateway.consumers.delivery.derived import derived_id
 from gateway.consumers.errors import AttemptFailed
 from gateway.consumers.target import Rejected
 from gateway.consumers.tracing import onward

@@ -24,7 +24,7 @@ from gateway import tasks
 from gateway.consumers.errors import NotOwner, TargetAway
 from gateway.consumers.lease import LEASE_S, Lease
 from gateway.consumers.lease_bucket import LeaseBucket
-from gateway.consumers.letter_reading import fact_subject, letters_in, redriven_seqs
+from gateway.consumers.letters.reading import fact_subject, letters_in, redriven_seqs
 from gateway.consumers.target import BEAT_S
 from gateway.consumers.target_scan import delivered_behind
 from gateway.events.dead_letters import Letter, Selection

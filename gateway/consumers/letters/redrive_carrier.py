@@ -21,7 +21,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from gateway import tasks
 from gateway.consumers.errors import ConsumerError
-from gateway.consumers.letterbox import Letterbox
+from gateway.consumers.letters.letterbox import Letterbox
 from gateway.consumers.stored_now import stored_now
 from gateway.consumers.target import BEAT_S, Bury, Consumption, Rejected, SinkObserver, Target
 from gateway.events.errors import PositionError

@@ -14,9 +14,9 @@ from gateway import tasks
 from gateway.consumers.files import FilesTarget
 from gateway.consumers.lease import Lease
 from gateway.consumers.lease_bucket import LeaseBucket
-from gateway.consumers.postgres import PostgresTarget
-from gateway.consumers.redrive_carrier import RedriveCarrier
-from gateway.consumers.redrive_watch import RedriveWatch
+from gateway.consumers.letters.redrive_carrier import RedriveCarrier
+from gateway.consumers.letters.redrive_watch import RedriveWatch
+from gateway.consumers.postgres.target import PostgresTarget
 from gateway.consumers.sink import SinkRunner
 from gateway.events.document import FilesSink, PostgresSink, redrives_of
 from gateway.events.position import Position

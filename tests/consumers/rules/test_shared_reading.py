@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from nats.js.api import StreamConfig
 
-from gateway.consumers import cohort
+from gateway.consumers.rules import cohort
 from gateway.consumers.sink import State
 from gateway.events import pacing
 from gateway.events.errors import StreamReplaced

@@ -24,10 +24,10 @@ from typing import Final
 import nats.errors
 import structlog
 
-from gateway.consumers.cohort import Cohort, Place
 from gateway.consumers.errors import TargetAway
 from gateway.consumers.progress import Progress
 from gateway.consumers.reading import Portion
+from gateway.consumers.rules.cohort import Cohort, Place
 from gateway.events.event import Event
 from gateway.events.pacing import Load
 from gateway.events.position import Position

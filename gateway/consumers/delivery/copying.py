@@ -11,9 +11,9 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
-from gateway.consumers.batch_writer import BATCH_MESSAGES_MAX, BatchWriters
+from gateway.consumers.delivery.batch_writer import BATCH_MESSAGES_MAX, BatchWriters
+from gateway.consumers.delivery.nats_delivery import NatsDelivery
 from gateway.consumers.errors import TargetAway
-from gateway.consumers.nats_delivery import NatsDelivery
 from gateway.consumers.target import Rejected
 from gateway.events.destinations import NatsDestination
 from gateway.events.event import Event

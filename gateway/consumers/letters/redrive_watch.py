@@ -8,7 +8,7 @@ from typing import Any, Final
 import nats.errors
 import structlog
 
-from gateway.consumers.redrive_carrier import RedriveCarrier
+from gateway.consumers.letters.redrive_carrier import RedriveCarrier
 from gateway.events.redrives import REDRIVES
 from gateway.stream.errors import StreamMissing
 from gateway.stream.provisioning.inspection import stream_facts

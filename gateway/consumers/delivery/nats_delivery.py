@@ -21,17 +21,17 @@ from typing import Final
 import nats.errors
 from msgspec import Struct
 
-from gateway.consumers.batch_writer import (
+from gateway.consumers.delivery.batch_writer import (
     BATCH_BYTES_MAX,
     BATCH_MESSAGES_MAX,
     BatchWriter,
     BatchWriters,
     Parcel,
 )
-from gateway.consumers.derived import REDRIVE_HEADER, Derived, Deriver, encode_unstored
+from gateway.consumers.delivery.derived import REDRIVE_HEADER, Derived, Deriver, encode_unstored
+from gateway.consumers.delivery.own_batches import OwnBatches
 from gateway.consumers.errors import TargetAway
-from gateway.consumers.holding import Holder, holder_of, last_seq
-from gateway.consumers.own_batches import OwnBatches
+from gateway.consumers.rules.holding import Holder, holder_of, last_seq
 from gateway.consumers.target import Rejected
 from gateway.consumers.target_scan import ID_HEADER, delivered_behind
 from gateway.events.destinations import NatsDestination

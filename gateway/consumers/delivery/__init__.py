@@ -1,0 +1,1 @@
+"""How a rule's events reach its target: subjects of NATS, receivers of HTTP, commands."""

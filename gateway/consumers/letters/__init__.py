@@ -1,0 +1,1 @@
+"""Dead letters: written by consumers, read by operators, sent again each once."""

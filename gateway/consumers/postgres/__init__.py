@@ -1,0 +1,1 @@
+"""A sink's table in PostgreSQL: rows and position in one transaction."""
