@@ -21,7 +21,7 @@ from gateway.node.flow import HoldLoop, LoopLag, RateLoop
 from gateway.node.lifecycle import Lifecycle
 from gateway.node.operators import build_operators
 from gateway.node.place import WorkerPlace
-from gateway.node.reload import Reload
+from gateway.node.reloaded.reload import Reload
 from gateway.node.storage import build_storage
 from gateway.process import Assembly, Background, LogSummaries, Part, nothing
 from gateway.settings import Settings

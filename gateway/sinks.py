@@ -25,8 +25,8 @@ from gateway.consumers.sink import SinkRunner
 from gateway.consumers.target import Consumption, Target
 from gateway.events.letters import Stage
 from gateway.nats_access import nats_address
-from gateway.node.certificate import following, transport_of
-from gateway.node.operator_access import OPERATORS_CERTIFICATE, tls_of
+from gateway.node.ops.access import OPERATORS_CERTIFICATE, tls_of
+from gateway.node.reloaded.certificate import following, transport_of
 from gateway.ops.listener import OpsListener, Pages
 from gateway.process import (
     Assembly,

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from gateway.node.backbone import Backbone
+from gateway.node.stream.backbone import Backbone
 from support.gateways import fill_calendar, listening_gateway, running_gateway
 from support.waiting import eventually, within
 from support.wire import knock_bytes, message, raw_connection, raw_device

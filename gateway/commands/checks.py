@@ -25,8 +25,8 @@ from gateway.errors import KeyFetchError
 from gateway.events.document import read_events_file
 from gateway.events.errors import EventsError
 from gateway.nats_access import in_time, nats_address
-from gateway.node.key_source import KeySource
-from gateway.node.schemas_in_force import read_folder
+from gateway.node.reloaded.key_source import KeySource
+from gateway.node.reloaded.schemas_in_force import read_folder
 from gateway.ops.access import parse_tokens
 from gateway.ops.errors import BadTokenFile
 from gateway.settings import Settings

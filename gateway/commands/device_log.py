@@ -26,7 +26,7 @@ from gateway.commands.terminal import (
 from gateway.consumers.stored_now import stored_now
 from gateway.events.dead_letters import Letter, letter_of
 from gateway.nats_access import in_time, nats_address
-from gateway.node.presence_reading import facts_of
+from gateway.node.presence.reading import facts_of
 from gateway.session.presence import Fact, Truth
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError

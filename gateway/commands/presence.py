@@ -14,7 +14,7 @@ from gateway.commands import foreground
 from gateway.commands.selecting import Device, Tenant, check_names
 from gateway.commands.terminal import Config, DataDir, NatsUrl, fail, nats_settings_of
 from gateway.nats_access import in_time, nats_address
-from gateway.node.presence_reading import presence_of, truth_now
+from gateway.node.presence.reading import presence_of, truth_now
 from gateway.session.presence import Fact, document_of
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError

@@ -17,7 +17,7 @@ from gateway.events.document import EventsDocument, read_events_file
 from gateway.events.errors import EventsError
 from gateway.events.redriving import Check, Patch, Readers, Redriven, merged
 from gateway.nats_access import nats_address
-from gateway.node.schemas_in_force import read_folder
+from gateway.node.reloaded.schemas_in_force import read_folder
 from gateway.settings import Settings
 from gateway.stream.link.client import LinkClient, connect_once
 from gateway.stream.reading.reader import OneConnection

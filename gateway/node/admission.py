@@ -22,16 +22,16 @@ from gateway.edge.gate import DeviceGate, GateContext
 from gateway.node import limits
 from gateway.node.basis import Basis
 from gateway.node.board import WorkerFences
-from gateway.node.device_lookup import DevicesHere
-from gateway.node.fleet_node import FleetNode, Member
-from gateway.node.fleet_sessions import FleetSessions
+from gateway.node.cluster.membership import LoneNode, Membership
+from gateway.node.cluster.node import FleetNode, Member
+from gateway.node.cluster.revocations import REVOCATIONS_FILE, Revocations, earlier_of
+from gateway.node.cluster.roll import Roll
+from gateway.node.cluster.sessions import FleetSessions
+from gateway.node.cluster.ticket_secrets import KeptSecrets, TicketRotation
 from gateway.node.hook import Hook
-from gateway.node.membership import LoneNode, Membership
-from gateway.node.revocations import REVOCATIONS_FILE, Revocations, earlier_of
-from gateway.node.roll import Roll
+from gateway.node.ops.device_lookup import DevicesHere
+from gateway.node.ops.steering import Steering
 from gateway.node.sessions import SessionRecords
-from gateway.node.steering import Steering
-from gateway.node.ticket_secrets import KeptSecrets, TicketRotation
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 import structlog
 
-from gateway.node.backbone import Backbone
 from gateway.node.device_port import DevicePort
 from gateway.node.place import WorkerPlace
+from gateway.node.stream.backbone import Backbone
 from gateway.process import OpsPort, nothing
 from gateway.stream.lanes.publisher import Publisher
 

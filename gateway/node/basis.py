@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from gateway.edge.fleet import Fleet
 from gateway.edge.memory import DeviceMemory
 from gateway.node import limits
-from gateway.node.observers import Observers
+from gateway.node.ops.observers import Observers
 from gateway.node.place import WorkerPlace
 from gateway.node.traces import Traces, traces_of
 from gateway.process import Ending

@@ -18,8 +18,8 @@ from gateway.edge.wheel import TimingWheel
 from gateway.node import limits
 from gateway.node.basis import Basis
 from gateway.node.board import AcceptTurns
-from gateway.node.certificate import Transport
 from gateway.node.place import WorkerPlace
+from gateway.node.reloaded.certificate import Transport
 from gateway.process import Work
 from tidegate.wire import frames
 

@@ -12,12 +12,12 @@ from gateway.edge.gate import DeviceGate
 from gateway.node import limits
 from gateway.node.admission import Admission, build_gate
 from gateway.node.basis import Basis
-from gateway.node.certificate import Transport, transport_of
-from gateway.node.credential_keys import CredentialKeys
 from gateway.node.device_port import DevicePort
-from gateway.node.presence_parts import Presence
+from gateway.node.presence.parts import Presence
+from gateway.node.reloaded.certificate import Transport, transport_of
+from gateway.node.reloaded.credential_keys import CredentialKeys
+from gateway.node.reloaded.schemas_in_force import SchemaCheck, schemas_of
 from gateway.node.room import find_room
-from gateway.node.schemas_in_force import SchemaCheck, schemas_of
 from gateway.node.sessions import FairTurns, SessionNews, SessionOutlets
 from gateway.node.storage import Storage
 from gateway.process import Worker

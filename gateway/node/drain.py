@@ -12,7 +12,7 @@ from gateway.admission.office import NodeTicketOffice
 from gateway.admission.ticket import device_hash
 from gateway.edge.fleet import Fleet, Member
 from gateway.edge.gate import DeviceGate
-from gateway.node.membership import Membership
+from gateway.node.cluster.membership import Membership
 from gateway.session.machine import DRAIN
 from gateway.settings import Settings
 from gateway.stream.lanes.publisher import Publisher

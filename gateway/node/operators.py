@@ -4,18 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from gateway.node import gauges
 from gateway.node.admission import Admission
 from gateway.node.basis import Basis
-from gateway.node.device_lookup import OperatorDevices
 from gateway.node.devices import Devices
 from gateway.node.lifecycle import NodeState, StopOrders
-from gateway.node.live_settings import LiveSettings
-from gateway.node.operator_access import OperatorAccess, OperatorGate, WorkerAccess
-from gateway.node.operator_revocations import OperatorRevocations
-from gateway.node.presence_reading import shown_presence
-from gateway.node.snapshot import NodeSnapshot
-from gateway.node.status import AdmissionStatus, NodeStatus
+from gateway.node.ops import gauges
+from gateway.node.ops.access import OperatorAccess, OperatorGate, WorkerAccess
+from gateway.node.ops.device_lookup import OperatorDevices
+from gateway.node.ops.revocations import OperatorRevocations
+from gateway.node.ops.snapshot import NodeSnapshot
+from gateway.node.ops.status import AdmissionStatus, NodeStatus
+from gateway.node.presence.reading import shown_presence
+from gateway.node.reloaded.live_settings import LiveSettings
 from gateway.node.storage import Storage
 from gateway.ops.gateway_orders import GatewayOrders
 from gateway.ops.listener import OpsListener, Pages

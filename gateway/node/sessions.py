@@ -8,7 +8,7 @@ from gateway.cluster.devices import DeviceKey
 from gateway.cluster.fences import Fences
 from gateway.edge.fleet import Fleet
 from gateway.edge.outlet import Outlet
-from gateway.node.membership import Membership
+from gateway.node.cluster.membership import Membership
 from gateway.process import Work
 from gateway.session.fairness import FairShare
 from gateway.session.owner import MessageOwner

@@ -5,10 +5,10 @@ from typing import Final
 
 from gateway.edge.hold import StreamHold
 from gateway.node import limits
-from gateway.node.backbone import Backbone
 from gateway.node.basis import Basis
-from gateway.node.commands import NodeCommands, QueueWork
-from gateway.node.states import NodeStates
+from gateway.node.stream.backbone import Backbone
+from gateway.node.stream.commands import NodeCommands, QueueWork
+from gateway.node.stream.states import NodeStates
 from gateway.process import Worker
 from gateway.stream.commands.chains import Chains
 from gateway.stream.lanes.publisher import Publisher

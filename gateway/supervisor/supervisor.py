@@ -27,9 +27,9 @@ import structlog
 
 from gateway.data_directory import DataDirectoryLock
 from gateway.node.lifecycle import Lifecycle, NodeState, StopOrders
-from gateway.node.nats_server import EmbeddedNats
-from gateway.node.observers import OpsMetrics
-from gateway.node.operator_access import OperatorAccess
+from gateway.node.ops.access import OperatorAccess
+from gateway.node.ops.observers import OpsMetrics
+from gateway.node.stream.nats_server import EmbeddedNats
 from gateway.ops.listener import OpsListener, Pages
 from gateway.ops.protection import Protection
 from gateway.process import (

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from gateway import durable_file
 from gateway.admission.revocation import RevocationList
-from gateway.node.revocations import REVOCATIONS_FILE, parse_facts, read_facts, render_facts
-from gateway.node.ticket_secrets import FLEET_SECRETS, KeptSecrets
+from gateway.node.cluster.revocations import REVOCATIONS_FILE, parse_facts, read_facts, render_facts
+from gateway.node.cluster.ticket_secrets import FLEET_SECRETS, KeptSecrets
 
 
 class WorkerFiles:

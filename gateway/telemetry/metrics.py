@@ -1,6 +1,6 @@
 """Prometheus metrics of a process: what is counted, and what is read at each scrape.
 
-The hooks of the other rooms are counted in `gateway/node/observers.py`.
+The hooks of the other rooms are counted in `gateway/node/ops/observers.py`.
 
 Labels come from fixed sets in our own code, never from devices: an id in a label would let a fleet
 (or one hostile device) grow the exposition without bound.

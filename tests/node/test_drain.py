@@ -6,8 +6,8 @@ import random
 import pytest
 
 from gateway.admission.calendar import CalendarSettings
+from gateway.node.cluster.membership import LoneNode
 from gateway.node.drain import NodeDrain, SlotsElsewhere, send_away
-from gateway.node.membership import LoneNode
 from gateway.settings import load_settings
 from support.waiting import within
 

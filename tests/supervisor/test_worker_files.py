@@ -5,8 +5,8 @@ import time
 import pytest
 
 from gateway.admission.revocation import Revocation
-from gateway.node.revocations import REVOCATIONS_FILE, parse_facts, render_facts
-from gateway.node.ticket_secrets import FLEET_SECRETS
+from gateway.node.cluster.revocations import REVOCATIONS_FILE, parse_facts, render_facts
+from gateway.node.cluster.ticket_secrets import FLEET_SECRETS
 from gateway.supervisor.worker_files import WorkerFiles
 
 UNTIL = time.time() + 3_600

@@ -1,0 +1,1 @@
+"""What operators see of this node and change on it."""

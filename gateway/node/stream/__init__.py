@@ -1,0 +1,1 @@
+"""This node and JetStream: the server, the connection, states and commands."""
