@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gateway.stream.states.known import STATE_BYTES_MAX
+from gateway.session.desired import STATE_BYTES_MAX
 from support.commands import spawned_tidegate, tidegate
 from support.gateways import running_gateway
 from support.wire import message, raw_device

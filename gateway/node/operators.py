@@ -11,11 +11,11 @@ from gateway.node.lifecycle import NodeState, StopOrders
 from gateway.node.ops import gauges
 from gateway.node.ops.access import OperatorAccess, OperatorGate, WorkerAccess
 from gateway.node.ops.device_lookup import OperatorDevices
+from gateway.node.ops.live_settings import LiveSettings
 from gateway.node.ops.revocations import OperatorRevocations
 from gateway.node.ops.snapshot import NodeSnapshot
 from gateway.node.ops.status import AdmissionStatus, NodeStatus
 from gateway.node.presence.reading import shown_presence
-from gateway.node.reloaded.live_settings import LiveSettings
 from gateway.node.storage import Storage
 from gateway.ops.gateway_orders import GatewayOrders
 from gateway.ops.listener import OpsListener, Pages

@@ -14,6 +14,9 @@ import re
 from datetime import datetime
 from typing import Final, NamedTuple
 
+STATE_BYTES_MAX: Final = 65_536
+"""The largest state of a device, as JSON."""
+
 _VERSION: Final = re.compile(r"([0-9a-f]{16})-([0-9]{1,19})")
 _FRACTION: Final = re.compile(r"\.([0-9]+)")
 

@@ -29,9 +29,9 @@ from gateway.consumers.delivery.batch_writer import (
     Parcel,
 )
 from gateway.consumers.delivery.derived import REDRIVE_HEADER, Derived, Deriver, encode_unstored
+from gateway.consumers.delivery.holding import Holder, holder_of, last_seq
 from gateway.consumers.delivery.own_batches import OwnBatches
 from gateway.consumers.errors import TargetAway
-from gateway.consumers.rules.holding import Holder, holder_of, last_seq
 from gateway.consumers.target import Rejected
 from gateway.consumers.target_scan import ID_HEADER, delivered_behind
 from gateway.events.destinations import NatsDestination

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gateway.consumers.delivery.answers import Answer, Answers
 from gateway.consumers.delivery.derived import Derived, encode_commit, encode_single, encode_staged
+from gateway.consumers.delivery.holding import Holder
 from gateway.consumers.delivery.refusals import BATCH_TOO_LARGE, NEVER, ONE_BY_ONE
 from gateway.consumers.errors import TargetAway
-from gateway.consumers.rules.holding import Holder
 from gateway.consumers.target import Rejected
 from gateway.stream.api_error import ApiError
 

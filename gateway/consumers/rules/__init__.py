@@ -1,1 +1,1 @@
-"""Rules: which events they follow, read together, and how far each has come."""
+"""Rules: which events they follow, and which of them read together."""

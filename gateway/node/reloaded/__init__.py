@@ -1,1 +1,1 @@
-"""What is read from files and read again at SIGHUP: certificates, keys, schemas, settings."""
+"""What is read from files and read again at SIGHUP: certificates, keys, schemas."""

@@ -14,11 +14,11 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
+from gateway.session.desired import STATE_BYTES_MAX
 from gateway.stream.errors import IncompatibleServer, IncompatibleStream
 from gateway.stream.lanes.batch import Strategy
 from gateway.stream.names import AUDITED, COMMANDS, DEADLETTERS, EVENTS, PRESENCE, STATE
 from gateway.stream.provisioning.differences import Change, Difference, differences
-from gateway.stream.states.known import STATE_BYTES_MAX
 
 _HEADERS_BYTES_MAX: Final = 4_096
 """Room for headers: names are bounded, and so is the detail of a dead letter."""

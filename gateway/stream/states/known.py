@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway.session.desired import Version
+from gateway.session.desired import STATE_BYTES_MAX, Version
 from tidegate.wire import frames
 from tidegate.wire.depth import json_depth_exceeds
 from tidegate.wire.errors import FrameError
@@ -23,8 +23,6 @@ from tidegate.wire.errors import FrameError
 Key = tuple[str, str]
 """Tenant and device."""
 
-STATE_BYTES_MAX: Final = 65_536
-"""The largest state of a device, as JSON."""
 _ENTRY_BYTES: Final = 400
 """What an entry costs beside its state, about."""
 

@@ -7,13 +7,13 @@ import msgspec
 from msgspec import Struct
 from nats.aio.client import Client
 
-from gateway.session.desired import Version, epoch_of, parse_version
+from gateway.session.desired import STATE_BYTES_MAX, Version, epoch_of, parse_version
 from gateway.stream.api_error import ApiError
 from gateway.stream.errors import NotAnswered, NotAState, StateConflict
 from gateway.stream.link.client import LinkClient
 from gateway.stream.names import EVENTS, STATE
 from gateway.stream.provisioning.inspection import stream_facts
-from gateway.stream.states.known import STATE_BYTES_MAX, Key, desired_of, subject_of
+from gateway.stream.states.known import Key, desired_of, subject_of
 from tidegate.wire import frames
 from tidegate.wire.depth import json_depth_exceeds
 

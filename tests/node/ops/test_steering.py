@@ -11,8 +11,8 @@ from gateway.admission.observer import AdmissionObserver
 from gateway.cluster.overrides import Overrides
 from gateway.node import limits
 from gateway.node.cluster.membership import LoneNode
+from gateway.node.ops.live_settings import LiveSettings
 from gateway.node.ops.steering import Steering
-from gateway.node.reloaded.live_settings import LiveSettings
 from gateway.settings import SettingsError, load_settings
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from gateway.session.desired import STATE_BYTES_MAX
 from gateway.stream.states.known import (
     NO_STATE,
-    STATE_BYTES_MAX,
     Known,
     KnownStates,
     desired_of,
