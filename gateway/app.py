@@ -72,6 +72,7 @@ class Gateway:
             membership=admission.membership,
             desk=admission.desk,
             gate=devices.gate,
+            follower=storage.commands.observe,
             clock=basis.local,
         )
         admission.slots_changed.add(rate.calendar_changed)

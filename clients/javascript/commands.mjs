@@ -29,9 +29,9 @@ export class Commands {
   }
 
   // A command has come. Returns the frames to say.
-  arrive({ id, type, data = null, ttl_ms: ttl }) {
+  arrive({ id, type, data = null, trace, ttl_ms: ttl }) {
     if (!this.entries.has(id)) {
-      const entry = { id, type, data, step: "received" };
+      const entry = { id, type, data, trace, step: "received" };
       if (ttl !== undefined) {
         entry.expires = Date.now() + ttl;
         this.limit(entry, ttl);

@@ -1,6 +1,7 @@
 """`tidegate command`: asks a device now, or queues a command until the device is there."""
 
 import json
+import os
 import secrets
 import time
 from typing import Annotated, Any, Final, NoReturn
@@ -28,6 +29,7 @@ from gateway.stream.queue import asking
 from gateway.stream.queue.facts import NOT_UNDERSTOOD, DeviceKey, Entry, Fact, rfc3339
 from gateway.stream.server.rights import Role
 from tidegate.wire.grammar import is_token
+from tidegate.wire.traceparent import read_traceparent
 
 app: Final = typer.Typer(add_completion=False)
 
@@ -47,6 +49,8 @@ _OTHER: Final = 10
 _WAIT: Final = "30s"
 _TTL: Final = "1h"
 _NAME: Final = "tidegate-command"
+_TRACE_VARIABLE: Final = "TRACEPARENT"
+"""Names the span of the caller: OpenTelemetry's tools set it for programs that they start."""
 
 Ask = tuple[str, bytes]
 """Type and data."""
@@ -82,7 +86,8 @@ def command(
 
     The exit status is 0 if it is done, 3 if the device is offline, 4 if there is no answer in
     time, 5 if it was not understood, 6 if it failed, 7 if it expired, 8 if the outcome is unknown,
-    9 if the device does not read now, and 1 for anything that is no answer.
+    9 if the device does not read now, and 1 for anything that is no answer. The device is told the
+    trace that TRACEPARENT in the environment names, if that is sampled.
     """
     check_names(tenant=tenant, device=device)
     key = (tenant, device)
@@ -119,6 +124,12 @@ def _json_of(text: str) -> bytes:
     return text.encode()
 
 
+def _trace() -> str:
+    """The sampled trace of the caller; empty if there is none."""
+    parent = read_traceparent(os.environ.get(_TRACE_VARIABLE, ""))
+    return str(parent) if parent is not None and parent.sampled else ""
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
@@ -139,7 +150,7 @@ def _run(work: Any) -> NoReturn:
 async def _request(settings: Settings, key: DeviceKey, ask: Ask, wait_s: float) -> str:
     client = await connect_once(in_time(nats_address(settings, Role.OPERATORS)), name=_NAME)
     try:
-        told = await asking.request(client, key, *ask, wait_s)
+        told = await asking.request(client, key, *ask, wait_s, _trace())
     finally:
         await client.discard()
     _print(outcome=told.outcome, id=told.id, data=told.data, detail=told.detail)
@@ -165,7 +176,8 @@ class _Queue:
 
 async def _queue(settings: Settings, key: DeviceKey, ask: Ask, ttl_s: float, wait_s: float) -> str:
     message_type, data = ask
-    entry = Entry(secrets.token_hex(8), message_type, rfc3339(time.time() + ttl_s), Raw(data))
+    expires = rfc3339(time.time() + ttl_s)
+    entry = Entry(secrets.token_hex(8), message_type, expires, Raw(data), _trace())
     async with _Queue(settings) as queue:
         await queue.put(key, entry)
         _print(id=entry.id, status="queued", expires=entry.expires)

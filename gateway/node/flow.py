@@ -5,7 +5,7 @@ the signals of the publishing side, and `HoldLoop` holds and releases devices an
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 import structlog
@@ -80,6 +80,7 @@ class RateLoop:
         membership: Proposals,
         desk: AdmissionDesk[Waiting],
         gate: DeviceGate,
+        follower: Callable[[Mapping[str, float], float], object],
         clock: Callable[[], float],
     ) -> None:
         """
@@ -90,6 +91,7 @@ class RateLoop:
             membership: where R is proposed, and whose calendar has the R in force.
             desk: whose meter follows it.
             gate: lets devices in that wait for a slot.
+            follower: hears the signals and the time too, for a rate of its own.
             clock: local time, seconds.
         """
         self._controller = controller
@@ -98,6 +100,7 @@ class RateLoop:
         self._membership = membership
         self._desk = desk
         self._gate = gate
+        self._follower = follower
         self._clock = clock
 
     def calendar_changed(self) -> None:
@@ -125,6 +128,7 @@ class RateLoop:
                 rate_per_s=round(rate_per_s, 1),
                 limited_by=self._controller.limited_by,
             )
+        self._follower(signals, now)
         self._membership.propose(rate_per_s)
         self._desk.set_rate(self._membership.calendar.rate_per_s, now)
 

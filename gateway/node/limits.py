@@ -23,6 +23,8 @@ _LIMITER_KEYS_MAX: Final = 100_000
 """Devices, and addresses, whose knocks are counted at once."""
 _AHEAD_SLACK_S: Final = 60.0
 """A calendar may be ahead of its horizon by its last block, and by its priority share."""
+_DELIVERIES_FLOOR: Final = 0.05
+"""The share of `commands.deliveries_per_s` that is delivered however slow the stream is."""
 
 
 def publish_limits(settings: Settings) -> PublishLimits:
@@ -100,6 +102,19 @@ def controller_settings(settings: Settings) -> ControllerSettings:
             "puback_p99": _marks(admission.puback_p99_ms, 1000),
             "publish_backlog": _marks(admission.publish_backlog),
             "loop_lag": _marks(admission.loop_lag_ms, 1000),
+        },
+    )
+
+
+def delivery_settings(settings: Settings) -> ControllerSettings:
+    """Of the rate of queued commands. It falls before R does: from the low marks of R on."""
+    ceiling_per_s = settings.commands.deliveries_per_s
+    return ControllerSettings(
+        floor_per_s=_DELIVERIES_FLOOR * ceiling_per_s,
+        ceiling_per_s=ceiling_per_s,
+        marks={
+            name: Marks(marks.low / 2, marks.low)
+            for name, marks in controller_settings(settings).marks.items()
         },
     )
 

@@ -123,9 +123,14 @@ async def test_a_refused_client_connects_in_its_slot_with_its_ticket(tmp_path):
 
 async def test_a_command_is_answered(gateway, tmp_path):
     operator = await nats.connect(url_file(gateway.data_dir, Role.OPERATORS).read_text().strip())
-    async with Script(gateway, tmp_path / "box", token_for(gateway, "veh-1")):
+    async with Script(gateway, tmp_path / "box", token_for(gateway, "veh-1")) as script:
         await eventually(lambda: gateway.basis.fleet.find("default", "veh-1"))
         answer = await ask_device(operator, b'{"type":"lock","data":{"doors":4}}')
+        entry = b'{"id":"c-1","type":"lock","expires":"2099-01-01T00:00:00Z"}'
+        await operator.publish(
+            "commands.queue.default.veh-1", entry, headers={"traceparent": TRACE}
+        )
+        await eventually(lambda: {"event": "commanded", "trace": TRACE} in script.events)
     result = json.loads(answer.data)
     assert (result["ok"], result["data"]) == (True, {"doors": 4})
     await operator.close()

@@ -18,11 +18,14 @@ async def gateway(tmp_path):
         yield gateway
 
 
-async def tidegate(gateway, *arguments):
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def tidegate(gateway, *arguments, **environment):
     """The exit status, and the lines on standard output and error."""
-    done = await asyncio.to_thread(
-        commands.tidegate, "command", *arguments, "--data-dir", gateway.data_dir, NO_COLOR="1"
-    )
+    place = ("--data-dir", gateway.data_dir)
+    environment = {"NO_COLOR": "1", **environment}
+    done = await asyncio.to_thread(commands.tidegate, "command", *arguments, *place, **environment)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
@@ -65,8 +68,10 @@ async def test_an_offline_device_is_known_at_once(gateway):
 )
 async def test_the_answer_of_a_device_is_printed(gateway, answer, status, outcome):
     async with answering(gateway, answer) as heard:
-        done, [line], _ = await tidegate(gateway, "veh-1", "door.lock", '{"doors":4}')
+        arguments = ("veh-1", "door.lock", '{"doors":4}')
+        done, [line], _ = await tidegate(gateway, *arguments, TRACEPARENT=TRACE)
     assert (heard[0]["type"], heard[0]["data"]) == ("door.lock", {"doors": 4})
+    assert heard[0]["trace"] == TRACE
     assert (done, line["outcome"], line["data"]) == (status, outcome, answer["data"])
 
 
@@ -77,7 +82,8 @@ async def test_silence_ends_after_the_wait(gateway):
 
 
 async def test_a_queued_command_is_followed_to_its_end(gateway):
-    status, [line], _ = await tidegate(gateway, "veh-1", "door.lock", "7", "--queue")
+    arguments = ("veh-1", "door.lock", "7", "--queue")
+    status, [line], _ = await tidegate(gateway, *arguments, TRACEPARENT=TRACE)
     assert (status, line["status"]) == (0, "queued")
     first = line["id"]
     status, [line], _ = await tidegate(gateway, "veh-1", "--list")
@@ -86,6 +92,7 @@ async def test_a_queued_command_is_followed_to_its_end(gateway):
     async with answering(gateway, *answers, receipts=True) as heard:
         status, lines, _ = await tidegate(gateway, "veh-1", "a.b", "--ttl", "1h", "--wait", "30s")
     assert [each["id"] for each in heard] == [first, lines[0]["id"]]
+    assert [each.get("trace") for each in heard] == [TRACE, None]
     assert status == 6
     steps = [line["status"] for line in lines]
     assert steps == ["queued", "sent", "delivered", "failed"]

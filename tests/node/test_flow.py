@@ -16,6 +16,10 @@ class Controller:
         self._decisions = list(decisions)
         self.rate_per_s = 100.0
         self.seen = []
+        self.followed = []
+
+    def follow(self, signals, now):
+        self.followed.append((signals, now))
 
     def observe(self, signals, now):
         self.seen.append((signals, now))
@@ -91,6 +95,7 @@ def rate_loop(*decisions):
         membership=membership,
         desk=desk,
         gate=gate,
+        follower=controller.follow,
         clock=lambda: 7.0,
     )
     return loop, controller, membership, desk, gate
@@ -101,6 +106,7 @@ def test_r_is_proposed_and_the_meter_follows_the_calendar():
     loop.observe()
     loop.observe()
     assert controller.seen[0] == ({"publish_backlog": 0.5, "loop_lag": 0.0}, 7.0)
+    assert controller.followed == controller.seen
     assert membership.proposed == [70.0, 75.0]
     assert desk.rates == [(40.0, 7.0)] * 2  # the fleet's R, not this node's proposal
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.admission.controller import SIGNALS
+from gateway.admission.controller import SIGNALS, RateController
 from gateway.admission.desk import DeskSettings
 from gateway.edge.context import ConnectionLimits
 from gateway.node import limits
@@ -29,6 +29,21 @@ def settings(**overrides):
 )
 def test_the_defaults_of_a_room_are_those_of_the_settings(made, room):
     assert made(DEFAULTS) == room()
+
+
+def test_deliveries_of_commands_yield_before_admission_does_and_never_end():
+    made = settings(commands__deliveries_per_s=200)
+    deliveries = RateController(limits.delivery_settings(made))
+    admission = RateController(limits.controller_settings(made))
+    slow = {"puback_p99": made.admission.puback_p99_ms.low / 1000 + 0.001}
+    before = admission.rate_per_s
+    for second in range(100):
+        deliveries.observe(slow, second)
+        admission.observe(slow, second)
+    assert (deliveries.rate_per_s, admission.rate_per_s) == (10.0, before)
+    for second in range(100, 130):
+        deliveries.observe({}, second)
+    assert deliveries.rate_per_s == 200
 
 
 def test_milliseconds_become_seconds():

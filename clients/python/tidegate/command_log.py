@@ -93,6 +93,8 @@ class Arrival(NamedTuple):
     data: bytes
     expires_ms: int | None = None
     """From when on it must not be handed over, by the outbox's time; None: it always may."""
+    trace: str = ""
+    """Of the sender. It is not on the disk, and so empty after a restart."""
 
 
 class Receipt(NamedTuple):

@@ -107,7 +107,7 @@ class Mailbox:
         expires_ms = None
         if command.ttl_ms is not UNSET:
             expires_ms = self._store.outbox.now_ms + min(command.ttl_ms, TTL_MS_MAX)
-        arrival = Arrival(command.id, command.type, bytes(command.data), expires_ms)
+        arrival = Arrival(command.id, command.type, bytes(command.data), expires_ms, command.trace)
         session = self._outgoing.session
         if not 1 <= len(command.id) <= _COMMAND_ID_CHARS_MAX:
             _log.warning("a command was not taken: its id has %d characters", len(command.id))
@@ -223,7 +223,9 @@ class Mailbox:
             _log.warning("a command was not handed over: data cannot be read: %s", exc)
             self._conclude(arrival.id, _unusable(f"data cannot be read: {exc}"))
         else:
-            self.commands.append(Command(arrival.id, arrival.type, data, queued=True))
+            self.commands.append(
+                Command(arrival.id, arrival.type, data, queued=True, trace=arrival.trace)
+            )
 
     # The application
 

@@ -1,10 +1,12 @@
 """Commands on one node: requests that a device answers, and the queue of those that wait for it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
+from gateway.admission.controller import RateController
 from gateway.edge.fleet import CommandSeat
+from gateway.node import limits
 from gateway.node.basis import Basis
 from gateway.node.sessions import SessionCommands
 from gateway.process import Work
@@ -68,20 +70,21 @@ class NodeCommands:
             chains: hears which device a rule has commanded.
         """
         settings, rng = basis.settings.commands, basis.rng
-        limits = QueueLimits(settings.in_flight_max, settings.result_wait_s)
+        bounds = QueueLimits(settings.in_flight_max, settings.result_wait_s)
+        self._rate = RateController(limits.delivery_settings(basis.settings))
         observer = basis.observers.queue
         self._inlet = CommandInlet(SessionCommands(basis.fleet).deliver, chains)
         self._store = CommandStore(basis.node)
         self._link = _Link()
         index = QueueIndex(settings.entries_max)
         turns = Turns(
-            self._store, index, limits, node=basis.node, wall=basis.wall, observer=observer
+            self._store, index, bounds, node=basis.node, wall=basis.wall, observer=observer
         )
         self._dispatch = Dispatch(
             turns,
             index,
             _Seats(basis),
-            Pace(settings.deliveries_per_s, room),
+            Pace(lambda: self._rate.rate_per_s, room),
             observer=observer,
             rng=rng,
             on_failure=basis.ending.fail,
@@ -92,7 +95,7 @@ class NodeCommands:
             index,
             turns,
             self._dispatch,
-            result_wait_s=limits.result_wait_s,
+            result_wait_s=bounds.result_wait_s,
             leads=lambda: self._lease.held,
             wall=basis.wall,
             rng=rng,
@@ -117,10 +120,24 @@ class NodeCommands:
             lambda: index.devices,
         )
         gauge(
+            "tidegate_command_deliveries_per_second",
+            "Queued commands that may be delivered a second, as the health of the node allows.",
+            lambda: self._rate.rate_per_s,
+        )
+        gauge(
             "tidegate_command_subscriptions",
             "Devices that this node hears requests for.",
             lambda: self._inlet.subscribed,
         )
+
+    def observe(self, signals: Mapping[str, float], now: float) -> None:
+        """Deliver as fast as the health of the node allows.
+
+        Args:
+            signals: the readings of this second, as for R.
+            now: local time, seconds.
+        """
+        self._rate.observe(signals, now)
 
     async def on_up(self, client: LinkClient) -> None:
         """There is a fresh connection to NATS."""

@@ -21,19 +21,17 @@ from msgspec import Raw, Struct
 
 from gateway.stream.commands.chains import Chains
 from gateway.stream.commands.interest import DeviceKey, Interest
-from gateway.stream.header_block import header_of
+from gateway.stream.header_block import sampled_trace_in
 from gateway.stream.link.client import LinkClient
 from tidegate.wire import frames
 from tidegate.wire.depth import json_depth_exceeds
 from tidegate.wire.errors import FrameError
 from tidegate.wire.grammar import is_message_type
-from tidegate.wire.traceparent import read_traceparent
 
 _log = structlog.get_logger(__name__)
 
 _WAITING_MAX: Final = 10_000
 
-TRACE_HEADER: Final = b"traceparent"
 NOT_UNDERSTOOD: Final = "not_understood"
 """`error` of a request that no device could read, and of a device which has no handler for it."""
 BUSY: Final = "busy"
@@ -69,13 +67,6 @@ def read_request(data: bytes) -> Request:
     if json_depth_exceeds(bytes(request.data), frames.TOLD_DEPTH_MAX):
         raise ValueError(f"data nests deeper than {frames.TOLD_DEPTH_MAX} levels")
     return request
-
-
-def _trace_of(headers: bytes | None) -> str:
-    """The sampled trace that a request belongs to; empty if there is none."""
-    text = header_of(headers, TRACE_HEADER) if headers else b""
-    parent = read_traceparent(text.decode("latin-1")) if text else None
-    return str(parent) if parent is not None and parent.sampled else ""
 
 
 class CommandInlet:
@@ -132,9 +123,8 @@ class CommandInlet:
         except ValueError as exc:
             self._refuse(reply, NOT_UNDERSTOOD, str(exc))
             return
-        command = frames.Command(
-            secrets.token_hex(8), request.type, request.data, trace=_trace_of(headers)
-        )
+        trace = sampled_trace_in(headers) if headers else ""
+        command = frames.Command(secrets.token_hex(8), request.type, request.data, trace=trace)
         key = (tenant, device, command.id)
         # Register the request before the command is sent: the answer may come in the same turn.
         if reply:

@@ -12,11 +12,11 @@ from typing import Final
 
 from msgspec import Raw, Struct
 
-from gateway.stream.names import DEADLETTERS, EVENTS, PRESENCE
+from gateway.stream.names import COMMANDS, DEADLETTERS, EVENTS, PRESENCE
 
 _EXPECTED: Final = {
     stream: f"Nats-Expected-Stream:{stream}\r\n".encode()
-    for stream in (EVENTS, DEADLETTERS, PRESENCE)
+    for stream in (EVENTS, DEADLETTERS, COMMANDS, PRESENCE)
 }
 """Set only on messages that get an answer: the last of a batch and, for fast ingest, the first too.
 If another stream captures a message in between, the gap shows. The header costs the server a search

@@ -12,6 +12,7 @@ import nats.errors
 from msgspec import Raw, Struct
 
 from gateway.stream.errors import EntryError, FactConflict, NotAnswered
+from gateway.stream.header_block import TRACE_HEADER
 from gateway.stream.link.client import LinkClient
 from gateway.stream.names import COMMANDS
 from gateway.stream.queue.facts import (
@@ -63,9 +64,22 @@ class Outcome:
 
 
 async def request(
-    client: LinkClient, key: DeviceKey, message_type: str, data: bytes, wait_s: float
+    client: LinkClient,
+    key: DeviceKey,
+    message_type: str,
+    data: bytes,
+    wait_s: float,
+    trace: str = "",
 ) -> Outcome:
     """Ask a device that is connected now, and wait for its answer.
+
+    Args:
+        client: the connection.
+        key: tenant and device.
+        message_type: of the command.
+        data: of the command, JSON.
+        wait_s: how long the device has.
+        trace: `traceparent` of the asker, or nothing.
 
     Raises:
         nats.errors.Error: the connection is lost.
@@ -73,7 +87,12 @@ async def request(
     """
     body = encode(_Asked(message_type, Raw(data)))
     try:
-        answer = await client.request(f"commands.{key[0]}.{key[1]}", body, timeout=wait_s)
+        answer = await client.request(
+            f"commands.{key[0]}.{key[1]}",
+            body,
+            timeout=wait_s,
+            headers={TRACE_HEADER.decode(): trace} if trace else None,
+        )
     except nats.errors.NoRespondersError:
         return Outcome(OFFLINE, detail="no node holds the device")
     except TimeoutError:
@@ -111,14 +130,15 @@ class CommandQueue(CommandStore):
             NotAnswered: it is refused; says why.
             StoreAway: whether it is stored is not known. The same entry may be put again.
         """
-        body = encode(entry)
+        body = entry.payload
         try:
             read_entry(body)
         except EntryError as exc:
             raise NotAnswered(str(exc)) from None
+        trace = f"{TRACE_HEADER.decode()}:{entry.trace}\r\n" if entry.trace else ""
         headers = (
             f"NATS/1.0\r\nNats-Msg-Id:{key[0]}:{key[1]}:{entry.id}\r\n"
-            f"Nats-Expected-Stream:{COMMANDS}\r\n\r\n"
+            f"Nats-Expected-Stream:{COMMANDS}\r\n{trace}\r\n"
         ).encode()
         answer = await self._ask(queue_subject(key), body, headers)
         if answer.error is not None:

@@ -45,8 +45,8 @@ class Sessions(Protocol):
 class Pace:
     """How deliveries are held back."""
 
-    per_s: float
-    """Deliveries that begin a second."""
+    per_s: Callable[[], float]
+    """Deliveries that may begin a second, now."""
     room: Callable[[], bool]
     """Whether the devices' messages leave room for commands now."""
 
@@ -212,7 +212,8 @@ class Dispatch:
         if not room or self._next_at - now > _BURST_S:
             ready.wake_after(self._next_at - now if room else _LOOK_S, loop)
             return None
-        self._next_at = max(self._next_at, now - 1 / self._pace.per_s) + 1 / self._pace.per_s
+        each_s = 1 / self._pace.per_s()
+        self._next_at = max(self._next_at, now - each_s) + each_s
         return ready.deliveries.popleft()
 
     async def _step(self, line: Line) -> None:

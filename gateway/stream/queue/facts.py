@@ -31,6 +31,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.stream.errors import EntryError
+from gateway.stream.header_block import sampled_trace_in
 from tidegate.wire import frames
 from tidegate.wire.depth import json_depth_exceeds
 from tidegate.wire.errors import FrameError
@@ -89,13 +90,25 @@ DATA_BYTES_MAX: Final = 65_536
 DATA_TOO_LARGE: Final = "data_too_large"
 
 
-class Entry(Struct):
-    """A command that waits for its device. `expires` is RFC 3339."""
+class _Entry(Struct):
+    """The payload of an entry."""
 
     id: str
     type: str
     expires: str
     data: Raw = Raw(b"null")  # Raw is immutable
+
+
+class Entry(_Entry):
+    """A command that waits for its device. `expires` is RFC 3339."""
+
+    trace: str = ""
+    """Of the asker, if it is sampled. It is the header `traceparent`, no member of the payload."""
+
+    @property
+    def payload(self) -> bytes:
+        """What is stored beside the headers."""
+        return encode(_Entry(self.id, self.type, self.expires, self.data))
 
     @property
     def expires_at(self) -> float:
@@ -127,7 +140,7 @@ class Stored(Struct, frozen=True):
     fact: Fact
 
 
-_decode_entry = msgspec.json.Decoder(Entry).decode
+_decode_entry = msgspec.json.Decoder(_Entry).decode
 _decode_fact = msgspec.json.Decoder(Fact).decode
 encode = msgspec.json.encode
 
@@ -136,19 +149,25 @@ class _Named(Struct):
     id: str = ""
 
 
-def read_entry(data: bytes) -> Entry:
+def read_entry(data: bytes, headers: bytes = b"") -> Entry:
     """
+    Args:
+        data: payload of the message.
+        headers: the block of its headers.
+
     Raises:
         EntryError: it is no entry; says why.
     """
     try:
         frames.check_utf8(data)  # the device would have to close on it
-        entry = _decode_entry(data)
+        stored = _decode_entry(data)
+        entry = Entry(stored.id, stored.type, stored.expires, stored.data)
         detail = _fault_of(entry)
     except (FrameError, msgspec.DecodeError, RecursionError, ValueError) as exc:
         detail = str(exc)
     else:
         if not detail:
+            entry.trace = sampled_trace_in(headers)
             return entry
     raise EntryError(_name_in(data), detail)
 

@@ -1,11 +1,14 @@
 """The stream COMMANDS as the queue uses it: look-ups by its leader, compare-and-set, deletion.
 
 Look-ups go to the leader, never to a replica: one that is behind would call a new entry deleted.
+Facts that are written in one moment share a batch (`batches.py`).
 """
 
 import asyncio
 import contextlib
 import itertools
+import time
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -13,8 +16,11 @@ from msgspec import Struct
 
 from gateway.stream.api_error import ApiError
 from gateway.stream.errors import FactConflict, StoreAway
+from gateway.stream.lanes.encoding import Publication, encode_atomic, encode_plain, publication
 from gateway.stream.link.client import LinkClient
 from gateway.stream.names import COMMANDS
+from gateway.stream.provisioning.provision import ATOMIC_SINCE, server_version
+from gateway.stream.queue.batches import FactBatches
 from gateway.stream.queue.facts import (
     DeviceKey,
     Entry,
@@ -32,6 +38,8 @@ _NO_MESSAGE: Final = 10037
 _WRONG_SEQUENCE: Final = 10071
 _DELETED: Final = (_NO_MESSAGE, 10043, 10057)
 """Of a deletion: the message is not there."""
+_BATCH_ID_BYTES: Final = 64
+"""The longest name of a batch that the server takes."""
 _GET: Final = f"$JS.API.STREAM.MSG.GET.{COMMANDS}"
 _DELETE: Final = f"$JS.API.STREAM.MSG.DELETE.{COMMANDS}"
 
@@ -39,6 +47,7 @@ _DELETE: Final = f"$JS.API.STREAM.MSG.DELETE.{COMMANDS}"
 class _Message(Struct):
     seq: int
     data: bytes = b""
+    hdrs: bytes = b""
 
 
 class _Answer(Struct):
@@ -61,6 +70,7 @@ class CommandStore:
         self._inbox = ""
         self._numbers = itertools.count()
         self._waiting: dict[bytes, asyncio.Future[bytes]] = {}
+        self._batches = FactBatches(self, time.monotonic)
         self._outgoing: list[bytes] = []
         """What is asked in this turn of the loop. It goes out in one write, because a system call
         for each question is half of what a question costs.
@@ -94,7 +104,7 @@ class CommandStore:
             StoreAway: the answer is not known.
         """
         message = await self._look({"seq": seq})
-        return None if message is None else read_entry(message.data)
+        return None if message is None else read_entry(message.data, message.hdrs)
 
     async def last(self, key: DeviceKey, command_id: str) -> Stored | None:
         """
@@ -137,17 +147,37 @@ class CommandStore:
             FactConflict: another message stands there.
             StoreAway: whether it is stored is not known.
         """
-        headers = (
-            f"NATS/1.0\r\nNats-Msg-Id:{message_id}\r\n"
-            f"Nats-Expected-Last-Subject-Sequence:{after}\r\n"
-            f"Nats-Expected-Stream:{COMMANDS}\r\n\r\n"
-        ).encode()
-        answer = await self._ask(subject, data, headers)
+        lines = f"Nats-Msg-Id:{message_id}\r\nNats-Expected-Last-Subject-Sequence:{after}\r\n"
+        message = publication(COMMANDS, subject.encode(), lines.encode(), data)
+        return await self._batches.write(message)
+
+    async def append_one(self, message: Publication) -> int:
+        """
+        Raises:
+            FactConflict: its subject has another last message than it expects.
+            StoreAway: whether it is stored is not known.
+        """
+        number, reply = self._expect()
+        answer = await self._answer(number, encode_plain(message, reply))
         if answer.error is None:
             return answer.seq
         if answer.error.err_code == _WRONG_SEQUENCE:
             raise FactConflict
         raise StoreAway(answer.error.description)
+
+    async def append_all(self, messages: Sequence[Publication]) -> int | None:
+        """
+        Raises:
+            StoreAway: whether they are stored is not known.
+        """
+        client = self.client
+        if client is None or server_version(client) < ATOMIC_SINCE:
+            return None
+        number, reply = self._expect()
+        answer = await self._answer(
+            number, encode_atomic(messages, reply[-_BATCH_ID_BYTES:], reply)
+        )
+        return None if answer.error is not None else answer.seq
 
     async def delete(self, seq: int) -> None:
         """
@@ -168,21 +198,38 @@ class CommandStore:
         raise StoreAway(answer.error.description)
 
     async def _ask(self, subject: str, payload: bytes, headers: bytes = b"") -> _Answer:
-        client = self.client
-        if client is None:
+        number, reply = self._expect()
+        if headers:
+            sizes = b"%d %d" % (len(headers), len(headers) + len(payload))
+            line = b"HPUB %b %b %b\r\n" % (subject.encode(), reply, sizes)
+        else:
+            line = b"PUB %b %b %d\r\n" % (subject.encode(), reply, len(payload))
+        return await self._answer(number, b"%b%b%b\r\n" % (line, headers, payload))
+
+    def _expect(self) -> tuple[bytes, bytes]:
+        """The number of a new question, and where its answer goes.
+
+        Raises:
+            StoreAway: there is no connection.
+        """
+        if self.client is None:
             raise StoreAway("there is no connection to NATS")
-        number, loop = b"%d" % next(self._numbers), asyncio.get_running_loop()
+        number = b"%d" % next(self._numbers)
+        return number, b"%b.%b" % (self._inbox.encode(), number)
+
+    async def _answer(self, number: bytes, question: bytes) -> _Answer:
+        """Ask, and wait for the answer.
+
+        Raises:
+            StoreAway: the answer is not known.
+        """
+        loop = asyncio.get_running_loop()
         future = self._waiting[number] = loop.create_future()
         # Not `asyncio.timeout`, which costs four times as much.
         timer = loop.call_later(_ANSWER_S, _give_up, future)
-        reply = f"{self._inbox}.{number.decode()}"
-        if headers:
-            line = f"HPUB {subject} {reply} {len(headers)} {len(headers) + len(payload)}\r\n"
-        else:
-            line = f"PUB {subject} {reply} {len(payload)}\r\n"
         if not self._outgoing:
             loop.call_soon(self._flush)
-        self._outgoing.append(b"%s%s%s\r\n" % (line.encode(), headers, payload))
+        self._outgoing.append(question)
         try:
             return _decode(await future)
         except msgspec.DecodeError as exc:

@@ -212,7 +212,9 @@ class Turns:
 
     async def _send(self, line: Line, entry: Entry, given: InFlight) -> None:
         ttl_ms = max(0, int((entry.expires_at - self._wall()) * 1000))
-        command = frames.Command(entry.id, entry.type, entry.data, queued=True, ttl_ms=ttl_ms)
+        command = frames.Command(
+            entry.id, entry.type, entry.data, queued=True, trace=entry.trace, ttl_ms=ttl_ms
+        )
         line.given[entry.id] = given  # before the frame: the answer may come in the same turn
         if line.alive and line.seat.command(command):
             return

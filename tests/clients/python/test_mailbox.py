@@ -45,6 +45,18 @@ async def test_the_trace_of_a_request_is_handed_over_with_it(tmp_path):
         assert (await within(anext(commands))).trace == ""
 
 
+async def test_the_trace_of_a_queued_command_is_handed_over_with_it(tmp_path):
+    async def play(peer):
+        await greet(peer)
+        command = {"id": "c1", "type": "t", "data": 1, "queued": True}
+        await peer.say({"command": {**command, "trace": "00-of-the-asker-01"}})
+        await peer.gone()
+
+    async with scripted(play) as gateway, device_of(gateway, tmp_path) as device:
+        command = await within(anext(device.commands()))
+        assert (command.queued, command.trace) == (True, "00-of-the-asker-01")
+
+
 async def test_a_command_is_received_given_answered_and_settled(tmp_path):
     async with Gateway() as gateway:
         async with device_of(gateway, tmp_path) as device:

@@ -77,6 +77,7 @@ class Rig:
         self.index = QueueIndex()
         self.turns = Turns(self.index)
         self.seats = {}
+        self.per_s = per_s
         self.room = True
         self.observer = Observer()
         self.failures = []
@@ -84,7 +85,7 @@ class Rig:
             self.turns,
             self.index,
             self,
-            Pace(per_s, lambda: self.room),
+            Pace(lambda: self.per_s, lambda: self.room),
             observer=self.observer,
             rng=random.Random(1),
             on_failure=self.failures.append,
@@ -159,6 +160,22 @@ async def test_deliveries_are_paced():
         rig.queue(number, number + 1)
     await eventually(lambda: len(rig.turns.steps) == 20)
     assert asyncio.get_running_loop().time() - began >= 0.15
+    await rig.close()
+
+
+async def test_the_pace_of_deliveries_may_change_at_any_time():
+    rig = Rig()
+    for number in range(9):
+        rig.connect(number)
+    for number in range(3):
+        rig.queue(number, number + 1)
+    await eventually(lambda: len(rig.turns.steps) == 3)
+    rig.per_s = 0.001
+    for number in range(3, 9):
+        rig.queue(number, number + 1)
+    await eventually(lambda: len(rig.turns.steps) > 3)
+    await settle()
+    assert len(rig.turns.steps) <= 5  # one is due at once, and the next one within the burst
     await rig.close()
 
 

@@ -132,7 +132,7 @@ class Node:
             self.turns,
             self.index,
             self,
-            Pace(1e9, lambda: True),
+            Pace(lambda: 1e9, lambda: True),
             observer=QueueObserver(),
             rng=rng,
             on_failure=world.failures.append,

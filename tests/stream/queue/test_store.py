@@ -1,5 +1,7 @@
 """The stream COMMANDS on a real nats-server, as the queue asks it."""
 
+import asyncio
+
 import pytest
 
 from gateway.stream.errors import FactConflict, StoreAway
@@ -72,3 +74,21 @@ async def test_without_a_connection_nothing_is_known(client, store):
     await client.discard()
     with pytest.raises(StoreAway):
         await store.last(KEY, "c-1")
+
+
+async def test_facts_of_one_moment_are_stored_together_and_each_has_its_sequence(store):
+    names = [f"c-{number}" for number in range(20)]
+    facts = [store.write(KEY, name, Fact(Status.QUEUED, "t"), 0) for name in names]
+    seqs = await asyncio.gather(*facts)
+    for name, seq in zip(names, seqs, strict=True):
+        assert (await store.last(KEY, name)).seq == seq
+
+
+async def test_a_fact_that_conflicts_keeps_none_of_the_others_from_being_stored(store):
+    taken = await store.write(KEY, "c-1", Fact(Status.QUEUED, "t"), 0)
+    names = ["c-0", "c-1", "c-2"]
+    facts = [store.write(KEY, name, Fact(Status.FAILED, "t"), 0) for name in names]
+    first, second, third = await asyncio.gather(*facts, return_exceptions=True)
+    assert isinstance(second, FactConflict)
+    assert (await store.last(KEY, "c-1")).seq == taken
+    assert [(await store.last(KEY, name)).seq for name in ("c-0", "c-2")] == [first, third]
