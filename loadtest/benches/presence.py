@@ -2,19 +2,20 @@
 
 import asyncio
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
 from loadtest.benches.presence_facts import stored_facts, truth_of
 from loadtest.benches.rig import Bench, fixed_rate
 from loadtest.benches.sections import main_of_sections
-from loadtest.benches.storms import BLIP, Blip, blip
+from loadtest.benches.storms import BLIP
 from loadtest.devices.crowd import Crowd
 from loadtest.devices.fleet import Fleet, Meter
 from loadtest.devices.limits import require_descriptors
+from loadtest.devices.steady import SteadyDevices
 from loadtest.servers.backends import NatsServer, RedisServer
 from loadtest.servers.baselines import Relay
 from loadtest.servers.gateway import GatewayServer
@@ -33,8 +34,15 @@ _AFTERWARDS_S: Final = 10.0
 """How long the truth is watched after it was right: nothing late may change it."""
 _SETTLE_TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.25
-_CALM_S: Final = 2.0
-"""Storms are compared with each other here; four of them take five minutes as it is."""
+_CALM_S: Final = 1.0
+"""The storms are compared with each other, so the calm before them is shown only."""
+_FIRST_S: Final = 1.0
+"""In which all connections end at once, here and in the gateway: reported apart."""
+_STORM_TIMEOUT_S: Final = 240.0
+_SENDING: Final = 1_000
+"""Devices that stay connected."""
+_IDLE: Final = {"keepalive__interval_ms": 600_000}
+"""The crowds of the other sides, which wait for their turn, must cost nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,52 +181,111 @@ async def section_cut(bench: Bench) -> None:
     bench.report.none("devices whose last fact is wrong, cut from Redis", len(wrong))
 
 
+@dataclass(slots=True)
+class _Side:
+    """A gateway with presence, or without, its crowd, and what its storms have shown."""
+
+    name: str
+    gateway: GatewayServer
+    crowd: Crowd
+    p99_ms: list[float] = field(default_factory=list)
+    """Ack p99 of the connected in each storm, without its first second."""
+    cut_p99_ms: list[float] = field(default_factory=list)
+    """The same in the first second."""
+    calm_p99_ms: list[float] = field(default_factory=list)
+    """The same before each cut."""
+    recovery: list[float] = field(default_factory=list)
+
+
+_ON: Final = "on"
+_SIDES: Final = (_ON, "off", "off, control")
+"""The control is the other side without presence: how far two equal sides are apart."""
+_TURNS: Final = 3
+"""Storms of each side."""
+
+
 async def section_storm(bench: Bench) -> None:
-    """The storm of 10,000 with presence and without, in turn; how late facts are stored."""
+    """The storm of 10,000 with presence and without, in turns; how late facts are stored.
+
+    All gateways live as long as the section, each with its crowd, so that a turn is a cut and the
+    storm after it. The order rotates, so that no side always comes first.
+    """
     count = _scaled(bench, _STORM)
-    require_descriptors(count + 2_000)
-    lags: list[float] = []
-    runs: dict[bool, list[Blip]] = {True: [], False: []}
-    for on in (True, False, False, True):
-        settings = {**fixed_rate(_RATE, 100), **BLIP, "presence__enabled": on}
-        with bench.gateway(**settings) as gateway:
-            crowd = Crowd(bench.issuer, count, [gateway.port], "ticket", first_retry_ms=count)
-            storm = await blip(
-                bench,
-                "ticket",
-                crowd,
-                rate=_RATE,
-                steady_count=_scaled(bench, 1_000),
-                calm_s=_CALM_S,
-            )
-            runs[on].append(storm)
-            side, p99 = "on" if on else "off", storm.stormy.p99_ms
-            bench.report.console.print(f"  presence {side}: ack p99 in the storm {p99:.1f} ms")
-            if on:
-                facts = await stored_facts(gateway.nats_url_of("operators"))
-                lags += [fact.lag_s for fact in facts]
-    p99_ms = {on: statistics.mean(each.stormy.p99_ms for each in runs[on]) for on in runs}
-    bench.report.table(
-        f"{count:,} devices cut at once, R = {_RATE}/s, 1,000 stay and send, presence on and off",
-        ("presence", "recovery / (N/R)", "ack p99 ms: calm / cut / storm"),
-        [
-            (
-                "on" if on else "off",
-                f"{each.recovery:.3f}",
-                f"{each.calm_ms:.1f} / {each.cut.p99_ms:.1f} / {each.stormy.p99_ms:.1f}",
-            )
-            for on in runs
-            for each in runs[on]
-        ],
-    )
+    require_descriptors(len(_SIDES) * count + 2_000)
+    with ExitStack() as stack:
+        sides = [_side(bench, stack, name, count) for name in _SIDES]
+        for side in sides:
+            await side.crowd.run(_STORM_TIMEOUT_S)
+        for turn in range(_TURNS):
+            for side in (*sides[turn % len(sides) :], *sides[: turn % len(sides)]):
+                await _cut_and_storm(bench, side)
+        facts = await stored_facts(sides[0].gateway.nats_url_of("operators"))
+        for side in sides:
+            await side.crowd.stop()
+    _report_storms(bench, sides, count)
+    lags = [fact.lag_s for fact in facts]
     cuts = statistics.quantiles(lags, n=100)
     bench.report.console.print(
         f"  {len(lags):,} facts; lag p50 {cuts[49]:.2f} s, p99 {cuts[98]:.2f} s\n"
     )
     bench.report.at_most("lag of facts in the storm", max(lags), 5.0, unit=" s")
-    bench.report.at_most(
-        "ack p99 in the storm, presence on / off", p99_ms[True] / p99_ms[False], 1.3
+
+
+def _side(bench: Bench, stack: ExitStack, name: str, count: int) -> _Side:
+    settings = {**fixed_rate(_RATE, 100), **BLIP, **_IDLE, "presence__enabled": name == _ON}
+    gateway = stack.enter_context(bench.gateway(**settings))
+    return _Side(name, gateway, _crowd(bench, gateway, count))
+
+
+def _crowd(bench: Bench, gateway: GatewayServer, count: int) -> Crowd:
+    return Crowd(bench.issuer, count, [gateway.port], "ticket", first_retry_ms=count)
+
+
+async def _cut_and_storm(bench: Bench, side: _Side) -> None:
+    """Cut the crowd of a side while 1,000 others go on sending, and wait until all are back."""
+    count = len(side.crowd.devices)
+    coming = _crowd(bench, side.gateway, count)
+    async with SteadyDevices(
+        side.gateway.port,
+        bench.credentials(_SENDING, "calm"),
+        rate_per_s=2 * _SENDING,
+        connect_per_s=0.8 * _RATE,
+    ) as steady:
+        await asyncio.sleep(_CALM_S)
+        await steady.seen()
+        await asyncio.sleep(_CALM_S)
+        side.calm_p99_ms.append((await steady.seen()).p99_ms)
+        await side.crowd.stop()
+        side.crowd = coming
+        storming = asyncio.create_task(coming.run(_STORM_TIMEOUT_S))
+        await asyncio.sleep(_FIRST_S)
+        side.cut_p99_ms.append((await steady.seen()).p99_ms)
+        complete = await storming
+        side.p99_ms.append((await steady.seen()).p99_ms)
+    side.recovery.append(coming.recovery_over(count / _RATE) if complete else float("inf"))
+    bench.report.console.print(f"  presence {side.name}: ack p99 {side.p99_ms[-1]:.1f} ms")
+
+
+def _report_storms(bench: Bench, sides: Sequence[_Side], count: int) -> None:
+    bench.report.table(
+        f"{count:,} devices cut at once, R = {_RATE}/s, {_SENDING:,} stay and send 2 msg/s each",
+        ("presence", "recovery / (N/R)", "ack p99 ms: calm", "cut", "storm", "storm, median"),
+        [
+            (
+                side.name,
+                f"{statistics.median(side.recovery):.3f}",
+                f"{statistics.median(side.calm_p99_ms):.1f}",
+                f"{statistics.median(side.cut_p99_ms):.1f}",
+                " ".join(f"{each:.1f}" for each in side.p99_ms),
+                f"{statistics.median(side.p99_ms):.1f}",
+            )
+            for side in sides
+        ],
     )
+    on, off, control = (statistics.median(side.p99_ms) for side in sides)
+    without = statistics.median([each for side in sides[1:] for each in side.p99_ms])
+    bench.report.console.print(f"  ack p99, control / off: [bold]{control / off:.2f}[/]\n")
+    bench.report.at_most("ack p99 in the storm, presence on / off, medians", on / without, 1.3)
 
 
 async def section_presence(bench: Bench) -> None:
