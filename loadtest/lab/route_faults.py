@@ -17,8 +17,8 @@ import json
 import random
 import signal
 import tempfile
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -26,17 +26,16 @@ from typing import Final
 import nats
 from nats.js.api import StreamConfig
 
-from loadtest.errors import TargetError
 from loadtest.lab.fault_command import main_of_faults, report_faults
+from loadtest.lab.fault_mix import FaultMix, Position, flow_through
 from loadtest.lab.mishaps import kill_and_start, pause
 from loadtest.lab.route_checker import Findings, check
 from loadtest.servers.backends import NatsServer
-from loadtest.servers.eventstream import fill, make_streams
+from loadtest.servers.eventstream import make_streams
 from loadtest.servers.gateway import RouteServer
 from loadtest.servers.process import send_signal
 from loadtest.servers.receiver import MOODS, Receiver
 
-_SETTLE_TIMEOUT_S: Final = 300.0
 _PAUSE_S: Final = 4.0
 _LONG_PAUSE_S: Final = 7.0
 """Longer than a lease: the other process takes over meanwhile."""
@@ -79,24 +78,19 @@ class Stage:
         self.server = server
         self.receiver = receiver
         self._rng = rng
-        self.done: Counter[str] = Counter()
-        self.faults: dict[str, Callable[[], Awaitable[None]]] = {
-            "kill -9 route": self._kill_route,
-            "SIGSTOP route": self._stop_route,
-            "both routes stopped for twice the duplicate window": self._stop_both,
-            "both routes killed for twice the duplicate window": self._kill_both,
-            "kill -9 NATS": self._kill_nats,
-            "SIGSTOP NATS": self._stop_nats,
-            "receiver is away": self._receiver_away,
-            **{f"receiver: {mood}": self._mood(mood) for mood in MOODS},
-        }
-
-    async def break_something(self) -> None:
-        """One fault, of the kinds that were tried least so far."""
-        least = min(self.done[name] for name in self.faults)
-        name = self._rng.choice([each for each in self.faults if self.done[each] == least])
-        self.done[name] += 1
-        await self.faults[name]()
+        self.faults = FaultMix(
+            {
+                "kill -9 route": self._kill_route,
+                "SIGSTOP route": self._stop_route,
+                "both routes stopped for twice the duplicate window": self._stop_both,
+                "both routes killed for twice the duplicate window": self._kill_both,
+                "kill -9 NATS": self._kill_nats,
+                "SIGSTOP NATS": self._stop_nats,
+                "receiver is away": self._receiver_away,
+                **{f"receiver: {mood}": self._mood(mood) for mood in MOODS},
+            },
+            rng,
+        )
 
     async def _kill_route(self) -> None:
         await kill_and_start(self._rng.choice(self.routes))
@@ -140,21 +134,12 @@ async def through_faults(stage: Stage, *, events: int, faults: int) -> float:
         TargetError: not every event was processed in time.
     """
     began = monotonic()
-    part = events // (faults + 1)
-    for number in range(faults + 1):
-        first = number * part
-        count = part if number < faults else events - first
-        filling = asyncio.create_task(fill(stage.server.url, first, count, payload=payload))
-        try:
-            if number < faults:
-                await _processed(stage, first + 1, "stored")
-                await stage.break_something()
-            await filling
-            await _processed(stage, first + count, "stored")
-        finally:
-            filling.cancel()
-            await asyncio.gather(filling, return_exceptions=True)
-    await _processed(stage, events, "posted")
+    stored = Position(partial(_position, stage, "stored"), stage.faults)
+    await flow_through(
+        stage.faults, stored,
+        url=stage.server.url, events=events, faults=faults, payload=payload,
+    )  # fmt: skip
+    await Position(partial(_position, stage, "posted"), stage.faults).reached(events)
     return monotonic() - began
 
 
@@ -165,18 +150,6 @@ def payload(number: int) -> bytes:
 
 def _posted(data: bytes) -> bool:
     return int(json.loads(data)["soc"]) < 10  # as the rule says
-
-
-async def _processed(stage: Stage, wanted: int, rule: str) -> None:
-    """Wait until a rule's position is `wanted`."""
-    deadline = monotonic() + _SETTLE_TIMEOUT_S
-    while (found := await asyncio.to_thread(_position, stage, rule)) < wanted:
-        if monotonic() > deadline:
-            raise TargetError(
-                f"{rule}: position {found:,}, {wanted:,} wanted, in {_SETTLE_TIMEOUT_S:.0f} s;"
-                f" faults so far: {dict(stage.done)}"
-            )
-        await asyncio.sleep(0.1)
 
 
 def _position(stage: Stage, rule: str) -> int:
@@ -233,7 +206,7 @@ async def run(options: argparse.Namespace) -> int:
         async with staged(Path(name), seed=options.seed, control=options.control) as stage:
             seconds = await through_faults(stage, events=options.events, faults=options.faults)
             found = await verdict(stage)
-            done = dict(stage.done)
+            done = dict(stage.faults.done)
     counted = {
         "events stored": found.stored,
         "derived": found.derived,

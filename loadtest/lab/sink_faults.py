@@ -16,7 +16,6 @@ import json
 import random
 import tempfile
 import urllib.request
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,10 +26,11 @@ import psycopg
 
 from loadtest.errors import TargetError
 from loadtest.lab.fault_command import main_of_faults, report_faults
+from loadtest.lab.fault_mix import FaultMix, Position, flow_through
 from loadtest.lab.mishaps import kill_and_start, pause
 from loadtest.lab.sink_checker import check
 from loadtest.servers.backends import NatsServer
-from loadtest.servers.eventstream import fill, make_streams, plain
+from loadtest.servers.eventstream import make_streams, plain
 from loadtest.servers.gateway import SinkServer
 from loadtest.servers.network import BadNetwork
 from loadtest.servers.postgres import PostgresServer
@@ -81,8 +81,7 @@ class Stage:
         self.postgres = postgres
         self.network = network
         self._rng = rng
-        self.done: Counter[str] = Counter()
-        self.faults: dict[str, Callable[[], Awaitable[None]]] = {
+        kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "kill -9 sink": self._kill_sink,
             "SIGSTOP sink": self._stop_sink,
             "SIGSTOP sink in COPY": self._stop_sink_in_copy,
@@ -94,14 +93,13 @@ class Stage:
             "connections cut": self._cut,
             "NATS restarts before the first message": self._nats_starts_last,
         }
+        self.faults = FaultMix(
+            {name: partial(self._wherever, fault) for name, fault in kinds.items()}, rng
+        )
 
-    async def break_something(self) -> None:
-        """One fault, of the kinds that were tried least so far."""
-        least = min(self.done[name] for name in self.faults)
-        name = self._rng.choice([each for each in self.faults if self.done[each] == least])
-        self.done[name] += 1
+    async def _wherever(self, fault: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(self._rng.uniform(0, _WHEREVER_S))
-        await self.faults[name]()
+        await fault()
 
     async def _kill_sink(self) -> None:
         await kill_and_start(self._rng.choice(self.sinks))
@@ -181,9 +179,6 @@ class Stage:
 async def through_faults(stage: Stage, *, events: int, faults: int) -> float:
     """Store and sink everything, with so many faults on the way.
 
-    The events come in parts, one more than faults, and each fault happens while a part flows:
-    otherwise a fast sink is at the end before the second fault.
-
     Returns:
         Seconds.
 
@@ -191,36 +186,15 @@ async def through_faults(stage: Stage, *, events: int, faults: int) -> float:
         TargetError: not every event was processed in time.
     """
     began = monotonic()
-    part = events // (faults + 1)
-    for number in range(faults + 1):
-        first = number * part
-        count = part if number < faults else events - first
-        filling = asyncio.create_task(fill(stage.server.url, first, count, payload=payload))
-        try:
-            if number < faults:
-                await _processed(stage, first + 1)
-                await stage.break_something()
-            await filling
-            await _processed(stage, first + count)
-        finally:
-            filling.cancel()
-            await asyncio.gather(filling, return_exceptions=True)
+    await flow_through(
+        stage.faults, Position(stage.position, stage.faults),
+        url=stage.server.url, events=events, faults=faults, payload=payload,
+    )  # fmt: skip
     for sink in stage.sinks:
         # A broken sink may still write what the other one has committed.
         done = partial(_in, sink, ("running", "standing_by"), events)
         await until_awaited(done, "a sink at the end of the stream", _SETTLE_TIMEOUT_S)
     return monotonic() - began
-
-
-async def _processed(stage: Stage, wanted: int) -> None:
-    deadline = monotonic() + _SETTLE_TIMEOUT_S
-    while (found := await asyncio.to_thread(stage.position)) < wanted:
-        if monotonic() > deadline:
-            raise TargetError(
-                f"position {found:,}, {wanted:,} wanted, in {_SETTLE_TIMEOUT_S:.0f} s;"
-                f" faults so far: {dict(stage.done)}"
-            )
-        await asyncio.sleep(0.1)
 
 
 async def _in(sink: SinkServer, states: Sequence[str], position: int = 0) -> bool:
@@ -277,7 +251,7 @@ async def run(options: argparse.Namespace) -> int:
             for sink in stage.sinks:
                 await asyncio.to_thread(sink.stop)
             found = await check(stage.server.url, stage.postgres.url())
-            done = dict(stage.done)
+            done = dict(stage.faults.done)
     counted = {"events stored": found.stored, "rows": found.rows, "dead letters": found.letters}
     damage = {kind: getattr(found, kind) for kind in ("lost", "doubled", "wrong")}
     return report_faults(options, "Two sinks, one table", counted, damage, done, seconds)

@@ -17,9 +17,9 @@ async def findings(directory, *, events, faults, kinds=None, control=None):
     """What the checker finds after a run. `kinds` are the faults that are wanted."""
     async with staged(directory, seed=5, control=control) as stage:
         if kinds is not None:
-            stage.faults = {name: stage.faults[name] for name in kinds}
+            stage.faults.only(set(kinds))
         await through_faults(stage, events=events, faults=faults)
-        assert sum(stage.done.values()) == faults
+        assert sum(stage.faults.done.values()) == faults
         return await verdict(stage)
 
 

@@ -19,9 +19,9 @@ async def findings(*, events, faults=0, kinds=None, control=None):
     with tempfile.TemporaryDirectory(prefix="tidegate-sink-faults-") as name:
         async with staged(Path(name), seed=5, control=control) as stage:
             if kinds is not None:
-                stage.faults = {name: stage.faults[name] for name in kinds}
+                stage.faults.only(set(kinds))
             await through_faults(stage, events=events, faults=faults)
-            assert sum(stage.done.values()) == faults
+            assert sum(stage.faults.done.values()) == faults
             for sink in stage.sinks:
                 await asyncio.to_thread(sink.stop)
             return await check(stage.server.url, stage.postgres.url())
