@@ -175,7 +175,7 @@ class Presence(Section):
 
     enabled: bool = True
     linger_ms: Annotated[int, Field(ge=0, le=2_000)] = 500
-    facts_per_s: Annotated[float, Field(ge=10, le=100_000)] = 4_000.0
+    facts_per_s: Annotated[float, Field(ge=10, le=100_000)] = 3_000.0
     pending_facts: Count = 200_000
 
 

@@ -247,7 +247,8 @@ async def _cut_and_storm(bench: Bench, side: _Side) -> None:
     coming = _crowd(bench, side.gateway, count)
     async with SteadyDevices(
         side.gateway.port,
-        bench.credentials(_SENDING, "calm"),
+        # Never the same twice: a device that begins its outbox again sends what is stored already.
+        bench.credentials(_SENDING, f"calm-{len(side.p99_ms)}"),
         rate_per_s=2 * _SENDING,
         connect_per_s=0.8 * _RATE,
     ) as steady:

@@ -95,7 +95,7 @@ async def serve():
     asyncio.get_running_loop().set_exception_handler(lambda _loop, found: failures.append(found))
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(extensions=None, **limits):
+        async def start(extensions=None, tls=None, **limits):
             rig = Rig()
             loop = asyncio.get_running_loop()
             wheel = TimingWheel(loop, tick_s=0.01)
@@ -113,7 +113,7 @@ async def serve():
             connector = Connector(
                 partial(Opening, context),
                 slice_s=0.001,
-                tls=lambda: None,
+                tls=lambda: tls,
                 tls_handshake_timeout_s=5,
                 anteroom=Anteroom(places=100, observer=rig.observer),
                 observer=rig.observer,

@@ -2,9 +2,9 @@
 
 To read the last fact of each device is cheap, to read all of them is not. So all facts are read
 only of those devices whose last fact may hide one with a higher fence (`may_be_late`), and those of
-the last minutes of everybody. One case is left, for `RECENT_S` after it happened it is seen: a node
-that is cut from Redis does not hear that a device has moved, and that session ends much later than
-the newer one began, in a way that is no takeover. That needs two live connections of one device.
+the last minutes of everybody. One case is found only within `RECENT_S`: a node that is cut from
+Redis does not hear that a device has moved, and its session ends much later than the newer one
+began, in a way that is no takeover. That needs two live connections of one device.
 """
 
 import asyncio

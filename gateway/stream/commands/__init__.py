@@ -1,1 +1,1 @@
-"""Requests to devices: whom this node hears them for, and the answers."""
+"""Requests to devices: for which devices this node hears them, and the answers."""

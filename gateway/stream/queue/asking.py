@@ -83,7 +83,7 @@ async def request(
 
     Raises:
         nats.errors.Error: the connection is lost.
-        NotAnswered: somebody answered who is no gateway.
+        NotAnswered: the answer is not that of a gateway.
     """
     body = encode(_Asked(message_type, Raw(data)))
     try:

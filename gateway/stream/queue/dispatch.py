@@ -30,8 +30,8 @@ _BURST_S: Final = 0.02
 _LOOK_S: Final = 0.1
 """While messages wait, the dispatcher looks again after this."""
 _LEFT_MAX: Final = 10_000
-"""Sessions that have ended and still owe a fact. Beyond it, whoever reads the command next stores
-that its outcome is unknown."""
+"""Sessions that have ended and still owe a fact. Beyond it, the next node that reads the command
+stores that its outcome is unknown."""
 
 
 class Sessions(Protocol):

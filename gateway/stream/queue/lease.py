@@ -2,8 +2,8 @@
 
 The lease is a message in COMMANDS on a subject that no device can have. Its holder replaces it
 every `BEAT_S`. The others watch it by their own clocks: if it does not change for `LEASE_S`, its
-holder lives no more, and one of them takes it. So no clock is shared. The lease only saves work:
-whoever settles a command does so by compare-and-set, so two holders do no harm.
+holder is gone, and one of them takes it. So no clock is shared. The lease only saves work: each
+command is settled by compare-and-set, so two holders do no harm.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ SUBJECT: Final = "commands.status.~.~.expiry"
 BEAT_S: Final = 4.0
 LEASE_S: Final = 12.0
 _TRUST_S: Final = 10.0
-"""For so long after it was stored, the holder believes in its lease."""
+"""The holder trusts its lease for this long after it was stored."""
 
 
 class Record(Struct):
@@ -82,7 +82,7 @@ class ExpiryLease:
             await asyncio.sleep(self._rng.uniform(0.8, 1.2) * BEAT_S)
 
     async def look(self) -> None:
-        """Hold it for another while, or take it if its holder lives no more.
+        """Hold it for another while, or take it if its holder is gone.
 
         Raises:
             StoreAway: the stream does not answer.

@@ -2,9 +2,9 @@
 
 A `Line` is a session of a device that has commands. `Turns` takes its steps: an answer of the
 device is turned into a fact, or the next command is given to it. At most one step of a line runs at
-a time, and each step can fail half way: whoever repeats it reads first what is stored (`facts.py`
-has the rules). So the steps are safe against another node, against a kill between any two of them,
-and against a write that was stored although nobody heard so.
+a time, and each step can fail half way: a repeat first reads what is stored (`facts.py` has the
+rules). So the steps are safe against another node, against a kill between any two of them, and
+against a write that was stored although nobody heard so.
 
 A command is given to an application at most once:
 - Without receipts, a command that was SENT to another session is UNKNOWN: that session may have
