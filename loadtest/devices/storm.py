@@ -7,20 +7,18 @@ storm. Their decisions are the policies of `policies.py`.
 import asyncio
 import random
 import ssl
-from base64 import urlsafe_b64decode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from time import monotonic, time
+from time import monotonic
 from typing import Final
 
 from loadtest.devices.connection import Connection
 from loadtest.devices.policies import Policy
+from loadtest.devices.tickets import is_dishonoured, late_of
 from loadtest.devices.wire import Answer, first_retry_ms_of, handshake_request, hello, is_welcome
 
 _CONNECT_TIMEOUT_S: Final = 30.0
-_WINDOW_S: Final = 10.0
-"""How long a gateway honours a ticket after its slot, unless `admission.window_ms` is set."""
 _LONG_SESSION_MS: Final = 60_000
 """What a policy is told of a session that was lost: it lasted, so the next failure is the first."""
 
@@ -49,17 +47,6 @@ class StormLog:
         return monotonic() - self.began
 
 
-def late_of(ticket: str | None) -> float | None:
-    """Seconds since the slot of a ticket; None without one.
-
-    Devices do not read tickets. A benchmark does, because the answer with the ticket may have been
-    late itself. Fleet time is the wall clock of this machine, which is that of the gateway.
-    """
-    if ticket is None:
-        return None
-    return time() - int.from_bytes(urlsafe_b64decode(ticket + "==")[2:8], "big") / 1000
-
-
 class Account:
     """What one device has done, which is also written into the log of the storm."""
 
@@ -78,15 +65,14 @@ class Account:
         if late_s is not None:
             self._log.lateness.append(late_s)
 
-    def refused(self, answer: Answer, *, in_window: bool) -> None:
+    def refused(self, answer: Answer, *, dishonoured: bool) -> None:
         """
         Args:
             answer: of the gateway.
-            in_window: whether the device showed a ticket that the gateway should honour.
+            dishonoured: whether the device showed a ticket that the gateway must honour.
         """
         self._log.refusals[answer.reason] += 1
-        if in_window and answer.reason == "rate":
-            self._log.dishonoured += 1
+        self._log.dishonoured += dishonoured
         if answer.retry_ms is not None:
             self._log.told_max_s = max(self._log.told_max_s, answer.retry_ms / 1000)
 
@@ -212,9 +198,7 @@ class StormDevice:
 
     def refused(self, response: bytes) -> None:
         answer = Answer(response)
-        # Later than the gateway's own look at the clock: what is in the window now was so then.
-        late_s = late_of(self._policy.ticket)
-        self.account.refused(answer, in_window=late_s is not None and late_s <= _WINDOW_S)
+        self.account.refused(answer, dishonoured=is_dishonoured(self._policy.ticket, answer.reason))
         self._route.turn()
         self._policy.refused(answer.retry_ms, answer.ticket)
         self.begin()

@@ -21,6 +21,7 @@ from loadtest.devices.gevent_link import CONNECT_TIMEOUT_S, ClosedByGateway, Lin
 from loadtest.devices.payloads import numbered
 from loadtest.devices.policies import Policy
 from loadtest.devices.telemetry import Drive
+from loadtest.devices.tickets import is_dishonoured
 from tidegate.backoff import ReconnectPolicy
 from tidegate.errors import ProtocolViolation
 from tidegate.session import ClientSession
@@ -48,7 +49,14 @@ class Watcher(Protocol):
             late_s: how late the knock was for the slot of its ticket; None without a ticket.
         """
 
-    def refused(self, refusal: Refused, knocking_s: float, *, dishonoured: bool) -> None: ...
+    def refused(self, refusal: Refused, knocking_s: float, *, dishonoured: bool) -> None:
+        """A knock was refused.
+
+        Args:
+            refusal: what the gateway answered.
+            knocking_s: how long this knock took.
+            dishonoured: whether the device showed a ticket that the gateway must honour.
+        """
 
     def failed(self, why: str, knocking_s: float) -> None:
         """A knock got no answer."""
@@ -213,7 +221,7 @@ class Vehicle:
         try:
             link = Link(self._urls[0], self._token, shown, plan.context)
         except Refused as refusal:
-            dishonoured = shown is not None and refusal.answer.reason == "rate"
+            dishonoured = is_dishonoured(shown, refusal.answer.reason)
             watcher.refused(refusal, time.monotonic() - began, dishonoured=dishonoured)
             self._hear_refusal(refusal)
             return None
