@@ -3,6 +3,10 @@
 The longer a turn of the loop takes, the more work has arrived by its end. So thousands of
 connections that come or go at once are dealt with for some hundred microseconds at a time. Between
 two slices the loop polls, and the messages of other devices pass.
+
+Work that nobody waits for gets a share of the time, too: it rests between its slices. A loop that
+went from slice to slice would take a whole core for as long as there are items, and the server that
+stores the messages may need that core.
 """
 
 import asyncio
@@ -13,11 +17,12 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-_SLICE_MAX_S: Final = 0.005
+_SLICE_MAX_S: Final = 0.001
+"""The longest slice after a long turn, unless slices are longer by their setting."""
 
 
 class Sliced(Generic[T]):
-    """Items in order of arrival. Each is dealt with once, and some are each turn."""
+    """Items in order of arrival. Each is dealt with once, some of them in each slice."""
 
     def __init__(
         self,
@@ -26,7 +31,7 @@ class Sliced(Generic[T]):
         deal_with: Callable[[T], object],
         *,
         later_s: float = 0.0,
-        share: float = 0.0,
+        share: float = 1.0,
     ) -> None:
         """
         Args:
@@ -34,8 +39,10 @@ class Sliced(Generic[T]):
             slice_s: how long a turn goes on. An item that was begun is finished.
             deal_with: called with each item.
             later_s: about how long the loop works for an item after its slice.
-            share: of the loop's time that these items may have where turns are long: a slice is at
-                least that share of the time since the last one, up to 5 ms.
+            share: of the time that these items may have, above 0. At 1, there is a slice in each
+                turn of the loop while there are items. Below 1, slices are so far apart, and where
+                turns are long, a slice grows to that share of the time since the last one, up to
+                1 ms.
         """
         self._loop = loop
         self._slice_s = slice_s
@@ -43,6 +50,7 @@ class Sliced(Generic[T]):
         self._later_s = later_s
         self._share = share
         self._sliced_at = 0.0
+        self._due_at = 0.0
         self._items: deque[T] = deque()
         self._turn: asyncio.Handle | None = None
 
@@ -53,7 +61,7 @@ class Sliced(Generic[T]):
         self._items.append(item)
         if self._turn is None:
             self._sliced_at = perf_counter()
-            self._turn = self._loop.call_soon(self._take_turn)
+            self._schedule()
 
     def clear(self) -> list[T]:
         """Take out every item without dealing with it.
@@ -68,18 +76,40 @@ class Sliced(Generic[T]):
         self._items.clear()
         return left
 
+    def hurry(self) -> None:
+        """Rest no longer: there is no other work to leave time for."""
+        self._share = 1.0
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = self._loop.call_soon(self._take_turn)
+
+    def _schedule(self) -> None:
+        rest_s = 0.0 if self._share >= 1.0 else self._due_at - perf_counter()
+        if rest_s > 0:
+            self._turn = self._loop.call_later(rest_s, self._take_turn)
+        else:
+            self._turn = self._loop.call_soon(self._take_turn)
+
     def _take_turn(self) -> None:
-        self._turn = None
-        items, now, later_s = self._items, perf_counter(), self._later_s
-        slice_s = min(_SLICE_MAX_S, self._share * (now - self._sliced_at))
-        end = now + max(self._slice_s, slice_s)
+        turn = self._turn  # until its end, so that what an item adds waits for the next slice
+        items, began, share, later_s = self._items, perf_counter(), self._share, self._later_s
+        slice_s = self._slice_s
+        if share < 1.0:
+            slice_s = max(slice_s, min(_SLICE_MAX_S, share * (began - self._sliced_at)))
+        before = now = began
+        work_s = 0.0
         try:
             for _ in range(len(items)):
                 self._deal_with(items.popleft())
-                end -= later_s
-                if perf_counter() > end:
+                now = perf_counter()
+                work_s += now - before + later_s
+                before = now
+                if work_s > slice_s:
                     break
         finally:  # an error of one item must not strand the others
-            if items and self._turn is None:
-                self._sliced_at = perf_counter()
-                self._turn = self._loop.call_soon(self._take_turn)
+            self._sliced_at = now
+            self._due_at = began + work_s / share
+            if self._turn is turn:
+                self._turn = None
+                if items:
+                    self._schedule()

@@ -52,7 +52,9 @@ class DevicePort:
         self._server = server
         self._gate = gate
         self._wheel = TimingWheel(loop)
-        connections = _connection_context(basis, gate, make_handler, self._wheel, loop)
+        self._connections = connections = _connection_context(
+            basis, gate, make_handler, self._wheel, loop
+        )
         connector = Connector(
             partial(Opening, connections),
             slice_s=slice_s,
@@ -104,6 +106,7 @@ class DevicePort:
         """Stop listening, and drop every connection."""
         await self.listener.stop()
         self._gate.abort_all()
+        self._connections.endings.hurry()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ENDS_S):
                 await self._gate.empty.wait()  # what stops next waits for the news of their ends

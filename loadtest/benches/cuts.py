@@ -18,7 +18,11 @@ _RATE: Final = 500
 _CUTS: Final = 3
 _FILL_RATE: Final = 8_000
 """R while the devices connect for the first time."""
-_SETTINGS: Final[Settings] = {**fixed_rate(_RATE, 100), "session__first_retry_min_ms": 2_000}
+_SETTINGS: Final[Settings] = {
+    **fixed_rate(_RATE, 100),
+    "session__first_retry_min_ms": 2_000,
+    "drain__rate_per_s": 100_000,  # the stop is not measured
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,17 +83,94 @@ async def test_work_that_an_item_causes_after_the_slice_counts_against_the_slice
     assert done == [0, 1, 2, 3, 4]
 
 
-async def test_where_turns_are_long_a_slice_is_a_share_of_the_time_up_to_5_ms(clock):
-    done = []
-    items = Sliced(asyncio.get_running_loop(), 0.001, done.append, later_s=0.0011, share=0.25)
+class Loop:
+    """Keeps what is scheduled, with its delay, until the test runs it."""
+
+    def __init__(self):
+        self.scheduled = []
+
+    def call_soon(self, call):
+        return self.call_later(0.0, call)
+
+    def call_later(self, delay_s, call):
+        self.scheduled.append((delay_s, call))
+        return Handle(self.scheduled)
+
+    def run(self):
+        """Run what is scheduled, once its delay is over. Returns the delay."""
+        ((delay_s, call),) = self.scheduled
+        self.scheduled.clear()
+        call()
+        return delay_s
+
+
+class Handle:
+    def __init__(self, scheduled):
+        self._scheduled = scheduled
+
+    def cancel(self):
+        self._scheduled.clear()
+
+
+async def test_where_turns_are_long_a_slice_is_a_share_of_the_time_up_to_1_ms(clock):
+    loop, done = Loop(), []
+    items = Sliced(loop, 0.0002, done.append, later_s=0.00011, share=0.25)
     for item in range(20):
         items.add(item)
-    clock[0] += 0.014  # other work of this turn
-    await turn()
-    assert done == [0, 1, 2, 3]  # begun within 3.5 ms
+    clock[0] += 0.0016  # other work of this turn
+    loop.run()
+    assert len(done) == 4  # begun within 0.4 ms
+    clock[0] += 0.0001
+    loop.run()
+    assert len(done) == 4 + 2  # begun within 0.2 ms
     clock[0] += 60.0
-    await turn()
-    assert done == list(range(4 + 5))
+    loop.run()
+    assert len(done) == 4 + 2 + 10
+
+
+async def test_with_a_share_the_items_rest_between_their_slices(clock):
+    loop, done = Loop(), []
+
+    def deal_with(item):
+        done.append(item)
+        clock[0] += 0.001
+
+    items = Sliced(loop, 0.0015, deal_with, later_s=0.001, share=0.25)
+    clock[0] = 60.0
+    for item in range(3):
+        items.add(item)
+    assert loop.run() == 0.0  # nothing was done for a while: the first slice comes at once
+    assert done == [0]
+    assert loop.run() == pytest.approx(0.007)  # 2 ms of work are a quarter of 8 ms
+    assert done == [0, 1]
+    clock[0] += 1.0  # the timer came late
+    loop.run()
+    assert done == [0, 1, 2]
+    assert not loop.scheduled
+    items.add(3)
+    assert loop.run() == pytest.approx(0.007)
+    clock[0] += 1.0
+    items.add(4)
+    assert loop.run() == 0.0
+
+
+async def test_in_a_hurry_there_is_a_slice_in_each_turn(clock):
+    loop, done = Loop(), []
+
+    def deal_with(item):
+        done.append(item)
+        clock[0] += 0.001
+
+    items = Sliced(loop, 0.0, deal_with, share=0.01)
+    for item in range(3):
+        items.add(item)
+    loop.run()
+    items.hurry()
+    assert loop.run() == 0.0
+    assert loop.run() == 0.0
+    assert done == [0, 1, 2]
+    items.hurry()
+    assert not loop.scheduled
 
 
 async def test_an_error_of_an_item_does_not_strand_the_others(clock):
