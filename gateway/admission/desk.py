@@ -24,6 +24,7 @@ gateway and the storm simulator run this class.
 
 import random
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -150,6 +151,15 @@ class AdmissionDesk(Generic[W]):
         place = self._lot.leave(waiter)
         if place is not None:
             self._entitlements.restore(place.holder, place.due, now)
+
+    def admitted_elsewhere(self, holders: Iterable[bytes], now: float) -> None:
+        """Other nodes have admitted these devices: the slots promised here for this time are used.
+
+        A ticket that one of them shows all the same is still honoured once: it may have lost the
+        answer with its connection.
+        """
+        for holder in holders:
+            self._entitlements.used_elsewhere(holder, now)
 
     def set_rate(self, rate_per_s: float, now: float) -> None:
         """R changed. Promised slots stay; new slots and the meter follow the new rate."""

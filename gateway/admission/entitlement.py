@@ -95,6 +95,10 @@ class Entitlements:
         """The device was cut off before it was admitted: it has its slot again."""
         self._promises.restore(holder, slot_at, now)
 
+    def used_elsewhere(self, holder: bytes, now: float) -> None:
+        """Another node has admitted the device: the slot that has come counts as used."""
+        self._promises.forget(holder, now)
+
     def _shown(self, holder: bytes, text: str, now: float) -> Promise | None:
         """What a ticket promises, unless it is worth nothing."""
         try:

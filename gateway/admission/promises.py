@@ -51,6 +51,12 @@ class Promises:
         self._spent.pop(holder, None)
         self._put(self._held, holder, slot_at, now)
 
+    def forget(self, holder: bytes, until: float) -> None:
+        """`holder` has no slot up to `until`; a later one stays its own."""
+        slot_at = self._held.get(holder)
+        if slot_at is not None and slot_at <= until:
+            del self._held[holder]
+
     def is_spent(self, holder: bytes, slot_at: float) -> bool:
         """Whether a ticket for `slot_at` has been used."""
         spent = self._spent.get(holder)

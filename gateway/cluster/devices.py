@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import structlog
 
 from gateway.admission.clock import TOLERANCE_S
+from gateway.cluster.admission_news import AdmissionNews
 from gateway.cluster.errors import RedisUnavailable
 from gateway.cluster.link import RedisLink
 
@@ -59,6 +60,7 @@ class DeviceRegistry:
         fence_source: str,
         clock: Callable[[], float],
         sessions: Sessions,
+        news: AdmissionNews,
     ) -> None:
         """
         Args:
@@ -70,6 +72,7 @@ class DeviceRegistry:
                 the wrong order, also if several nodes share it.
             clock: fleet time, seconds.
             sessions: of this node.
+            news: tells the other nodes which devices were admitted here.
         """
         self._link = link
         self._node = node
@@ -77,6 +80,7 @@ class DeviceRegistry:
         self._fence_source = fence_source
         self._clock = clock
         self._sessions = sessions
+        self.news = news
         self._arrived: dict[DeviceKey, int] = {}
         self._departed: dict[DeviceKey, int] = {}
         self._changed = asyncio.Event()
@@ -95,6 +99,7 @@ class DeviceRegistry:
         """A session was established."""
         self._departed.pop(key, None)
         self._arrived[key] = fence
+        self.news.add(key)
         self._changed.set()
 
     def departed(self, key: DeviceKey, fence: int) -> None:

@@ -4,6 +4,7 @@ Measurements use local time. Fleet time is used only for what is promised to oth
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.admission.budget import VerificationBudget
@@ -71,9 +72,8 @@ def build_admission(basis: Basis) -> Admission:
     ahead_s_max = limits.ticket_ahead_s_max(settings)
     office = NodeTicketOffice(keyring.secrets, clock=clock, ahead_max_s=ahead_s_max)
     here = DevicesHere(basis, revocations.facts)
-    slots_changed, overrides = Hook[[]](), Overrides(clock)
-    silence_s = settings.cluster.node_timeout_ms / 1000
-    roll = Roll(basis.node, silence_s=silence_s, clock=clock)
+    slots_changed, elsewhere, overrides = Hook[[]](), Hook[[Sequence[bytes]]](), Overrides(clock)
+    roll = Roll(basis.node, silence_s=settings.cluster.node_timeout_ms / 1000, clock=clock)
     member = Member(
         node=basis.node,
         rate_per_s=admission.rate_per_s,
@@ -86,12 +86,13 @@ def build_admission(basis: Basis) -> Admission:
         fence_source=basis.node if basis.place is None else basis.place.gateway,
         answer=here.answer,
         on_calendar=slots_changed,
+        on_admitted=elsewhere,
         on_secrets=TicketRotation(keyring, office, kept).rotate,
         roll=roll,
         rng=basis.rng,
     )
     membership = build_membership(basis, member)
-    desk = _desk(basis, membership, office)
+    desk = _desk(basis, membership, office, elsewhere)
     controller = RateController(limits.controller_settings(settings))
     return Admission(
         revocations=revocations,
@@ -150,8 +151,13 @@ def _steering(
     )
 
 
-def _desk(basis: Basis, membership: Membership, office: NodeTicketOffice) -> AdmissionDesk[Waiting]:
-    return AdmissionDesk(
+def _desk(
+    basis: Basis,
+    membership: Membership,
+    office: NodeTicketOffice,
+    admitted_elsewhere: Hook[[Sequence[bytes]]],
+) -> AdmissionDesk[Waiting]:
+    desk: AdmissionDesk[Waiting] = AdmissionDesk(
         limits.desk_settings(basis.settings),
         calendar=membership.calendar,
         office=office,
@@ -159,6 +165,8 @@ def _desk(basis: Basis, membership: Membership, office: NodeTicketOffice) -> Adm
         rng=basis.rng,
         now=basis.local(),
     )
+    admitted_elsewhere.add(lambda holders: desk.admitted_elsewhere(holders, basis.local()))
+    return desk
 
 
 def build_membership(basis: Basis, member: Member) -> Membership:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.cluster.admission_news import AdmissionNews
 from gateway.cluster.devices import DeviceRegistry
 
 
@@ -41,6 +42,7 @@ def registry(sessions):
         fence_source="a",
         clock=lambda: 0.0,
         sessions=sessions,
+        news=AdmissionNews(Link(), node="a", on_admitted=list),
     )
 
 

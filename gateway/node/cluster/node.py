@@ -17,6 +17,7 @@ from gateway.admission.calendar import Calendar, CalendarSettings
 from gateway.admission.clock import TOLERANCE_S, FleetClock
 from gateway.admission.keyring import Keyring
 from gateway.admission.revocation import Revocation, Subject
+from gateway.cluster.admission_news import AdmissionNews
 from gateway.cluster.claims import Claims
 from gateway.cluster.devices import DeviceKey, DeviceRegistry
 from gateway.cluster.errors import RedisRefused, RedisUnavailable
@@ -69,6 +70,8 @@ class Member:
     """What this node knows of a device, for other nodes."""
     on_calendar: Callable[[], None]
     """R has changed, or there are new slots."""
+    on_admitted: Callable[[Sequence[bytes]], None]
+    """Other nodes have admitted devices, which are named by their hashes."""
     on_secrets: Callable[[], None]
     """The keyring has changed."""
     roll: Roll
@@ -114,6 +117,7 @@ class FleetNode:
             fence_source=member.fence_source,
             clock=member.clock,
             sessions=member.sessions,
+            news=AdmissionNews(link, node=member.node, on_admitted=member.on_admitted),
         )
         self.shared = SharedCalendar(
             link,
@@ -240,6 +244,7 @@ class FleetNode:
         yield "lease", self.shared.run()
         yield "heartbeat", self.nodes.run()
         yield "devices", self._devices.run()
+        yield "admission-news", self._devices.news.run()
         yield "give-back", self._give_back()
         yield "clock", watch_wall_clock(self._member.clock)
         heard = self._heard()
@@ -266,6 +271,7 @@ class FleetNode:
             self._feed.channel: self._feed.on_message,
             self._steering.channel: self._steering.on_message,
             self._devices.channel: self._devices.on_message,
+            self._devices.news.channel: self._devices.news.on_message,
             questions: self._inquiries.on_question,
             answers: self._inquiries.on_answer,
         }
