@@ -273,7 +273,10 @@ class Backbone:
         stream = self._settings.stream
         version = server_version(client)
         self._publisher.strategy = choose_strategy(
-            version, fsync=stream.durability == "fsync", replicas=stream.replicas
+            version,
+            fsync=stream.durability == "fsync",
+            replicas=stream.replicas,
+            alone=self._settings.cluster.redis_url is None,
         )
         self._facts = ServerFacts(".".join(map(str, version)), await self.server.durability())
         await self._publisher.on_up(client)

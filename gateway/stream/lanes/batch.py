@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from msgspec import Struct
 
@@ -53,6 +54,7 @@ class Kind(enum.Enum):
     SINGLE = "single"
     ATOMIC = "atomic"
     FAST = "fast"
+    LINKED = "linked"
     ROUND = "round"
 
 
@@ -62,6 +64,7 @@ class Strategy(enum.Enum):
     PLAIN = "plain"
     ATOMIC = "atomic"
     FAST = "fast"
+    LINKED = "linked"
 
 
 class Verdict(enum.Enum):
@@ -69,7 +72,7 @@ class Verdict(enum.Enum):
 
     STORED = "stored"
     DUPLICATE = "duplicate"
-    PARTIAL = "partial"  # a duplicate inside an atomic batch, or a fast batch cut short
+    PARTIAL = "partial"  # a duplicate inside an atomic batch, or a batch that was cut short
     AMBIGUOUS = "ambiguous"
     TOO_LARGE = "too_large"  # more messages than the server takes in a batch
     THROTTLED = "throttled"  # refused for now: a limit reached, no space, too many in flight
@@ -87,7 +90,12 @@ class Answer:
     messages_max: int = 0
     """TOO_LARGE only: how many messages the server takes."""
     stored_at: int = 0
-    """DUPLICATE only: the stream sequence of the message that was there first."""
+    """The stream sequence: of the message that was there first, if it is a DUPLICATE; of a message
+    of a linked batch that was STORED."""
+
+
+CUT_SHORT: Final = Answer(Verdict.PARTIAL, "partial")
+"""Some of a batch is stored, and nobody says how much."""
 
 
 @dataclass(slots=True, eq=False)
@@ -106,11 +114,33 @@ class Batch:
     """It takes no more messages."""
     answers: dict[int, Answer] = field(default_factory=dict)
     """The answers so far, by place, if they come one by one."""
+    first_at: int = 0
+    """The stream sequence of the first message of a linked batch; 0 before it is known."""
 
     @property
     def answered_one_by_one(self) -> bool:
         """Whether each message gets an answer of its own."""
         return self.kind is Kind.ROUND
+
+    def whole(self, place: int, answer: Answer) -> Answer | None:
+        """What an answer to the first or the last message means for the whole of a linked batch.
+
+        A message that was stored before the batch was sent, and is the last of its stream, makes a
+        link hold behind one that is missing. Then the stream grows by fewer messages.
+        """
+        if place == 0:
+            self.first_at = answer.stored_at if answer.verdict is Verdict.STORED else 0
+            return None
+        if answer.verdict is Verdict.STORED and (
+            not self.first_at or answer.stored_at - self.first_at != len(self.items) - 1
+        ):
+            return CUT_SHORT
+        return answer
+
+    @property
+    def stored_one_by_one(self) -> bool:
+        """Whether some of it can be stored and the rest not, with one answer for all."""
+        return self.kind is Kind.FAST or self.kind is Kind.LINKED
 
     @property
     def reason(self) -> str:

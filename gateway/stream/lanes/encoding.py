@@ -267,6 +267,66 @@ def encode_fast(
     return b"".join(pieces)
 
 
+_LINK: Final = b"Nats-Expected-Last-Msg-Id:"
+_LINK_BYTES: Final = len(_LINK)
+_ID_AT: Final = len(b"Nats-Msg-Id:")
+
+
+def encode_linked(
+    messages: Sequence[Publication],
+    reply: bytes,
+    first: int = 0,
+    before: Publication | None = None,
+    *,
+    commit: bool = True,
+) -> bytes:
+    """A linked batch, or a part of one: each message but the first names the one before it.
+
+    The server stores a message only if the one that it names is the last of its stream. So nobody
+    else's message can come between, and if the stream has grown by as many messages as the batch
+    has, all of them are stored. Only the first and the last one cost an answer.
+
+    Args:
+        messages: of one stream, in order. Each begins with the line of its id.
+        reply: where to answer the first and the last one; their places are added as a token.
+        first: the place of the first one in the batch, from 0.
+        before: the message that the part before ends with; None for the first part.
+        commit: whether the last message ends the batch.
+    """
+    pieces: list[bytes] = []
+    extend = pieces.extend
+    answered = messages[-1] if commit else None
+    # The id of the message before, with its line end.
+    link = _id_of(before) if before is not None else b""
+    for message in messages:
+        if message is answered:
+            break
+        body = message.body
+        if link:
+            more = _LINK_BYTES + len(link)
+            extend(
+                (
+                    message.command,
+                    _HEADERS_SIZES[message.headers_bytes + more],
+                    _SIZES[len(body) + _UNSEEN_BYTES + more],
+                    _LINK, link, body,
+                )
+            )  # fmt: skip
+        else:
+            extend(_pieces_of(message, reply + b".0 ", _EXPECTED[message.stream]))
+        link = body[_ID_AT : body.index(_LINE_END) + 2]  # as `_id_of`
+    if answered is not None:
+        whole = b"%b.%d " % (reply, first + len(messages) - 1)
+        lines = b"%b%b%b" % (_LINK, link, _EXPECTED[answered.stream])
+        extend(_pieces_of(answered, whole, lines))
+    return b"".join(pieces)
+
+
+def _id_of(message: Publication) -> bytes:
+    body = message.body
+    return body[_ID_AT : body.index(_LINE_END) + len(_LINE_END)]
+
+
 def _pieces_of(message: Publication, reply: bytes, lines: bytes) -> tuple[bytes, ...]:
     """The command of a message, with a reply and a blank, and with header lines of its batch."""
     more = len(lines)

@@ -254,8 +254,8 @@ class Lane:
             self.take_back()
         else:
             self.failures += 1
-            # A fast batch may be stored in part; its first duplicate would end a second one.
-            self._careful = self._careful or batch.kind is Kind.FAST
+            # Such a batch may be stored in part; its first duplicate would end a second one.
+            self._careful = self._careful or batch.stored_one_by_one
             self.take_back()
             mark_repeated(items)
         self._waiting.repeat(items)
@@ -265,10 +265,10 @@ class Lane:
         """The first `count` messages of `batch` are stored; the rest is settled one by one."""
         settled, rest = batch.items[:count], batch.items[count:]
         self._careful = True
-        if batch.kind is Kind.FAST:
-            mark_repeated(rest)  # a fast batch is stored as it comes
-        if settled:
-            self.failures = 0
+        if batch.stored_one_by_one:
+            self._method.cut_short(batch.kind)
+            mark_repeated(rest)
+        self.failures = 0 if settled else self.failures
         return settled, rest
 
     def resolve_one(self, place: int, answer: Answer) -> list[Pending] | None:

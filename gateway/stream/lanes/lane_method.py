@@ -1,5 +1,6 @@
 """How a lane publishes a batch: which kind, and how many messages at most. Pure."""
 
+from operator import attrgetter
 from typing import Final
 
 from gateway.stream.lanes.batch import Kind, Pending, Strategy
@@ -9,20 +10,27 @@ _ATOMIC_MIN: Final = 16
 """A smaller atomic batch costs as much as so many plain publishes: besides its syncs, the server
 makes a store for it and removes it. Measured with fsync: with this bound, 2,000 msg/s have a p50 of
 2 ms, without it 8 ms."""
+_CUT_SHORT: Final = (Strategy.FAST, Strategy.LINKED)
 _FAST_MAX: Final = 1_000
-"""A fast batch has no syncs for more messages to share, and it is settled message by message when
-its answer is lost. So a larger one gains nothing and costs more to repeat."""
+"""A fast or linked batch has no syncs for more messages to share, and it is settled message by
+message when its answer is lost. So a larger one gains nothing and costs more to repeat."""
+_UNLINKED_BATCHES: Final = 1_000
+"""Batches without links after one whose link did not hold, because somebody else stores in the same
+stream: a batch that is cut short is settled message by message."""
+
+_device: Final = attrgetter("standing.device")
 
 
 class Method:
     """Chooses the kind of each batch."""
 
-    __slots__ = ("_unsure", "strategy")
+    __slots__ = ("_unlinked", "_unsure", "strategy")
 
     def __init__(self) -> None:
         self.strategy = Strategy.PLAIN
         """Plain until somebody knows what the server can do."""
         self._unsure: set[Standing] = set()
+        self._unlinked = 0
 
     def distrust(self, standing: Standing) -> None:
         """Messages of this outbox may be repeats: publish them so that duplicates show."""
@@ -30,7 +38,12 @@ class Method:
 
     def messages_max(self, limit: int) -> int:
         """How many messages a batch takes where the server takes `limit`."""
-        return min(limit, _FAST_MAX) if self.strategy is Strategy.FAST else limit
+        return min(limit, _FAST_MAX) if self.strategy in _CUT_SHORT else limit
+
+    def cut_short(self, kind: Kind) -> None:
+        """A batch of this kind was not stored whole. If it was linked, use no links for a while."""
+        if kind is Kind.LINKED:
+            self._unlinked = _UNLINKED_BATCHES
 
     def kind_of(self, items: list[Pending]) -> Kind:
         """How to publish `items`."""
@@ -38,16 +51,33 @@ class Method:
             return Kind.SINGLE
         if self.strategy is Strategy.PLAIN:
             return Kind.ROUND
-        if self.strategy is Strategy.FAST and not self._may_repeat(items):
-            return Kind.FAST
+        if self.strategy in _CUT_SHORT and not self._may_repeat(items):
+            return self._one_by_one(items)
         if len(items) < _ATOMIC_MIN:
             devices = {item.standing.device for item in items}
             if len(devices) == len(items):
                 return Kind.ROUND
         return Kind.ATOMIC
 
+    def _one_by_one(self, items: list[Pending]) -> Kind:
+        """The kind of a batch that the server stores as it comes.
+
+        Messages that were published before do not go into a linked batch, and those of one device
+        stand together there. So the message that a link names is of the same device or the last one
+        of another, and whatever else stores these messages, a link that holds keeps their order.
+        """
+        if self.strategy is Strategy.FAST or any(item.repeated for item in items):
+            return Kind.FAST
+        if self._unlinked:
+            self._unlinked -= 1
+            return Kind.FAST
+        items.sort(key=_device)
+        return Kind.LINKED
+
     def _may_repeat(self, items: list[Pending]) -> bool:
-        """Whether duplicates among `items` must show. Fast ingest skips duplicates silently."""
+        """Whether duplicates among `items` must show. Fast ingest skips duplicates silently, and
+        they end a linked batch.
+        """
         if self._unsure:
             self._unsure = {each for each in self._unsure if each.unsure}
         return bool(self._unsure) and any(item.standing in self._unsure for item in items)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.stream.api_error import ApiError
-from gateway.stream.lanes.batch import Answer, Kind, Verdict
+from gateway.stream.lanes.batch import CUT_SHORT, Answer, Kind, Verdict
 from gateway.stream.lanes.encoding import TOO_LARGE
 
 
@@ -32,6 +32,7 @@ _TRY_ONE_BY_ONE: Final = {
     10176,  # batch incomplete: one of its messages may have been refused on its way
     10201,  # batch holds a duplicate
     10208,  # fast batch unknown
+    10070,  # another message is the last one than a linked batch expects
     # batches not enabled, too many, badly numbered, not supported here
     *(10174, 10175, 10177, 10200, 10205, 10206),
 }
@@ -66,7 +67,8 @@ def read_answer(payload: bytes, *, kind: Kind, stream: str, messages: int) -> An
     if ack.type:
         return None
     if ack.error is not None:
-        return _read_error(ack.error, messages)
+        answer = _read_error(ack.error, messages)
+        return _of_linked(answer) if kind is Kind.LINKED else answer
     if ack.stream != stream:
         # Another stream captured it: it is not where the gateway promised.
         return Answer(Verdict.THROTTLED, "error")
@@ -76,9 +78,17 @@ def read_answer(payload: bytes, *, kind: Kind, stream: str, messages: int) -> An
         # A duplicate as the first message ends a fast batch; a gap ends it at the gap.
         stored = 0 if ack.duplicate else min(ack.count, messages)
         return Answer(Verdict.PARTIAL, "partial", stored)
-    if ack.duplicate:
-        return Answer(Verdict.DUPLICATE, stored_at=ack.seq)
-    return STORED
+    if kind is Kind.LINKED:
+        # The last message says nothing of those before it if it was stored earlier.
+        return CUT_SHORT if ack.duplicate else Answer(Verdict.STORED, stored_at=ack.seq)
+    return Answer(Verdict.DUPLICATE, stored_at=ack.seq) if ack.duplicate else STORED
+
+
+def _of_linked(answer: Answer) -> Answer:
+    """What an error of the last message means for a linked batch: it may be stored in part."""
+    if answer.verdict is Verdict.PARTIAL:
+        return answer
+    return Answer(Verdict.AMBIGUOUS, "limits")
 
 
 def _read_error(error: ApiError, messages: int) -> Answer:

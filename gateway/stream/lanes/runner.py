@@ -11,7 +11,12 @@ from gateway.jitter import full_jitter_s
 from gateway.stream.lanes import pubacks
 from gateway.stream.lanes.backlog import Backlog
 from gateway.stream.lanes.batch import Answer, Batch, Kind, Pending, Verdict
-from gateway.stream.lanes.encoding import encode_atomic, encode_fast, encode_plain
+from gateway.stream.lanes.encoding import (
+    encode_atomic,
+    encode_fast,
+    encode_linked,
+    encode_plain,
+)
 from gateway.stream.lanes.lane import EAGER_MESSAGES, Lane
 from gateway.stream.lanes.limits import PublishLimits
 from gateway.stream.lanes.questions import Question
@@ -141,6 +146,8 @@ class LaneRunner:
             answer = pubacks.read_answer(
                 data, kind=batch.kind, stream=stream, messages=len(batch.items)
             )
+        if answer is not None and batch.kind is Kind.LINKED:
+            answer = batch.whole(place, answer)
         if answer is None:
             return
         if not one_by_one:
@@ -216,6 +223,9 @@ class LaneRunner:
             last = start + len(part) == len(batch.items)
             if batch.kind is Kind.ATOMIC:
                 yield encode_atomic(part, token.encode(), reply if last else None, start + 1)
+            elif batch.kind is Kind.LINKED:
+                before = batch.items[start - 1].envelope if start else None
+                yield encode_linked(part, reply, start, before, commit=last)
             elif batch.kind is Kind.FAST:
                 yield encode_fast(part, reply, start + 1, commit=last)
             else:

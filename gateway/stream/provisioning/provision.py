@@ -73,19 +73,27 @@ class StreamSettings:
     deny_purge: bool
 
 
-def choose_strategy(version: Version, *, fsync: bool, replicas: int) -> Strategy:
+def choose_strategy(version: Version, *, fsync: bool, replicas: int, alone: bool) -> Strategy:
     """How batches are best published on this server (loadtest/README.md has the figures).
 
-    With fsync, all messages of an atomic batch share its syncs. Without fsync, fast ingest costs
-    the server the least. If the server has no fast ingest, pipelined publishes are faster than
-    atomic batches on one server, because each batch still syncs, and slower on a cluster.
+    With fsync, all messages of an atomic batch share its syncs. Without fsync, linked messages cost
+    the server the least, as long as no other node stores between them, and where the server checks
+    links, which it does not do for a replicated stream. Fast ingest comes next. If the server has
+    no fast ingest, pipelined publishes are faster than atomic batches on one server, because each
+    batch still syncs, and slower on a cluster.
+
+    Args:
+        version: of the server.
+        fsync: whether it syncs each write before it acknowledges it.
+        replicas: of the stream.
+        alone: whether this node is the only one that stores in the stream.
     """
     if version < ATOMIC_SINCE:
         return Strategy.PLAIN
     if fsync:
         return Strategy.ATOMIC
     if version >= _FAST_SINCE:
-        return Strategy.FAST
+        return Strategy.LINKED if alone and replicas == 1 else Strategy.FAST
     return Strategy.ATOMIC if replicas > 1 else Strategy.PLAIN
 
 

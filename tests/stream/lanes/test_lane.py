@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.stream.lanes.batch import Answer, Kind, Strategy, Verdict
+from gateway.stream.lanes.batch import CUT_SHORT, Answer, Kind, Strategy, Verdict
 from support.lanes import DUPLICATE, STORED, TIMEOUT, Owner, make, named, pending, seqs
 
 
@@ -161,6 +161,23 @@ def test_fast_ingest_which_hides_duplicates_is_not_used_where_there_may_be_some(
         lane.resolve(STORED)
         unsure.standing.unsure = len(kinds) < 3
     assert kinds == [Kind.FAST, Kind.ATOMIC, Kind.FAST, Kind.FAST]
+
+
+def test_a_linked_batch_that_was_cut_short_is_settled_one_by_one_and_others_use_no_links():
+    lane, owner = make(Strategy.LINKED), Owner()
+    lane.submit(pending(owner, seq) for seq in (1, 2))
+    assert lane.next_batch(0)[0].kind is Kind.LINKED
+    assert lane.resolve(CUT_SHORT) == []
+    for seq in (1, 2):
+        batch, _ = lane.next_batch(0)
+        assert (batch.kind, seqs(batch.items)) == (Kind.ROUND, [seq])
+        assert seqs(lane.resolve_one(0, DUPLICATE)) == [seq], "this node published it before"
+    kinds = []
+    for first in range(3, 2_200, 2):
+        lane.submit(pending(owner, seq) for seq in (first, first + 1))
+        kinds.append(lane.next_batch(0)[0].kind)
+        lane.resolve(STORED)
+    assert kinds == [Kind.FAST] * 1_000 + [Kind.LINKED] * (len(kinds) - 1_000)
 
 
 def test_failures_in_a_row_are_counted_until_a_success():

@@ -73,6 +73,22 @@ def test_batches_say_how_many_they_stored():
     assert (again.verdict, again.stored_count) == (Verdict.PARTIAL, 0)
 
 
+@pytest.mark.parametrize(
+    ("document", "verdict"),
+    [
+        ({"stream": "EVENTS", "seq": 9}, Verdict.STORED),
+        ({"stream": "EVENTS", "seq": 9, "duplicate": True}, Verdict.PARTIAL),
+        (error(10070), Verdict.PARTIAL),  # wrong last message id
+        (error(10077), Verdict.AMBIGUOUS),  # maximum messages exceeded
+        (error(10054), Verdict.AMBIGUOUS),  # only the last message is known to be refused
+    ],
+)
+def test_only_a_puback_of_its_last_message_proves_that_a_linked_batch_is_stored(document, verdict):
+    answer = read(document, Kind.LINKED, 3)
+    assert (answer.verdict, answer.stored_count) == (verdict, 0)
+    assert answer.reason in RETRY_REASONS | {""}
+
+
 def test_a_flow_message_is_not_an_answer():
     assert read({"type": "ack", "seq": 5, "msgs": 10}, Kind.FAST, 20) is None
 

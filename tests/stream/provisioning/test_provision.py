@@ -166,19 +166,21 @@ async def test_more_bytes_are_safe_and_fewer_lose(client):
 
 
 @pytest.mark.parametrize(
-    ("version", "fsync", "replicas", "strategy"),
+    ("version", "fsync", "replicas", "alone", "strategy"),
     [
-        ((2, 10, 0), True, 1, Strategy.PLAIN),
-        ((2, 12, 0), True, 3, Strategy.PLAIN),
-        ((2, 12, 1), True, 1, Strategy.ATOMIC),
-        ((2, 12, 1), False, 1, Strategy.PLAIN),
-        ((2, 12, 1), False, 3, Strategy.ATOMIC),
-        ((2, 14, 0), False, 1, Strategy.FAST),
-        ((2, 15, 1), True, 3, Strategy.ATOMIC),
+        ((2, 10, 0), True, 1, True, Strategy.PLAIN),
+        ((2, 12, 0), True, 3, True, Strategy.PLAIN),
+        ((2, 12, 1), True, 1, True, Strategy.ATOMIC),
+        ((2, 12, 1), False, 1, True, Strategy.PLAIN),
+        ((2, 12, 1), False, 3, True, Strategy.ATOMIC),
+        ((2, 14, 0), False, 1, True, Strategy.LINKED),
+        ((2, 14, 0), False, 1, False, Strategy.FAST),
+        ((2, 14, 0), False, 3, True, Strategy.FAST),
+        ((2, 15, 1), True, 3, True, Strategy.ATOMIC),
     ],
 )
-def test_the_strategy_follows_what_the_server_can_do(version, fsync, replicas, strategy):
-    assert choose_strategy(version, fsync=fsync, replicas=replicas) is strategy
+def test_the_strategy_follows_what_the_server_can_do(version, fsync, replicas, alone, strategy):
+    assert choose_strategy(version, fsync=fsync, replicas=replicas, alone=alone) is strategy
 
 
 async def test_a_server_that_takes_less_than_a_device_may_send_is_refused(client):
