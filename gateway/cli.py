@@ -1,128 +1,18 @@
-"""The command `tidegate`: which commands there are. Each is loaded when it is asked for."""
+"""The command `tidegate`: the short way for what must be quick, else the tree of all commands.
 
-import contextlib
+Typer and the models of the settings take 0.2 s to import, nats-py and its asyncio 0.1 s. So this
+module imports neither: it loads the tree when it needs it.
+"""
+
 import sys
-from collections.abc import Iterable, Iterator
 from importlib import import_module
-from importlib.metadata import version as package_version
-from typing import Annotated, Any, Final
 
-import typer
-from typer.core import TyperGroup
-
-COMMANDS: Final = {
-    "serve": "gateway.commands.serving",
-    "token": "gateway.commands.devices",
-    "device": "gateway.commands.devices",
-    "command": "gateway.commands.command",
-    "tail": "gateway.commands.reading",
-    "simulate": "gateway.commands.load",
-    "storm": "gateway.commands.load",
-    "drain": "gateway.commands.operators",
-    "restart-workers": "gateway.commands.restarting",
-    "revoke": "gateway.commands.operators",
-    "disconnect": "gateway.commands.operators",
-    "rate": "gateway.commands.steering",
-    "whois": "gateway.commands.whois",
-    "presence": "gateway.commands.presence",
-    "device-log": "gateway.commands.device_log",
-    "state": "gateway.commands.state",
-    "provision": "gateway.commands.streams",
-    "backup": "gateway.commands.backups",
-    "restore": "gateway.commands.backups",
-    "check-config": "gateway.commands.config",
-    "sink": "gateway.commands.sinks",
-    "schema": "gateway.commands.schemas",
-    "audit": "gateway.commands.audit",
-    "deadletters": "gateway.commands.deadletters",
-    "route": "gateway.commands.route",
-    "rules": "gateway.commands.rules",
-}
-"""Each command, and the module whose `app` has it."""
-
-NATS_ONLY: Final = frozenset(
-    {
-        "audit",
-        "backup",
-        "command",
-        "deadletters",
-        "presence",
-        "provision",
-        "restore",
-        "state",
-        "tail",
-    }
-)
-"""Commands that speak NATS and no HTTP."""
-_NOT_LOADED: Final = ("aiohttp", "rich")
-"""What libraries load if it is there, and these commands do not use. nats-py loads aiohttp for a
-transport that no address of ours can name, which takes a fifth of a second; structlog loads rich
-for tracebacks in colour, which takes a tenth."""
-
-
-@contextlib.contextmanager
-def _without(modules: Iterable[str]) -> Iterator[None]:
-    """For as long as the context lasts, these cannot be imported, unless they are already."""
-    absent = [module for module in modules if module not in sys.modules]
-    for module in absent:
-        sys.modules[module] = None  # type: ignore[assignment]  # as the import system has it
-    try:
-        yield
-    finally:
-        for module in absent:
-            del sys.modules[module]
-
-
-class _Commands(TyperGroup):
-    """Commands that are imported one by one: half a second of imports less for most of them."""
-
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # click's own
-        del ctx
-        return list(COMMANDS)
-
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # as above
-        del ctx
-        module = COMMANDS.get(cmd_name)
-        if module is None:
-            return None
-        with _without(_NOT_LOADED if cmd_name in NATS_ONLY else ()):
-            loaded = import_module(module)
-        made = typer.main.get_command(loaded.app)
-        # Typer makes no group of a single command, and gives a group of its own no name.
-        found = getattr(made, "commands", {}).get(cmd_name, made)
-        found.name = cmd_name
-        return found
-
-
-app: Final = typer.Typer(
-    cls=_Commands,
-    name="tidegate",
-    help="WebSocket gateway for device fleets, in front of NATS JetStream.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+from gateway.commands import short_way
 
 
 def main() -> None:
     """Entry point of the `tidegate` command."""
-    app(prog_name="tidegate")
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"tidegate {package_version('tidegate-gateway')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _tidegate(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version and end."
-        ),
-    ] = False,
-) -> None:
-    """WebSocket gateway for device fleets, in front of NATS JetStream."""
-    del version
+    status = short_way.run(sys.argv[1:])
+    if status is not None:
+        sys.exit(status)
+    import_module("gateway.commands.tree").app(prog_name="tidegate")

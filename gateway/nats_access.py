@@ -10,8 +10,7 @@ from pydantic import SecretStr
 from gateway.settings import Settings
 from gateway.stream.errors import ConnectError, ServerError
 from gateway.stream.link.client import NatsAddress
-from gateway.stream.server.nats_server import url_file
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role, url_file
 
 PATIENCE_S: Final = 4.0
 """How long a person waits for a command that finds no server."""

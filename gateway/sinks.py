@@ -42,7 +42,7 @@ from gateway.settings import Settings
 from gateway.sink_parts import Sinks, SinkStatus, Survivors, traces_of
 from gateway.stream.link.client import LinkClient
 from gateway.stream.link.link import NatsLink
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 from gateway.telemetry.sinks import SinkMetrics
 
 _log = structlog.get_logger(__name__)

@@ -21,7 +21,7 @@ from gateway.stream.provisioning.provision import (
     stream_configs,
 )
 from gateway.stream.server.nats_server import EmbeddedServer
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 
 
 def stream_settings(settings: Settings) -> dict[str, StreamSettings]:

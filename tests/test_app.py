@@ -14,8 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake
 
 from gateway import development
-from gateway.stream.server.nats_server import url_file
-from gateway.stream.server.rights import Rights, Role, rights_of
+from gateway.stream.server.rights import Rights, rights_of
+from gateway.stream.server.roles import Role, url_file
 from loadtest.servers.certificates import make_certificate
 from support.asking import ask_device
 from support.gateways import (

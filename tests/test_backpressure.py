@@ -7,8 +7,7 @@ import json
 import pytest
 from nats import connect
 
-from gateway.stream.server.nats_server import url_file
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role, url_file
 from support.gateways import running_gateway, token_for, url_of
 from support.servers import nats_server
 from support.stored import by_device, read_embedded, read_stream

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import pytest
 
-from gateway.cli import COMMANDS
+from gateway.commands.tree import COMMANDS
 from support.children import spawned
 from support.commands import TIDEGATE, environment, spawned_tidegate, tidegate
 from support.processes import GatewayProcess, strip_colours
@@ -120,10 +120,9 @@ def test_a_command_starts_in_an_interpreter_of_its_own(module):
 
 
 def test_a_command_that_speaks_nats_alone_loads_nothing_for_other_work():
-    loads = "typer.main.get_command(gateway.cli.app).get_command(None, 'command')"
-    code = (
-        f"import sys, typer, gateway.cli; {loads}; print({{'aiohttp', 'rich'}} & {{*sys.modules}})"
-    )
+    loads = "typer.main.get_command(tree.app).get_command(None, 'command')"
+    loaded = "{'aiohttp', 'rich'} & {*sys.modules}"
+    code = f"import sys, typer; from gateway.commands import tree; {loads}; print({loaded})"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True)
     assert done.stdout == b"set()\n"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import COMMANDS
+from gateway.commands.tree import COMMANDS
 from loadtest.servers.certificates import make_certificate
 from support.commands import environment, spawned_tidegate, tidegate
 from support.processes import GatewayProcess

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import COMMANDS
+from gateway.commands.tree import COMMANDS
 
 TOP = Path(__file__).parents[1]
 PAGES = [

@@ -4,8 +4,7 @@ import asyncio
 
 from gateway import development
 from gateway.admission.revocation import Revocation
-from gateway.stream.server.nats_server import url_file
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role, url_file
 from support.gateways import running_gateway, token_for
 from support.presence import presence, states_in, truth_of
 from support.processes import GatewayProcess

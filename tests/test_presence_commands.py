@@ -11,8 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.commands.device_log import line, presence_entries
 from gateway.session.presence import Fact
-from gateway.stream.server.nats_server import url_file
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role, url_file
 from support.commands import tidegate
 from support.gateways import running_gateway, token_for
 from support.presence import presence

@@ -8,8 +8,7 @@ import nats
 import pytest
 
 from gateway.stream.queue.facts import rfc3339
-from gateway.stream.server.nats_server import url_file
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role, url_file
 from support.gateways import running_gateway
 from support.waiting import eventually
 from support.wire import message, raw_device

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.commands.tree import app
 
 RULES = """
 [[rule]]

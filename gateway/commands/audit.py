@@ -19,7 +19,7 @@ from gateway.stream.link.client import connect_once
 from gateway.stream.names import DEADLETTERS, EVENTS
 from gateway.stream.reading.reader import OneConnection
 from gateway.stream.reading.replay import unix_ns
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 from tidegate.wire.grammar import is_token
 
 _NAME: Final = "tidegate-audit"

@@ -35,7 +35,7 @@ from gateway.stream.errors import StreamError
 from gateway.stream.link.client import Hooks, connect_once
 from gateway.stream.provisioning.checkup import Denials, missing_rights
 from gateway.stream.provisioning.provision import check_payload
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 from gateway.supervisor.descriptors import check_descriptors
 from gateway.supervisor.errors import RedisNotStarted, TooManyWorkers
 from gateway.supervisor.redis_server import find_binary

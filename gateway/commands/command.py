@@ -11,6 +11,14 @@ import typer
 from msgspec import UNSET, Raw
 
 from gateway.commands import foreground
+from gateway.commands.outcomes import (
+    CLIENT_NAME,
+    STATUSES,
+    TRACE_VARIABLE,
+    WAIT,
+    print_line,
+    status_of,
+)
 from gateway.commands.selecting import check_names
 from gateway.commands.terminal import (
     Config,
@@ -21,36 +29,22 @@ from gateway.commands.terminal import (
     say,
     seconds_of,
 )
+from gateway.commands.values import check_json
 from gateway.nats_access import in_time, nats_address
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError
 from gateway.stream.link.client import connect_once
 from gateway.stream.queue import asking
-from gateway.stream.queue.facts import NOT_UNDERSTOOD, DeviceKey, Entry, Fact, rfc3339
-from gateway.stream.server.rights import Role
+from gateway.stream.queue.facts import DeviceKey, Entry, Fact, rfc3339
+from gateway.stream.queue.requests import NO_ANSWER, NO_DATA
+from gateway.stream.queue.status import NOT_UNDERSTOOD
+from gateway.stream.server.roles import Role
 from tidegate.wire.grammar import is_token
 from tidegate.wire.traceparent import read_traceparent
 
 app: Final = typer.Typer(add_completion=False)
 
-STATUSES: Final = {
-    "done": 0,
-    "queued": 0,
-    "offline": 3,
-    "no_answer": 4,
-    "not_understood": 5,
-    "failed": 6,
-    "expired": 7,
-    "unknown": 8,
-    "busy": 9,
-}
-"""The exit status of each outcome. 1: the command line or NATS; 2: the options; 10: any other."""
-_OTHER: Final = 10
-_WAIT: Final = "30s"
 _TTL: Final = "1h"
-_NAME: Final = "tidegate-command"
-_TRACE_VARIABLE: Final = "TRACEPARENT"
-"""Names the span of the caller: OpenTelemetry's tools set it for programs that they start."""
 
 Ask = tuple[str, bytes]
 """Type and data."""
@@ -70,7 +64,7 @@ def command(
     ] = None,
     wait: Annotated[
         str | None,
-        typer.Option(help=f"For the outcome, like 30s; default {_WAIT}, with --queue none."),
+        typer.Option(help=f"For the outcome, like 30s; default {WAIT}, with --queue none."),
     ] = None,
     cancel: Annotated[str | None, typer.Option(metavar="ID", help="Cancel a queued one.")] = None,
     status: Annotated[str | None, typer.Option(metavar="ID", help="Show what became of one.")] = (
@@ -113,12 +107,12 @@ def command(
             ttl_s = seconds_of(ttl if ttl is not None else _TTL, "--ttl")
             _run(_queue(settings, key, ask, ttl_s, wait_s or 0))
         else:
-            _run(_request(settings, key, ask, wait_s or seconds_of(_WAIT, "--wait")))
+            _run(_request(settings, key, ask, wait_s or seconds_of(WAIT, "--wait")))
 
 
 def _json_of(text: str) -> bytes:
     try:
-        json.loads(text, parse_constant=_no_constant)
+        check_json(text)
     except (ValueError, RecursionError) as exc:
         fail(f"JSON {text[:64]!r}: {exc}")
     return text.encode()
@@ -126,12 +120,8 @@ def _json_of(text: str) -> bytes:
 
 def _trace() -> str:
     """The sampled trace of the caller; empty if there is none."""
-    parent = read_traceparent(os.environ.get(_TRACE_VARIABLE, ""))
+    parent = read_traceparent(os.environ.get(TRACE_VARIABLE, ""))
     return str(parent) if parent is not None and parent.sampled else ""
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _run(work: Any) -> NoReturn:
@@ -144,16 +134,16 @@ def _run(work: Any) -> NoReturn:
         outcome = foreground.run(work)
     except (StreamError, nats.errors.Error, TimeoutError, OSError) as exc:
         fail(f"NATS: {exc or type(exc).__name__}")
-    raise typer.Exit(STATUSES.get(outcome, _OTHER))
+    raise typer.Exit(status_of(outcome))
 
 
 async def _request(settings: Settings, key: DeviceKey, ask: Ask, wait_s: float) -> str:
-    client = await connect_once(in_time(nats_address(settings, Role.OPERATORS)), name=_NAME)
+    client = await connect_once(in_time(nats_address(settings, Role.OPERATORS)), name=CLIENT_NAME)
     try:
         told = await asking.request(client, key, *ask, wait_s, _trace())
     finally:
         await client.discard()
-    _print(outcome=told.outcome, id=told.id, data=told.data, detail=told.detail)
+    print_line(outcome=told.outcome, id=told.id, data=told.data, detail=told.detail)
     return told.outcome
 
 
@@ -165,7 +155,7 @@ class _Queue:
 
     async def __aenter__(self) -> asking.CommandQueue:
         address = in_time(nats_address(self._settings, Role.OPERATORS))
-        self._client = await connect_once(address, name=_NAME)
+        self._client = await connect_once(address, name=CLIENT_NAME)
         queue = asking.CommandQueue()
         await queue.on_up(self._client)
         return queue
@@ -180,7 +170,7 @@ async def _queue(settings: Settings, key: DeviceKey, ask: Ask, ttl_s: float, wai
     entry = Entry(secrets.token_hex(8), message_type, expires, Raw(data), _trace())
     async with _Queue(settings) as queue:
         await queue.put(key, entry)
-        _print(id=entry.id, status="queued", expires=entry.expires)
+        print_line(id=entry.id, status="queued", expires=entry.expires)
         if not wait_s:
             return "queued"
         return await _follow(queue, key, entry.id, wait_s)
@@ -189,14 +179,14 @@ async def _queue(settings: Settings, key: DeviceKey, ask: Ask, ttl_s: float, wai
 async def _follow(
     queue: asking.CommandQueue, key: DeviceKey, command_id: str, wait_s: float
 ) -> str:
-    status = asking.NO_ANSWER
+    status = NO_ANSWER
     async for fact in queue.facts(key, command_id, wait_s):
         if fact.status != "queued":
             _print_fact(command_id, fact)
-        status = asking.NO_ANSWER if fact.status in ("queued", "sent", "delivered") else fact.status
+        status = NO_ANSWER if fact.status in ("queued", "sent", "delivered") else fact.status
         if fact.reason == NOT_UNDERSTOOD:
             status = fact.reason
-    if status == asking.NO_ANSWER:
+    if status == NO_ANSWER:
         say("there is no outcome yet; --status shows it later")
     return status
 
@@ -209,7 +199,7 @@ async def _show(settings: Settings, key: DeviceKey, command_id: str, wait_s: flo
             status = fact.status
     if not status:
         fail(f"no fact of command {command_id} is known for this device")
-    return status if status in STATUSES else asking.NO_ANSWER
+    return status if status in STATUSES else NO_ANSWER
 
 
 async def _cancel(settings: Settings, key: DeviceKey, command_id: str) -> str:
@@ -217,7 +207,7 @@ async def _cancel(settings: Settings, key: DeviceKey, command_id: str) -> str:
         status = await queue.cancel(key, command_id)
     if status is not None:
         fail(f"{command_id} cannot be cancelled any more: it is {status}")
-    _print(id=command_id, status="failed", reason="cancelled")
+    print_line(id=command_id, status="failed", reason="cancelled")
     return "done"
 
 
@@ -225,10 +215,10 @@ async def _list(settings: Settings, key: DeviceKey) -> str:
     async with _Queue(settings) as queue:
         async for each in queue.waiting(key):
             entry = each.entry
-            _print(
+            print_line(
                 id=entry.id,
                 type=entry.type,
-                data=entry.data,
+                data=json.loads(bytes(entry.data)),
                 status=each.status,
                 expires=entry.expires,
             )
@@ -236,13 +226,5 @@ async def _list(settings: Settings, key: DeviceKey) -> str:
 
 
 def _print_fact(command_id: str, fact: Fact) -> None:
-    data = None if fact.data is UNSET else fact.data
-    _print(id=command_id, status=fact.status, time=fact.time, reason=fact.reason, data=data)
-
-
-def _print(*, data: Raw | None = None, **members: str) -> None:
-    """One line of JSON; what is empty is left out. `json` escapes control characters of devices."""
-    line: dict[str, Any] = {name: str(value) for name, value in members.items() if value}
-    if data is not None:
-        line["data"] = json.loads(bytes(data))
-    typer.echo(json.dumps(line))
+    data = NO_DATA if fact.data is UNSET else json.loads(bytes(fact.data))
+    print_line(id=command_id, status=fact.status, time=fact.time, reason=fact.reason, data=data)

@@ -28,7 +28,7 @@ from gateway.settings import Settings
 from gateway.stream.errors import StreamError
 from gateway.stream.link.client import LinkClient, connect_once
 from gateway.stream.reading.reader import OneConnection
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 
 _NAME: Final = "tidegate-deadletters"
 

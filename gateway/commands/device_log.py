@@ -33,7 +33,7 @@ from gateway.stream.errors import StreamError
 from gateway.stream.link.client import connect_once
 from gateway.stream.names import COMMANDS, DEADLETTERS
 from gateway.stream.reading.reader import Link, OneConnection
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 
 app: Final = typer.Typer()
 

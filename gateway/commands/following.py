@@ -19,7 +19,7 @@ from gateway.stream.link.client import LinkClient, connect_once
 from gateway.stream.link.link import NatsLink
 from gateway.stream.reading.replay import ReplayFilter, replay_as
 from gateway.stream.reading.replay import replay as stored_lines
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 
 _NAME: Final = "tidegate-tail"
 

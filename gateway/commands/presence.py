@@ -20,7 +20,7 @@ from gateway.settings import Settings
 from gateway.stream.errors import StreamError
 from gateway.stream.link.client import connect_once
 from gateway.stream.reading.reader import OneConnection
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 
 app: Final = typer.Typer()
 

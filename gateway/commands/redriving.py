@@ -21,7 +21,7 @@ from gateway.node.reloaded.schemas_in_force import read_folder
 from gateway.settings import Settings
 from gateway.stream.link.client import LinkClient, connect_once
 from gateway.stream.reading.reader import OneConnection
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 
 _NAME: Final = "tidegate-deadletters"
 _REFUSALS_SHOWN: Final = 20

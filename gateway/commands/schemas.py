@@ -30,7 +30,7 @@ from gateway.settings import Settings
 from gateway.stream.errors import StreamError
 from gateway.stream.link.client import connect_once
 from gateway.stream.reading.reader import OneConnection
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 from tidegate.wire.grammar import is_message_type
 
 app: Final = typer.Typer(help="Schemas of events.", no_args_is_help=True, add_completion=False)

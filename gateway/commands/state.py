@@ -27,7 +27,7 @@ from gateway.session.desired import DesiredState, Version, parse_version
 from gateway.settings import Settings
 from gateway.stream.errors import NotAState, StateConflict, StreamError
 from gateway.stream.link.client import LinkClient, connect_once
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 from gateway.stream.states.follower import StateFollower
 from gateway.stream.states.known import Key, KnownStates, subject_of
 from gateway.stream.states.orders import (

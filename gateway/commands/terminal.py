@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from gateway.commands.values import seconds_in
 from gateway.settings import Settings, SettingsError, load_settings, secrets_of
 from gateway.telemetry.hiding import hide
 
@@ -76,7 +77,7 @@ def moment_of(text: str | None, option: str = "--since") -> datetime | None:
         return None
     if text == "all":
         return None
-    seconds = _seconds(text)
+    seconds = seconds_in(text)
     if seconds is not None:
         return datetime.now(UTC) - timedelta(seconds=seconds)
     try:
@@ -92,17 +93,10 @@ def seconds_of(text: str, option: str) -> int:
     Raises:
         typer.Exit: it names none.
     """
-    seconds = _seconds(text)
+    seconds = seconds_in(text)
     if not seconds:
         fail(f"{option} {text!r}: must be like 90s, 10m, 2h or 1d")
     return seconds
-
-
-def _seconds(text: str) -> int | None:
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    if text[-1:] in units and text[:-1].isdecimal():
-        return int(text[:-1]) * units[text[-1]]
-    return None
 
 
 def say(message: str) -> None:

@@ -8,8 +8,7 @@ import os
 import nats
 import pytest
 
-from gateway.stream.server.nats_server import url_file
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role, url_file
 from support.asking import ask_device
 from support.conformance import javascript
 from support.gateways import fill_calendar, running_gateway, token_for, url_of

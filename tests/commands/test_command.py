@@ -25,7 +25,7 @@ async def tidegate(gateway, *arguments, **environment):
     """The exit status, and the lines on standard output and error."""
     place = ("--data-dir", gateway.data_dir)
     environment = {"NO_COLOR": "1", **environment}
-    done = await asyncio.to_thread(commands.tidegate, "command", *arguments, *place, **environment)
+    done = await asyncio.to_thread(commands.tidegate, "command", *place, *arguments, **environment)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
@@ -53,9 +53,17 @@ async def answering(gateway, *answers, receipts=False):
             task.cancel()
 
 
+BOTH_WAYS = [(), ("--",)]
+"""The short way, and the tree: the short way does not take a line with `--`."""
+
+
 async def test_an_offline_device_is_known_at_once(gateway):
-    status, lines, _ = await tidegate(gateway, "veh-1", "door.lock", '{"doors":4}')
-    assert (status, lines) == (3, [{"outcome": "offline", "detail": "no node holds the device"}])
+    for way in BOTH_WAYS:
+        status, lines, _ = await tidegate(gateway, *way, "veh-1", "door.lock", '{"doors":4}')
+        assert (status, lines) == (
+            3,
+            [{"outcome": "offline", "detail": "no node holds the device"}],
+        )
 
 
 @pytest.mark.parametrize(

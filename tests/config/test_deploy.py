@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 from gateway.app import Gateway
 from gateway.events.document import read_events_file
 from gateway.settings import load_settings
-from gateway.stream.server.rights import Role, rights_of
+from gateway.stream.server.rights import rights_of
+from gateway.stream.server.roles import Role
 from loadtest.devices.credentials import Issuer
 from loadtest.servers.backends import NatsServer, nats_command
 from support.servers import free_port, redis_server

@@ -11,7 +11,7 @@ from gateway.stream.link.client import NatsAddress, connect_once
 from gateway.stream.link.link import NatsLink
 from gateway.stream.reading.reader import OneConnection
 from gateway.stream.server.nats_server import EmbeddedServer
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 from support.rules import runner_of, running
 from support.waiting import eventually
 

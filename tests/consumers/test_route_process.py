@@ -12,7 +12,7 @@ import pytest
 from nats.js.api import StreamConfig
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.commands.tree import app
 from gateway.consumers.lease import Lease
 from gateway.consumers.lease_bucket import LeaseBucket
 from loadtest.servers.certificates import make_certificate

@@ -7,10 +7,11 @@ from msgspec import Raw
 
 from gateway.stream.errors import FactConflict, StoreAway
 from gateway.stream.queue.dispatch import Dispatch, Pace
-from gateway.stream.queue.facts import LEGAL, Entry, Fact, Status, Stored, rfc3339, unix_time
+from gateway.stream.queue.facts import LEGAL, Entry, Fact, Stored, rfc3339, unix_time
 from gateway.stream.queue.index import QueueIndex, Waiting
 from gateway.stream.queue.line import QueueLimits, QueueObserver
 from gateway.stream.queue.queue import Expiry
+from gateway.stream.queue.status import Status
 from gateway.stream.queue.turns import Turns
 from tidegate.wire import frames
 

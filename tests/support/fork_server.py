@@ -25,7 +25,7 @@ REQUEST_BYTES_MAX = 150_000
 
 def preload() -> None:
     """Import what the commands import."""
-    from gateway.cli import COMMANDS
+    from gateway.commands.tree import COMMANDS
 
     for module in set(COMMANDS.values()):
         importlib.import_module(module)

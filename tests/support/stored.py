@@ -7,8 +7,7 @@ import nats
 import nats.errors
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from gateway.stream.server.nats_server import url_file
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role, url_file
 
 
 @dataclass(frozen=True)

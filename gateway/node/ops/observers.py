@@ -10,8 +10,8 @@ from typing import Any, Final
 from gateway.admission.observer import AdmissionObserver
 from gateway.node.ops.talk_metrics import TalkMetrics
 from gateway.stream.observer import StreamObserver
-from gateway.stream.queue.facts import Status
 from gateway.stream.queue.line import QueueObserver
+from gateway.stream.queue.status import Status
 from gateway.telemetry.metrics import Metrics
 
 _ACK_BUCKETS: Final = (

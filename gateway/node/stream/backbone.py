@@ -35,7 +35,7 @@ from gateway.stream.provisioning.provision import (
     server_version,
     stream_configs,
 )
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 from gateway.stream.store_watch import StreamTrouble
 from gateway.streams import embedded_server, stream_settings
 

@@ -18,7 +18,7 @@ from gateway.stream.lanes.stored import StoredSeqs
 from gateway.stream.lanes.tracing import BatchTraces
 from gateway.stream.link.client import LinkClient
 from gateway.stream.observer import StreamObserver
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 
 _NO_RESPONDERS: Final = b"NATS/1.0 503"
 

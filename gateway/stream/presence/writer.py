@@ -30,7 +30,7 @@ from gateway.stream.names import PRESENCE
 from gateway.stream.presence.buffer import FactBuffer
 from gateway.stream.provisioning.provision import ATOMIC_SINCE, server_version
 from gateway.stream.reading.reader import Link
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 
 _log = structlog.get_logger(__name__)
 

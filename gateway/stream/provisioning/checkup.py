@@ -12,7 +12,8 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from gateway.stream.names import STREAMS
-from gateway.stream.server.rights import Role, rights_of
+from gateway.stream.server.rights import rights_of
+from gateway.stream.server.roles import Role
 
 _FLUSH_S: Final = 5
 _TIMEOUT_S: Final = 3.0

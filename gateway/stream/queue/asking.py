@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
 import nats.errors
-from msgspec import Raw, Struct
 
 from gateway.stream.errors import EntryError, FactConflict, NotAnswered
 from gateway.stream.header_block import TRACE_HEADER
@@ -18,49 +16,29 @@ from gateway.stream.names import COMMANDS
 from gateway.stream.queue.facts import (
     CANCELLED,
     FINAL,
-    NOT_UNDERSTOOD,
     DeviceKey,
     Entry,
     Fact,
-    Status,
-    encode,
-    error_in,
     queue_subject,
     read_entry,
     read_fact,
     rfc3339,
     status_subject,
 )
+from gateway.stream.queue.requests import (
+    NOT_THERE,
+    Outcome,
+    read_outcome,
+    request_body,
+    request_subject,
+    silence,
+)
+from gateway.stream.queue.status import Status
 from gateway.stream.queue.store import CommandStore
 
-OFFLINE: Final = "offline"
-NO_ANSWER: Final = "no_answer"
 _FULL: Final = 10077
 _LOOK_S: Final = 0.2
 _NAME: Final = "operator"
-
-
-class _Answer(Struct):
-    id: str = ""
-    ok: bool = False
-    data: Raw = Raw(b"null")  # Raw is immutable
-    error: str = ""
-    detail: str = ""
-
-
-class _Asked(Struct):
-    type: str
-    data: Raw
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a request ended: `done`, `failed`, or why no device answered."""
-
-    outcome: str
-    id: str = ""
-    data: Raw | None = None
-    detail: str = ""
 
 
 async def request(
@@ -85,28 +63,19 @@ async def request(
         nats.errors.Error: the connection is lost.
         NotAnswered: the answer is not that of a gateway.
     """
-    body = encode(_Asked(message_type, Raw(data)))
+    body = request_body(message_type, data)
     try:
         answer = await client.request(
-            f"commands.{key[0]}.{key[1]}",
+            request_subject(key),
             body,
             timeout=wait_s,
             headers={TRACE_HEADER.decode(): trace} if trace else None,
         )
     except nats.errors.NoRespondersError:
-        return Outcome(OFFLINE, detail="no node holds the device")
+        return NOT_THERE
     except TimeoutError:
-        return Outcome(NO_ANSWER, detail=f"the device has not answered in {wait_s:g} s")
-    try:
-        told = msgspec.json.decode(answer.data, type=_Answer)
-    except msgspec.DecodeError as exc:
-        raise NotAnswered(f"the answer cannot be read: {exc}") from None
-    if told.error:
-        return Outcome(told.error, detail=told.detail)
-    if told.ok:
-        return Outcome(Status.DONE, told.id, told.data)
-    not_understood = error_in(told.data) == NOT_UNDERSTOOD
-    return Outcome(NOT_UNDERSTOOD if not_understood else Status.FAILED, told.id, told.data)
+        return silence(wait_s)
+    return read_outcome(answer.data)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ Rules:
 """
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -32,6 +31,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.stream.errors import EntryError
 from gateway.stream.header_block import sampled_trace_in
+from gateway.stream.queue.status import Status
 from tidegate.wire import frames
 from tidegate.wire.depth import json_depth_exceeds
 from tidegate.wire.errors import FrameError
@@ -40,7 +40,6 @@ from tidegate.wire.grammar import is_message_type, is_token
 QUEUE_PREFIX: Final = "commands.queue."
 STATUS_PREFIX: Final = "commands.status."
 CANCELLED: Final = "cancelled"
-NOT_UNDERSTOOD: Final = "not_understood"
 UNKNOWN_TO_DEVICE: Final = "unknown"
 """`error` of a device which was interrupted while its application had the command."""
 EXPIRED_ON_DEVICE: Final = "expired"
@@ -51,19 +50,6 @@ NOT_SENT: Final = "not_sent"
 
 DeviceKey = tuple[str, str]
 """Tenant and device."""
-
-
-class Status(StrEnum):
-    """What has become of a queued command."""
-
-    QUEUED = "queued"
-    SENT = "sent"
-    DELIVERED = "delivered"
-    DONE = "done"
-    FAILED = "failed"
-    EXPIRED = "expired"
-    UNKNOWN = "unknown"
-    """Nobody knows whether it was done. It is never sent again."""
 
 
 FINAL: Final = frozenset({Status.DONE, Status.FAILED, Status.EXPIRED, Status.UNKNOWN})

@@ -6,7 +6,8 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from gateway.stream.queue.facts import DeviceKey, Entry, Fact, Status, Stored
+from gateway.stream.queue.facts import DeviceKey, Entry, Fact, Stored
+from gateway.stream.queue.status import Status
 from tidegate.wire import frames
 
 ANSWERS_MAX: Final = 256

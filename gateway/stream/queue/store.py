@@ -25,13 +25,13 @@ from gateway.stream.queue.facts import (
     DeviceKey,
     Entry,
     Fact,
-    Status,
     Stored,
     encode,
     read_entry,
     read_fact,
     status_subject,
 )
+from gateway.stream.queue.status import Status
 
 _ANSWER_S: Final = 5.0
 _NO_MESSAGE: Final = 10037

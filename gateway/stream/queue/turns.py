@@ -25,17 +25,16 @@ from gateway.stream.queue.facts import (
     FINAL,
     NO_RESULT,
     NOT_SENT,
-    NOT_UNDERSTOOD,
     DeviceKey,
     Entry,
     Fact,
-    Status,
     Stored,
     outcome_of,
     rfc3339,
 )
 from gateway.stream.queue.index import QueueIndex, Waiting
 from gateway.stream.queue.line import InFlight, Line, QueueLimits, QueueObserver, Store
+from gateway.stream.queue.status import NOT_UNDERSTOOD, Status
 from tidegate.wire import frames
 
 _ATTEMPTS: Final = 4

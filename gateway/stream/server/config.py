@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.stream.server.rights import Role, rights_of
+from gateway.stream.server.rights import rights_of
+from gateway.stream.server.roles import Role
 
 _PAYLOAD_BYTES_MAX: Final = 8 * 1024 * 1024
 _WRITE_DEADLINE: Final = "30s"

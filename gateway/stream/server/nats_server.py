@@ -26,7 +26,7 @@ from gateway import tasks
 from gateway.jitter import full_jitter_s
 from gateway.stream.errors import ServerError
 from gateway.stream.server.config import ServerConfig
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role, url_file
 
 _log = structlog.get_logger(__name__)
 
@@ -62,11 +62,6 @@ def _environment() -> dict[str, str]:
     """The variables of the process."""
     inherited = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     return _UNLESS_INHERITED | inherited
-
-
-def url_file(data_dir: Path, role: Role) -> Path:
-    """Where a running embedded server leaves the address and password of one of its users."""
-    return data_dir / "nats" / f"{role.value}.url"
 
 
 def _short_url_file(data_dir: Path) -> Path:

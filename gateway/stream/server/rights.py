@@ -7,23 +7,10 @@ No user may delete or purge a stream. The gateway may delete single messages of 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 
 from gateway.stream.names import AUDITED, COMMANDS, DEADLETTERS, EVENTS, PRESENCE, STATE, STREAMS
-
-
-class Role(StrEnum):
-    """The users that sign in."""
-
-    GATEWAY = "gateway"
-    OPERATORS = "operators"
-    CONSUMERS = "consumers"
-
-    @property
-    def inbox_prefix(self) -> str:
-        """Where answers to this user go."""
-        return f"_INBOX.{self.value}"
+from gateway.stream.server.roles import Role
 
 
 @dataclass(frozen=True, slots=True)

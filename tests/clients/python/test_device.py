@@ -13,8 +13,7 @@ import pytest
 from nats.js.errors import NotFoundError
 
 from gateway import development
-from gateway.stream.server.nats_server import url_file
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role, url_file
 from support.asking import ask_device
 from support.children import spawned
 from support.gateways import running_gateway, token_for, url_of

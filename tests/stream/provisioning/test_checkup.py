@@ -12,7 +12,8 @@ from gateway.stream.provisioning.provision import (
     server_version,
     stream_configs,
 )
-from gateway.stream.server.rights import Role, rights_of
+from gateway.stream.server.rights import rights_of
+from gateway.stream.server.roles import Role
 from support.servers import nats_server
 
 WANTED = StreamSettings(1, 0, 0, 120, deny_delete=False, deny_purge=False)

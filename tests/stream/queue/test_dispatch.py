@@ -8,9 +8,9 @@ import pytest
 from gateway.stream.errors import StoreAway
 from gateway.stream.queue import dispatch as dispatch_module
 from gateway.stream.queue.dispatch import Dispatch, Pace
-from gateway.stream.queue.facts import Status
 from gateway.stream.queue.index import QueueIndex, Waiting
 from gateway.stream.queue.line import ANSWERS_MAX, InFlight, QueueObserver
+from gateway.stream.queue.status import Status
 from support.waiting import eventually
 from tidegate.wire import frames
 

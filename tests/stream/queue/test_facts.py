@@ -10,7 +10,6 @@ from gateway.stream.queue.facts import (
     FINAL,
     LEGAL,
     Fact,
-    Status,
     encode,
     outcome_of,
     read_entry,
@@ -18,6 +17,7 @@ from gateway.stream.queue.facts import (
     rfc3339,
     unix_time,
 )
+from gateway.stream.queue.status import Status
 from tidegate.wire.frames import Result
 
 GOOD = {"id": "c-1", "type": "door.lock", "data": {"doors": 4}, "expires": "2026-11-26T04:00:00Z"}

@@ -12,7 +12,8 @@ import pytest
 
 from gateway.stream.queue import dispatch as dispatch_module
 from gateway.stream.queue import queue as queue_module
-from gateway.stream.queue.facts import FINAL, Status
+from gateway.stream.queue.facts import FINAL
+from gateway.stream.queue.status import Status
 from support.command_world import Device, Node, World
 from support.waiting import eventually
 from tidegate.wire import frames

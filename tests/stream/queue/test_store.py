@@ -13,7 +13,8 @@ from gateway.stream.provisioning.provision import (
     server_version,
     stream_configs,
 )
-from gateway.stream.queue.facts import Fact, Status, queue_subject
+from gateway.stream.queue.facts import Fact, queue_subject
+from gateway.stream.queue.status import Status
 from gateway.stream.queue.store import CommandStore
 from support.servers import nats_server
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gateway.stream.server.config import ServerConfig
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 
 PASSWORDS = {role: f"secret-of-{role.value}" for role in Role}
 

@@ -12,8 +12,8 @@ import pytest
 from nats.aio.client import Client
 
 from gateway.stream.errors import ServerError
-from gateway.stream.server.nats_server import EmbeddedServer, url_file
-from gateway.stream.server.rights import Role
+from gateway.stream.server.nats_server import EmbeddedServer
+from gateway.stream.server.roles import Role, url_file
 from support.children import spawned
 from support.waiting import eventually, within
 

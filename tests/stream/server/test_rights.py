@@ -6,7 +6,7 @@ import nats
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from gateway.stream.server.nats_server import EmbeddedServer
-from gateway.stream.server.rights import Role
+from gateway.stream.server.roles import Role
 from support.waiting import eventually, within
 
 
