@@ -1,6 +1,7 @@
 """The tree of commands: which there are. Each is loaded when it is asked for."""
 
 import contextlib
+import gc
 import sys
 from collections.abc import Iterable, Iterator
 from importlib import import_module
@@ -53,21 +54,29 @@ NATS_ONLY: Final = frozenset(
     }
 )
 """Commands that speak NATS and no HTTP."""
-_NOT_LOADED: Final = ("aiohttp", "rich")
-"""What libraries load if it is there, and these commands do not use. nats-py loads aiohttp for a
-transport that no address of ours can name, which takes a fifth of a second; structlog loads rich
-for tracebacks in colour, which takes a tenth."""
+_TERMINAL: Final = ("rich",)
+"""What structlog loads for tracebacks in colour: a tenth of a second, and our logs have none. Typer
+loads it later, for a page of help."""
+_HTTP: Final = ("aiohttp",)
+"""What nats-py loads for a transport that no address of ours can name; a fifth of a second."""
 
 
 @contextlib.contextmanager
-def _without(modules: Iterable[str]) -> Iterator[None]:
-    """For as long as the context lasts, these cannot be imported, unless they are already."""
-    absent = [module for module in modules if module not in sys.modules]
+def _loading(without: Iterable[str]) -> Iterator[None]:
+    """For as long as the context lasts, these cannot be imported, unless they are already.
+
+    What a module defines stays: the cyclic collector would look through it again and again.
+    """
+    absent = [module for module in without if module not in sys.modules]
     for module in absent:
         sys.modules[module] = None  # type: ignore[assignment]  # as the import system has it
+    collects = gc.isenabled()
+    gc.disable()
     try:
         yield
     finally:
+        if collects:
+            gc.enable()
         for module in absent:
             del sys.modules[module]
 
@@ -84,7 +93,7 @@ class _Commands(TyperGroup):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        with _without(_NOT_LOADED if cmd_name in NATS_ONLY else ()):
+        with _loading(without=_TERMINAL + (_HTTP if cmd_name in NATS_ONLY else ())):
             loaded = import_module(module)
         made = typer.main.get_command(loaded.app)
         # Typer makes no group of a single command, and gives a group of its own no name.
