@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import random
+import signal
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
-from support.waiting import eventually
+from support.waiting import eventually, within
 from tidegate.testing.peer import WELCOME
 
 DEVICE = """
@@ -29,7 +31,17 @@ async def main():
             await asyncio.sleep(0.001 * (int(command.id) % 3))
             await device.answer(command.id, ok=True, data=command.id)
 
-asyncio.run(main())
+# A line starts a device; the answers are its pid and its end. The device is a fork of this process,
+# so no start imports anything again.
+for _line in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        os.close(0)
+        asyncio.run(main())
+        os._exit(0)
+    print(pid, flush=True)
+    os.waitpid(pid, 0)
+    print("ended", flush=True)
 """
 COMMANDS = 150
 KILLS = 12
@@ -83,16 +95,30 @@ class Queue:
 
 
 @asynccontextmanager
-async def device(url, directory):
+async def starter(url, directory):
+    """The process that starts the devices."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", DEVICE, url, str(directory / "box"), str(directory / "given")
+        *(sys.executable, "-c", DEVICE, url, str(directory / "box"), str(directory / "given")),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        process.stdin.close()
+        await within(process.wait())
+
+
+@asynccontextmanager
+async def device(starter):
+    """A device that is killed at the end."""
+    starter.stdin.write(b"\n")
+    pid = int(await within(starter.stdout.readline()))
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        assert await within(starter.stdout.readline()) == b"ended\n"
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
@@ -101,15 +127,15 @@ async def test_no_kill_gives_a_command_twice(tmp_path: Path, seed):
     queue = Queue()
     async with serve(queue.serve, "127.0.0.1", 0, compression=None) as server:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/device"
-        for _ in range(KILLS):
-            mark = len(queue.outcomes) + rng.randint(1, COMMANDS // KILLS)
-            async with device(url, tmp_path) as process:
-                await eventually(lambda mark=mark: len(queue.outcomes) >= min(mark, COMMANDS))
-                for _ in range(rng.randint(0, 200)):
-                    await asyncio.sleep(0)
-                process.kill()
-        async with device(url, tmp_path):
-            await eventually(lambda: len(queue.outcomes) == COMMANDS)
+        async with starter(url, tmp_path) as devices:
+            for _ in range(KILLS):
+                mark = len(queue.outcomes) + rng.randint(1, COMMANDS // KILLS)
+                async with device(devices):
+                    await eventually(lambda mark=mark: len(queue.outcomes) >= min(mark, COMMANDS))
+                    for _ in range(rng.randint(0, 200)):
+                        await asyncio.sleep(0)
+            async with device(devices):
+                await eventually(lambda: len(queue.outcomes) == COMMANDS)
     given = [int(line) for line in (tmp_path / "given").read_text().split()]
     assert len(given) == len(set(given)), "an id was given twice"
     assert given == sorted(given), "the order was lost"
