@@ -117,7 +117,10 @@ class SlotCalendar:
         settings = self._settings
         step = cost * (1 + settings.headroom) / self._rate_per_s
         # Slots that are older than the burst allows are gone.
-        slot = self._next = max(self._next, now - settings.burst / self._rate_per_s)
+        earliest = now - settings.burst / self._rate_per_s
+        if self._next < earliest:
+            self._next = earliest
+        slot = self._next
         if slot - now > settings.horizon_s and not priority:
             return None
         if priority and slot > now:

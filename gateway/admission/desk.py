@@ -305,11 +305,13 @@ class AdmissionDesk(Generic[W]):
         if slot_at <= now and meter.conforms(now, cost) and self._nobody_before(rank, now):
             self._count(now, cost)
             return ADMIT
-        wait_s = max(slot_at, meter.ready_at(cost)) - now
+        ready_at = meter.ready_at(cost)
+        wait_s = (slot_at if slot_at > ready_at else ready_at) - now
         if wait_s <= settings.park_s and self._lot.room(rank):
             self._park(claim, waiter, rank, slot_at, now)
             return None
-        slot_at = max(slot_at, now)
+        if slot_at < now:
+            slot_at = now
         ticket = self._entitlements.promise(claim.holder, slot_at, now, priority=priority)
         return Refuse("rate", slot_at - now, ticket)
 

@@ -32,7 +32,8 @@ class Gcra:
 
     def credit(self, now: float) -> float:
         """How many events conform now, at most `burst`; negative for a debt."""
-        return min(self._burst, (now - self._arrival) * self._rate_per_s)
+        credit = (now - self._arrival) * self._rate_per_s
+        return credit if credit < self._burst else self._burst
 
     def ready_at(self, cost: float = 1.0) -> float:
         """The time from which an event of `cost` conforms."""
@@ -43,8 +44,9 @@ class Gcra:
 
     def take(self, now: float, cost: float = 1.0) -> None:
         """Count an event, also one that does not conform: this makes a debt."""
+        arrival = self._arrival
         earliest = now - self._burst / self._rate_per_s
-        self._arrival = max(self._arrival, earliest) + cost / self._rate_per_s
+        self._arrival = (arrival if arrival > earliest else earliest) + cost / self._rate_per_s
 
 
 class KeyedLimiter:

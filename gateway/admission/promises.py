@@ -7,6 +7,7 @@ slot also invalidates every earlier ticket of its device.
 The memory is bounded in number and in time: what is older than any valid ticket is forgotten.
 """
 
+import math
 from collections import OrderedDict
 from typing import Final
 
@@ -24,32 +25,30 @@ class Promises:
                 are forgotten.
             keep_s: how long after its slot a promise or a ticket can still count.
         """
-        self._entries_max = entries_max
-        self._keep_s = keep_s
-        self._held: OrderedDict[bytes, float] = OrderedDict()
-        self._spent: OrderedDict[bytes, float] = OrderedDict()
+        self._held = _Slots(entries_max, keep_s)
+        self._spent = _Slots(entries_max, keep_s)
 
     def __len__(self) -> int:
         """How many entries there are."""
-        return len(self._held) + len(self._spent)
+        return len(self._held.entries) + len(self._spent.entries)
 
     def slot_of(self, holder: bytes) -> float | None:
         """The slot that a device was promised, as far as this node knows."""
-        return self._held.get(holder)
+        return self._held.entries.get(holder)
 
     def hold(self, holder: bytes, slot_at: float, now: float) -> None:
         """Promise `holder` the slot at `slot_at`, and no other."""
-        self._put(self._held, holder, slot_at, now)
+        self._held.put(holder, slot_at, now)
 
     def spend(self, holder: bytes, slot_at: float, now: float) -> None:
         """`holder` uses its slot: no ticket for this slot, or an earlier one, counts again."""
-        self._held.pop(holder, None)
-        self._put(self._spent, holder, slot_at, now)
+        self._held.entries.pop(holder, None)
+        self._spent.put(holder, slot_at, now)
 
     def restore(self, holder: bytes, slot_at: float, now: float) -> None:
         """`holder` was cut off before it was admitted: it has its slot again."""
-        self._spent.pop(holder, None)
-        self._put(self._held, holder, slot_at, now)
+        self._spent.entries.pop(holder, None)
+        self._held.put(holder, slot_at, now)
 
     def forget(self, holder: bytes, until: float) -> None:
         """`holder` has no slot up to `until`; a later one stays its own."""
@@ -59,20 +58,40 @@ class Promises:
 
     def is_spent(self, holder: bytes, slot_at: float) -> bool:
         """Whether a ticket for `slot_at` has been used."""
-        spent = self._spent.get(holder)
+        spent = self._spent.entries.get(holder)
         return spent is not None and slot_at < spent + _TICKET_PRECISION_S
 
-    def _put(
-        self, entries: OrderedDict[bytes, float], holder: bytes, slot_at: float, now: float
-    ) -> None:
+
+class _Slots:
+    """A bounded number of slots by holder, the oldest entry first."""
+
+    __slots__ = ("_entries_max", "_keep_s", "_tidy_at", "entries")
+
+    def __init__(self, entries_max: int, keep_s: float) -> None:
+        self._entries_max = entries_max
+        self._keep_s = keep_s
+        self._tidy_at = -math.inf
+        """When the oldest entry is to be forgotten, as of the last look at it."""
+        self.entries: OrderedDict[bytes, float] = OrderedDict()
+
+    def put(self, holder: bytes, slot_at: float, now: float) -> None:
+        entries = self.entries
         if holder in entries:
             entries.move_to_end(holder)
         entries[holder] = slot_at
         if len(entries) > self._entries_max:
             entries.popitem(last=False)
-        # At most two: more are removed than are added, and no knock takes long.
+        if now > self._tidy_at:
+            self._tidy(now)
+
+    def _tidy(self, now: float) -> None:
+        """Forget old entries: at most two, so more go than are added, and no knock takes long."""
+        entries = self.entries
         for _ in range(2):
             oldest = next(iter(entries), None)
-            if oldest is None or entries[oldest] + self._keep_s >= now:
+            if oldest is None:
+                break
+            self._tidy_at = entries[oldest] + self._keep_s
+            if self._tidy_at >= now:
                 break
             del entries[oldest]

@@ -13,6 +13,7 @@ the period before and after are accepted too: a slot is at most a horizon ahead.
 import binascii
 import hashlib
 import hmac
+import struct
 from collections.abc import Sequence
 from typing import Final
 
@@ -29,8 +30,11 @@ _BODY_BYTES: Final = 17
 _MAC_BYTES: Final = 14
 _DEVICE_BYTES: Final = 8
 _PRIORITY: Final = 1
+_BODY: Final = struct.Struct(f">QB{_DEVICE_BYTES}s")
+"""Version, key id and slot are one number, because one is packed faster than three."""
+_SLOT_BITS: Final = 48
+_SLOT_MASK: Final = (1 << _SLOT_BITS) - 1
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
-_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 
 
 class Ticket(Struct, frozen=True, gc=False):
@@ -38,7 +42,6 @@ class Ticket(Struct, frozen=True, gc=False):
 
     slot_at: float
     priority: bool
-    device_hash: bytes
 
 
 def device_hash(tenant: str, device: str) -> bytes:
@@ -59,7 +62,8 @@ class TicketOffice:
         self._rotation_s = rotation_s
         self._secrets: tuple[bytes, ...] = ()
         self._epoch_began = self._epoch_ends = 0.0
-        self._signing: tuple[bytes, hashlib.blake2s] = (b"", hashlib.blake2s())
+        self._signing: tuple[int, hashlib.blake2s] = (0, hashlib.blake2s())
+        """Version and key id, where they are in the packed number, and the MAC to copy."""
         self._verifying: dict[int, list[hashlib.blake2s]] = {}
         self.rotate(secrets)
 
@@ -79,16 +83,11 @@ class TicketOffice:
         if not self._epoch_began <= now < self._epoch_ends:
             self._turn_to(now)
         head, key = self._signing
-        body = (
-            head
-            + round(slot_at * 1000).to_bytes(6, "big")
-            + (b"\x01" if priority else b"\x00")
-            + holder
-        )
+        body = _BODY.pack(head + round(slot_at * 1000), priority, holder)
         mac = key.copy()
         mac.update(body)
         text = binascii.b2a_base64(body + mac.digest(), newline=False)
-        return text[:TICKET_CHARS].translate(_URL_SAFE).decode()
+        return text.translate(_URL_SAFE, b"=").decode()
 
     def check(self, text: str, *, holder: bytes, now: float) -> Ticket:
         """Read a ticket, if it is of this device.
@@ -99,7 +98,7 @@ class TicketOffice:
         if len(text) != TICKET_CHARS:
             raise TicketError("malformed")
         try:
-            raw = binascii.a2b_base64(text.encode("ascii").translate(_STANDARD) + b"==")
+            raw = binascii.a2b_base64(text.replace("-", "+").replace("_", "/") + "==")
         except (binascii.Error, ValueError):
             raise TicketError("malformed") from None
         if len(raw) != _BYTES or raw[0] != _VERSION:
@@ -114,10 +113,12 @@ class TicketOffice:
                 break
         else:
             raise TicketError("forged" if raw[1] in self._verifying else "key")
-        if not hmac.compare_digest(body[9:], holder):
+        head, flags, promised = _BODY.unpack(body)
+        # The MAC is right, so the holder of a ticket learns nothing from the time that this takes.
+        if promised != holder:
             raise TicketError("holder")
-        slot_at = int.from_bytes(raw[2:8], "big") / 1000
-        return Ticket(slot_at, bool(raw[8] & _PRIORITY), body[9:])
+        slot_at = (head & _SLOT_MASK) / 1000
+        return Ticket(slot_at, flags & _PRIORITY != 0)
 
     def _turn_to(self, now: float) -> None:
         """Derive the keys of this period, and those of both neighbours to verify with."""
@@ -130,7 +131,7 @@ class TicketOffice:
                 key_id, key = _derive(secret, neighbour)
                 self._verifying.setdefault(key_id, []).append(key)
         key_id, key = _derive(self._secrets[0], epoch)
-        self._signing = bytes((_VERSION, key_id)), key
+        self._signing = (_VERSION << 8 | key_id) << _SLOT_BITS, key
 
 
 def _derive(secret: bytes, epoch: int) -> tuple[int, hashlib.blake2s]:

@@ -1,5 +1,6 @@
 """The schedule of the simulator gives out what is due first, as one heap of everything would."""
 
+import dataclasses
 import heapq
 import itertools
 import math
@@ -8,6 +9,12 @@ import random
 import pytest
 
 from loadtest.schedule import Schedule
+
+
+@dataclasses.dataclass
+class Item:
+    at: float
+    number: int
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -19,12 +26,12 @@ def test_items_come_out_by_time_and_then_in_the_order_in_which_they_were_added(s
         if heap and rng.random() < 0.5:
             assert schedule.next_at == heap[0][0]
             now, number = heapq.heappop(heap)
-            assert schedule.pop() == number
+            assert schedule.pop().number == number
         else:
             at = now + rng.choice([0.0, 0.001, rng.random(), 100 * rng.random()])
             number = next(numbers)
             heapq.heappush(heap, (at, number))
-            schedule.add(at, number)
+            schedule.add(Item(at, number))
     while heap:
-        assert schedule.pop() == heapq.heappop(heap)[1]
+        assert schedule.pop().number == heapq.heappop(heap)[1]
     assert schedule.next_at == math.inf

@@ -46,6 +46,11 @@ class ReconnectPolicy:
     took.
     """
 
+    __slots__ = (
+        "_doubt_ms", "_doubted", "_failures", "_first_retry_ms", "_floor_ms", "_fresh",
+        "_restarting", "_rng", "_settings", "_silence_ms", "_silences", "ticket",
+    )  # fmt: skip
+
     def __init__(self, settings: BackoffSettings, rng: random.Random) -> None:
         self._settings = settings
         self._rng = rng
@@ -57,18 +62,14 @@ class ReconnectPolicy:
         self._doubt_ms = 0.0
         self._doubted = False
         self._floor_ms: int | None = None
-        self._ticket: str | None = None
+        self.ticket: str | None = None
+        """The ticket to show at the next attempt."""
         self._fresh = True
 
     @property
     def failures(self) -> int:
         """How many attempts in a row led to no stable connection."""
         return self._failures
-
-    @property
-    def ticket(self) -> str | None:
-        """The ticket to show at the next attempt."""
-        return self._ticket
 
     @property
     def has_floor(self) -> bool:
@@ -100,9 +101,12 @@ class ReconnectPolicy:
 
     def refused(self, retry_ms: int | None, ticket: str | None) -> None:
         """An attempt was refused with a time, and perhaps a ticket for a slot."""
-        self._heard()
-        self._floor_ms = None if retry_ms is None else _bounded(retry_ms)
-        self._ticket = ticket
+        if self._silences:
+            self._heard()
+        if retry_ms is not None and not 0 <= retry_ms <= TOLD_MS_MAX:
+            retry_ms = _bounded(retry_ms)
+        self._floor_ms = retry_ms
+        self.ticket = ticket
         self._fresh = self._doubted = False
         if ticket is None:
             self._failures += 1
@@ -110,7 +114,7 @@ class ReconnectPolicy:
     def sent_away(self, retry_ms: int, ticket: str | None) -> None:
         """A `goaway`: connect again, in that slot."""
         self._floor_ms = _bounded(retry_ms)
-        self._ticket = ticket
+        self.ticket = ticket
 
     def moved_on(self) -> None:
         """The device itself ended a good connection, because it needs another one."""
@@ -132,7 +136,7 @@ class ReconnectPolicy:
     def next_delay_ms(self) -> float:
         """The wait before the next attempt. Consumes the floor; the ticket stays until used."""
         floor_ms, self._floor_ms = self._floor_ms, None
-        if floor_ms is not None and self._ticket is not None:
+        if floor_ms is not None and self.ticket is not None:
             return float(floor_ms)
         jitter_ms = self._jitter_ms()
         self._fresh = False
@@ -144,9 +148,10 @@ class ReconnectPolicy:
 
     def opened(self) -> None:
         """The attempt succeeded; a ticket is used up."""
-        self._heard()
+        if self._silences:
+            self._heard()
         self._doubt_ms, self._doubted = 0.0, False
-        self._ticket = None
+        self.ticket = None
 
     def _heard(self) -> None:
         self._silence_ms = 0.0
@@ -161,7 +166,7 @@ class ReconnectPolicy:
             return self._rng.uniform(first_retry_ms / 2, first_retry_ms * 3 / 2)
         if self._restarting and not self._failures:
             soon_ms = settings.base_ms * 2 ** min(self._silences, 20)
-            if self._ticket is not None and soon_ms < first_retry_ms:
+            if self.ticket is not None and soon_ms < first_retry_ms:
                 return self._rng.uniform(0, soon_ms)
             return self._rng.uniform(first_retry_ms / 2, first_retry_ms * 3 / 2)
         grown_ms = min(settings.cap_ms, settings.base_ms * 2 ** min(self._failures, 20))
