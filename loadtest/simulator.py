@@ -14,14 +14,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.admission.calendar import CalendarSettings, SlotCalendar
+from gateway.admission.calendar import CalendarSettings
 from gateway.admission.desk import AdmissionDesk, DeskSettings
 from gateway.admission.first_knock import refusals_per_s, spread_ms
-from gateway.admission.gcra import Gcra
 from gateway.admission.observer import AdmissionObserver
 from gateway.admission.outcome import Admit, Claim, Outcome
 from gateway.admission.ticket import TicketOffice
 from loadtest.devices.policies import Policy, maker_of
+from loadtest.fleet_calendar import FleetCalendar
 from loadtest.schedule import Schedule
 
 _SECRET: Final = b"the simulator's own, never used elsewhere"
@@ -107,27 +107,6 @@ class StormResult:
         if len(self.waits) < 2:  # quantiles need two
             return self.waits[0] if self.waits else 0.0
         return statistics.quantiles(self.waits, n=100)[percent - 1]
-
-
-class FleetCalendar(SlotCalendar):
-    """The calendar that several nodes share, as Redis keeps it: with one meter for all of them."""
-
-    def __init__(self, settings: CalendarSettings, *, rate_per_s: float, now: float) -> None:
-        super().__init__(settings, rate_per_s=rate_per_s, now=now)
-        self._meter = Gcra(rate_per_s=rate_per_s, burst=settings.burst, now=now)
-        self._vacated_from = settings.burst * settings.give_back
-        self.now = now
-
-    def take_vacated(self, now: float, cost: float, credit: float) -> bool:
-        del credit  # the credit of one node does not measure what the fleet has left over
-        # No `super` call: half of all knocks come here.
-        if self._next <= now or self._meter.credit(now) - self._vacated_from < cost:
-            return False
-        self._meter.take(now, cost)
-        return True
-
-    def admitted(self, cost: float) -> None:
-        self._meter.take(self.now, cost)
 
 
 class _Device:

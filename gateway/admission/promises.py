@@ -52,9 +52,9 @@ class Promises:
 
     def forget(self, holder: bytes, until: float) -> None:
         """`holder` has no slot up to `until`; a later one stays its own."""
-        slot_at = self._held.get(holder)
+        slot_at = self._held.entries.get(holder)
         if slot_at is not None and slot_at <= until:
-            del self._held[holder]
+            del self._held.entries[holder]
 
     def is_spent(self, holder: bytes, slot_at: float) -> bool:
         """Whether a ticket for `slot_at` has been used."""
