@@ -48,7 +48,7 @@ async def compare_throughput(
             Side(gateway, partial(bench.gateway_devices, devices), window),
             Side(peer, partial(bench.nats_devices, devices), window),
         )
-        limit = Limit(gateway, "atomic" if durability == "fsync" else "fast", devices)
+        limit = Limit(gateway, "atomic" if durability == "fsync" else "linked", devices)
         taken = (*sides, limit)
         for number in range(TURNS):
             for side in taken if number % 2 else reversed(taken):

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 from loadtest.devices.wire import PAYLOAD
 from loadtest.errors import TargetError
 
-Kind = Literal["atomic", "fast"]
-"""How batches are published (ADR-50): stored whole or not at all, or in order as they come."""
+Kind = Literal["atomic", "fast", "linked"]
+"""How batches are published (ADR-50): stored whole or not at all, in order as they come, or each
+message with the name of the one before."""
 
-BATCH_MESSAGES: Final[dict[Kind, int]] = {"atomic": 4_000, "fast": 1_000}
+BATCH_MESSAGES: Final[dict[Kind, int]] = {"atomic": 4_000, "fast": 1_000, "linked": 1_000}
 """Those of a gateway's largest batches."""
 
 _ANSWER: Final = b'"stream":'
@@ -84,7 +85,7 @@ class BarePublisher:
     def _next_batch(self) -> bytes:
         self._batches += 1
         name = b"%s.%d" % (self._inbox, self._batches)
-        encode = _atomic if self._kind == "atomic" else _fast
+        encode = {"atomic": _atomic, "fast": _fast, "linked": _linked}[self._kind]
         return b"".join(encode(list(self._messages()), name))
 
     def _messages(self) -> Iterator[_Message]:
@@ -115,6 +116,15 @@ def _fast(messages: Sequence[_Message], name: bytes) -> Iterator[bytes]:
         operation = 2 if place == len(messages) else 0 if place == 1 else 1
         reply = b"%s.%d.fail.%d.%d.$FI" % (name, _FLOW_MESSAGES, place, operation)
         yield _command(subject, reply, headers)
+
+
+def _linked(messages: Sequence[_Message], name: bytes) -> Iterator[bytes]:
+    link = b""
+    for place, (subject, headers) in enumerate(messages, 1):
+        reply = name if place == len(messages) else b""
+        yield _command(subject, reply, headers + link)
+        _, _, line = headers.partition(b"Nats-Msg-Id:")
+        link = b"Nats-Expected-Last-Msg-Id:%s\r\n" % line.partition(b"\r\n")[0]
 
 
 def _command(subject: bytes, reply: bytes, headers: bytes) -> bytes:

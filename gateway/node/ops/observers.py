@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from gateway.admission.observer import AdmissionObserver
 from gateway.node.ops.talk_metrics import TalkMetrics
+from gateway.stream.lanes.batch import Kind
 from gateway.stream.observer import StreamObserver
 from gateway.stream.queue.line import QueueObserver
 from gateway.stream.queue.status import Status
@@ -208,9 +209,8 @@ class StreamMetrics(StreamObserver):
             "tidegate_nats_server_restarts", "Times the embedded nats-server died and came back."
         )
         self._reconnects = metrics.counter("tidegate_nats_reconnects", "Connections to NATS made.")
-        self._kinds = {
-            kind: stored.labels(kind) for kind in ("single", "atomic", "fast", "round", "lookup")
-        }
+        kinds = [*(kind.value for kind in Kind), "lookup"]
+        self._kinds = {kind: stored.labels(kind) for kind in kinds}
 
     def batch_settled(self, kind: str, messages: int, duplicates: int, seconds: float) -> None:
         self._kinds[kind].inc(messages)

@@ -23,7 +23,7 @@ async def stored(server):
         await client.close()
 
 
-@pytest.mark.parametrize("kind", ["atomic", "fast"])
+@pytest.mark.parametrize("kind", ["atomic", "fast", "linked"])
 async def test_what_is_counted_is_in_the_stream(tmp_path, kind):
     batch = BATCH["jetstream"] | {"store_dir": str(tmp_path / "js")}
     with nats_server(tmp_path / "nats", jetstream=batch) as server:

@@ -7,6 +7,7 @@ import pytest
 from gateway.admission.observer import AdmissionObserver
 from gateway.edge.observer import EdgeObserver
 from gateway.node.ops.observers import AdmissionMetrics, EdgeMetrics, Observers, StreamMetrics
+from gateway.stream.lanes.batch import Kind
 from gateway.stream.observer import StreamObserver
 from gateway.telemetry.metrics import Metrics
 
@@ -60,3 +61,11 @@ def test_a_base_observer_does_nothing(observer, _counting):
     for name in hooks(observer):
         parameters = list(inspect.signature(getattr(quiet, name)).parameters)
         assert getattr(quiet, name)(*parameters) is None
+
+
+def test_every_kind_of_batch_is_counted():
+    metrics = Metrics()
+    stream = StreamMetrics(metrics)
+    for kind in Kind:
+        stream.batch_settled(kind.value, 3, 0, 0.01)
+        assert metrics.value("tidegate_messages_settled_total", {"kind": kind.value}) == 3
