@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,13 +98,22 @@ def test_a_command_that_waits_for_a_server_ends(mute, command, number, tmp_path)
         ends(process, number)
 
 
-@pytest.mark.parametrize("command", WAITING)
-def test_a_server_that_does_not_answer_is_said(command, tmp_path):
-    with mute_server() as port:
-        done = tidegate(*WAITING[command](port), cwd=tmp_path, **redis(port))
-    assert done.returncode == 1
-    assert "no answer" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_server_that_does_not_answer_is_said(tmp_path):
+    """By each command: all of them wait at the same time."""
+    with mute_server() as port, ThreadPoolExecutor(len(WAITING)) as pool:
+
+        def run(command):
+            directory = tmp_path / command
+            directory.mkdir()
+            return tidegate(*WAITING[command](port), cwd=directory, **redis(port))
+
+        ended = dict(zip(WAITING, pool.map(run, WAITING), strict=True))
+    assert {command: done.returncode for command, done in ended.items()} == dict.fromkeys(
+        WAITING, 1
+    )
+    for command, done in ended.items():
+        assert "no answer" in done.stderr, command
+        assert "Traceback" not in done.stderr, command
 
 
 @pytest.mark.parametrize("command", WAITING)

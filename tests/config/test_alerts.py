@@ -55,8 +55,13 @@ def test_each_alert_fires_for_a_bad_node_and_not_for_a_good_one(promtool):
 
 
 def test_an_alert_that_fires_for_a_good_node_is_found_out(promtool, tmp_path):
+    yaml = YAML()
+    page = yaml.load(PROMETHEUS / "alerts_test.yml")
+    page["tests"] = [each for each in page["tests"] if each["name"] == "TidegateLoopLag"]
+    yaml.dump(page, tmp_path / "alerts_test.yml")
+    shutil.copy(PROMETHEUS / "alerts.yml", tmp_path)
+    assert run_tests(promtool, tmp_path).returncode == 0
     (tmp_path / "alerts.yml").write_text(ALERTS.replace("> 0.2", "> 0.001"))
-    shutil.copy(PROMETHEUS / "alerts_test.yml", tmp_path)
     done = run_tests(promtool, tmp_path)
     assert done.returncode != 0
     assert "TidegateLoopLag" in done.stdout + done.stderr

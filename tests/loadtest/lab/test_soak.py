@@ -13,8 +13,8 @@ def test_a_slope_is_that_of_the_straight_line():
 
 @pytest.mark.parametrize("tls", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_short_run_does_everything_and_ends(tls, capsys, monkeypatch):
-    monkeypatch.setattr(soak, "_SAMPLE_S", 0.5)
-    assert soak.run(0.1, 20, tls=tls) in (0, 1)
+    monkeypatch.setattr(soak, "_SAMPLE_S", 0.25)
+    assert soak.run(0.05, 20, tls=tls) in (0, 1)
     said = capsys.readouterr().out
     assert "memory after the warm-up" in said
     assert "101" in said
