@@ -206,7 +206,7 @@ class FlappingDevice(RuleBasedStateMachine):
 
 
 TestFlappingDevice = FlappingDevice.TestCase
-TestFlappingDevice.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestFlappingDevice.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
 
 
 def test_a_fresh_node_believes_no_replica_that_lags():
