@@ -24,7 +24,7 @@ _BATCH_MAX: Final = 500
 _MICROSECONDS: Final = 1_000_000
 _FENCE_AHEAD: Final = 5 * _MICROSECONDS
 """A fence that is further ahead of fleet time comes from a clock that was wrong."""
-_GATHER_S: Final = 0.05
+_GATHER_S: Final = 0.1
 """Changes of so long share a call. The older session of a device lasts as much longer when the
 newer one begins on another node."""
 

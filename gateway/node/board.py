@@ -32,8 +32,9 @@ AHEAD_S: Final = 0.005
 AHEAD_BY: Final = 64
 """Connections that a worker may have more than the least loaded one; an eighth if that is more."""
 BELIEVED_S: Final = 5.0
-LOOK_S: Final = 0.002
-"""The board is looked at once in so long: each look costs about as much as a system call."""
+LOOK_S: Final = 0.01
+"""The board is looked at once in so long: each look costs as much as a fifth of a refusal. A worker
+accepts about as many connections in that time as it may be ahead."""
 WRITE_S: Final = 0.25
 """How often a worker writes its row, whether or not it accepts."""
 
