@@ -47,7 +47,7 @@ class _Side:
 
 
 class _Operator:
-    """Queues commands as `tidegate command --queue` does: an entry, and the fact `queued`."""
+    """Queues commands as `tidegate command --queue` does: entry and fact `queued` in one batch."""
 
     def __init__(
         self, client: Client, devices: list[str], per_s: float, answered: Answered
@@ -82,16 +82,23 @@ class _Operator:
         self.queued += 1
         entry = {"id": command_id, "type": "door.lock", "data": 1, "expires": self._expires}
         fact = {"status": "queued", "time": self._expires}
+        batch = {"Nats-Batch-Id": command_id}
         await self._client.publish(
             f"commands.queue.default.{device}",
             json.dumps(entry).encode(),
-            headers={"Nats-Msg-Id": f"default:{device}:{command_id}"},
-        )
+            headers={
+                **batch, "Nats-Batch-Sequence": "1",
+                "Nats-Msg-Id": f"default:{device}:{command_id}",
+            },
+        )  # fmt: skip
         await self._client.publish(
             f"commands.status.default.{device}.{command_id}",
             json.dumps(fact).encode(),
-            headers={"Nats-Expected-Last-Subject-Sequence": "0"},
-        )
+            headers={
+                **batch, "Nats-Batch-Sequence": "2", "Nats-Batch-Commit": "1",
+                "Nats-Expected-Last-Subject-Sequence": "0",
+            },
+        )  # fmt: skip
 
 
 async def section_commands(bench: Bench) -> None:

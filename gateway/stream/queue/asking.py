@@ -11,6 +11,7 @@ import nats.errors
 
 from gateway.stream.errors import EntryError, FactConflict, NotAnswered
 from gateway.stream.header_block import TRACE_HEADER
+from gateway.stream.lanes.encoding import Publication, publication
 from gateway.stream.link.client import LinkClient
 from gateway.stream.names import COMMANDS
 from gateway.stream.queue.facts import (
@@ -86,6 +87,13 @@ class Command:
     status: Status
 
 
+def _entry_message(key: DeviceKey, entry: Entry) -> Publication:
+    lines = f"Nats-Msg-Id:{key[0]}:{key[1]}:{entry.id}\r\n"
+    if entry.trace:
+        lines += f"{TRACE_HEADER.decode()}:{entry.trace}\r\n"
+    return publication(COMMANDS, queue_subject(key).encode(), lines.encode(), entry.payload)
+
+
 class CommandQueue(CommandStore):
     """The queue as operators use it."""
 
@@ -99,23 +107,22 @@ class CommandQueue(CommandStore):
             NotAnswered: it is refused; says why.
             StoreAway: whether it is stored is not known. The same entry may be put again.
         """
-        body = entry.payload
         try:
-            read_entry(body)
+            read_entry(entry.payload)
         except EntryError as exc:
             raise NotAnswered(str(exc)) from None
-        trace = f"{TRACE_HEADER.decode()}:{entry.trace}\r\n" if entry.trace else ""
-        headers = (
-            f"NATS/1.0\r\nNats-Msg-Id:{key[0]}:{key[1]}:{entry.id}\r\n"
-            f"Nats-Expected-Stream:{COMMANDS}\r\n{trace}\r\n"
-        ).encode()
-        answer = await self._ask(queue_subject(key), body, headers)
+        first = Fact(Status.QUEUED, rfc3339(time.time()))
+        both = [_entry_message(key, entry), self._message_of(key, entry.id, first, 0)]
+        if await self.append_all(both):
+            return
+        # Refused, or the server has no batches: each on its own says why.
+        answer = await self._publish(both[0])
         if answer.error is not None:
             if answer.error.err_code == _FULL:
                 raise NotAnswered("as many commands as allowed wait for this device already")
             raise NotAnswered(answer.error.description)
         with contextlib.suppress(FactConflict):  # its device has been given it already
-            await self.write(key, entry.id, Fact(Status.QUEUED, rfc3339(time.time())), 0)
+            await self.write(key, entry.id, first, 0)
 
     async def cancel(self, key: DeviceKey, command_id: str) -> Status | None:
         """Settle a command that nobody was given as `failed`, `cancelled`.

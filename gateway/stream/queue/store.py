@@ -126,10 +126,14 @@ class CommandStore:
             FactConflict: another fact stands there.
             StoreAway: whether it is stored is not known.
         """
+        return await self._batches.write(self._message_of(key, command_id, fact, after))
+
+    def _message_of(self, key: DeviceKey, command_id: str, fact: Fact, after: int) -> Publication:
+        """The message of a fact that stands behind the one at `after`."""
         tenant, device = key
         message_id = f"{tenant}:{device}:{command_id}:{fact.status}:{after}.{self._node}"
         subject = status_subject(key, command_id)
-        return await self.append(subject, encode(fact), f"{message_id}.{fact.fence}", after)
+        return _behind(subject, encode(fact), f"{message_id}.{fact.fence}", after)
 
     async def read(self, subject: str) -> tuple[int, bytes] | None:
         """Sequence and payload of the last message of a subject.
@@ -147,9 +151,7 @@ class CommandStore:
             FactConflict: another message stands there.
             StoreAway: whether it is stored is not known.
         """
-        lines = f"Nats-Msg-Id:{message_id}\r\nNats-Expected-Last-Subject-Sequence:{after}\r\n"
-        message = publication(COMMANDS, subject.encode(), lines.encode(), data)
-        return await self._batches.write(message)
+        return await self._batches.write(_behind(subject, data, message_id, after))
 
     async def append_one(self, message: Publication) -> int:
         """
@@ -157,13 +159,17 @@ class CommandStore:
             FactConflict: its subject has another last message than it expects.
             StoreAway: whether it is stored is not known.
         """
-        number, reply = self._expect()
-        answer = await self._answer(number, encode_plain(message, reply))
+        answer = await self._publish(message)
         if answer.error is None:
             return answer.seq
         if answer.error.err_code == _WRONG_SEQUENCE:
             raise FactConflict
         raise StoreAway(answer.error.description)
+
+    async def _publish(self, message: Publication) -> _Answer:
+        """Publish one message, and wait for its PubAck or error."""
+        number, reply = self._expect()
+        return await self._answer(number, encode_plain(message, reply))
 
     async def append_all(self, messages: Sequence[Publication]) -> int | None:
         """
@@ -254,6 +260,11 @@ class CommandStore:
             future.set_exception(StoreAway("no stream answers"))
         else:
             future.set_result(data)
+
+
+def _behind(subject: str, data: bytes, message_id: str, after: int) -> Publication:
+    lines = f"Nats-Msg-Id:{message_id}\r\nNats-Expected-Last-Subject-Sequence:{after}\r\n"
+    return publication(COMMANDS, subject.encode(), lines.encode(), data)
 
 
 def _give_up(future: asyncio.Future[bytes]) -> None:

@@ -13,7 +13,8 @@ from gateway.stream.provisioning.provision import (
     server_version,
     stream_configs,
 )
-from gateway.stream.queue.facts import Fact, queue_subject
+from gateway.stream.queue.asking import CommandQueue
+from gateway.stream.queue.facts import Entry, Fact, queue_subject
 from gateway.stream.queue.status import Status
 from gateway.stream.queue.store import CommandStore
 from support.servers import nats_server
@@ -93,3 +94,15 @@ async def test_a_fact_that_conflicts_keeps_none_of_the_others_from_being_stored(
     assert isinstance(second, FactConflict)
     assert (await store.last(KEY, "c-1")).seq == taken
     assert [(await store.last(KEY, name)).seq for name in ("c-0", "c-2")] == [first, third]
+
+
+async def test_an_entry_that_is_put_again_is_stored_once_with_one_fact(client):
+    queue = CommandQueue()
+    await queue.on_up(client)
+    entry = Entry("c-9", "t", "2099-01-01T00:00:00Z")
+    await queue.put(KEY, entry)
+    await queue.put(KEY, entry)
+    assert [each.entry.id async for each in queue.waiting(KEY)] == ["c-9"]
+    assert [each.status async for each in queue.facts(KEY, "c-9")] == [Status.QUEUED]
+    stream = await client.jetstream().stream_info(COMMANDS)
+    assert stream.state.messages == 2
