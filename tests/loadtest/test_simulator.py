@@ -95,6 +95,14 @@ def test_a_start_that_admits_nobody_at_first_costs_no_more_than_its_hold(nodes, 
     assert result.peak_knocks_per_s <= 1.5 * simulate(STORM).peak_knocks_per_s
 
 
+def test_a_device_without_a_slot_waits_as_its_client_does():
+    # Past the horizon a refusal has a time and no ticket, so the client adds its own jitter to it.
+    result = simulate(StormPlan(devices=2_000, rate_per_s=0.5, refusals_per_s=1.0, burst=1.0))
+    assert result.admitted == 2_000
+    assert result.knocks_a_device <= 2.35
+    assert result.most_knocks <= 5
+
+
 def test_a_few_devices_ask_a_long_hold_ever_more_seldom():
     result = simulate(StormPlan(devices=20, rate_per_s=400, held_s=60.0))
     assert result.admitted == 20
