@@ -21,7 +21,7 @@ def bench(tmp_path):
 
 async def test_a_power_cut_costs_nothing_that_was_acknowledged(bench):
     machine = Machine(bench, "fsync")
-    plan = WriterPlan(messages=200)
+    plan = WriterPlan(messages=60)
     trial = Trial(devices=10, plan=plan, faults=1, seed=1, kinds=machine.power_loss)
     try:
         machine.boot()
