@@ -126,6 +126,10 @@ class Fleet:
         """The session that speaks for a device on this node."""
         return self._members.get((tenant, device))
 
+    def holds(self, member: Member) -> bool:
+        """Whether `member` still speaks for its device."""
+        return self._members.get(member.key) is member
+
     def remove(self, member: Member) -> None:
         """`member` no longer speaks for its device; nothing if a newer session has its place."""
         if self._members.get(member.key) is member:

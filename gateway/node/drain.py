@@ -32,6 +32,7 @@ async def send_away(
     sessions: Sequence[Member],
     slot_elsewhere: SlotElsewhere,
     *,
+    is_here: Callable[[Member], bool],
     rate_per_s: float,
     linger_s: float,
     empty: asyncio.Event,
@@ -42,6 +43,7 @@ async def send_away(
     Args:
         sessions: of this node.
         slot_elsewhere: gives each its slot (milliseconds from now) and ticket.
+        is_here: whether a session is still there. One that has ended takes no turn and no slot.
         rate_per_s: sessions sent away a second.
         linger_s: how long each lives on after its slot, so that the device can make its new
             connection before the old one breaks; negative if there is no other node to go to.
@@ -54,10 +56,16 @@ async def send_away(
     loop = asyncio.get_running_loop()
     began = loop.time()
     last_slot_at = began
-    for place, session in enumerate(order):
-        delay_s = began + place / rate_per_s - loop.time()
+    sent = 0
+    for session in order:
+        if not is_here(session):
+            continue
+        delay_s = began + sent / rate_per_s - loop.time()
         if delay_s > 0:
             await asyncio.sleep(delay_s)
+            if not is_here(session):
+                continue
+        sent += 1
         retry_ms, ticket = await slot_elsewhere(session)
         session.leave(DRAIN, retry_ms, ticket, linger_s)
         last_slot_at = max(last_slot_at, loop.time() + retry_ms / 1000)
@@ -166,6 +174,7 @@ class NodeDrain:
         await send_away(
             list(self._fleet),
             self._slots.reserve,
+            is_here=self._fleet.holds,
             rate_per_s=settings.rate_per_s,
             # If there is no other node, close at once.
             linger_s=settings.linger_ms / 1000 if self._membership.peers > self._leaving() else -1,

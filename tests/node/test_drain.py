@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 
 import pytest
 
@@ -26,6 +27,9 @@ class Session:
 
 class Fleet(list):
     first_retry_ms = 2_000
+
+    def holds(self, member):
+        return member in self
 
 
 class Office:
@@ -111,9 +115,54 @@ async def test_with_another_node_devices_are_waited_for_until_they_have_gone():
         return 60_000, "t"
 
     await within(
-        send_away(sessions, slot, rate_per_s=1e6, linger_s=60.0, empty=empty, rng=random.Random(1))
-    )
+        send_away(
+            sessions, slot,
+            is_here=lambda _: True, rate_per_s=1e6, linger_s=60.0, empty=empty,
+            rng=random.Random(1),
+        )
+    )  # fmt: skip
     assert [session.told for session in sessions] == [("drain", 60_000, "t", 60.0)] * 3
+
+
+async def test_a_session_that_has_ended_takes_no_turn_and_no_slot():
+    """After a cut most of them have: a stop would pace through a fleet that is not there."""
+    gone, here = [Session() for _ in range(1_000)], [Session(), Session()]
+    given = []
+
+    async def slot(session):
+        given.append(session)
+        return 1, "t"
+
+    await within(
+        send_away(
+            gone + here, slot,
+            is_here=here.__contains__, rate_per_s=10.0, linger_s=-1, empty=asyncio.Event(),
+            rng=random.Random(1),
+        )
+    )  # fmt: skip
+    assert set(given) == set(here)
+    assert not any(session.told for session in gone)
+
+
+async def test_a_session_that_ends_while_it_waits_for_its_turn_gets_no_slot():
+    sessions, given, looks = [Session(), Session()], [], Counter()
+
+    async def slot(session):
+        given.append(session)
+        return 1, "t"
+
+    def is_here(session):
+        looks[session] += 1
+        return looks[session] == 1
+
+    await within(
+        send_away(
+            sessions, slot,
+            is_here=is_here, rate_per_s=1e3, linger_s=-1, empty=asyncio.Event(),
+            rng=random.Random(1),
+        )
+    )  # fmt: skip
+    assert len(given) == 1
 
 
 def drain(gate, publisher, *sessions, **changes):
