@@ -8,6 +8,7 @@ and each has its own answer.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -76,8 +77,9 @@ class FactBatches:
                     await asyncio.sleep(max(0.0, self._rest_until - self._clock()))
                     await self._store_waiting()
         finally:
-            if write in self._waiting:
-                self._waiting.remove(write)  # its step was cancelled
+            if write.outcome is None:  # its step was cancelled, perhaps while it was in flight
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(write)
         if not isinstance(write.outcome, int):
             raise write.outcome or StoreAway("the fact was not written")
         return write.outcome
