@@ -12,7 +12,8 @@ from loadtest.devices.credentials import Issuer
 from support.commands import tidegate
 from support.gateways import running_gateway, url_of
 from support.servers import free_port
-from support.waiting import eventually
+from support.stored import read_embedded
+from support.waiting import eventually, within
 
 SMALL = """
 title = "small"
@@ -115,17 +116,26 @@ def test_a_small_storm_passes_without_one_of_its_nodes(tmp_path):
 async def test_locust_runs_vehicles_as_it_runs_anything(gateway, tmp_path):
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless",
-        "-u", "20", "-r", "20", "-t", "4s", "--host", url_of(gateway), "--message-rate", "5",
+        "-u", "20", "-r", "20", "--host", url_of(gateway), "--message-rate", "5",
         "--first-retry-ms", "200", "--key-file", str(gateway.data_dir / "development-jwks.json"),
         "--json", "--only-summary",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    try:
+        await eventually(lambda: gateway.status()["devices"] == 20)
+        await eventually(lambda: _stored(gateway, 100))
+    finally:
+        process.terminate()
+        out, err = await within(process.communicate())
     assert process.returncode == 0, err.decode()
     rows = {row["name"]: row for row in json.loads(out)}
     assert rows["connect"]["num_requests"] == 20
     assert rows["ack"]["num_requests"] > 50
     assert rows["ack"]["num_failures"] == 0
+
+
+async def _stored(gateway, count):
+    return len(await read_embedded(gateway.data_dir)) >= count
 
 
 async def test_the_page_of_locust_has_the_fields_and_they_are_obeyed(gateway, tmp_path):
