@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from gateway.admission.credential import Identity
 from gateway.admission.first_knock import spread_ms
-from gateway.edge.state_talk import StateTalk
+from gateway.edge.device.state_talk import StateTalk
 from gateway.session.errors import SessionError
 from tidegate.wire import frames
 

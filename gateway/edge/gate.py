@@ -23,14 +23,14 @@ from gateway.admission.herd import HerdIndex
 from gateway.admission.outcome import Claim, Outcome, Refuse
 from gateway.admission.revocation import RevocationList
 from gateway.admission.ticket import TicketOffice
-from gateway.edge.anteroom import Anteroom
 from gateway.edge.arrivals import Waiting
 from gateway.edge.errors import Refusal
 from gateway.edge.fleet import Fleet
 from gateway.edge.memory import DeviceMemory
-from gateway.edge.petition import Petition, credential_refused
+from gateway.edge.opening.anteroom import Anteroom
+from gateway.edge.opening.petition import Petition, credential_refused
+from gateway.edge.opening.refusal import come_back, hint_ms
 from gateway.edge.ports import Counted, Visitor
-from gateway.edge.refusal import come_back, hint_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from gateway.admission.credential import Identity
 from gateway.admission.outcome import Refuse
 from gateway.edge.errors import Refusal
-from gateway.edge.petition import Petition
+from gateway.edge.opening.petition import Petition
 
 
 class Counted(Protocol):

@@ -17,9 +17,9 @@ from gateway.admission.office import NodeTicketOffice
 from gateway.admission.revocation import RevocationList
 from gateway.cluster.fences import Fences
 from gateway.cluster.overrides import Overrides
-from gateway.edge.anteroom import Anteroom
 from gateway.edge.arrivals import Waiting
 from gateway.edge.gate import DeviceGate, GateContext
+from gateway.edge.opening.anteroom import Anteroom
 from gateway.node import limits
 from gateway.node.basis import Basis
 from gateway.node.board import WorkerFences

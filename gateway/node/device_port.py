@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from gateway.edge.anteroom import Anteroom
-from gateway.edge.connector import Connector
-from gateway.edge.context import ConnectionContext, endings
+from gateway.edge.connection.context import ConnectionContext, endings
 from gateway.edge.gate import DeviceGate
-from gateway.edge.knock import KnockContext
-from gateway.edge.listener import Listener
-from gateway.edge.opening import Opening
+from gateway.edge.listening.connector import Connector
+from gateway.edge.listening.listener import Listener
+from gateway.edge.opening.anteroom import Anteroom
+from gateway.edge.opening.knock import KnockContext
+from gateway.edge.opening.opening import Opening
 from gateway.edge.ports import MakeHandler
 from gateway.edge.wheel import TimingWheel
 from gateway.node import limits

@@ -5,10 +5,10 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from gateway.edge.anteroom import Anteroom
-from gateway.edge.device import DeviceHandler
-from gateway.edge.device_context import DeviceContext
+from gateway.edge.device.context import DeviceContext
+from gateway.edge.device.device import DeviceHandler
 from gateway.edge.gate import DeviceGate
+from gateway.edge.opening.anteroom import Anteroom
 from gateway.node import limits
 from gateway.node.admission import Admission, build_gate
 from gateway.node.basis import Basis

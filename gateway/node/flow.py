@@ -14,8 +14,8 @@ from gateway.admission.calendar import Calendar
 from gateway.admission.controller import RateController
 from gateway.admission.desk import AdmissionDesk
 from gateway.edge.arrivals import Waiting
+from gateway.edge.device.hold import StreamHold
 from gateway.edge.gate import DeviceGate
-from gateway.edge.hold import StreamHold
 from gateway.process import Work
 from gateway.telemetry.metrics import Metrics
 

@@ -13,8 +13,8 @@ from gateway.admission.controller import ControllerSettings, Marks
 from gateway.admission.credential import CredentialPolicy
 from gateway.admission.desk import DeskSettings
 from gateway.admission.gcra import KeyedLimiter
-from gateway.edge.context import ConnectionLimits
-from gateway.edge.side_traffic import SideBudget
+from gateway.edge.connection.context import ConnectionLimits
+from gateway.edge.connection.side_traffic import SideBudget
 from gateway.session.limits import SessionLimits
 from gateway.settings import Compression, Credentials, Mark, Settings
 from gateway.stream.lanes.limits import PublishLimits

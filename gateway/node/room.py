@@ -2,8 +2,8 @@
 
 import structlog
 
-from gateway.edge import descriptors
-from gateway.edge.descriptors import Room
+from gateway.edge.listening import descriptors
+from gateway.edge.listening.descriptors import Room
 from gateway.settings import Server
 
 _log = structlog.get_logger(__name__)

@@ -6,8 +6,8 @@ from typing import Final, Protocol
 
 from gateway.cluster.devices import DeviceKey
 from gateway.cluster.fences import Fences
+from gateway.edge.device.outlet import Outlet
 from gateway.edge.fleet import Fleet
-from gateway.edge.outlet import Outlet
 from gateway.node.cluster.membership import Membership
 from gateway.process import Work
 from gateway.session.fairness import FairShare

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.edge.hold import StreamHold
+from gateway.edge.device.hold import StreamHold
 from gateway.node import limits
 from gateway.node.basis import Basis
 from gateway.node.stream.backbone import Backbone

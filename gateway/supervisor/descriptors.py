@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from gateway.edge import descriptors
+from gateway.edge.listening import descriptors
 from gateway.settings import Server
 from gateway.supervisor.errors import TooManyWorkers
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway import development
 from gateway.edge.errors import ListenError
-from gateway.edge.listening import bind, port_of
+from gateway.edge.listening.sockets import bind, port_of
 from gateway.node.board import Board, make_page
 from gateway.process import Ending
 from gateway.settings import Settings

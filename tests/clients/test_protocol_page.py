@@ -61,9 +61,9 @@ def test_every_offence_of_a_policy_violation():
         "gateway/session/machine.py",
         "gateway/session/turns.py",
         "gateway/session/intake.py",
-        "gateway/edge/credentials.py",
-        "gateway/edge/connection.py",
-        "gateway/edge/reader.py",
+        "gateway/edge/device/credentials.py",
+        "gateway/edge/connection/connection.py",
+        "gateway/edge/connection/reader.py",
     )
     assert {"hello", "gap", "credit", "frame", "flood", "fragments"} <= offences
     for offence in offences:
@@ -86,7 +86,7 @@ REFUSALS = (
 
 def test_every_word_of_a_refusal():
     used = words_in(
-        r'HTTPStatus\.\w+,\s*"(\w+)"', "gateway/edge/gate.py", "gateway/edge/refusal.py"
+        r'HTTPStatus\.\w+,\s*"(\w+)"', "gateway/edge/gate.py", "gateway/edge/opening/refusal.py"
     )
     assert used
     for word in used | set(REFUSALS.split()):

@@ -17,13 +17,13 @@ import uvloop
 from websockets.frames import Frame, Opcode
 
 from gateway.admission.credential import Identity
-from gateway.edge.anteroom import Anteroom
-from gateway.edge.connector import Connector
-from gateway.edge.context import ConnectionContext, ConnectionLimits, endings
-from gateway.edge.listener import Listener
+from gateway.edge.connection.context import ConnectionContext, ConnectionLimits, endings
+from gateway.edge.connection.side_traffic import SideBudget
+from gateway.edge.listening.connector import Connector
+from gateway.edge.listening.listener import Listener
 from gateway.edge.observer import EdgeObserver
-from gateway.edge.opening import Opening
-from gateway.edge.side_traffic import SideBudget
+from gateway.edge.opening.anteroom import Anteroom
+from gateway.edge.opening.opening import Opening
 from gateway.edge.wheel import TimingWheel
 from gateway.session.errors import close_reason
 from tidegate.wire.errors import FrameError

@@ -12,10 +12,10 @@ import sys
 import time
 
 from gateway.edge.errors import Refusal
-from gateway.edge.handshake import negotiate, read_request
-from gateway.edge.head import HeadScanner
-from gateway.edge.petition import petition_of
-from gateway.edge.refusal import render_refusal
+from gateway.edge.opening.handshake import negotiate, read_request
+from gateway.edge.opening.head import HeadScanner
+from gateway.edge.opening.petition import petition_of
+from gateway.edge.opening.refusal import render_refusal
 
 HEADERS = [
     (b"Host", (b"x", b"tidegate.v1", b"[::1]:80", b"")),

@@ -13,13 +13,13 @@ from gateway.admission.errors import CredentialError
 from gateway.admission.gcra import KeyedLimiter
 from gateway.admission.outcome import ADMIT, Refuse
 from gateway.admission.revocation import Revocation, RevocationList
-from gateway.edge.anteroom import Anteroom
 from gateway.edge.errors import Refusal
 from gateway.edge.fleet import Fleet
 from gateway.edge.gate import DeviceGate, GateContext
 from gateway.edge.memory import DeviceMemory
 from gateway.edge.observer import EdgeObserver
-from gateway.edge.petition import Petition
+from gateway.edge.opening.anteroom import Anteroom
+from gateway.edge.opening.petition import Petition
 
 DEVICE = Identity("veh-1", "default", "", urgent=False, jti="", expires_at=2**40)
 SLOT = Refuse("rate", 2.0, "T")

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.admission.controller import SIGNALS, RateController
 from gateway.admission.desk import DeskSettings
-from gateway.edge.context import ConnectionLimits
+from gateway.edge.connection.context import ConnectionLimits
 from gateway.node import limits
 from gateway.session.limits import SessionLimits
 from gateway.settings import Settings, load_settings

@@ -7,8 +7,8 @@ import random
 from gateway.admission.credential import Identity
 from gateway.admission.errors import CredentialError
 from gateway.admission.revocation import RevocationList
-from gateway.edge.device import DeviceHandler
-from gateway.edge.device_context import DeviceContext
+from gateway.edge.device.context import DeviceContext
+from gateway.edge.device.device import DeviceHandler
 from gateway.edge.fleet import Fleet
 from gateway.edge.memory import DeviceMemory
 from gateway.edge.observer import EdgeObserver

@@ -9,12 +9,12 @@ from functools import partial
 
 import pytest
 
-from gateway.edge.anteroom import Anteroom
-from gateway.edge.connector import Connector
-from gateway.edge.context import ConnectionContext, ConnectionLimits, endings
-from gateway.edge.listener import Listener
+from gateway.edge.connection.context import ConnectionContext, ConnectionLimits, endings
+from gateway.edge.listening.connector import Connector
+from gateway.edge.listening.listener import Listener
 from gateway.edge.observer import EdgeObserver
-from gateway.edge.opening import Opening
+from gateway.edge.opening.anteroom import Anteroom
+from gateway.edge.opening.opening import Opening
 from gateway.edge.wheel import TimingWheel
 from support.in_memory import IDENTITY
 from support.waiting import eventually, within

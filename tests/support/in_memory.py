@@ -4,10 +4,10 @@ import math
 import random
 
 from gateway.admission.credential import Identity
-from gateway.edge.context import ConnectionContext, ConnectionLimits
+from gateway.edge.connection.context import ConnectionContext, ConnectionLimits
+from gateway.edge.connection.side_traffic import SideBudget
 from gateway.edge.observer import EdgeObserver
-from gateway.edge.opening import Opening
-from gateway.edge.side_traffic import SideBudget
+from gateway.edge.opening.opening import Opening
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -9,7 +9,7 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from gateway.admission.credential import CredentialPolicy, CredentialVerifier
 from gateway.admission.keys import KeySet
 from gateway.admission.ticket import TicketOffice
-from gateway.edge.handshake import negotiate, read_request
+from gateway.edge.opening.handshake import negotiate, read_request
 from support.stranger_frames import (
     Make,
     Parse,

@@ -14,7 +14,7 @@ from gateway.admission.credential import claimed_holder
 from gateway.admission.errors import CredentialError, TicketError
 from gateway.admission.ticket import TicketOffice
 from gateway.edge.errors import Refusal
-from gateway.edge.head import HeadScanner
+from gateway.edge.opening.head import HeadScanner
 from gateway.ops.errors import BadOrder
 from gateway.ops.listener import BODY_BYTES_MAX
 from gateway.ops.orders import parse_drain, parse_revoke

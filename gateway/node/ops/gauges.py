@@ -12,9 +12,9 @@ from gateway.admission.budget import VerificationBudget
 from gateway.admission.controller import CEILING, SIGNALS, RateController
 from gateway.admission.desk import AdmissionDesk
 from gateway.edge.arrivals import Waiting
+from gateway.edge.device.hold import StreamHold
 from gateway.edge.fleet import Fleet
 from gateway.edge.gate import DeviceGate
-from gateway.edge.hold import StreamHold
 from gateway.node.cluster.membership import Membership
 from gateway.node.ops.steering import Steering
 from gateway.node.reloaded.credential_keys import CredentialKeys

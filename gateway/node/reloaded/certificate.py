@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 
 from gateway.edge.errors import TlsError
-from gateway.edge.tls import Certificate
+from gateway.edge.listening.tls import Certificate
 from gateway.settings import Tls
 
 _log = structlog.get_logger(__name__)

@@ -52,7 +52,7 @@ class NodeStates:
         await self._backbone.wait_ready()  # before, there is no stream to follow
         await self._follower.run()
 
-    # What sessions ask (`edge.state_talk.States`)
+    # What sessions ask (`edge.device.state_talk.States`)
 
     @property
     def wait_s(self) -> float:

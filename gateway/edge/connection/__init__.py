@@ -1,0 +1,1 @@
+"""One open WebSocket connection: frames in, text out, and how it ends."""

@@ -1,0 +1,1 @@
+"""Accepts connections: the listening sockets, TLS, and a budget for each turn of the loop."""

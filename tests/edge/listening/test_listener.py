@@ -1,0 +1,112 @@
+"""The listener: a connection that cannot be made is logged."""
+
+import asyncio
+import socket
+
+from structlog.testing import capture_logs
+
+from gateway.edge.listening.connector import Connector
+from gateway.edge.listening.listener import Listener
+from gateway.edge.listening.sockets import bind
+from gateway.edge.observer import EdgeObserver
+from gateway.edge.opening.anteroom import Anteroom
+from support.waiting import eventually
+
+
+async def test_a_protocol_that_cannot_be_made_is_logged():
+    def broken(_head, _granted):
+        raise ValueError("broken")
+
+    connector = Connector(
+        broken,
+        slice_s=1.0,
+        tls=lambda: None,
+        tls_handshake_timeout_s=5.0,
+        anteroom=Anteroom(places=4, observer=EdgeObserver()),
+        observer=EdgeObserver(),
+    )
+    listener = Listener(
+        connector, accept_budget=4, accept_slice_s=1.0, backlog=4, observer=EdgeObserver()
+    )
+    port = await listener.start("127.0.0.1", 0)
+    with capture_logs() as logs:
+        _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"x")
+        await eventually(lambda: logs)
+    writer.close()
+    await listener.stop()
+    assert [(line["event"], str(line["exc_info"])) for line in logs] == [
+        ("connection_failed", "broken")
+    ]
+
+
+async def test_connections_are_left_to_other_processes_for_as_long_as_it_is_told():
+    accepted, leave = [], [0.01]
+    connector = Connector(
+        lambda _head, _granted: None,
+        slice_s=1.0,
+        tls=lambda: None,
+        tls_handshake_timeout_s=5.0,
+        anteroom=Anteroom(places=4, observer=EdgeObserver()),
+        observer=EdgeObserver(),
+    )
+    asked = []
+
+    def leave_s():
+        asked.append(1)
+        return leave[0]
+
+    listener = Listener(
+        connector,
+        accept_budget=4,
+        accept_slice_s=1.0,
+        backlog=4,
+        observer=EdgeObserver(),
+        knock=lambda accepted_socket, _address: accepted.append(accepted_socket),
+        leave_s=leave_s,
+    )
+    port = listener.start_on(await bind("127.0.0.1", 0, 4))
+    _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await eventually(lambda: len(asked) > 2)
+    assert not accepted
+    leave[0] = 0.0
+    await eventually(lambda: accepted)
+    accepted[0].close()
+    writer.close()
+    await listener.stop()
+
+
+async def test_a_process_that_comes_too_late_for_a_connection_rests_and_then_accepts_again():
+    accepted = []
+    connector = Connector(
+        lambda _head, _granted: None,
+        slice_s=1.0,
+        tls=lambda: None,
+        tls_handshake_timeout_s=5.0,
+        anteroom=Anteroom(places=4, observer=EdgeObserver()),
+        observer=EdgeObserver(),
+    )
+    listener = Listener(
+        connector,
+        accept_budget=4,
+        accept_slice_s=1.0,
+        backlog=4,
+        observer=EdgeObserver(),
+        knock=lambda accepted_socket, _address: accepted.append(accepted_socket),
+        leave_s=lambda: 0.0,
+    )
+    (listening,) = shared = await bind("127.0.0.1", 0, 4)
+    port = listener.start_on(shared)
+    listener._accept(listening)  # another process has taken the connection
+    assert not asyncio.get_running_loop().remove_reader(listening)
+    _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await eventually(lambda: accepted)
+    assert listener._missed == 1  # one connection is no reason to come sooner the next time
+    accepted.pop().close()
+    writer.close()
+    made = [socket.create_connection(("127.0.0.1", port)) for _ in range(4)]
+    listener._accept(listening)  # as many as a turn accepts
+    assert listener._missed == 0
+    for each in accepted + made:
+        each.close()
+    await listener.stop()
