@@ -48,7 +48,8 @@ async def send(device, seq):
     await device.hear_ack(seq)
 
 
-async def test_workers_share_the_port_and_a_device_is_taken_over_between_them(gateway):
+async def test_workers_share_the_port_a_device_is_taken_over_and_sigterm_ends_everything(gateway):
+    children = gateway.children()
     async with contextlib.AsyncExitStack() as stack:
         found = await spread(gateway, stack)
         for _name, device in found.values():
@@ -63,9 +64,14 @@ async def test_workers_share_the_port_and_a_device_is_taken_over_between_them(ga
                 code, _reason = await closed
                 assert code == 4409
                 if await gateway.node_of(name) != node:
-                    return
+                    break
                 first_again = await stack.enter_async_context(gateway.device(name))
                 closed = asyncio.create_task(first_again.closed())
+    gateway.signal(signal.SIGTERM)
+    assert await gateway.ended() == 0
+    assert not any(map(alive, children))
+    assert not (gateway.data_dir / "run").exists()
+    assert len(gateway.events("worker_stopped")) == 2
 
 
 async def test_a_worker_that_is_killed_comes_back_and_disturbs_no_other(gateway):
@@ -168,15 +174,6 @@ async def test_a_rolling_restart_replaces_each_worker_and_loses_nothing(gateway,
     assert sum(worker["restarts"] for worker in gateway.workers()) == 0
     gateway.signal(signal.SIGUSR1)
     await eventually(lambda: len(gateway.events("rolling_restart")) == 2)
-
-
-async def test_sigterm_ends_everything_and_leaves_no_socket(gateway):
-    children = gateway.children()
-    gateway.signal(signal.SIGTERM)
-    assert await gateway.ended() == 0
-    assert not any(map(alive, children))
-    assert not (gateway.data_dir / "run").exists()
-    assert len(gateway.events("worker_stopped")) == 2
 
 
 @pytest.mark.long

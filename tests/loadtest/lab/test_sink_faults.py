@@ -37,6 +37,7 @@ async def test_an_honest_sink_loses_and_doubles_nothing():
     assert (found.stored, found.rows, found.letters) == (30_000, 29_995, 5)
 
 
+@pytest.mark.long
 async def test_without_the_lock_two_processes_write_the_same_events():
     found = await findings(events=5_000, control="no-lock")
     assert found.doubled > 0
