@@ -28,8 +28,8 @@ PURE_TESTS := tests/admission tests/session $(wildcard tests/stream/lanes/test_l
   $(foreach each,$(CLIENT_PURE) outbox outbox_file,tests/clients/python/test_$(each).py)
 PURE_MODULES := gateway.admission gateway.session gateway.stream.lanes.lane gateway.stream.lanes.lane_waiting \
   gateway.stream.lanes.lane_method tidegate.wire $(CLIENT_PURE:%=tidegate.%)
-# Three a core: two thirds of the time of a test is spent waiting.
-WORKERS ?= $(shell expr 3 \* $$(getconf _NPROCESSORS_ONLN))
+# Two a core: half of the time of a test is spent waiting.
+WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 
 test: lint most coverage ## lint, types, architecture and every test

@@ -18,9 +18,9 @@ try:
 except ModuleNotFoundError:  # as above
     pass
 else:
-    # No test fails for being slow: other programs run beside it.
+    # No test fails for being slow: other programs run beside it. `make fuzz` tries many more.
     patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-    settings.register_profile("suite", **patient)
+    settings.register_profile("suite", max_examples=50, **patient)
     settings.register_profile("fuzz", max_examples=10_000, **patient)  # of `make fuzz`
     # Of `make coverage`, which must find the same at each run, and quickly.
     settings.register_profile(
