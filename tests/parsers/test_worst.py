@@ -1,7 +1,8 @@
 """No input costs a parser much more than a plain one of its size, and cost is linear.
 
-The bounds are twice and more of what is promised and measured (`make bench-worst`), since other
-programs run beside the tests; CPU time is measured, in turns, the least of several.
+The bound is twice and more of what is measured (`make bench-worst` judges it against what is
+wanted), since other programs run beside the tests; CPU time is measured, in turns, the least of
+several.
 """
 
 import pytest
@@ -18,7 +19,7 @@ INPUTS = [
 @pytest.mark.parametrize(("parser", "make"), INPUTS)
 def test_the_worst_input_costs_little_more_than_a_plain_one(parser, make):
     ratio, plain_us, worst_us = ratio_of(parser, make(parser.size), 7)
-    assert ratio < 25, f"{worst_us:.0f} us, plain {plain_us:.0f} us"
+    assert ratio < 50, f"{worst_us:.0f} us, plain {plain_us:.0f} us"
 
 
 @pytest.mark.parametrize(("parser", "make"), INPUTS)
