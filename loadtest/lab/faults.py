@@ -4,11 +4,13 @@ The command is `python -m loadtest.lab.faults`:
 
     make faults                                       # a million messages, 20 random faults
     make faults ARGS="--messages 50000 --faults 5 --seed 7"
+    make faults ARGS="--durability stream --alone"    # a node without Redis links its batches
 
 A run is its seed: the same seed picks the same faults in the same order.
 """
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -38,9 +40,13 @@ _JUMPS_S = (-1_800, 0, 1_800)
 """Half an hour early, right, half an hour late: credentials live longer than that."""
 
 
-def fleet_faults(redis: RedisServer, clock: FakeClock | None, scene: Scene) -> Mapping[str, Fault]:
+def all_faults(
+    redis: RedisServer | None, clock: FakeClock | None, scene: Scene
+) -> Mapping[str, Fault]:
     """The usual faults, those of Redis, and those of the gateway's wall clock if it can be set."""
-    faults = usual_faults(scene) | {"kill -9 redis-server": partial(kill_for, redis, PAUSE_S)}
+    faults = dict(usual_faults(scene))
+    if redis is not None:
+        faults["kill -9 redis-server"] = partial(kill_for, redis, PAUSE_S)
     if clock is not None:
         faults["clock jump"] = partial(_jump, clock, scene)
     return faults
@@ -66,21 +72,25 @@ async def run(options: argparse.Namespace) -> int:
             bench.report.console.print(
                 "no clock jumps without libfaketime: apt-get install faketime"
             )
-        with (
-            RedisServer(bench.fresh_directory("redis")) as redis,
-            bench.gateway(
-                clock.environment if clock is not None else None,
-                cluster__redis_url=redis.url,
-                stream__durability=options.durability,
-                **NO_KNOCK_LIMIT,
-            ) as gateway,
-        ):
+        with contextlib.ExitStack() as stack:
+            redis, fleet = None, {}
+            if not options.alone:
+                redis = stack.enter_context(RedisServer(bench.fresh_directory("redis")))
+                fleet = {"cluster__redis_url": redis.url}
+            gateway = stack.enter_context(
+                bench.gateway(
+                    clock.environment if clock is not None else None,
+                    stream__durability=options.durability,
+                    **fleet,
+                    **NO_KNOCK_LIMIT,
+                )
+            )
             trial = Trial(
                 devices=options.devices,
                 plan=WriterPlan(messages=options.messages // options.devices),
                 faults=options.faults,
                 seed=options.seed,
-                kinds=partial(fleet_faults, redis, clock),
+                kinds=partial(all_faults, redis, clock),
             )
             scene, seconds = await write_through_faults(bench, gateway, trial)
             checker = await check(gateway.nats_url, scene)
@@ -100,7 +110,8 @@ def _judge(
             for name, found in checker.findings()
         ),
     ]
-    title = f"{options.devices} devices, durability {options.durability}"
+    alone = ", without Redis" if options.alone else ""
+    title = f"{options.devices} devices, durability {options.durability}{alone}"
     bench.report.table(title, ("", ""), rows)
     for name, found in checker.findings():
         bench.report.none(name, found.count)
@@ -117,6 +128,7 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--durability", choices=("fsync", "stream"), default="fsync")
+    parser.add_argument("--alone", action="store_true", help="a node without Redis")
     options = parser.parse_args()
     if options.messages < options.devices:
         parser.error("--messages must be at least --devices")
