@@ -5,6 +5,7 @@ Each server has a directory of its own for its files and its log.
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,12 +21,19 @@ _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 60.0
 
 
+_PORTS: Final = range(20_000, 32_768)
+"""Below those of outgoing connections (`net.ipv4.ip_local_port_range`).
+
+Such a connection could take the port before the server that it is for has bound it."""
+
+
 def free_port() -> int:
     """A port on loopback that is free at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Target:

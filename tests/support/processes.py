@@ -52,7 +52,10 @@ class GatewayProcess:
                 code = "from gateway.cli import main; main()"
                 command = [sys.executable, "-c", code, *arguments]
                 self.process = subprocess.Popen(command, cwd=self.source, **given)
-        wait_until_ready(self.ops_port, self.process)
+        try:
+            wait_until_ready(self.ops_port, self.process)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\n{self.log[-4_000:]}") from None
 
     @property
     def log(self) -> str:
