@@ -310,8 +310,7 @@ class AdmissionDesk(Generic[W]):
         if wait_s <= settings.park_s and self._lot.room(rank):
             self._park(claim, waiter, rank, slot_at, now)
             return None
-        if slot_at < now:
-            slot_at = now
+        slot_at = max(slot_at, now)
         ticket = self._entitlements.promise(claim.holder, slot_at, now, priority=priority)
         return Refuse("rate", slot_at - now, ticket)
 

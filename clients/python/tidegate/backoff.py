@@ -101,8 +101,7 @@ class ReconnectPolicy:
 
     def refused(self, retry_ms: int | None, ticket: str | None) -> None:
         """An attempt was refused with a time, and perhaps a ticket for a slot."""
-        if self._silences:
-            self._heard()
+        self._heard()
         if retry_ms is not None and not 0 <= retry_ms <= TOLD_MS_MAX:
             retry_ms = _bounded(retry_ms)
         self._floor_ms = retry_ms
