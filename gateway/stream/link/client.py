@@ -171,10 +171,11 @@ class LinkClient(Client):
         return None  # nothing to queue
 
     async def discard(self) -> None:
-        """Close within a second, whatever state the connection is in.
+        """Close within a second, whatever state the connection is in, and whoever cancels this.
 
         `close` alone can wait for ever: after a refused certificate it waits for the transport
-        that the TLS handshake has replaced.
+        that the TLS handshake has replaced. Cancelled, or after an error of its own, it leaves the
+        socket open.
         """
         closing = asyncio.create_task(self.close(), name="nats-close")
         try:
@@ -184,6 +185,14 @@ class LinkClient(Client):
                 await tasks.end(closing)
             elif not closing.cancelled() and closing.exception() is not None:
                 _log.debug("nats_close_failed", error=repr(closing.exception()))
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close the socket if that has not been done."""
+        if isinstance(self._transport, TcpTransport):  # aiohttp ends those of a WebSocket
+            for writer in (self._transport._io_writer, self._transport._bare_io_writer):  # noqa: SLF001  # no public names
+                if writer is not None:
+                    writer.transport.abort()
 
 
 @dataclass(frozen=True, slots=True)

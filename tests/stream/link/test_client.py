@@ -70,3 +70,23 @@ async def test_an_error_while_reading_ends_the_connection_and_its_owner_hears_of
         await within(lost.wait())
         assert not client.is_connected
         await client.discard()
+
+
+async def test_no_socket_is_left_open_by_whom_is_cancelled_while_closing(tmp_path, monkeypatch):
+    """A link that is stopped while it closes a connection that was refused."""
+    closing = asyncio.Event()
+
+    async def close(*_):
+        closing.set()
+        await asyncio.Event().wait()
+
+    with nats_server(tmp_path) as server:
+        client = await connect_once(NatsAddress((server.url,)), name="test")
+        socket = client._transport._io_writer.transport
+        monkeypatch.setattr(client, "close", close)
+        discard = asyncio.create_task(client.discard())
+        await within(closing.wait())
+        discard.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await discard
+        assert socket.is_closing()
