@@ -16,18 +16,24 @@ export class Policy {
     this.changed();
   }
 
-  failed() {
-    this.failures += 1;
-    const ceiling = Math.min(60_000, 500 * 2 ** Math.min(this.failures, 20)) * this.scale;
-    this.at(Math.random() * Math.max(ceiling, this.firstRetry));
+  // The longest wait after so many failures.
+  ceiling() {
+    return Math.min(60_000, 500 * 2 ** Math.min(this.failures, 20)) * this.scale;
   }
 
-  // A time from the gateway is the earliest moment; with a ticket it is the exact one.
+  failed() {
+    this.failures += 1;
+    this.at(Math.random() * Math.max(this.ceiling(), this.firstRetry));
+  }
+
+  // A time from the gateway is the earliest moment; with a ticket it is the exact one. Without one it
+  // is jittered already: the rest of the wait spreads a fleet that is told one time by a load balancer.
   refused(retryMs, ticket) {
     this.ticket = ticket ?? null;
     if (this.ticket !== null) return this.at(retryMs);
-    this.failed();
-    this.at(retryMs + (this.due - performance.now()));
+    this.failures += 1;
+    const spread = Math.max(this.firstRetry - retryMs, Math.min(this.firstRetry, retryMs / 4));
+    this.at(retryMs + Math.random() * Math.max(spread, this.ceiling()));
   }
 
   sentAway(retryMs, ticket) {

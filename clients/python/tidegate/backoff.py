@@ -14,6 +14,9 @@
   (AWS, "Exponential Backoff and Jitter"; jitter drawn before the cap makes them all equal). Never
   spread over less than first_retry_ms: what happens to a device may happen to its whole fleet.
 - A time from the gateway is a floor: later is allowed, earlier never. With a ticket it is exact.
+  Without one the whole wait is spread to first_retry_ms at least, and past a longer floor by a
+  quarter of it or first_retry_ms, whichever is less. A gateway without a free slot names a time
+  that is jittered already: a second jitter of first_retry_ms would let slots pass unused.
 - Failures are forgotten only after a connection that was stable for a while.
 """
 
@@ -23,6 +26,10 @@ from typing import Final
 
 TOLD_MS_MAX: Final = 86_400_000
 """A longer time from a gateway is taken as one day."""
+
+_SPREAD_SHARE: Final = 0.25
+"""A fleet that is told one time by something without jitter, as a load balancer, is spread over
+this share of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,7 @@ class ReconnectPolicy:
         floor_ms, self._floor_ms = self._floor_ms, None
         if floor_ms is not None and self.ticket is not None:
             return float(floor_ms)
-        jitter_ms = self._jitter_ms()
+        jitter_ms = self._jitter_ms() if floor_ms is None else self._beyond_ms(floor_ms)
         self._fresh = False
         if self._silences:
             self._silence_ms += jitter_ms
@@ -157,6 +164,16 @@ class ReconnectPolicy:
         self._silences = 0
         self._restarting = False
 
+    def _beyond_ms(self, floor_ms: float) -> float:
+        """How long after a time that the gateway named without a ticket."""
+        first_retry_ms = self._first_retry_ms
+        spread_ms = max(first_retry_ms - floor_ms, min(first_retry_ms, floor_ms * _SPREAD_SHARE))
+        return self._rng.uniform(0, max(spread_ms, self._grown_ms() if self._failures else 0.0))
+
+    def _grown_ms(self) -> float:
+        settings = self._settings
+        return min(settings.cap_ms, settings.base_ms * 2.0 ** min(self._failures, 20))
+
     def _jitter_ms(self) -> float:
         settings, first_retry_ms = self._settings, self._first_retry_ms
         if self._fresh:
@@ -168,8 +185,7 @@ class ReconnectPolicy:
             if self.ticket is not None and soon_ms < first_retry_ms:
                 return self._rng.uniform(0, soon_ms)
             return self._rng.uniform(first_retry_ms / 2, first_retry_ms * 3 / 2)
-        grown_ms = min(settings.cap_ms, settings.base_ms * 2 ** min(self._failures, 20))
-        return self._rng.uniform(0, max(first_retry_ms, grown_ms))
+        return self._rng.uniform(0, max(first_retry_ms, self._grown_ms()))
 
 
 def _bounded(told_ms: int) -> int:

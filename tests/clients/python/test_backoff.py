@@ -184,6 +184,28 @@ def test_a_time_from_the_gateway_is_a_floor(retry_ms, failures, seed):
     assert device.next_delay_ms() >= retry_ms
 
 
+@pytest.mark.parametrize(
+    ("retry_ms", "first_retry_ms", "latest_ms"),
+    [
+        (900_000, 1_000_000, 1_125_000),
+        (450_000, 1_000_000, 1_000_000),
+        (900_000, 5_000, 905_000),
+        (10_000, 2_000, 12_000),
+        (100, 2_000, 2_000),
+    ],
+)
+def test_a_device_without_a_slot_is_not_spread_a_second_time(retry_ms, first_retry_ms, latest_ms):
+    """By whole `first_retry_ms`, after which slots of the calendar would have passed unused."""
+    waits = []
+    for seed in range(200):
+        device = policy(seed)
+        device.told_first_retry(first_retry_ms)
+        device.refused(retry_ms, None)
+        waits.append(device.next_delay_ms())
+    assert retry_ms <= min(waits)
+    assert latest_ms * 0.97 <= max(waits) <= latest_ms
+
+
 @given(st.integers(0, 10_000_000), st.integers(0, 1_000))
 def test_a_ticket_is_kept_to_the_millisecond_and_shown(retry_ms, seed):
     device = policy(seed)
