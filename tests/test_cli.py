@@ -1,5 +1,6 @@
 """The command as its user types it."""
 
+import inspect
 import json
 import re
 import signal
@@ -9,7 +10,7 @@ from importlib.metadata import version
 
 import pytest
 
-from gateway.commands.tree import COMMANDS
+from gateway.commands.tree import COMMANDS, load
 from support.children import spawned
 from support.commands import TIDEGATE, environment, spawned_tidegate, tidegate
 from support.processes import GatewayProcess, strip_colours
@@ -104,7 +105,27 @@ def test_help_names_every_command():
     assert [name for name in COMMANDS if not re.search(rf"\b{name} +[A-Z]", said)] == []
 
 
-FRESH = {module.rpartition(".")[2]: command for command, module in COMMANDS.items()}
+def test_help_says_of_each_command_what_the_command_says_of_itself():
+    said = {name: inspect.cleandoc(load(name).help).split("\n\n")[0] for name in COMMANDS}
+    assert {name: each.summary for name, each in COMMANDS.items()} == {
+        name: text.replace("\n", " ") for name, text in said.items()
+    }
+
+
+LISTS = """
+import sys
+from gateway.commands.tree import COMMANDS, load, app
+app(["--help"], standalone_mode=False)
+print({each.module for each in COMMANDS.values()} & {*sys.modules}, file=sys.stderr)
+"""
+
+
+def test_help_loads_no_command():
+    done = subprocess.run([sys.executable, "-P", "-c", LISTS], capture_output=True, check=True)
+    assert done.stderr == b"set()\n"
+
+
+FRESH = {each.module.rpartition(".")[2]: command for command, each in COMMANDS.items()}
 """A command of each module."""
 ALONE = """
 import os, sys
@@ -117,7 +138,7 @@ for name in sys.argv[1:]:
     pid = os.fork()
     if pid == 0:
         from gateway.commands import tree
-        assert typer.main.get_command(tree.app).get_command(None, name).name == name
+        assert tree.load(name).name == name
         os._exit(0)
     print(name, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
@@ -143,9 +164,8 @@ def test_a_command_starts_in_an_interpreter_of_its_own():
 
 
 def test_a_command_that_speaks_nats_alone_loads_nothing_for_other_work():
-    loads = "typer.main.get_command(tree.app).get_command(None, 'command')"
     loaded = "{'aiohttp', 'rich'} & {*sys.modules}"
-    code = f"import sys, typer; from gateway.commands import tree; {loads}; print({loaded})"
+    code = f"import sys; from gateway.commands import tree; tree.load('command'); print({loaded})"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True)
     assert done.stdout == b"set()\n"
 

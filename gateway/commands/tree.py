@@ -1,44 +1,136 @@
-"""The tree of commands: which there are. Each is loaded when it is asked for."""
+"""The tree of commands: which there are. A command is loaded when it runs, and not to be listed."""
 
 import contextlib
 import gc
 import sys
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+
+
+class Listed(NamedTuple):
+    """A command as the page of help lists it."""
+
+    module: str
+    """Its `app` has the command."""
+    summary: str
+    """The first paragraph of its help, so that the page of help loads no module. A test holds
+    both equal."""
+
 
 COMMANDS: Final = {
-    "serve": "gateway.commands.serving",
-    "token": "gateway.commands.devices",
-    "device": "gateway.commands.devices",
-    "command": "gateway.commands.command",
-    "tail": "gateway.commands.reading",
-    "simulate": "gateway.commands.load",
-    "storm": "gateway.commands.load",
-    "drain": "gateway.commands.operators",
-    "restart-workers": "gateway.commands.restarting",
-    "revoke": "gateway.commands.operators",
-    "disconnect": "gateway.commands.operators",
-    "rate": "gateway.commands.steering",
-    "whois": "gateway.commands.whois",
-    "presence": "gateway.commands.presence",
-    "device-log": "gateway.commands.device_log",
-    "state": "gateway.commands.state",
-    "provision": "gateway.commands.streams",
-    "backup": "gateway.commands.backups",
-    "restore": "gateway.commands.backups",
-    "check-config": "gateway.commands.config",
-    "sink": "gateway.commands.sinks",
-    "schema": "gateway.commands.schemas",
-    "audit": "gateway.commands.audit",
-    "deadletters": "gateway.commands.deadletters",
-    "route": "gateway.commands.route",
-    "rules": "gateway.commands.rules",
+    "serve": Listed(
+        "gateway.commands.serving",
+        "Run the gateway, with an embedded NATS server unless --nats-url is given.",
+    ),
+    "token": Listed(
+        "gateway.commands.devices",
+        "Mint a development credential for DEVICE.",
+    ),
+    "device": Listed(
+        "gateway.commands.devices",
+        "Be a device: a JSON line on stdin is a message; acks, commands and states come out.",
+    ),
+    "command": Listed(
+        "gateway.commands.command",
+        "Send a command to a device, one JSON line an answer.",
+    ),
+    "tail": Listed(
+        "gateway.commands.reading",
+        "Follow what is stored, or replay it, one JSON line a message.",
+    ),
+    "simulate": Listed(
+        "gateway.commands.load",
+        "What an outage will do, in virtual time: how long, how many knocks, what peak, what rate.",
+    ),
+    "storm": Listed(
+        "gateway.commands.load",
+        "A reconnection storm on real sockets, with a verdict and a report; `--help` for "
+        "scenarios.",
+    ),
+    "drain": Listed(
+        "gateway.commands.operators",
+        "Give every device of a gateway a slot elsewhere, then stop it; waits until it "
+        "has stopped.",
+    ),
+    "restart-workers": Listed(
+        "gateway.commands.restarting",
+        "Replace each worker of a gateway in turn, with its port open; waits until it is done.",
+    ),
+    "revoke": Listed(
+        "gateway.commands.operators",
+        "Refuse a device or a credential from now on, on all nodes, and end its session.",
+    ),
+    "disconnect": Listed(
+        "gateway.commands.operators",
+        "End the session of a device. What it sent is acknowledged first; it may connect again.",
+    ),
+    "rate": Listed(
+        "gateway.commands.steering",
+        "Change R, its floor, the burst or the log level for a time, on all nodes of the fleet.",
+    ),
+    "whois": Listed(
+        "gateway.commands.whois",
+        "Show where a device is connected, and its last refusals and closes, on all nodes.",
+    ),
+    "presence": Listed(
+        "gateway.commands.presence",
+        "Show which devices are online now, from the facts that are stored.",
+    ),
+    "device-log": Listed(
+        "gateway.commands.device_log",
+        "Show one device's life in order: it came, it went, commands, rejects, refusals.",
+    ),
+    "state": Listed(
+        "gateway.commands.state",
+        "What a device should be like: its desired state. A connected device is told at once.",
+    ),
+    "provision": Listed(
+        "gateway.commands.streams",
+        "Show how the streams differ from the settings, or make them as the settings want.",
+    ),
+    "backup": Listed(
+        "gateway.commands.backups",
+        "Save every stream to DIRECTORY, which must be new or empty. The gateway may run "
+        "meanwhile.",
+    ),
+    "restore": Listed(
+        "gateway.commands.backups",
+        "Make the streams of a backup anew, on a server that has none of them.",
+    ),
+    "check-config": Listed(
+        "gateway.commands.config",
+        "Check the settings of a file and the environment, and show what is in force.",
+    ),
+    "sink": Listed(
+        "gateway.commands.sinks",
+        "Write events into tables or files, each exactly once, as the events file says.",
+    ),
+    "schema": Listed(
+        "gateway.commands.schemas",
+        "Schemas of events.",
+    ),
+    "audit": Listed(
+        "gateway.commands.audit",
+        "Prove that each seq of an outbox is stored once and in order, as an event or a "
+        "dead letter.",
+    ),
+    "deadletters": Listed(
+        "gateway.commands.deadletters",
+        "Dead letters of all stages.",
+    ),
+    "route": Listed(
+        "gateway.commands.route",
+        "Send events that match a rule to its target, as the events file says.",
+    ),
+    "rules": Listed(
+        "gateway.commands.rules",
+        "Rules of the events file.",
+    ),
 }
-"""Each command, and the module whose `app` has it."""
 
 NATS_ONLY: Final = frozenset(
     {
@@ -81,25 +173,27 @@ def _loading(without: Iterable[str]) -> Iterator[None]:
             del sys.modules[module]
 
 
+def load(name: str) -> TyperCommand | TyperGroup:
+    """The command of `COMMANDS` with this name; imports its module."""
+    with _loading(without=_TERMINAL + (_HTTP if name in NATS_ONLY else ())):
+        loaded = import_module(COMMANDS[name].module)
+    made = typer.main.get_command(loaded.app)
+    # Typer makes no group of a single command, and gives a group of its own no name.
+    found: TyperCommand | TyperGroup = getattr(made, "commands", {}).get(name, made)
+    found.name = name
+    return found
+
+
 class _Commands(TyperGroup):
-    """Commands that are imported one by one: half a second of imports less for most of them."""
+    """Commands that are known by their summaries. One is loaded when it is about to run."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # click's own
-        del ctx
-        return list(COMMANDS)
+    def __init__(self, **attributes: Any) -> None:
+        listed = {name: TyperCommand(name, help=each.summary) for name, each in COMMANDS.items()}
+        super().__init__(**attributes | {"commands": listed})
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # as above
-        del ctx
-        module = COMMANDS.get(cmd_name)
-        if module is None:
-            return None
-        with _loading(without=_TERMINAL + (_HTTP if cmd_name in NATS_ONLY else ())):
-            loaded = import_module(module)
-        made = typer.main.get_command(loaded.app)
-        # Typer makes no group of a single command, and gives a group of its own no name.
-        found = getattr(made, "commands", {}).get(cmd_name, made)
-        found.name = cmd_name
-        return found
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, None if listed is None else load(str(name)), rest
 
 
 app: Final = typer.Typer(

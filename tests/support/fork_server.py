@@ -27,7 +27,7 @@ def preload() -> None:
     """Import what the commands import."""
     from gateway.commands.tree import COMMANDS
 
-    for module in set(COMMANDS.values()):
+    for module in {each.module for each in COMMANDS.values()}:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()  # a collection in a child must not write to the pages that it shares
