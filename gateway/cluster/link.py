@@ -1,22 +1,19 @@
 """The connection to Redis. It reconnects with jitter, and reports once why Redis cannot be used."""
 
 import asyncio
-import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import redis.asyncio
 import structlog
-from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.maint_notifications import MaintNotificationsConfig
 
-from gateway.cluster.errors import RedisRefused, RedisUnavailable, refusal, unavailable
+from gateway.cluster.errors import RedisRefused, RedisUnavailable
 from gateway.jitter import full_jitter_s
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.asyncio.client import PubSub
 
 _log = structlog.get_logger(__name__)
 
@@ -46,17 +43,10 @@ class RedisLink:
             prefix: of every key and channel.
             rng: source of jitter.
         """
-        self._redis = redis.asyncio.Redis.from_url(
-            url,
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
-            decode_responses=True,
-            # No retries: a repeated `lease` would take slots twice. `run` connects again.
-            retry=Retry(NoBackoff(), 0),
-            # Both would send the command CLIENT, which needs a right of its own.
-            driver_info=None,
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
+        from gateway.cluster import driver  # noqa: PLC0415  # the module says why
+
+        self._driver = driver
+        self._redis = driver.client(url, timeout_s=_TIMEOUT_S)
         source = files("gateway.cluster")
         self._scripts = {
             name: self._redis.register_script(source.joinpath(f"{name}.lua").read_text())
@@ -92,7 +82,7 @@ class RedisLink:
             RedisUnavailable: Redis does not answer, or cannot do what it is asked now.
         """
         try:
-            async with _translated():
+            async with self._driver.translated():
                 # Connections of before may be half open.
                 await self._redis.connection_pool.disconnect(inuse_connections=False)
                 await self._redis.ping()
@@ -145,7 +135,7 @@ class RedisLink:
         script = self._scripts[name]
         return await self.call(lambda _redis: script(keys=list(keys), args=list(arguments)))
 
-    async def call(self, work: Callable[["redis.asyncio.Redis"], Awaitable[Any]]) -> Any:
+    async def call(self, work: Callable[["Redis"], Awaitable[Any]]) -> Any:
         """Do `work` with the client.
 
         Raises:
@@ -154,7 +144,7 @@ class RedisLink:
         if not self.up:
             raise RedisUnavailable("unreachable", "not connected")
         try:
-            async with _translated():
+            async with self._driver.translated():
                 return await work(self._redis)
         except RedisUnavailable as exc:
             self._fail(exc)
@@ -177,7 +167,7 @@ class RedisLink:
         while True:
             pubsub: PubSub = self._redis.pubsub()
             try:
-                async with _translated():
+                async with self._driver.translated():
                     await self._hear(pubsub, channels, on_message, on_listening)
             except RedisRefused as exc:
                 self._complaints["channels"].say(exc)
@@ -190,7 +180,7 @@ class RedisLink:
 
     async def _hear(
         self,
-        pubsub: PubSub,
+        pubsub: "PubSub",
         channels: Sequence[str],
         on_message: Callable[[str, str], None],
         on_listening: Callable[[], None],
@@ -220,7 +210,7 @@ class RedisLink:
         script = self._scripts["rights"]
         refused: list[str] = await script(keys=[name, f"{name}-members"], args=[name])
         if refused:
-            raise refusal(refused)
+            raise self._driver.refusal(refused)
         await self._redis.hgetall(name)
         await self._redis.hdel(name, "a")
         await self._redis.zrem(f"{name}-members", "a")
@@ -265,12 +255,3 @@ class _Complaint:
 
     def clear(self) -> None:
         self.about = None
-
-
-@contextlib.asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    """Raise errors of this room instead of the library's."""
-    try:
-        yield
-    except (RedisError, OSError) as exc:
-        raise unavailable(exc) from exc

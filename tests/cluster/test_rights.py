@@ -7,7 +7,8 @@ import pytest
 import redis
 
 from gateway.admission.revocation import Revocation
-from gateway.cluster.errors import RedisRefused, RedisUnavailable, unavailable
+from gateway.cluster.driver import unavailable
+from gateway.cluster.errors import RedisRefused, RedisUnavailable
 from support.fleet import STEADY, complete, fleet_of, minted, node_settings, nodes
 from support.gateways import running_gateway
 from support.waiting import eventually
