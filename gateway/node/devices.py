@@ -89,6 +89,7 @@ def _device_context(
     fairness: FairShare,
 ) -> DeviceContext:
     settings, publisher, hold = basis.settings, storage.publisher, storage.hold
+    pending = publisher.pending
     return DeviceContext(
         limits=limits.session_limits(settings),
         verifier=keys.verifier,
@@ -111,7 +112,7 @@ def _device_context(
         pool=pool,
         fairness=fairness,
         credit_greedy=settings.session.credit_greedy,
-        backlog=lambda: publisher.backlog,
+        backlog=lambda: pending.share,
         held=lambda: hold.reason,
         schema_problem=schemas.rejecting,
         states=storage.states,

@@ -211,7 +211,8 @@ class Session:
         if not self._unreported:
             return None
         self._unreported = False
-        return frames.encode_ack(self._credit.acked, self._credit.credit)
+        credit = self._credit
+        return frames.encode_ack(credit.acked, credit.limit - credit.acked)
 
     def hold(self, reason: str) -> Outputs:
         """The stream stores nothing: give no more credit."""

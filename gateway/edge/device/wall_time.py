@@ -6,8 +6,9 @@ from functools import lru_cache
 
 def rfc3339_now() -> str:
     """The wall clock as RFC 3339 with microseconds."""
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    return f"{_date_time(seconds)}.{nanoseconds // 1000:06d}Z"
+    now = time.time()  # a float is exact to a quarter of a microsecond until 2106
+    seconds = int(now)
+    return f"{_date_time(seconds)}.{int((now - seconds) * 1_000_000):06}Z"
 
 
 @lru_cache(maxsize=2)

@@ -30,7 +30,8 @@ class Backlog:
     @property
     def share(self) -> float:
         """Share of the bounds in use."""
-        return max(self.messages / self._messages_max, self.bytes / self._bytes_max)
+        messages, size = self.messages / self._messages_max, self.bytes / self._bytes_max
+        return max(messages, size)
 
     def add(self, messages: int, size: int) -> None:
         """So many messages came in, `size` bytes together."""

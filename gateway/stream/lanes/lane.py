@@ -56,8 +56,6 @@ from gateway.stream.lanes.standing import DOUBT_SHARE, Standing
 
 EAGER_MESSAGES: Final = 250
 """So many messages are worth a write of their own while more are being read."""
-_STAGED_MAX_S: Final = 5.0
-"""A batch staged for longer is begun again: a server gives up one it hears nothing of (ADR-50)."""
 _ANSWER_MISSING: Final = Answer(Verdict.AMBIGUOUS, "timeout")
 
 
@@ -136,11 +134,13 @@ class Lane:
         if self.in_flight is not None:
             return None, []
         waiting = self._waiting
-        staged = waiting.staged
-        if staged is not None and (
-            self._method.strategy is not Strategy.ATOMIC or now - staged.started_at > _STAGED_MAX_S
-        ):
-            waiting.take_back()
+        if len(waiting.queue) == 1 and (item := waiting.take_alone(now)) is not None:
+            self._careful = False
+            self._number += 1
+            batch = self.in_flight = Batch(self._number, Kind.SINGLE, [item], now, item.size)
+            return batch, []
+        if waiting.staged is not None:
+            waiting.check_staged(now, atomic=self._method.strategy is Strategy.ATOMIC)
         dropped: list[Pending] = []
         batch = self._new_batch(now)
         if waiting.retry:

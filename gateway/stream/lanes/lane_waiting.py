@@ -5,9 +5,13 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.stream.lanes.batch import Batch, Pending
 from gateway.stream.lanes.questions import Aside, Question
+
+_STAGED_MAX_S: Final = 5.0
+"""A batch staged for longer is begun again: a server gives up one it hears nothing of (ADR-50)."""
 
 
 @dataclass(slots=True)
@@ -50,6 +54,29 @@ class Waiting:
         if self.staged is not None:
             self.queue.extendleft(reversed(self.staged.items))
             self.staged = None
+
+    def check_staged(self, now: float, *, atomic: bool) -> None:
+        """Take the staged batch back if it is too old, or batches are not `atomic` any more."""
+        if self.staged is not None and (not atomic or now - self.staged.started_at > _STAGED_MAX_S):
+            self.take_back()
+
+    def take_alone(self, now: float) -> Pending | None:
+        """The message that waits, if no other one does and it can be published at once.
+
+        A quiet device waits for this, so it is decided without the steps that batches need.
+        """
+        item = self.queue[0]
+        if (
+            self.retry
+            or len(self.queue) > 1
+            or self.staged is not None
+            or self.aside.by_device
+            or item.absent_at <= now - self._limits.doubt_max_s
+            or item.owner.superseded
+        ):
+            return None
+        self.queue.clear()
+        return item
 
     def fill(
         self,

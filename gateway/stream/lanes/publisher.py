@@ -52,6 +52,7 @@ class Publisher:
         self._client: LinkClient | None = None
         self._crew = tasks.Crew(on_failure)
         self._inbox = f"{Role.GATEWAY.inbox_prefix}.{node}."
+        self._lane_at = len(self._inbox) + len(node) + 1
         self.pending = Backlog(
             messages_max=limits.pending_messages_max, bytes_max=limits.pending_bytes_max
         )
@@ -118,11 +119,11 @@ class Publisher:
         self, subject: bytes, _reply: bytes, data: bytes, headers: bytes | None
     ) -> None:  # fmt: skip
         """An answer; its subject is the inbox, `node-lane-batch`, and the place of the message."""
-        tokens = subject[len(self._inbox) :].split(b".")
-        _node, lane, number = tokens[0].split(b"-")
+        batch, _, place = subject[self._lane_at :].partition(b".")
+        lane, _, number = batch.partition(b"-")
         self._runners[int(lane)].on_reply(
             int(number),
-            int(tokens[1]) if len(tokens) > 1 and tokens[1].isdigit() else 0,
+            int(place) if place.isdigit() else 0,
             data,
             responders=headers is None or not headers.startswith(_NO_RESPONDERS),
         )

@@ -1,6 +1,5 @@
 """Runs one lane: sends its batches, times its answers, asks its questions. Shell of `lane.py`."""
 
-import asyncio
 import random
 from collections.abc import Callable, Iterator
 
@@ -19,6 +18,7 @@ from gateway.stream.lanes.encoding import (
 )
 from gateway.stream.lanes.lane import EAGER_MESSAGES, Lane
 from gateway.stream.lanes.limits import PublishLimits
+from gateway.stream.lanes.moment import NextMoment
 from gateway.stream.lanes.questions import Question
 from gateway.stream.lanes.settlements import Settlements
 from gateway.stream.lanes.standing import Standing
@@ -60,7 +60,7 @@ class LaneRunner:
         """
         self.lane = lane
         self._name = name
-        self._inbox = inbox
+        self._inbox = f"{inbox}{name}-".encode()
         self._limits = limits
         self._backlog = backlog
         self._settlements = settlements
@@ -68,7 +68,7 @@ class LaneRunner:
         self._crew = crew
         self._rng = rng
         self._clock = clock
-        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+        self._moment = NextMoment(self._on_moment)
         self._client: LinkClient | None = None
 
     def submit(self, items: list[Pending], size: int) -> None:
@@ -82,7 +82,7 @@ class LaneRunner:
         lane.submit(items)
         self._backlog.add(len(items), size)
         if lane.in_flight is None:
-            if self._timer is None:
+            if not self._moment.is_set:
                 self._send_soon()
             elif lane.waiting >= EAGER_MESSAGES and not lane.failures:
                 # One turn of the loop can bring messages of a thousand sockets, and JetStream
@@ -98,11 +98,11 @@ class LaneRunner:
         """
         linger_s = self._limits.linger_s
         if linger_s:
-            self._timer = asyncio.get_running_loop().call_later(linger_s, self._on_timer)
+            self._moment.set_after(linger_s)
         elif self.lane.quiet:
             self._send_next()
         else:
-            self._timer = asyncio.get_running_loop().call_soon(self._on_timer)
+            self._moment.set_soon()
 
     def distrust(self, standing: Standing) -> None:
         """What this outbox sends next may be stored already, and nobody has asked the stream."""
@@ -124,7 +124,7 @@ class LaneRunner:
     def close(self) -> None:
         """Send nothing more."""
         self._client = None
-        self._set_timer(None)
+        self._moment.close()
 
     def on_reply(self, number: int, place: int, data: bytes, *, responders: bool) -> None:
         """An answer came from JetStream.
@@ -159,9 +159,8 @@ class LaneRunner:
 
     # Batches
 
-    def _on_timer(self) -> None:
+    def _on_moment(self) -> None:
         """Time for the next batch, or the batch in flight was not answered in time."""
-        self._timer = None
         if self.lane.in_flight is None:
             self._send_next()
         else:
@@ -173,16 +172,15 @@ class LaneRunner:
         if client is None:
             return  # when_ready comes back to it
         batch, dropped = self.lane.next_batch(self._clock())
+        self._moment.forget()
+        if batch is not None:
+            if self._write(client, batch):
+                self._moment.set_after(self._limits.ack_timeout_s)
+            else:
+                self._answered(pubacks.DISCONNECTED)
         if dropped:
             self._settlements.drop(dropped)
         self._ask()
-        self._set_timer(None)
-        if batch is None:
-            return
-        if all(client.write(part) for part in self._encode(batch)):
-            self._set_timer(self._limits.ack_timeout_s)
-        else:
-            self._answered(pubacks.DISCONNECTED)
 
     def _stage(self) -> None:
         """Send ahead what waits behind the batch in flight, if it can be."""
@@ -192,37 +190,35 @@ class LaneRunner:
             self._settlements.drop(dropped)
         if batch is not None and batch.sent > first:
             ahead = [item.envelope for item in batch.items[first : batch.sent]]
-            token = self._token(batch).encode()
-            if client is None or not client.write(encode_atomic(ahead, token, None, first + 1)):
+            if client is None or not client.write(
+                encode_atomic(ahead, self._token(batch), None, first + 1)
+            ):
                 lane.take_back()
 
-    def _set_timer(self, delay_s: float | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = (
-            asyncio.get_running_loop().call_later(delay_s, self._on_timer)
-            if delay_s is not None
-            else None
-        )
-
-    def _token(self, batch: Batch) -> str:
+    def _token(self, batch: Batch) -> bytes:
         """Names the batch, to the server and in the subject of its answers."""
-        return f"{self._name}-{batch.number}"
+        return f"{self._name}-{batch.number}".encode()
+
+    def _reply(self, batch: Batch) -> bytes:
+        """Where the batch is answered."""
+        return b"%b%d" % (self._inbox, batch.number)
+
+    def _write(self, client: LinkClient, batch: Batch) -> bool:
+        """Write what is still to be sent of the batch; False if the connection is lost."""
+        if batch.kind is Kind.SINGLE:
+            return client.write(encode_plain(batch.items[0].envelope, self._reply(batch)))
+        return all(client.write(part) for part in self._encode(batch))
 
     def _encode(self, batch: Batch) -> Iterator[bytes]:
-        """What is still to be sent of the batch, in several writes: the server reads one while the
-        next is encoded.
+        """What is still to be sent of a batch of several messages, in several writes: the server
+        reads one while the next is encoded.
         """
-        token = self._token(batch)
-        reply = (self._inbox + token).encode()
-        if batch.kind is Kind.SINGLE:
-            yield encode_plain(batch.items[0].envelope, reply)
-            return
+        reply = self._reply(batch)
         for start in range(batch.sent, len(batch.items), EAGER_MESSAGES):
             part = [item.envelope for item in batch.items[start : start + EAGER_MESSAGES]]
             last = start + len(part) == len(batch.items)
             if batch.kind is Kind.ATOMIC:
-                yield encode_atomic(part, token.encode(), reply if last else None, start + 1)
+                yield encode_atomic(part, self._token(batch), reply if last else None, start + 1)
             elif batch.kind is Kind.LINKED:
                 before = batch.items[start - 1].envelope if start else None
                 yield encode_linked(part, reply, start, before, commit=last)
@@ -241,15 +237,23 @@ class LaneRunner:
         assert batch is not None
         if answer.verdict is Verdict.TOO_LARGE:
             _log.info("batch_limit_learned", lane=self._name, messages=answer.messages_max)
-        settled = lane.finish_round(answer) if batch.answered_one_by_one else lane.resolve(answer)
-        self._after(batch, settled, answer)
+        if batch.answered_one_by_one:
+            self._after(batch, lane.finish_round(answer), answer)
+            return
+        settled = lane.resolve(answer)
+        if settled and lane.quiet:
+            self._moment.forget()
+            took_s = self._clock() - batch.started_at
+            self._settlements.stored_alone(batch, settled[0], answer, took_s)
+        else:
+            self._after(batch, settled, answer)
 
     def _after(self, batch: Batch, settled: list[Pending], answer: Answer | None) -> None:
         """A batch has landed: send the next, or wait before a repeat, and tell its sessions."""
         lane = self.lane
         took_s = self._clock() - batch.started_at
         compared = self._ask()
-        self._set_timer(None)
+        self._moment.forget()
         reason = answer.reason if answer is not None else batch.reason
         repeated = len(batch.items) - len(settled) - compared
         self._settlements.landed(batch, took_s, reason if repeated else "")
@@ -280,7 +284,7 @@ class LaneRunner:
             max_s=limits.retry_max_s,
             least_s=limits.retry_s / 2,
         )
-        self._set_timer(wait_s)
+        self._moment.set_after(wait_s)
 
     # Questions to the stream
 

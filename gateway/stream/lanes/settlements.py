@@ -71,6 +71,22 @@ class Settlements:
         """A look-up did not find so many messages: they must be published."""
         self._observer.batch_retried("absent", messages)
 
+    def stored_alone(self, batch: Batch, item: Pending, answer: Answer, took_s: float) -> None:
+        """The only message of a batch is settled, and no other one waits: first its ack."""
+        if item.trace is not None or item.reject is not None:
+            self.landed(batch, took_s, "")
+            self.stored(batch, [item], answer, took_s, 0)
+            return
+        item.standing.stored = item.seq
+        item.owner.stored(item.seq)
+        self._backlog.release(1, item.size)
+        self._count(batch, 1, int(answer.verdict is Verdict.DUPLICATE), took_s)
+
+    def _count(self, batch: Batch, messages: int, duplicates: int, took_s: float) -> None:
+        self.stored_messages += messages
+        self._recent_s.append(took_s)
+        self._observer.batch_settled(batch.kind.value, messages, duplicates, took_s)
+
     def stored(
         self,
         batch: Batch,
@@ -88,15 +104,13 @@ class Settlements:
             took_s: from publishing to the answer.
             compared: duplicates in it that are compared with what is stored first.
         """
+        self.tell(settled)  # first: devices wait for their acks
         if batch.answered_one_by_one:
             verdicts = [given.verdict for given in batch.answers.values()]
             duplicates = verdicts.count(Verdict.DUPLICATE) - compared
         else:
             duplicates = int(answer is not None and answer.verdict is Verdict.DUPLICATE)
-        self.tell(settled)  # first: devices wait for their acks
-        self.stored_messages += len(settled)
-        self._recent_s.append(took_s)
-        self._observer.batch_settled(batch.kind.value, len(settled), duplicates, took_s)
+        self._count(batch, len(settled), duplicates, took_s)
 
     def found(self, kind: str, settled: list[Pending], duplicates: int, took_s: float) -> None:
         """A question to the stream has settled messages that are stored already."""

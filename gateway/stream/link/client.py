@@ -24,6 +24,7 @@ from gateway.stream.link.parsing import BulkParser, DirectReading, RawHandler
 
 _log = structlog.get_logger(__name__)
 
+_CONNECTED: Final = Client.CONNECTED
 _PING_INTERVAL_S: Final = 5
 _PINGS_OUTSTANDING_MAX: Final = 2  # a silent server is given up after 15 s
 _CLOSE_S: Final = 1.0
@@ -63,6 +64,7 @@ class LinkClient(Client):
         self._raw: dict[int, RawHandler] = {}
         self._exact: ExactHandler = _ignore
         self._ps = self._bulk = BulkParser(self, self._raw)
+        self._hand_over: Callable[[bytes], None] = self._hand_over_to_nats
 
     def read_directly(self) -> None:
         """Deliver messages for `subscribe_raw` as soon as the loop has read them."""
@@ -72,6 +74,7 @@ class LinkClient(Client):
             transport = nats_transport._io_writer.transport  # noqa: SLF001
             reader = cast("asyncio.Protocol", transport.get_protocol())
             transport.set_protocol(DirectReading(reader, self._bulk))
+            self._hand_over = transport.write  # without two calls of wrappers for each message
 
     @property
     def server_name(self) -> str:
@@ -88,10 +91,14 @@ class LinkClient(Client):
         Returns:
             False if there is no connection.
         """
-        if not self.is_connected:
+        if self._status != _CONNECTED and not self.is_connected:  # it may be draining
             return False
-        self._transport.write(data)  # type: ignore[union-attr]  # set while connected
+        self._hand_over(data)
         return True
+
+    def _hand_over_to_nats(self, data: bytes) -> None:
+        assert self._transport is not None  # set while connected
+        self._transport.write(data)
 
     def _process_disconnect(self) -> None:
         """The connection is gone. nats-py says so before it closes what is left of it.

@@ -58,7 +58,12 @@ class BulkParser(Parser):
         Returns:
             What that task must read.
         """
-        rest = data if self._left_bytes or self._parsing else self._take(data)
+        if self._left_bytes or self._parsing:
+            rest = data
+        else:
+            rest = self._take(data)
+            if not rest:
+                return rest
         self._left_bytes += len(rest)
         return rest
 

@@ -162,3 +162,33 @@ def test_a_letter_found_by_a_look_up_is_reported_only_if_this_node_published_it(
         (question,) = lane.take_questions()
         assert lane.found(question, 1, asked_at=10) == [letter]
         assert letter.reject == (("schema", "") if ours else None)
+
+
+def test_a_message_alone_that_a_newer_session_resends_is_dropped():
+    lane, owner = make(), Owner()
+    lane.submit([pending(owner, 1)])
+    owner.superseded = True
+    batch, dropped = lane.next_batch(0)
+    assert (batch, seqs(dropped)) == (None, [1])
+
+
+def test_a_message_alone_goes_behind_those_that_are_repeated():
+    lane, owner = make(), Owner()
+    lane.submit([pending(owner, 1)])
+    lane.next_batch(0)
+    lane.resolve(TIMEOUT)
+    lane.submit([pending(owner, 2)])
+    assert seqs(lane.next_batch(0)[0].items) == [1]
+    assert seqs(lane.resolve(STORED)) == [1]
+    assert seqs(lane.next_batch(0)[0].items) == [2]
+
+
+def test_a_message_alone_waits_for_those_of_its_device_that_wait_aside():
+    lane, owner = make(), Owner()
+    lane.submit([pending(owner, 1)])
+    assert lane.next_batch(10) == (None, []), "last known to be absent at 0"
+    lane.submit([pending(owner, 2, absent_at=10)])
+    assert lane.next_batch(10) == (None, [])
+    (question,) = lane.take_questions()
+    assert seqs(lane.found(question, 1, 10)) == [1]
+    assert seqs(lane.next_batch(10)[0].items) == [2]

@@ -166,3 +166,32 @@ async def test_a_message_in_doubt_is_looked_up_before_it_is_published(rig):
     rig.submit(1, absent_at=0.0)
     await rig.published(1)
     assert rig.observer.retries == [("absent", 1)]
+
+
+async def test_a_message_of_a_quiet_lane_is_written_as_it_comes_and_settled_as_its_answer_comes(
+    rig,
+):
+    rig.runner.when_ready(rig.client)
+    rig.submit(1)
+    assert rig.client.commands == [], "others may come in this turn"
+    await rig.published(1)
+    rig.answer(1)
+    rig.submit(2)
+    assert len(rig.client.commands) == 2, "in the same turn"
+    rig.answer(2)
+    assert rig.owner.settled == [1, 2]
+    assert (rig.backlog.messages, rig.backlog.bytes) == (0, 0)
+
+
+async def test_a_quiet_lane_repeats_what_is_not_answered(rig):
+    rig.runner.when_ready(rig.client)
+    rig.submit(1)
+    await rig.published(1)
+    rig.answer(1)
+    rig.submit(2)
+    rig.answer(2, b"", responders=False)
+    assert rig.owner.settled == [1]
+    await rig.published(3)
+    assert rig.client.commands[1][2] == rig.client.commands[2][2], "under the same id"
+    rig.answer(3)
+    assert rig.owner.settled == [1, 2]

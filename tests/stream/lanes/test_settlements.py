@@ -88,6 +88,28 @@ def test_each_session_hears_once_how_far_it_is_settled():
     assert rig.settlements.stored_messages == 3
 
 
+def test_a_message_alone_in_its_batch_counts_as_any_other():
+    rig, owner = Rig(), Owner()
+    item = rig.pending(3, owner)
+    duplicate = Answer(Verdict.DUPLICATE, stored_at=7)
+    rig.settlements.stored_alone(batch([item], Kind.SINGLE), item, duplicate, 0.25)
+    assert owner.said == [("stored", 3)]
+    assert rig.standing.stored == 3
+    assert rig.backlog.messages == rig.backlog.bytes == 0
+    assert rig.observer.seen == [("settled", "single", 1, 1, 0.25)]
+    assert rig.settlements.stored_messages == 1
+    assert rig.settlements.take_recent() == [0.25]
+
+
+def test_a_letter_alone_in_its_batch_and_a_sampled_message_are_told_as_any_other():
+    rig, owner, trace = Rig(), Owner(), Trace()
+    item = rig.pending(3, owner, reject=("schema", "no soc"), trace=trace)
+    rig.settlements.stored_alone(batch([item], Kind.SINGLE), item, Answer(Verdict.STORED), 0.25)
+    assert owner.said == [("rejected", 3, "schema", "no soc"), ("stored", 3)]
+    assert trace.said == [("settled", "schema")]
+    assert len(rig.traces.seen) == 1
+
+
 def test_the_time_of_each_batch_is_given_once():
     rig = Rig()
     for took_s in (0.25, 0.5):
