@@ -1,4 +1,6 @@
-"""The size of the house: no module, function or class is larger than a reader can hold."""
+"""The size of the house: no module, function or class is larger than a reader can hold.
+
+Of tests, only the modules are measured: a table of cases may fill a function."""
 
 import ast
 from collections.abc import Iterator
@@ -98,3 +100,12 @@ def _too_large() -> dict[str, str]:
 
 def test_nothing_is_too_large() -> None:
     assert _too_large() == {}
+
+
+def test_no_module_of_tests_is_too_large() -> None:
+    lengths = {
+        str(path.relative_to(_TOP)): len(path.read_text().splitlines())
+        for path in sorted((_TOP / "tests").rglob("*.py"))
+    }
+    assert len(lengths) > 100
+    assert {path: n for path, n in lengths.items() if n > _MODULE_LINES_MAX} == {}
