@@ -77,11 +77,15 @@ class Gateway:
         )
         admission.slots_changed.add(rate.calendar_changed)
         self.hold = HoldLoop(
-            storage.backbone, hold=storage.hold, desk=admission.desk, gate=devices.gate
+            storage.backbone,
+            hold=storage.hold,
+            desk=admission.desk,
+            gate=devices.gate,
+            pending=lambda: storage.publisher.pending_messages,
         )
-        node = (admission.revocations, admission.membership, admission.steering, operators.page)
+        node = (admission.revocations, admission.membership, admission.steering)
         own = (rate, lag, self.hold, LogSummaries())
-        workers = (*devices.workers, *storage.workers, *own, *node)
+        workers = (*devices.workers, *storage.workers, *own, *node, *operators.pages)
         self.background = Background(workers, on_failure=basis.ending.fail)
         self.collector = CalmCollector(
             measures(tls=settings.tls.cert_file is not None), connections=devices.gate.__len__

@@ -17,7 +17,6 @@ Connections leave no cycles (`tests/test_leftovers.py`), so a busy node should n
 memory has caused. Such a pass is logged.
 """
 
-import asyncio
 import gc
 import os
 import sys
@@ -28,6 +27,8 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+
+from gateway.beats import beat
 
 _log = structlog.get_logger(__name__)
 
@@ -160,5 +161,5 @@ class CalmCollector:
     async def run(self) -> None:
         """Look every second, as long as the node runs."""
         while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await beat(_LOOK_EVERY_S)
             self.look()

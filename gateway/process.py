@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gateway import tasks
+from gateway.beats import beat
 from gateway.ops.listener import OpsListener
 from gateway.telemetry.logs import write_summaries
 from gateway.telemetry.summing import WINDOW_S
@@ -199,7 +200,7 @@ class LogSummaries:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(WINDOW_S)
+            await beat(WINDOW_S)
             write_summaries()
 
 

@@ -16,7 +16,6 @@ Behind the rows, each worker has a word with the last fence that it gave. Nobody
 word, and it outlives the process, because the sessions that begin next must have higher fences.
 """
 
-import asyncio
 import mmap
 import os
 import time
@@ -24,6 +23,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from gateway.beats import beat
 
 CLOSED_S: Final = 0.05
 """How long a worker that is not open leaves the queue alone before it looks again."""
@@ -177,7 +178,7 @@ class AcceptTurns:
         """Bring the own row up to date for ever."""
         while True:
             self.write()
-            await asyncio.sleep(WRITE_S)
+            await beat(WRITE_S)
 
     def write(self) -> Row:
         """Bring the own row up to date."""

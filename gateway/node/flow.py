@@ -5,6 +5,7 @@ the signals of the publishing side, and `HoldLoop` holds and releases devices an
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
@@ -13,6 +14,7 @@ import structlog
 from gateway.admission.calendar import Calendar
 from gateway.admission.controller import RateController
 from gateway.admission.desk import AdmissionDesk
+from gateway.beats import beat
 from gateway.edge.arrivals import Waiting
 from gateway.edge.device.hold import StreamHold
 from gateway.edge.gate import DeviceGate
@@ -23,13 +25,40 @@ _log = structlog.get_logger(__name__)
 
 _OBSERVE_S: Final = 1.0
 _LAG_PROBE_S: Final = 0.05
+_CALM_PROBE_S: Final = 0.25
+_BUSY_SHARE: Final = 0.05
+"""A process that used this share of a core since the last probe is probed more often."""
+_STIRRED_S: Final = 0.01
+"""So is one whose probe was this late: a tenth of the lag at which R begins to fall."""
 _WATCH_S: Final = 0.1
+_CALM_WATCH_S: Final = 0.25
+
+
+def probe_s(late_s: float, busy_share: float) -> float:
+    """After how long to probe the event loop again. Pure.
+
+    R is decided once a second. A load that makes the loop late goes on for longer than that, and
+    uses the core, so it is seen four times a second at least, and twenty times from the first sign
+    on. In a calm process, a single stall that is shorter than the time between two probes can pass
+    unseen.
+
+    Args:
+        late_s: how late the last probe was.
+        busy_share: the share of a core that the process used since the probe before.
+    """
+    busy = late_s >= _STIRRED_S or busy_share >= _BUSY_SHARE
+    return _LAG_PROBE_S if busy else _CALM_PROBE_S
 
 
 class LoopLag:
     """How late the event loop runs what is due: the surest sign that its core is busy."""
 
-    def __init__(self) -> None:
+    def __init__(self, used: Callable[[], float] = time.process_time) -> None:
+        """
+        Args:
+            used: CPU seconds of this process so far.
+        """
+        self._used = used
         self._worst_s = 0.0
         self.last_s = 0.0
         """The worst lag of the last second that was looked at."""
@@ -51,10 +80,14 @@ class LoopLag:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
+        every_s, began, used = _LAG_PROBE_S, loop.time(), self._used()
         while True:
-            due = loop.time() + _LAG_PROBE_S
-            await asyncio.sleep(_LAG_PROBE_S)
-            self._worst_s = max(self._worst_s, loop.time() - due)
+            due = await beat(every_s)
+            now, used_before, used = loop.time(), used, self._used()
+            late_s = now - due
+            self._worst_s = max(self._worst_s, late_s)
+            every_s = probe_s(late_s, (used - used_before) / max(now - began, _LAG_PROBE_S))
+            began = now
 
 
 class Proposals(Protocol):
@@ -113,7 +146,7 @@ class RateLoop:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_OBSERVE_S)
+            await beat(_OBSERVE_S)
             self.observe()
 
     def observe(self) -> None:
@@ -151,6 +184,7 @@ class HoldLoop:
         hold: StreamHold,
         desk: AdmissionDesk[Waiting],
         gate: DeviceGate,
+        pending: Callable[[], int],
     ) -> None:
         """
         Args:
@@ -158,8 +192,10 @@ class HoldLoop:
             hold: of the sessions.
             desk: admits nobody while it is held.
             gate: refuses the knocks that wait when a hold begins.
+            pending: the messages that are not settled yet.
         """
         self._storage = storage
+        self._pending = pending
         self._hold = hold
         self._desk = desk
         self._gate = gate
@@ -179,7 +215,9 @@ class HoldLoop:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_WATCH_S)
+            # While nothing is being stored, no message can fail.
+            calm = not self._desk.held and not self._pending()
+            await beat(_CALM_WATCH_S if calm else _WATCH_S)
             self.look()
 
     def look(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from gateway.node.admission import Admission
 from gateway.node.basis import Basis
@@ -19,7 +20,7 @@ from gateway.node.presence.reading import shown_presence
 from gateway.node.storage import Storage
 from gateway.ops.gateway_orders import GatewayOrders
 from gateway.ops.listener import OpsListener, Pages
-from gateway.ops.live_page import LivePage, snapshot_route
+from gateway.ops.live_page import LivePage
 from gateway.ops.protection import Protection
 from gateway.process import OpsPort
 from gateway.settings import Settings
@@ -36,7 +37,10 @@ class Operators:
     access: OperatorGate
     live: LiveSettings
     status: NodeStatus
-    page: LivePage
+    pages: tuple[LivePage, ...]
+    """The live page; none in a worker, whose supervisor has the page of all."""
+    snapshot: Callable[[], dict[str, Any]]
+    """Takes what the live page shows."""
     port: OpsPort
 
 
@@ -78,14 +82,13 @@ def build_operators(
         is_token=is_token,
     )
     snapshot = _snapshot(basis, status, storage, admission, devices)
-    page = LivePage(snapshot.take)
+    pages = (LivePage(snapshot.take),) if basis.place is None else ()
     listener = OpsListener(
         Pages(metrics=basis.metrics.exposition, not_ready=status.not_ready, status=status.page),
         protection=Protection(access.access, on_denied=basis.observers.ops.denied),
         routes=[
             *orders_of.routes(),
-            *page.routes(),
-            *([] if basis.place is None else [snapshot_route(snapshot.take)]),
+            *(route for page in pages for route in page.routes()),
         ],
         hosts=settings.ops.hosts,
         tls=access.tls,
@@ -99,7 +102,7 @@ def build_operators(
     register_gauges(basis, storage, admission, devices, status)
     access.register_gauges(basis.metrics)
     live = LiveSettings(settings, read_settings, admission.steering)
-    return Operators(state, orders, revocations, access, live, status, page, port)
+    return Operators(state, orders, revocations, access, live, status, pages, snapshot.take, port)
 
 
 def _access(basis: Basis) -> OperatorGate:

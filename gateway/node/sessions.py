@@ -1,9 +1,9 @@
 """What the sessions of a node need of its other rooms: outlets, commands, records, turns."""
 
-import asyncio
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from gateway.beats import beat
 from gateway.cluster.devices import DeviceKey
 from gateway.cluster.fences import Fences
 from gateway.edge.device.outlet import Outlet
@@ -127,5 +127,5 @@ class FairTurns:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_TURN_S)
+            await beat(_TURN_S)
             self._fairness.end_turn()

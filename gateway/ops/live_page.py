@@ -20,9 +20,10 @@ import orjson
 import structlog
 from aiohttp import web
 
+from gateway.beats import beat
 from gateway.ops.access import Role
 from gateway.ops.live_files import LiveFiles
-from gateway.ops.pages import error_page, json_page
+from gateway.ops.pages import error_page
 from gateway.ops.protection import Route
 
 _log = structlog.get_logger(__name__)
@@ -36,15 +37,6 @@ _RETRY_S: Final = 5
 
 _FAILED: Final = b'data: {"failed":true}\n\n'
 _BUSY_LOG_S: Final = 60.0
-
-
-def snapshot_route(take: Callable[[], dict[str, Any]]) -> Route:
-    """The page `/snapshot`: one snapshot now, without its history."""
-
-    async def answer(_request: web.Request) -> web.Response:
-        return json_page(take())
-
-    return Route("GET", "/snapshot", answer, Role.READ)
 
 
 class LivePage:
@@ -81,7 +73,7 @@ class LivePage:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(INTERVAL_S)
+            await beat(INTERVAL_S)
             await self.step()
 
     async def step(self) -> None:

@@ -49,6 +49,21 @@ class Written(msgspec.Struct, tag="written", frozen=True):
     """Why the disk refused; empty if the file is written."""
 
 
+class Look(msgspec.Struct, tag="look", frozen=True):
+    """To a worker: take a snapshot."""
+
+    number: int
+    """Of this question."""
+
+
+class Seen(msgspec.Struct, tag="seen", frozen=True):
+    """Of a worker: the answer to the `Look` of that number."""
+
+    number: int
+    snapshot: dict[str, Any] | None
+    """None if it could not be taken."""
+
+
 class Listening(msgspec.Struct, tag="listening", frozen=True):
     """Of a worker: devices are answered, if only with a time to come back."""
 
@@ -72,8 +87,8 @@ class Write(msgspec.Struct, tag="write", frozen=True):
     text: str
 
 
-ToWorker = HandOver | Stop | Written
-ToSupervisor = Listening | Serving | Failed | Write
+ToWorker = HandOver | Stop | Written | Look
+ToSupervisor = Listening | Serving | Failed | Write | Seen
 
 _to_worker: Final = msgspec.json.Decoder(ToWorker)
 _to_supervisor: Final = msgspec.json.Decoder(ToSupervisor)

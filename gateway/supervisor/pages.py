@@ -11,6 +11,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from gateway.beats import beat
 from gateway.node.lifecycle import NodeState
 from gateway.ops.live_page import LivePage
 from gateway.process import Work
@@ -66,9 +67,9 @@ class WorkerPages:
         self._metrics = metrics
         self._wall = wall
         self._ended: metric_merging.Counts = {}
-        self._kept: dict[WorkerProcess, metric_merging.Counts] = {}
-        """What each process had counted when it was asked last."""
-        self._snapshots = WorkerSnapshots(workers, clients)
+        self._kept: dict[WorkerProcess, str] = {}
+        """The metrics page of each process when it was asked last."""
+        self._snapshots = WorkerSnapshots(workers)
         self.live = LivePage(self._snapshot)
         metrics.gauge("tidegate_workers", "Workers that should run.", workers.__len__)
         metrics.gauge(
@@ -185,37 +186,39 @@ class WorkerPages:
         self._bury()
         own, _kind = self._metrics.exposition()
         found = {SUPERVISOR: metric_merging.parse(own.decode())}
-        pages = await asyncio.gather(*map(self._families, self._workers))
-        for worker, families in zip(self._workers, pages, strict=True):
-            if families is not None:
-                found[str(worker.number)] = families
+        pages = await asyncio.gather(*map(self._page, self._workers))
+        for worker, page in zip(self._workers, pages, strict=True):
+            if page is not None:
+                found[str(worker.number)] = metric_merging.parse(page)
         registry = CollectorRegistry()
         registry.register(_Given(metric_merging.merged(found, self._ended)))
         return generate_latest(registry), CONTENT_TYPE_LATEST
 
-    async def _families(self, worker: Worker) -> list[Metric] | None:
-        """What a worker has counted, and keep it; None if it gives no answer."""
+    async def _page(self, worker: Worker) -> str | None:
+        """The metrics page of a worker, which is kept; None if it gives no answer."""
         process = worker.process
         if not (process.alive and process.listening.is_set()):
             return None
         try:
-            families = metric_merging.parse(await self._clients[worker.number].text("/metrics"))
+            page = await self._clients[worker.number].text("/metrics")
         except WorkerSilent as exc:
             silent(worker, exc)
             return None
         if process.ended:
             return None  # its last counts are those that were kept before
-        self._kept[process] = metric_merging.counts_of(families)
-        return families
+        self._kept[process] = page
+        return page
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(KEEP_S)
+            await beat(KEEP_S)
             for worker in self._workers:
-                await self._families(worker)
+                await self._page(worker)
             self._bury()
 
     def _bury(self) -> None:
         """What processes had counted that have ended stays in the sums."""
         for process in [each for each in self._kept if each.ended]:
-            metric_merging.add(self._ended, self._kept.pop(process))
+            # Only a process that ends is parsed: that takes longer than to ask for the page.
+            families = metric_merging.parse(self._kept.pop(process))
+            metric_merging.add(self._ended, metric_merging.counts_of(families))

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
 
+from gateway.beats import beat
 from gateway.ops.live_page import INTERVAL_S
 from gateway.supervisor.silence import Silence
-from gateway.supervisor.worker_client import WorkerClient, WorkerSilent
+from gateway.supervisor.worker_client import WorkerSilent
 from gateway.supervisor.worker_process import WorkerProcess
 from gateway.supervisor.workers import Worker, Workers
 
@@ -22,18 +23,15 @@ class WorkerSnapshots:
     def __init__(
         self,
         workers: Workers,
-        clients: Mapping[int, WorkerClient],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
             workers: that run.
-            clients: of each, by its number.
             clock: monotonic seconds.
         """
         self._workers = workers
-        self._clients = clients
         self._clock = clock
         self._silences: dict[WorkerProcess, Silence] = {}
         self.found: dict[int, dict[str, Any]] = {}
@@ -46,7 +44,7 @@ class WorkerSnapshots:
             on_found: called after each second in which a worker has answered.
         """
         while True:
-            await asyncio.sleep(INTERVAL_S)
+            await beat(INTERVAL_S)
             await self.step()
             if self.found:
                 await on_found()
@@ -72,14 +70,14 @@ class WorkerSnapshots:
             _end(process, silence.starting(now))
             return None
         try:
-            answer = await self._clients[worker.number].ask("/snapshot")
+            snapshot = await process.look()
         except WorkerSilent as exc:
             if not process.stopping:  # a worker that stops closes its port first
                 silent(worker, exc)
                 _end(process, silence.unanswered())
             return None
         silence.answered()
-        return answer.document
+        return snapshot
 
 
 def _end(process: WorkerProcess, reason: str) -> None:

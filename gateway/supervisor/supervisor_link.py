@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -11,6 +12,8 @@ from gateway.supervisor.errors import SupervisorError
 from gateway.supervisor.messages import (
     LINE_BYTES_MAX,
     HandOver,
+    Look,
+    Seen,
     Stop,
     ToSupervisor,
     Write,
@@ -79,23 +82,36 @@ class SupervisorLink:
         """The same, without an answer."""
         self.say(Write(0, name, text))
 
-    async def run(self, drain: Callable[[bool], None]) -> None:
+    async def run(
+        self, drain: Callable[[bool], None], snapshot: Callable[[], dict[str, Any]]
+    ) -> None:
         """Do as the supervisor says, until it is gone: then nothing can be stored any more.
 
         Args:
             drain: empties the worker and ends it; if True, it ends at once.
+            snapshot: takes a snapshot of the worker, as plain values.
         """
         while line := await self._reader.readline():
             message = parse_to_worker(line)
             if isinstance(message, Stop):
                 self._leaving = message.leaving
                 drain(message.now)
+            elif isinstance(message, Look):
+                self._show(message.number, snapshot)
             elif isinstance(message, Written) and message.number in self._writes:
                 self._writes[message.number].set_result(message.error)
         _log.error("supervisor_gone", action="stop")
         for written in self._writes.values():
             written.set_result("the supervisor is gone")
         drain(True)
+
+    def _show(self, number: int, snapshot: Callable[[], dict[str, Any]]) -> None:
+        try:
+            taken = snapshot()
+        except Exception as exc:  # noqa: BLE001  # the page is needed most when a part of it fails
+            _log.error("snapshot_failed", exc_info=exc)
+            taken = None
+        self.say(Seen(number, taken))
 
     async def close(self) -> None:
         """Say what is left to be said, and end."""

@@ -64,7 +64,7 @@ async def _serve(link: SupervisorLink, given: HandOver) -> None:
     )
     gateway = Gateway(settings, read_settings=read_settings, place=_place(link, given))
     crew = tasks.Crew(gateway.basis.ending.fail)
-    listening = crew.start(link.run(gateway.drain), "supervisor")
+    listening = crew.start(link.run(gateway.drain, gateway.operators.snapshot), "supervisor")
     try:
         await gateway.run(on_ready=lambda _gateway: link.say(Serving()))
     finally:

@@ -13,11 +13,14 @@ import structlog
 
 from gateway import tasks
 from gateway.supervisor.child_processes import dying_with_parent, end
+from gateway.supervisor.looks import Looks, Snapshot
 from gateway.supervisor.messages import (
     LINE_BYTES_MAX,
     Failed,
     HandOver,
     Listening,
+    Look,
+    Seen,
     Serving,
     Stop,
     Write,
@@ -25,6 +28,7 @@ from gateway.supervisor.messages import (
     line_of,
     parse_to_supervisor,
 )
+from gateway.supervisor.worker_client import WorkerSilent
 from gateway.supervisor.worker_files import WorkerFiles
 
 _log = structlog.get_logger(__name__)
@@ -60,6 +64,7 @@ class WorkerProcess:
         self._writer: asyncio.StreamWriter | None = None
         self._hearing: asyncio.Task[None] | None = None
         self._crew = tasks.Crew(on_failure)
+        self._looks = Looks()
         self.listening = asyncio.Event()
         self.serving = asyncio.Event()
         self.reason = ""
@@ -134,6 +139,21 @@ class WorkerProcess:
         self.reason = reason
         self.signal(signal.SIGKILL)
 
+    async def look(self) -> Snapshot | None:
+        """Ask it for a snapshot.
+
+        Returns:
+            None if it could take none.
+
+        Raises:
+            WorkerSilent: there is no answer in time.
+        """
+        if self._writer is None or self._writer.is_closing():
+            raise WorkerSilent(f"worker {self._number} has ended")
+        number = self._looks.ask()
+        self._writer.write(line_of(Look(number)))
+        return await self._looks.answer(number)
+
     async def end(self) -> None:
         """End it within seconds, whatever it does."""
         if self._process is None:
@@ -160,6 +180,8 @@ class WorkerProcess:
                 self.serving.set()
             case Failed(reason):
                 self.reason = reason
+            case Seen(number, snapshot):
+                self._looks.answered(number, snapshot)
             case Write(number, name, text):
                 error = await self._files.write(name, text)
                 if error:

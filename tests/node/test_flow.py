@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from gateway.node.flow import HoldLoop, LoopLag, RateLoop
+from gateway.node import flow
+from gateway.node.flow import HoldLoop, LoopLag, RateLoop, probe_s
 from gateway.node.hook import Hook
 from support.waiting import eventually
 
@@ -137,10 +138,62 @@ async def test_the_worst_lag_is_taken_once():
     assert lag.last_s == 0.0
 
 
-def hold_loop():
+@pytest.mark.parametrize(
+    ("late_s", "busy_share", "next_s"),
+    [(0.0, 0.0, 0.25), (0.009, 0.04, 0.25), (0.01, 0.0, 0.05), (0.0, 0.05, 0.05)],
+)
+def test_a_loop_is_probed_more_often_if_it_was_late_or_its_process_is_busy(
+    late_s, busy_share, next_s
+):
+    assert probe_s(late_s, busy_share) == next_s
+
+
+async def test_a_loop_that_stops_being_calm_is_probed_more_often(monkeypatch):
+    used_s = 0.0
+    slept = []
+
+    async def beat(every_s):
+        nonlocal used_s
+        slept.append(every_s)
+        used_s += 1.0 if len(slept) == 2 else 0.0
+        await asyncio.sleep(0)
+        return asyncio.get_running_loop().time()
+
+    monkeypatch.setattr(flow, "beat", beat)
+    ((_name, work),) = LoopLag(lambda: used_s).work()
+    probing = asyncio.create_task(work)
+    await eventually(lambda: len(slept) >= 4)
+    probing.cancel()
+    assert slept[:4] == [0.05, 0.25, 0.05, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("held", "pending", "next_s"), [(False, 0, 0.25), (False, 1, 0.1), (True, 0, 0.1)]
+)
+async def test_the_stream_is_looked_at_less_often_while_no_message_can_fail(
+    held, pending, next_s, monkeypatch
+):
+    loop, storage, _hold, desk, _gate = hold_loop(pending)
+    slept = []
+
+    async def beat(every_s):
+        slept.append(every_s)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(flow, "beat", beat)
+    desk.held, storage.trouble = held, "stream_slow" if held else None
+    ((_name, work),) = loop.work()
+    watching = asyncio.create_task(work)
+    await eventually(lambda: len(slept) >= 2)
+    watching.cancel()
+    assert set(slept) == {next_s}
+
+
+def hold_loop(pending=0):
     desk, hold, storage = Desk(), Hold(), Storage()
     gate = Gate(desk)
-    return HoldLoop(storage, hold=hold, desk=desk, gate=gate), storage, hold, desk, gate
+    loop = HoldLoop(storage, hold=hold, desk=desk, gate=gate, pending=lambda: pending)
+    return loop, storage, hold, desk, gate
 
 
 def test_nobody_is_admitted_before_the_streams_are_there_and_no_device_is_told_of_a_hold():

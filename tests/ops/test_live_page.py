@@ -306,7 +306,7 @@ async def test_an_expired_token_sees_nothing_and_is_told_so():
 
 
 async def test_snapshots_are_taken_by_themselves(monkeypatch):
-    monkeypatch.setattr(live_page, "INTERVAL_S", 0)
+    monkeypatch.setattr(live_page, "INTERVAL_S", 0.001)
     rig = Rig()
     ((_name, work),) = rig.page.work()
     task = asyncio.create_task(work)

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.supervisor.silence import START_S, UNANSWERED_MAX, Silence
 from gateway.supervisor.snapshots import WorkerSnapshots
-from gateway.supervisor.worker_client import Answer, WorkerSilent
+from gateway.supervisor.worker_client import WorkerSilent
 
 
 def test_only_questions_in_a_row_count():
@@ -33,34 +33,29 @@ class Process:
         if up:
             self.listening.set()
         self.killed = []
+        self.hangs = False
 
     def kill(self, reason):
         self.killed.append(reason)
 
+    async def look(self):
+        """It answers while `hangs` is false."""
+        if self.hangs:
+            raise WorkerSilent("no answer")
+        return {"of": id(self)}
+
 
 class Worker:
-    """With its client; it answers while `hangs` is false."""
-
-    hangs = False
-
     def __init__(self, number, **options):
         self.number = number
         self.process = Process(**options)
-
-    async def ask(self, path):
-        assert path == "/snapshot"
-        if self.hangs:
-            raise WorkerSilent("no answer")
-        return Answer(200, {"of": self.number})
 
 
 class Played:
     def __init__(self, *workers):
         self.now = 0.0
         self.workers = workers
-        self.snapshots = WorkerSnapshots(
-            workers, {worker.number: worker for worker in workers}, clock=lambda: self.now
-        )
+        self.snapshots = WorkerSnapshots(workers, clock=lambda: self.now)
 
     async def seconds(self, count):
         for _ in range(count):
@@ -71,10 +66,12 @@ async def test_a_worker_that_hangs_is_ended_and_its_successor_is_asked_anew():
     hung, well = Worker(1), Worker(2)
     played = Played(hung, well)
     await played.seconds(1)
-    assert played.snapshots.found == {1: {"of": 1}, 2: {"of": 2}}
-    hung.hangs = True
+    assert played.snapshots.found == {
+        each.number: {"of": id(each.process)} for each in (hung, well)
+    }
+    hung.process.hangs = True
     await played.seconds(UNANSWERED_MAX - 1)
-    assert played.snapshots.found == {2: {"of": 2}}
+    assert played.snapshots.found == {2: {"of": id(well.process)}}
     assert hung.process.killed == []
     await played.seconds(1)
     (reason,) = hung.process.killed
@@ -97,7 +94,7 @@ async def test_a_worker_that_never_comes_up_is_ended():
 @pytest.mark.parametrize("state", [{"stopping": True}, {"alive": False}])
 async def test_a_worker_that_drains_or_has_ended_may_be_silent(state):
     worker = Worker(1)
-    worker.hangs = True
+    worker.process.hangs = True
     vars(worker.process).update(state)
     played = Played(worker)
     await played.seconds(UNANSWERED_MAX + 1)

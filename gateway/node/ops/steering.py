@@ -4,7 +4,6 @@ What is in force is an operator's override as long as it lasts, else the setting
 operators order overrides, on all nodes, and SIGHUP reads the settings again.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +12,7 @@ import structlog
 
 from gateway.admission.controller import RateController
 from gateway.admission.desk import AdmissionDesk
+from gateway.beats import beat
 from gateway.cluster.overrides import Override, Overrides
 from gateway.edge.arrivals import Waiting
 from gateway.node.cluster.membership import Membership, Reach
@@ -22,8 +22,8 @@ from gateway.telemetry.logs import set_level
 
 _log = structlog.get_logger(__name__)
 
-_LOOK_S: Final = 0.2
-"""Overrides of other nodes, and ends of overrides, are noticed within this time."""
+_LOOK_S: Final = 0.25
+"""Overrides of other nodes, and ends of overrides, are noticed about within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Steering:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await beat(_LOOK_S)
             self.apply()
 
     def status(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import structlog
 
 from gateway import tasks
+from gateway.beats import beat
 from gateway.process import Work
 from gateway.settings import Settings
 from gateway.stream.durability import Durability, probe_durability
@@ -20,6 +21,9 @@ from gateway.telemetry.metrics import Metrics
 _log = structlog.get_logger(__name__)
 
 _WATCH_S: Final = 0.5
+_ROOMY_WATCH_S: Final = 2.0
+_ROOMY_BYTES: Final = 4 << 30
+"""No disk is written so fast that this much room is gone within two seconds."""
 _STOP_S: Final = 30.0
 
 
@@ -170,8 +174,10 @@ class EmbeddedNats:
 
     async def _watch_store(self) -> None:
         """Watch the disk, and restart the server if its full disk has stopped it."""
+        free = 0
         while True:
-            await asyncio.sleep(_WATCH_S)
+            roomy = free >= _ROOMY_BYTES and not self._store.full
+            await beat(_ROOMY_WATCH_S if roomy else _WATCH_S)
             try:
                 free = (await asyncio.to_thread(shutil.disk_usage, self._directory)).free
             except OSError as exc:

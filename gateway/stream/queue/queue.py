@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from gateway.beats import beat
 from gateway.stream.errors import EntryError, FactConflict, StoreAway
 from gateway.stream.link.client import LinkClient
 from gateway.stream.names import COMMANDS
@@ -144,7 +145,7 @@ class Expiry:
     async def run(self) -> None:
         """Look for such entries until cancelled."""
         while True:
-            await asyncio.sleep(self._rng.uniform(0.8, 1.2) * _EXPIRY_S)
+            await beat(_EXPIRY_S)
             for key, waiting in list(self._index.due(self._wall(), _EXPIRED_AT_ONCE)):
                 await self._settle(key, waiting)
 
