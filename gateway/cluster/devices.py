@@ -141,22 +141,19 @@ class DeviceRegistry:
                 continue  # all sessions are registered when it comes back
 
     async def _flush(self) -> None:
-        while self._arrived:
-            await self._register(_take(self._arrived))
-        while self._departed:
-            batch = _take(self._departed)
-            arguments = [part for key, fence in batch for part in (_name(key), fence)]
-            await self._link.script("unregister", self._keys[:1], [self._node, *arguments])
+        while self._arrived or self._departed:
+            arrived = _take(self._arrived, _BATCH_MAX)
+            await self._register(arrived, _take(self._departed, _BATCH_MAX - len(arrived)))
 
-    async def _register(self, batch: list[Fenced]) -> None:
-        arguments = [part for key, fence in batch for part in (_name(key), fence)]
+    async def _register(self, arrived: list[Fenced], departed: list[Fenced]) -> None:
+        arguments = [part for key, fence in arrived + departed for part in (_name(key), fence)]
         stale, raised = await self._link.script(
             "register",
             self._keys,
             [
                 self._link.key("node:"), self._node, self._fence_source,
                 int(self._clock() * _MICROSECONDS), _FENCE_AHEAD, int(TOLERANCE_S * _MICROSECONDS),
-                *arguments,
+                len(arrived), *arguments,
             ],
         )  # fmt: skip
         for name, given, fence in zip(raised[::3], raised[1::3], raised[2::3], strict=True):
@@ -177,12 +174,12 @@ class DeviceRegistry:
         """
         present = dict(self._sessions.present())
         while present:
-            await self._register(_take(present))
+            await self._register(_take(present, _BATCH_MAX), [])
 
 
-def _take(pending: dict[DeviceKey, int]) -> list[Fenced]:
+def _take(pending: dict[DeviceKey, int], most: int) -> list[Fenced]:
     batch: list[Fenced] = []
-    while pending and len(batch) < _BATCH_MAX:
+    while pending and len(batch) < most:
         batch.append(pending.popitem())
     return batch
 

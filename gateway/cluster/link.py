@@ -27,7 +27,6 @@ _LISTEN_PING_S: Final = 1.5
 """A subscription is pinged so often: a broken one looks like one without messages."""
 _SCRIPTS: Final = (
     "claim", "claim_done", "heartbeat", "lease", "register", "revoke", "rights", "secrets",
-    "unregister",
 )  # fmt: skip
 
 Argument = str | int | float

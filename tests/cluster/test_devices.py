@@ -61,15 +61,31 @@ async def test_a_session_that_left_while_it_was_raised_is_removed(registry):
     sent = []
 
     async def script(name, _keys, arguments):
-        sent.append((name, *arguments[-2:]))
-        if name == "register":
+        sent.append((name, *arguments[6:]))
+        if len(sent) == 1:
             registry.departed(("t", "veh-1"), 7)  # while Redis answers
-        return [[], ["t/veh-1", "7", "9"]]
+            return [[], ["t/veh-1", "7", "9"]]
+        return [[], []]
 
     registry._link.script = script
     registry.arrived(("t", "veh-1"), 7)
     await registry._flush()
-    assert sent == [("register", "t/veh-1", 7), ("unregister", "t/veh-1", 9)]
+    assert sent == [("register", 1, "t/veh-1", 7), ("register", 0, "t/veh-1", 9)]
+
+
+async def test_devices_that_came_and_devices_that_left_share_calls_of_bounded_size(registry):
+    sent = []
+
+    async def script(_name, _keys, arguments):
+        sent.append((arguments[6], (len(arguments) - 7) // 2))
+        return [[], []]
+
+    registry._link.script = script
+    for number in range(700):
+        registry.arrived(("t", f"came-{number}"), 7)
+        registry.departed(("t", f"left-{number}"), 7)
+    await registry._flush()
+    assert sent == [(500, 500), (200, 500), (0, 400)]
 
 
 @pytest.mark.parametrize(

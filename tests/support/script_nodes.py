@@ -28,7 +28,7 @@ class Node:
         source = files("gateway.cluster")
         self.scripts = {
             name: client.register_script(source.joinpath(f"{name}.lua").read_text())
-            for name in ("heartbeat", "lease", "register", "unregister")
+            for name in ("heartbeat", "lease", "register")
         }
 
     def now(self):
@@ -60,8 +60,13 @@ class Node:
         """What is stale, and what was raised."""
         args = [
             "node:", self.name, source or self.name, int(self.now() * 1e6), 5_000_000, 1_000_000,
-            device, fence,
+            1, device, fence,
         ]  # fmt: skip
+        return self.scripts["register"](keys=["devices", "nodes", "fleet"], args=args)
+
+    def unregister(self, device, fence):
+        """The session of that fence has left."""
+        args = ["node:", self.name, self.name, 0, 5_000_000, 1_000_000, 0, device, fence]
         return self.scripts["register"](keys=["devices", "nodes", "fleet"], args=args)
 
     def begin(self, device="t/veh", *, age_s=0.0):

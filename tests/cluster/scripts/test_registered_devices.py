@@ -19,7 +19,9 @@ def test_the_newest_connection_holds_the_device(client):
     assert two.register("t/veh", now - 100_000) == [["t/veh", str(now)], []]
     assert two.register("t/veh", now + 100_000) == [[], []]
     assert client.hget("devices", "t/veh") == f"{now + 100_000} b"
-    two.scripts["unregister"](keys=["devices"], args=["b", "t/veh", now + 100_000])
+    one.unregister("t/veh", now)  # it has been taken over
+    assert client.hget("devices", "t/veh") == f"{now + 100_000} b"
+    two.unregister("t/veh", now + 100_000)
     assert client.hkeys("devices") == ["#"]
 
 
