@@ -170,7 +170,7 @@ async def test_rate_changes_r_shows_it_and_takes_it_back(gateway):
 
 
 async def test_a_fresh_page_with_a_full_history_takes_less_than_150_kib(gateway):
-    page, size = gateway.operators.page, 0
+    page, size = gateway.operators.pages[0], 0
     for _ in range(HISTORY_MAX):
         await page.step()
     base = f"http://127.0.0.1:{gateway.ops_port}"

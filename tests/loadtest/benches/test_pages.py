@@ -55,7 +55,7 @@ async def test_a_page_that_lost_its_stream_is_no_open_page(gateway):
 
 
 async def test_the_history_has_the_loop_lag_of_each_second(gateway):
-    await gateway.operators.page.step()
+    await gateway.operators.pages[0].step()
     history = await history_of(gateway.ops_port)
     assert history
     assert all(each["loop_lag_ms"] >= 0 for each in history)
