@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 
 from msgspec import Raw
 
-from gateway.stream.lanes.batch import CUT_SHORT, Answer, Batch, Kind, Verdict
+from gateway.stream.lanes.batch import (
+    CUT_SHORT,
+    Answer,
+    Batch,
+    Kind,
+    Strategy,
+    Verdict,
+    split_all,
+)
 from gateway.stream.lanes.lane import Lane
 from gateway.stream.lanes.outlet import SessionOutlet
 from gateway.stream.lanes.standing import Resume, Standings
@@ -72,11 +80,13 @@ class JetStream:
 
     def carry_out(self, batch):
         """The answers to a batch, by place; or one for all."""
-        if batch.kind is Kind.ATOMIC and any(self.knows(item) for item in batch.items):
+        items = split_all(batch.items)
+        if batch.kind is Kind.ATOMIC and any(self.knows(item) for item in items):
             return Answer(Verdict.PARTIAL, "partial")
         if batch.kind is Kind.LINKED:
-            return self.put_linked(batch.items)
-        verdicts = [self.put(item) for item in batch.items]
+            return self.put_linked(items)
+        assert items == batch.items, "runs go into linked batches only"
+        verdicts = [self.put(item) for item in items]
         if batch.kind is Kind.ROUND:
             return verdicts
         return Answer(verdicts[0] if batch.kind is Kind.SINGLE else Verdict.STORED, stored_at=1)
@@ -103,8 +113,15 @@ class Node:
     def lane_of(self, _device):
         return self
 
+    @property
+    def takes_runs(self):
+        return self.lane.strategy is Strategy.LINKED
+
     def submit(self, items, _size):
         self.lane.submit(items)
+
+    def submit_run(self, run):
+        self.lane.submit_run(run)
 
     def distrust(self, standing):
         self.lane.distrust(standing)

@@ -2,10 +2,13 @@
 
 import math
 
-from gateway.stream.lanes.batch import Answer, Pending, Strategy, Verdict
+from msgspec import Raw
+
+from gateway.stream.lanes.batch import Answer, Pending, Run, Strategy, Verdict, split_all
 from gateway.stream.lanes.encoding import SEQ_REUSED, Envelope, SourceHeaders, letter_envelope
 from gateway.stream.lanes.lane import Lane
 from gateway.stream.lanes.standing import Standing
+from tidegate.wire.frames import Message
 
 STORED = Answer(Verdict.STORED)
 DUPLICATE = Answer(Verdict.DUPLICATE, stored_at=7)
@@ -18,6 +21,7 @@ class Owner:
     def __init__(self, device="d", outbox="o"):
         self.device = device
         self.standing = Standing(("t", device, outbox), WINDOW_S)
+        self.headers = SourceHeaders("t", device, outbox)
         self.superseded = False
 
     def stored(self, seq):
@@ -30,6 +34,12 @@ class Owner:
 def pending(owner, seq, stream="EVENTS", size=10, absent_at=0.0):
     envelope = Envelope(stream, b"HPUB s ", 12, b"\r\n%d\r\n" % seq, SOURCE, "a", "")
     return Pending(owner, owner.standing, seq, envelope, size, absent_at)
+
+
+def run(owner, first, last, size=10, absent_at=0.0):
+    messages = [Message(seq, "a", Raw(b"%d" % seq)) for seq in range(first, last + 1)]
+    size *= len(messages)
+    return Run(owner, owner.standing, messages, owner.headers, "", size, absent_at)
 
 
 def dispose(item, reason):
@@ -59,8 +69,8 @@ def make(strategy=Strategy.ATOMIC, messages=100, size=10_000):
 
 
 def seqs(items):
-    return [item.seq for item in items]
+    return [item.seq for item in split_all(items)]
 
 
 def named(items):
-    return [(item.owner.device, item.seq) for item in items]
+    return [(item.owner.device, item.seq) for item in split_all(items)]

@@ -13,9 +13,9 @@ def parse(wire):
         assert wire[int(total_size) : int(total_size) + 2] == b"\r\n"
         wire = wire[int(total_size) + 2 :]
         headers, payload = body[: int(headers_size)], body[int(headers_size) :]
-        assert headers.startswith(b"NATS/1.0\r\n")
         assert headers.endswith(b"\r\n\r\n")
-        lines = headers[len(b"NATS/1.0\r\n") : -4].split(b"\r\n")
+        version, *lines = headers[:-4].split(b"\r\n")
+        assert version in (b"NATS/1.0", b"NATS/1.0 200"), "a status is taken away by the server"
         pairs = dict(line.split(b":", 1) for line in lines)
         assert len(pairs) == len(lines)
         commands.append((subject, reply[0] if reply else b"", pairs, payload))

@@ -1,16 +1,18 @@
 """Messages on their way into a stream, the batches that carry them, and what answers mean. Pure."""
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from gateway.session.owner import MessageOwner
-from gateway.stream.lanes.encoding import SEQ_REUSED, Envelope
+from gateway.stream.lanes.encoding import SEQ_REUSED, Envelope, SourceHeaders
 from gateway.stream.lanes.standing import NEVER, Standing
 from gateway.stream.lanes.tracing import MessageTrace
+from gateway.stream.names import EVENTS
+from tidegate.wire.frames import Message
 
 
 class Pending(Struct, eq=False, gc=False):
@@ -42,6 +44,87 @@ class Pending(Struct, eq=False, gc=False):
         it before, or its content is in its id.
         """
         return self.repeated or (self.reject is not None and self.reject[0] == SEQ_REUSED)
+
+    @property
+    def stream(self) -> str:
+        """Which must store it."""
+        return self.envelope.stream
+
+
+RUN_MIN: Final = 2
+"""Messages of the shortest run: for one message a run saves nothing."""
+
+
+class Run(Struct, eq=False, gc=False):
+    """Events of one frame that go through the lane as one, and into linked batches only.
+
+    A device that is behind sends many messages in a frame. Nearly always all of them wait together,
+    are in one batch, and are settled by one answer. So a run costs the lane as much as one message,
+    and its bytes are written straight into the batch. Whatever treats messages one by one (another
+    kind of batch, a repeat, a look-up) splits it first.
+
+    None of its messages is sampled, and its device has sent none of them before.
+    """
+
+    owner: MessageOwner
+    standing: Standing
+    messages: list[Message]
+    """At least `RUN_MIN`, in order."""
+    headers: SourceHeaders
+    received_at: str
+    """RFC 3339; the time of those messages that bring none."""
+    size: int
+    """Bytes that all of them count for, which is about as many as they have."""
+    absent_at: float
+    """The last moment at which the messages are known not to have been stored."""
+
+    @property
+    def stream(self) -> str:
+        """Which must store them."""
+        return EVENTS
+
+    @property
+    def seq(self) -> int:
+        """Of the last message."""
+        return self.messages[-1].seq
+
+    def envelope(self, place: int) -> Envelope:
+        """One of its messages, ready to publish."""
+        message = self.messages[place]
+        time = self.received_at if message.time is UNSET else message.time
+        return self.headers.event(message.seq, message.type, time, message.data)
+
+    def split(self) -> "list[Pending]":
+        """Its messages, one by one. Together they count for as many bytes as the run."""
+        owner, standing, absent_at = self.owner, self.standing, self.absent_at
+        share, rest = divmod(self.size, len(self.messages))
+        items = [
+            Pending(owner, standing, message.seq, self.envelope(place), share, absent_at)
+            for place, message in enumerate(self.messages)
+        ]
+        items[-1].size += rest
+        return items
+
+
+Item = Pending | Run
+"""What waits in a lane."""
+
+
+def count_of(items: Sequence[Item]) -> int:
+    """How many messages these are."""
+    return len(items) + sum(len(item.messages) - 1 for item in items if type(item) is Run)
+
+
+def split_all(items: Iterable[Item]) -> list[Pending]:
+    """The messages of these, one by one."""
+    split: list[Pending] = []
+    for item in items:
+        if type(item) is Pending:
+            split.append(item)
+        else:
+            assert type(item) is Run
+            split += item.split()
+    return split
 
 
 Disposal = Callable[[Pending, str], Pending]
@@ -104,7 +187,8 @@ class Batch:
 
     number: int
     kind: Kind
-    items: list[Pending]
+    items: list[Item]
+    """Runs are among them only if it is linked."""
     started_at: float
     size: int = 0
     """Bytes."""
@@ -116,6 +200,39 @@ class Batch:
     """The answers so far, by place, if they come one by one."""
     first_at: int = 0
     """The stream sequence of the first message of a linked batch; 0 before it is known."""
+    in_runs: int = 0
+    """Messages in its runs, without one of each run."""
+
+    @property
+    def messages(self) -> int:
+        """How many it has."""
+        return len(self.items) + self.in_runs
+
+    def add(self, run: Run) -> None:
+        """Take these messages in."""
+        self.items.append(run)
+        self.in_runs += len(run.messages) - 1
+        self.size += run.size
+
+    def split(self) -> list[Pending]:
+        """Its messages, one by one. It has no runs any more."""
+        items = split_all(self.items)
+        self.items, self.in_runs = list(items), 0
+        return items
+
+    def keep_one_per_device(self) -> list[Pending]:
+        """Keep the first message of each device; all that come after are returned."""
+        first: list[Item] = []
+        later: list[Pending] = []
+        seen: set[str] = set()
+        for item in self.split():
+            if item.standing.device in seen:
+                later.append(item)
+            else:
+                seen.add(item.standing.device)
+                first.append(item)
+        self.items = first
+        return later
 
     @property
     def answered_one_by_one(self) -> bool:
@@ -132,7 +249,7 @@ class Batch:
             self.first_at = answer.stored_at if answer.verdict is Verdict.STORED else 0
             return None
         if answer.verdict is Verdict.STORED and (
-            not self.first_at or answer.stored_at - self.first_at != len(self.items) - 1
+            not self.first_at or answer.stored_at - self.first_at != self.messages - 1
         ):
             return CUT_SHORT
         return answer
@@ -146,20 +263,6 @@ class Batch:
     def reason(self) -> str:
         """Why a round has to be repeated: the first reason among its answers."""
         return next((each.reason for each in self.answers.values() if each.reason), "timeout")
-
-
-def one_per_device(items: list[Pending]) -> tuple[list[Pending], list[Pending]]:
-    """Split into the first message of each device and all that come after."""
-    first: list[Pending] = []
-    later: list[Pending] = []
-    seen: set[str] = set()
-    for item in items:
-        if item.standing.device in seen:
-            later.append(item)
-        else:
-            seen.add(item.standing.device)
-            first.append(item)
-    return first, later
 
 
 def mark_repeated(items: list[Pending]) -> None:

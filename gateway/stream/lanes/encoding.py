@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 
 from gateway.stream.names import COMMANDS, DEADLETTERS, EVENTS, PRESENCE
 
-_EXPECTED: Final = {
+EXPECTED: Final = {
     stream: f"Nats-Expected-Stream:{stream}\r\n".encode()
     for stream in (EVENTS, DEADLETTERS, COMMANDS, PRESENCE)
 }
@@ -26,12 +26,12 @@ _VERSION: Final = b"NATS/1.0\r\n"
 _LINE_END: Final = b"\r\n"
 _TO_HEADERS: Final = _LINE_END + _VERSION
 """What is between the command line and the headers."""
-_UNSEEN_BYTES: Final = len(_VERSION) - len(_LINE_END)
+UNSEEN_BYTES: Final = len(_VERSION) - len(_LINE_END)
 """The size on a command line counts the first line of the headers, which is not in a `body`, and
 does not count the line end behind the payload, which is."""
 
 
-class _Numbered(dict[int, bytes]):
+class Numbered(dict[int, bytes]):
     """A text with a number in it, by number. To format it costs four times as much."""
 
     def __init__(self, text: bytes, most: int) -> None:
@@ -47,10 +47,13 @@ class _Numbered(dict[int, bytes]):
         return self._text % number
 
 
-_PLACES: Final = _Numbered(b"%d\r\n", 4_000)
-_HEADERS_SIZES: Final = _Numbered(b"%d ", 1_023)
-_SIZES: Final = _Numbered(b"%d" + _TO_HEADERS, 4_095)
+_PLACES: Final = Numbered(b"%d\r\n", 4_000)
+HEADERS_SIZES: Final = Numbered(b"%d ", 1_023)
+_SIZES: Final = Numbered(b"%d" + _TO_HEADERS, 4_095)
 """With what is between the command line and the headers."""
+
+ID_AT: Final = len(b"Nats-Msg-Id:")
+"""Where the id begins in the `body` of a message, of which it is the first line."""
 
 SEQ_REUSED: Final = "seq_reused"
 """`error` of a message whose seq was given to another message before."""
@@ -138,13 +141,13 @@ class SourceHeaders:
         "_command",
         "_end",
         "_event_command",
-        "_middle",
         "_shared_bytes",
         "_time",
         "_to_time",
         "_type",
         "dead_subject",
         "id_line",
+        "middle",
         "outbox",
         "source_line",
     )
@@ -156,10 +159,11 @@ class SourceHeaders:
         self.id_line = f"Nats-Msg-Id:{tenant}:{device}:{outbox}:".encode()
         """The first header line of a message, but for its seq."""
         self.source_line = f"ce-source:tidegate:{tenant}/{device}".encode()
-        self._middle = b"\r\nce-specversion:1.0\r\nce-id:%b:" % self.outbox
+        self.middle = b"\r\nce-specversion:1.0\r\nce-id:%b:" % self.outbox
+        """What is between the seq in the id of a message and the seq in its `ce-id`."""
         self._type = self._time = ""
         self._command = self._to_time = self._end = b""
-        self._shared_bytes = len(_VERSION) + len(self.id_line) + len(self._middle)
+        self._shared_bytes = len(_VERSION) + len(self.id_line) + len(self.middle)
 
     def event(
         self, seq: int, message_type: str, time: str, payload: bytes | Raw, more: bytes = b""
@@ -170,8 +174,29 @@ class SourceHeaders:
         number = b"%d" % seq
         end = b"%b%b\r\n" % (self._end[:-2], more) if more else self._end
         headers_bytes = self._shared_bytes + 2 * len(number) + len(end)
-        body = b"".join((self.id_line, number, self._middle, number, end, payload, _LINE_END))
+        body = b"".join((self.id_line, number, self.middle, number, end, payload, _LINE_END))
         return Envelope(EVENTS, self._command, headers_bytes, body, self, message_type, time)
+
+    @property
+    def id_prefix(self) -> bytes:
+        """What the ids of its messages begin with; the seq comes behind it."""
+        return self.id_line[ID_AT:]
+
+    @property
+    def common_bytes(self) -> int:
+        """About how many bytes a message has beside its payload."""
+        return self._shared_bytes + len(self._event_command) + len(self._end)
+
+    def shared(self, message_type: str, time: str) -> tuple[bytes, bytes, int]:
+        """What messages of this type and time have in common.
+
+        Returns:
+            Their command, the headers behind the seq in their `ce-id` with the empty line, and the
+            bytes of all their headers without the two seqs.
+        """
+        if message_type != self._type or time != self._time:
+            self._prepare(message_type, time)
+        return self._command, self._end, self._shared_bytes + len(self._end)
 
     def _prepare(self, message_type: str, time: str) -> None:
         """Make what the messages of this type and time have in common."""
@@ -186,7 +211,7 @@ class SourceHeaders:
 
 def encode_plain(message: Publication, reply: bytes) -> bytes:
     """One publish of its own, answered by a PubAck on `reply`."""
-    return b"".join(_pieces_of(message, reply + b" ", _EXPECTED[message.stream]))
+    return b"".join(pieces_of(message, reply + b" ", EXPECTED[message.stream]))
 
 
 def encode_atomic(
@@ -213,14 +238,14 @@ def encode_atomic(
         extend(
             (
                 message.command,
-                _HEADERS_SIZES[message.headers_bytes + more],
-                _SIZES[len(body) + _UNSEEN_BYTES + more],
+                HEADERS_SIZES[message.headers_bytes + more],
+                _SIZES[len(body) + UNSEEN_BYTES + more],
                 marks, number, body,
             )
         )  # fmt: skip
     if answered is not None and reply:
-        commit = b"%b%bNats-Batch-Commit:1\r\n%b" % (marks, number, _EXPECTED[answered.stream])
-        extend(_pieces_of(answered, reply + b" ", commit))
+        commit = b"%b%bNats-Batch-Commit:1\r\n%b" % (marks, number, EXPECTED[answered.stream])
+        extend(pieces_of(answered, reply + b" ", commit))
     return b"".join(pieces)
 
 
@@ -229,7 +254,7 @@ FLOW_MESSAGES: Final = 60_000
 answer to the commit."""
 
 
-_APPEND: Final = _Numbered(b".%d.fail.%%d.1.$FI " % FLOW_MESSAGES, 1_000)
+_APPEND: Final = Numbered(b".%d.fail.%%d.1.$FI " % FLOW_MESSAGES, 1_000)
 """The end of the reply of each message of a fast batch but the first and the last."""
 
 
@@ -251,7 +276,7 @@ def encode_fast(
         if place in (1, last):
             operation = 2 if place == last else 0
             whole = b"%b.%d.fail.%d.%d.$FI " % (reply, FLOW_MESSAGES, place, operation)
-            extend(_pieces_of(message, whole, _EXPECTED[message.stream]))
+            extend(pieces_of(message, whole, EXPECTED[message.stream]))
             continue
         body = message.body
         extend(
@@ -259,76 +284,16 @@ def encode_fast(
                 message.command,
                 reply,
                 _APPEND[place],
-                _HEADERS_SIZES[message.headers_bytes],
-                _SIZES[len(body) + _UNSEEN_BYTES],
+                HEADERS_SIZES[message.headers_bytes],
+                _SIZES[len(body) + UNSEEN_BYTES],
                 body,
             )
         )
     return b"".join(pieces)
 
 
-_LINK: Final = b"Nats-Expected-Last-Msg-Id:"
-_LINK_BYTES: Final = len(_LINK)
-_ID_AT: Final = len(b"Nats-Msg-Id:")
-
-
-def encode_linked(
-    messages: Sequence[Publication],
-    reply: bytes,
-    first: int = 0,
-    before: Publication | None = None,
-    *,
-    commit: bool = True,
-) -> bytes:
-    """A linked batch, or a part of one: each message but the first names the one before it.
-
-    The server stores a message only if the one that it names is the last of its stream. So nobody
-    else's message can come between, and if the stream has grown by as many messages as the batch
-    has, all of them are stored. Only the first and the last one cost an answer.
-
-    Args:
-        messages: of one stream, in order. Each begins with the line of its id.
-        reply: where to answer the first and the last one; their places are added as a token.
-        first: the place of the first one in the batch, from 0.
-        before: the message that the part before ends with; None for the first part.
-        commit: whether the last message ends the batch.
-    """
-    pieces: list[bytes] = []
-    extend = pieces.extend
-    answered = messages[-1] if commit else None
-    # The id of the message before, with its line end.
-    link = _id_of(before) if before is not None else b""
-    for message in messages:
-        if message is answered:
-            break
-        body = message.body
-        if link:
-            more = _LINK_BYTES + len(link)
-            extend(
-                (
-                    message.command,
-                    _HEADERS_SIZES[message.headers_bytes + more],
-                    _SIZES[len(body) + _UNSEEN_BYTES + more],
-                    _LINK, link, body,
-                )
-            )  # fmt: skip
-        else:
-            extend(_pieces_of(message, reply + b".0 ", _EXPECTED[message.stream]))
-        link = body[_ID_AT : body.index(_LINE_END) + 2]  # as `_id_of`
-    if answered is not None:
-        whole = b"%b.%d " % (reply, first + len(messages) - 1)
-        lines = b"%b%b%b" % (_LINK, link, _EXPECTED[answered.stream])
-        extend(_pieces_of(answered, whole, lines))
-    return b"".join(pieces)
-
-
-def _id_of(message: Publication) -> bytes:
-    body = message.body
-    return body[_ID_AT : body.index(_LINE_END) + len(_LINE_END)]
-
-
-def _pieces_of(message: Publication, reply: bytes, lines: bytes) -> tuple[bytes, ...]:
+def pieces_of(message: Publication, reply: bytes, lines: bytes) -> tuple[bytes, ...]:
     """The command of a message, with a reply and a blank, and with header lines of its batch."""
     more = len(lines)
-    sizes = b"%d %d" % (message.headers_bytes + more, len(message.body) + _UNSEEN_BYTES + more)
+    sizes = b"%d %d" % (message.headers_bytes + more, len(message.body) + UNSEEN_BYTES + more)
     return message.command, reply, sizes, _TO_HEADERS, lines, message.body

@@ -34,23 +34,24 @@ Rules:
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from gateway.stream.lanes.batch import (
     Answer,
     Batch,
     Disposal,
+    Item,
     Kind,
     Pending,
+    Run,
     Strategy,
     Verdict,
     mark_repeated,
-    one_per_device,
 )
 from gateway.stream.lanes.encoding import SEQ_REUSED
 from gateway.stream.lanes.lane_method import Method
-from gateway.stream.lanes.lane_waiting import BatchLimits, Waiting
+from gateway.stream.lanes.lane_waiting import BatchLimits, Source, Waiting
 from gateway.stream.lanes.questions import Question
 from gateway.stream.lanes.standing import DOUBT_SHARE, Standing
 
@@ -101,7 +102,7 @@ class Lane:
 
     def __len__(self) -> int:
         """Messages held: waiting, to be repeated, aside, or in flight."""
-        in_flight = len(self.in_flight.items) if self.in_flight is not None else 0
+        in_flight = self.in_flight.messages if self.in_flight is not None else 0
         return self.waiting + in_flight + self._waiting.aside.messages
 
     @property
@@ -117,6 +118,10 @@ class Lane:
     def submit(self, items: Iterable[Pending]) -> None:
         """Messages come in, in order for each device."""
         self._waiting.queue.extend(items)
+
+    def submit_run(self, run: Run) -> None:
+        """As `submit`, of messages that may go through the lane as one."""
+        self._waiting.add_run(run)
 
     def distrust(self, standing: Standing) -> None:
         """Messages of this outbox may be repeats: publish them so that duplicates show."""
@@ -139,8 +144,7 @@ class Lane:
             self._number += 1
             batch = self.in_flight = Batch(self._number, Kind.SINGLE, [item], now, item.size)
             return batch, []
-        if waiting.staged is not None:
-            waiting.check_staged(now, atomic=self._method.strategy is Strategy.ATOMIC)
+        waiting.check_staged(now, atomic=self._method.strategy is Strategy.ATOMIC)
         dropped: list[Pending] = []
         batch = self._new_batch(now)
         if waiting.retry:
@@ -150,16 +154,15 @@ class Lane:
         if not batch.items:
             return None, dropped
         if batch.kind is Kind.ROUND:
-            # What does not fit this round waits, ahead of the queue.
-            batch.items, later = one_per_device(batch.items)
-            waiting.repeat(later)
+            later = batch.keep_one_per_device()
+            waiting.repeat(later)  # ahead of the queue
             self._careful = bool(later)
         self.in_flight = batch
         return batch, dropped
 
     def _take_repeats(self, batch: Batch, dropped: list[Pending]) -> None:
         if self._careful:
-            batch.items = self._waiting.take_round(batch.started_at, dropped)
+            batch.items = list(self._waiting.take_round(batch.started_at, dropped))
             batch.kind = Kind.ROUND
         else:
             self._fill(batch, self._waiting.retry, dropped)
@@ -167,19 +170,15 @@ class Lane:
     def _take_new(self, batch: Batch, dropped: list[Pending]) -> Batch:
         """The staged batch if there is one, else `batch`, filled from the queue."""
         self._careful = False
-        waiting = self._waiting
-        if waiting.staged is not None:
-            now = batch.started_at
-            batch, waiting.staged = waiting.staged, None
-            batch.started_at = now
-        self._fill(batch, waiting.queue, dropped)
+        batch = self._waiting.take_staged(batch.started_at) or batch
+        self._fill(batch, self._waiting.queue, dropped)
         return batch
 
-    def _fill(self, batch: Batch, source: deque[Pending], dropped: list[Pending]) -> None:
+    def _fill(self, batch: Batch, source: Source, dropped: list[Pending]) -> None:
         messages_max = self._method.messages_max(self._limits.messages_max)
         self._waiting.fill(batch, source, dropped, messages_max)
         if not batch.sent:
-            batch.kind = self._method.kind_of(batch.items)
+            batch.kind = self._method.kind_of(batch)
 
     def _new_batch(self, now: float) -> Batch:
         self._number += 1
@@ -226,14 +225,14 @@ class Lane:
 
     # Answers
 
-    def resolve(self, answer: Answer) -> list[Pending]:
+    def resolve(self, answer: Answer) -> Sequence[Item]:
         """The batch in flight was answered as a whole. Returns what is settled now, in order."""
         batch = self._land()
-        items = batch.items
         verdict = answer.verdict
         if verdict is Verdict.STORED:
             self.failures = 0
-            return items
+            return batch.items
+        items = batch.split()
         if verdict is Verdict.DUPLICATE:
             self.failures = 0
             if items[0].ours:
@@ -263,7 +262,8 @@ class Lane:
 
     def _stored_in_part(self, batch: Batch, count: int) -> tuple[list[Pending], list[Pending]]:
         """The first `count` messages of `batch` are stored; the rest is settled one by one."""
-        settled, rest = batch.items[:count], batch.items[count:]
+        items = batch.split()
+        settled, rest = items[:count], items[count:]
         self._careful = True
         if batch.stored_one_by_one:
             self._method.cut_short(batch.kind)
@@ -293,7 +293,7 @@ class Lane:
         settled: list[Pending] = []
         again: list[Pending] = []
         asked = False
-        for place, item in enumerate(batch.items):
+        for place, item in enumerate(batch.split()):
             answer = batch.answers.get(place, missing)
             duplicate = answer.verdict is Verdict.DUPLICATE
             if answer.verdict is Verdict.STORED or (duplicate and item.ours):
@@ -316,7 +316,7 @@ class Lane:
     def _land(self) -> Batch:
         batch, self.in_flight = self.in_flight, None
         assert batch is not None, "no batch is in flight"
-        self.quiet = len(batch.items) == 1 and not len(self._waiting)
+        self.quiet = batch.messages == 1 and not len(self._waiting)
         return batch
 
     # Questions to the stream

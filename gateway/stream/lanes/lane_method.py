@@ -3,7 +3,7 @@
 from operator import attrgetter
 from typing import Final
 
-from gateway.stream.lanes.batch import Kind, Pending, Strategy
+from gateway.stream.lanes.batch import Batch, Item, Kind, Pending, Strategy
 from gateway.stream.lanes.standing import Standing
 
 _ATOMIC_MIN: Final = 16
@@ -45,36 +45,42 @@ class Method:
         if kind is Kind.LINKED:
             self._unlinked = _UNLINKED_BATCHES
 
-    def kind_of(self, items: list[Pending]) -> Kind:
-        """How to publish `items`."""
-        if len(items) <= 1:
+    def kind_of(self, batch: Batch) -> Kind:
+        """How to publish the messages of `batch`. If not as a linked batch, its runs are split."""
+        if batch.messages <= 1:
             return Kind.SINGLE
+        one_by_one = self.strategy in _CUT_SHORT and not self._may_repeat(batch.items)
+        if one_by_one and self._may_link(batch.items):
+            batch.items.sort(key=_device)
+            return Kind.LINKED
+        items = batch.split()
+        if one_by_one:
+            return Kind.FAST
         if self.strategy is Strategy.PLAIN:
             return Kind.ROUND
-        if self.strategy in _CUT_SHORT and not self._may_repeat(items):
-            return self._one_by_one(items)
         if len(items) < _ATOMIC_MIN:
             devices = {item.standing.device for item in items}
             if len(devices) == len(items):
                 return Kind.ROUND
         return Kind.ATOMIC
 
-    def _one_by_one(self, items: list[Pending]) -> Kind:
-        """The kind of a batch that the server stores as it comes.
+    def _may_link(self, items: list[Item]) -> bool:
+        """Whether `items` may be linked, after those of one device are brought together.
 
         Messages that were published before do not go into a linked batch, and those of one device
         stand together there. So the message that a link names is of the same device or the last one
         of another, and whatever else stores these messages, a link that holds keeps their order.
         """
-        if self.strategy is Strategy.FAST or any(item.repeated for item in items):
-            return Kind.FAST
+        if self.strategy is Strategy.FAST:
+            return False
+        if any(type(item) is Pending and item.repeated for item in items):
+            return False
         if self._unlinked:
             self._unlinked -= 1
-            return Kind.FAST
-        items.sort(key=_device)
-        return Kind.LINKED
+            return False
+        return True
 
-    def _may_repeat(self, items: list[Pending]) -> bool:
+    def _may_repeat(self, items: list[Item]) -> bool:
         """Whether duplicates among `items` must show. Fast ingest skips duplicates silently, and
         they end a linked batch.
         """

@@ -4,11 +4,16 @@
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.stream.lanes.batch import Batch, Pending
+from gateway.stream.lanes.batch import Batch, Item, Pending, Run
 from gateway.stream.lanes.questions import Aside, Question
+from gateway.stream.names import EVENTS
+
+Source = deque[Item] | deque[Pending]
+"""The queue, or what is to be repeated."""
 
 _STAGED_MAX_S: Final = 5.0
 """A batch staged for longer is begun again: a server gives up one it hears nothing of (ADR-50)."""
@@ -27,11 +32,12 @@ class BatchLimits:
 class Waiting:
     """The messages of one lane that are not in flight."""
 
-    __slots__ = ("_limits", "aside", "queue", "retry", "staged")
+    __slots__ = ("_in_runs", "_limits", "aside", "queue", "retry", "staged")
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self.queue: deque[Pending] = deque()
+        self._in_runs = 0  # messages in the runs of the queue, without one of each run
+        self.queue: deque[Item] = deque()
         """What came in, and was not published yet."""
         self.retry: deque[Pending] = deque()
         """What is published next, before the queue."""
@@ -43,7 +49,12 @@ class Waiting:
     def __len__(self) -> int:
         """Messages that the next batch can take."""
         staged = len(self.staged.items) if self.staged is not None else 0
-        return len(self.queue) + len(self.retry) + staged
+        return len(self.queue) + self._in_runs + len(self.retry) + staged
+
+    def add_run(self, run: Run) -> None:
+        """The messages of a run come in, behind the others."""
+        self.queue.append(run)
+        self._in_runs += len(run.messages) - 1
 
     def repeat(self, items: list[Pending]) -> None:
         """`items` are published next, before all else."""
@@ -73,15 +84,23 @@ class Waiting:
             or self.aside.by_device
             or item.absent_at <= now - self._limits.doubt_max_s
             or item.owner.superseded
+            or not isinstance(item, Pending)
         ):
             return None
         self.queue.clear()
         return item
 
+    def take_staged(self, now: float) -> Batch | None:
+        """The staged batch, which is sent to its end now."""
+        batch, self.staged = self.staged, None
+        if batch is not None:
+            batch.started_at = now
+        return batch
+
     def fill(
         self,
         batch: Batch,
-        source: deque[Pending],
+        source: Source,
         dropped: list[Pending],
         messages_max: int,
         *,
@@ -99,16 +118,21 @@ class Waiting:
         items, aside = batch.items, self.aside.by_device
         bytes_max = self._limits.bytes_max
         limit = batch.started_at - self._limits.doubt_max_s
-        size = batch.size
-        stream = items[0].envelope.stream if items else ""
+        stream = items[0].stream if items else ""
         owner, superseded = None, False
         while source and not batch.complete:
             item = source[0]
             if item.owner is not owner:  # messages of one frame have one owner
                 owner = item.owner
                 superseded = owner.superseded
+            if isinstance(item, Run):
+                alone = superseded or ahead or batch.sent or aside or item.absent_at <= limit
+                self._take_run(batch, item, messages_max, whole=not alone)
+                stream = EVENTS
+                continue
             if superseded:
-                dropped.append(source.popleft())
+                dropped.append(item)
+                source.popleft()
                 continue
             if aside or item.absent_at <= limit:
                 waits = None if ahead else self._waits(item, limit, items)
@@ -118,14 +142,42 @@ class Waiting:
                 if waits is None:
                     batch.complete = True
                     break
-            size += item.size
+            size = batch.size + item.size
             if not items:
                 stream = item.envelope.stream
-            elif len(items) >= messages_max or size > bytes_max or item.envelope.stream != stream:
+            elif (
+                batch.messages >= messages_max or size > bytes_max or item.envelope.stream != stream
+            ):
                 batch.complete = True
                 break
             batch.size = size
-            items.append(source.popleft())
+            items.append(item)
+            source.popleft()
+
+    def _take_run(self, batch: Batch, run: Run, messages_max: int, *, whole: bool) -> None:
+        """What becomes of the run at the front of the queue.
+
+        Args:
+            batch: is being filled.
+            run: goes into it, begins the next one, or is split in its place.
+            messages_max: messages of the batch, at most.
+            whole: whether its messages need not be treated one by one.
+        """
+        count, bytes_max = len(run.messages), self._limits.bytes_max
+        if not whole or count > messages_max or run.size > bytes_max:
+            self.queue.popleft()
+            self.queue.extendleft(reversed(run.split()))
+        elif batch.items and (
+            batch.messages + count > messages_max
+            or batch.size + run.size > bytes_max
+            or batch.items[0].stream != EVENTS
+        ):
+            batch.complete = True
+            return
+        else:
+            self.queue.popleft()
+            batch.add(run)
+        self._in_runs -= count - 1
 
     def take_round(self, now: float, dropped: list[Pending]) -> list[Pending]:
         """The first message of each device that has any to be repeated."""
@@ -157,7 +209,7 @@ class Waiting:
             self.take_back()
             self.repeat(left)
 
-    def _waits(self, item: Pending, limit: float, taken: list[Pending]) -> bool | None:
+    def _waits(self, item: Pending, limit: float, taken: Sequence[Item]) -> bool | None:
         """Whether `item` must wait aside, and does so now.
 
         Args:

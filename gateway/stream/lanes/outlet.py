@@ -8,7 +8,7 @@ from msgspec import UNSET
 from gateway.session.intake import Storable
 from gateway.session.owner import MessageOwner
 from gateway.stream.commands.chains import Chains, Mark
-from gateway.stream.lanes.batch import Pending
+from gateway.stream.lanes.batch import RUN_MIN, Pending, Run
 from gateway.stream.lanes.dead_letters import write_letter
 from gateway.stream.lanes.encoding import SourceHeaders
 from gateway.stream.lanes.publisher import Publisher
@@ -76,10 +76,10 @@ class SessionOutlet:
             messages: of one frame.
             received_at: RFC 3339; the time of those that bring none.
         """
-        headers, sample, owner, chains = self._headers, self._sample, self._owner, self._chains
+        chains, sample, standing = self._chains, self._sample, self._standing
         mark = chains.marking(self._key, self._mark) if chains else self._mark
-        standing, first = self._standing, messages[0].seq
-        absent_at = letter_absent_at = now = self._clock()
+        first, now = messages[0].seq, self._clock()
+        absent_at = letter_absent_at = now
         if first > standing.doubt_seq:
             if now > standing.renew_at or standing.unsure:
                 standing.sent_first(first, now)
@@ -91,8 +91,45 @@ class SessionOutlet:
             if standing.unsure:
                 self._lane.distrust(standing)
         traces = sample(messages, standing.key) if sample is not None else None
+        if letter_absent_at is now and not traces and mark is None and self._lane.takes_runs:
+            run = self._run_of(messages, received_at, now)
+            if run is not None:
+                self._lane.submit_run(run)
+                return
+        items = self._items_of(messages, received_at, mark, traces, absent_at, letter_absent_at)
+        if letter_absent_at is NEVER:
+            for item in items:
+                if item.absent_at == NEVER:
+                    # A look-up on its way may be from before another node stored the message.
+                    item.ask_after = now
+        self._lane.submit(items, sum([item.size for item in items]))
+
+    def _run_of(self, messages: list[Storable], received_at: str, now: float) -> Run | None:
+        """These messages as one, if that saves anything and all of them are events."""
+        count, headers = len(messages), self._headers
+        if count < RUN_MIN:
+            return None
+        events: list[Message] = []
+        size = count * headers.common_bytes
+        for message in messages:
+            if type(message) is not Message:
+                return None
+            events.append(message)
+            size += len(message.data)
+        return Run(self._owner, self._standing, events, headers, received_at, size, now)
+
+    def _items_of(
+        self,
+        messages: list[Storable],
+        received_at: str,
+        mark: Mark | None,
+        traces: Mapping[int, MessageTrace] | None,
+        absent_at: float,
+        letter_absent_at: float,
+    ) -> list[Pending]:
+        """These messages one by one, each with its bytes."""
+        headers, owner, standing = self._headers, self._owner, self._standing
         items = []
-        frame_bytes = 0
         more, trace = b"", None
         for message in messages:
             if type(message) is Message:
@@ -101,21 +138,13 @@ class SessionOutlet:
                     more, trace = _added(message, mark, traces)
                 envelope = headers.event(message.seq, message.type, time, message.data, more)
                 size = len(envelope.command) + len(envelope.body)
-                frame_bytes += size
                 items.append(
                     Pending(owner, standing, message.seq, envelope, size, absent_at, trace)
                 )
             else:
                 assert isinstance(message, Unusable)
-                item = self._letter(message, received_at, letter_absent_at)
-                frame_bytes += item.size
-                items.append(item)
-        if letter_absent_at is NEVER:
-            for item in items:
-                if item.absent_at == NEVER:
-                    # A look-up on its way may be from before another node stored the message.
-                    item.ask_after = now
-        self._lane.submit(items, frame_bytes)
+                items.append(self._letter(message, received_at, letter_absent_at))
+        return items
 
     def _letter(self, message: Unusable, received_at: str, absent_at: float) -> Pending:
         """A message that is no event, on its way into DEADLETTERS."""

@@ -201,7 +201,7 @@ class Publisher:
         loads = []
         for runner in self._runners:
             lane, batch = runner.lane, runner.lane.in_flight
-            flying = (len(batch.items), now - batch.started_at) if batch is not None else (0, 0.0)
+            flying = (batch.messages, now - batch.started_at) if batch is not None else (0, 0.0)
             loads.append((lane.waiting, *flying))
         return loads
 

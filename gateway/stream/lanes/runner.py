@@ -1,7 +1,7 @@
 """Runs one lane: sends its batches, times its answers, asks its questions. Shell of `lane.py`."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -9,13 +9,20 @@ from gateway import tasks
 from gateway.jitter import full_jitter_s
 from gateway.stream.lanes import pubacks
 from gateway.stream.lanes.backlog import Backlog
-from gateway.stream.lanes.batch import Answer, Batch, Kind, Pending, Verdict
-from gateway.stream.lanes.encoding import (
-    encode_atomic,
-    encode_fast,
-    encode_linked,
-    encode_plain,
+from gateway.stream.lanes.batch import (
+    Answer,
+    Batch,
+    Item,
+    Kind,
+    Pending,
+    Run,
+    Strategy,
+    Verdict,
+    count_of,
+    split_all,
 )
+from gateway.stream.lanes.batch_bytes import part_ahead, parts_of
+from gateway.stream.lanes.encoding import encode_plain
 from gateway.stream.lanes.lane import EAGER_MESSAGES, Lane
 from gateway.stream.lanes.limits import PublishLimits
 from gateway.stream.lanes.moment import NextMoment
@@ -78,9 +85,24 @@ class LaneRunner:
             items: messages of one device, in order.
             size: bytes of all of them.
         """
-        lane = self.lane
-        lane.submit(items)
+        self.lane.submit(items)
         self._backlog.add(len(items), size)
+        self._came_in()
+
+    @property
+    def takes_runs(self) -> bool:
+        """Whether messages may come as runs."""
+        return self.lane.strategy is Strategy.LINKED
+
+    def submit_run(self, run: Run) -> None:
+        """Take the messages of a run."""
+        self.lane.submit_run(run)
+        self._backlog.add(len(run.messages), run.size)
+        self._came_in()
+
+    def _came_in(self) -> None:
+        """Send what waits, if it is time."""
+        lane = self.lane
         if lane.in_flight is None:
             if not self._moment.is_set:
                 self._send_soon()
@@ -142,9 +164,9 @@ class LaneRunner:
         one_by_one = batch.answered_one_by_one
         answer: Answer | None = pubacks.NO_RESPONDERS
         if responders:
-            stream = batch.items[place if one_by_one else 0].envelope.stream
+            stream = batch.items[place if one_by_one else 0].stream
             answer = pubacks.read_answer(
-                data, kind=batch.kind, stream=stream, messages=len(batch.items)
+                data, kind=batch.kind, stream=stream, messages=batch.messages
             )
         if answer is not None and batch.kind is Kind.LINKED:
             answer = batch.whole(place, answer)
@@ -189,10 +211,8 @@ class LaneRunner:
         if dropped:
             self._settlements.drop(dropped)
         if batch is not None and batch.sent > first:
-            ahead = [item.envelope for item in batch.items[first : batch.sent]]
-            if client is None or not client.write(
-                encode_atomic(ahead, self._token(batch), None, first + 1)
-            ):
+            ahead = part_ahead(batch, self._token(batch), first)
+            if client is None or not client.write(ahead):
                 lane.take_back()
 
     def _token(self, batch: Batch) -> bytes:
@@ -206,29 +226,10 @@ class LaneRunner:
     def _write(self, client: LinkClient, batch: Batch) -> bool:
         """Write what is still to be sent of the batch; False if the connection is lost."""
         if batch.kind is Kind.SINGLE:
-            return client.write(encode_plain(batch.items[0].envelope, self._reply(batch)))
-        return all(client.write(part) for part in self._encode(batch))
-
-    def _encode(self, batch: Batch) -> Iterator[bytes]:
-        """What is still to be sent of a batch of several messages, in several writes: the server
-        reads one while the next is encoded.
-        """
-        reply = self._reply(batch)
-        for start in range(batch.sent, len(batch.items), EAGER_MESSAGES):
-            part = [item.envelope for item in batch.items[start : start + EAGER_MESSAGES]]
-            last = start + len(part) == len(batch.items)
-            if batch.kind is Kind.ATOMIC:
-                yield encode_atomic(part, self._token(batch), reply if last else None, start + 1)
-            elif batch.kind is Kind.LINKED:
-                before = batch.items[start - 1].envelope if start else None
-                yield encode_linked(part, reply, start, before, commit=last)
-            elif batch.kind is Kind.FAST:
-                yield encode_fast(part, reply, start + 1, commit=last)
-            else:
-                yield b"".join(
-                    encode_plain(envelope, b"%s.%d" % (reply, place))
-                    for place, envelope in enumerate(part, start)
-                )
+            (item,) = split_all(batch.items)
+            return client.write(encode_plain(item.envelope, self._reply(batch)))
+        parts = parts_of(batch, self._token(batch), self._reply(batch), EAGER_MESSAGES)
+        return all(client.write(part) for part in parts)
 
     def _answered(self, answer: Answer) -> None:
         """The batch in flight was answered as a whole, or will not be answered any more."""
@@ -244,18 +245,18 @@ class LaneRunner:
         if settled and lane.quiet:
             self._moment.forget()
             took_s = self._clock() - batch.started_at
-            self._settlements.stored_alone(batch, settled[0], answer, took_s)
+            self._settlements.stored_alone(batch, split_all(settled)[0], answer, took_s)
         else:
             self._after(batch, settled, answer)
 
-    def _after(self, batch: Batch, settled: list[Pending], answer: Answer | None) -> None:
+    def _after(self, batch: Batch, settled: Sequence[Item], answer: Answer | None) -> None:
         """A batch has landed: send the next, or wait before a repeat, and tell its sessions."""
         lane = self.lane
         took_s = self._clock() - batch.started_at
         compared = self._ask()
         self._moment.forget()
         reason = answer.reason if answer is not None else batch.reason
-        repeated = len(batch.items) - len(settled) - compared
+        repeated = batch.messages - count_of(settled) - compared
         self._settlements.landed(batch, took_s, reason if repeated else "")
         if lane.failures:
             self._wait_before_repeat(repeated, reason)

@@ -1,10 +1,11 @@
 """Tells sessions what is settled, and keeps the figures of storing for a node."""
 
 import math
+from collections.abc import Sequence
 
 from gateway.session.owner import MessageOwner
 from gateway.stream.lanes.backlog import Backlog
-from gateway.stream.lanes.batch import Answer, Batch, Pending, Verdict
+from gateway.stream.lanes.batch import Answer, Batch, Item, Pending, Run, Verdict
 from gateway.stream.lanes.dead_letters import letter_of
 from gateway.stream.lanes.encoding import SEQ_REUSED
 from gateway.stream.lanes.standing import NEVER
@@ -50,9 +51,11 @@ class Settlements:
         """
         if self._traces is None:
             return
-        sampled = [item.trace for item in batch.items if item.trace is not None]
+        sampled = [
+            item.trace for item in batch.items if type(item) is Pending and item.trace is not None
+        ]
         if sampled:
-            self._traces.landed(sampled, batch.kind.value, len(batch.items), took_s, trouble)
+            self._traces.landed(sampled, batch.kind.value, batch.messages, took_s, trouble)
 
     def drop(self, dropped: list[Pending]) -> None:
         """A newer session of their device sends these messages again."""
@@ -90,7 +93,7 @@ class Settlements:
     def stored(
         self,
         batch: Batch,
-        settled: list[Pending],
+        settled: Sequence[Item],
         answer: Answer | None,
         took_s: float,
         compared: int,
@@ -104,37 +107,44 @@ class Settlements:
             took_s: from publishing to the answer.
             compared: duplicates in it that are compared with what is stored first.
         """
-        self.tell(settled)  # first: devices wait for their acks
+        messages = self.tell(settled)  # first: devices wait for their acks
         if batch.answered_one_by_one:
             verdicts = [given.verdict for given in batch.answers.values()]
             duplicates = verdicts.count(Verdict.DUPLICATE) - compared
         else:
             duplicates = int(answer is not None and answer.verdict is Verdict.DUPLICATE)
-        self._count(batch, len(settled), duplicates, took_s)
+        self._count(batch, messages, duplicates, took_s)
 
     def found(self, kind: str, settled: list[Pending], duplicates: int, took_s: float) -> None:
         """A question to the stream has settled messages that are stored already."""
         self._observer.batch_settled(kind, len(settled), duplicates, took_s)
         self.tell(settled)
 
-    def tell(self, settled: list[Pending]) -> None:
-        """Tell each session once, and give the room back."""
-        highest: dict[MessageOwner, Pending] = {}
-        size = 0
+    def tell(self, settled: Sequence[Item]) -> int:
+        """Tell each session once, and give the room back.
+
+        Returns:
+            How many messages these are.
+        """
+        highest: dict[MessageOwner, Item] = {}
+        size, messages = 0, len(settled)
+        traces = self._traces is not None
         for item in settled:
             size += item.size
+            highest[item.owner] = item
+            if isinstance(item, Run):
+                messages += len(item.messages) - 1
+                continue
             if item.reject is not None:
                 self._observer.dead_lettered(item.reject[0])
                 item.owner.rejected(item.seq, *item.reject)
-            highest[item.owner] = item
-        if self._traces is not None:
-            for item in settled:
-                if item.trace is not None:
-                    item.trace.settled(item.reject[0] if item.reject is not None else "")
+            if traces and item.trace is not None:
+                item.trace.settled(item.reject[0] if item.reject is not None else "")
         for owner, item in highest.items():
             item.standing.stored = item.seq
             owner.stored(item.seq)
-        self._backlog.release(len(settled), size)
+        self._backlog.release(messages, size)
+        return messages
 
     def dispose(self, item: Pending, reason: str) -> Pending:
         """The dead letter of a message that JetStream will never take."""

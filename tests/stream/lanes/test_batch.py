@@ -1,6 +1,7 @@
 import pytest
 
-from gateway.stream.lanes.batch import CUT_SHORT, Answer, Batch, Kind, Verdict
+from gateway.stream.lanes.batch import CUT_SHORT, Answer, Batch, Kind, Verdict, count_of, split_all
+from support.lanes import Owner, pending, run, seqs
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,26 @@ def test_what_goes_wrong_with_its_last_message_goes_wrong_with_a_linked_batch():
     batch.whole(0, Answer(Verdict.STORED, stored_at=7))
     limits = Answer(Verdict.AMBIGUOUS, "limits")
     assert batch.whole(2, limits) is limits
+
+
+def test_a_run_that_is_split_counts_for_as_many_bytes():
+    whole = run(Owner(), 5, 7)
+    whole.size = 32
+    items = whole.split()
+    assert ([item.seq for item in items], whole.seq) == ([5, 6, 7], 7)
+    assert [item.size for item in items] == [10, 10, 12]
+    assert {item.absent_at for item in items} == {whole.absent_at}
+    assert [item.envelope for item in items] == [whole.envelope(place) for place in range(3)]
+
+
+def test_a_batch_counts_the_messages_of_its_runs():
+    owner, batch = Owner(), Batch(1, Kind.LINKED, [], 0.0)
+    batch.items.append(pending(owner, 1))
+    batch.add(run(owner, 2, 6))
+    assert (batch.messages, count_of(batch.items)) == (6, 6)
+    batch.first_at = 10
+    assert batch.whole(5, Answer(Verdict.STORED, stored_at=15)).verdict is Verdict.STORED
+    assert batch.whole(5, Answer(Verdict.STORED, stored_at=14)) is CUT_SHORT
+    assert seqs(split_all(batch.items)) == [1, 2, 3, 4, 5, 6]
+    assert (batch.split(), batch.messages) == (batch.items, 6)
+    assert (batch.messages, count_of(batch.items)) == (6, 6), "split once more, it is the same"

@@ -5,7 +5,6 @@ from gateway.stream.lanes.encoding import (
     SourceHeaders,
     encode_atomic,
     encode_fast,
-    encode_linked,
     encode_plain,
 )
 from support.nats_commands import parse
@@ -43,30 +42,6 @@ def test_batches_number_their_messages(payloads):
     expected = [b"Nats-Expected-Stream" in pairs for _, _, pairs, _ in fast]
     assert expected == [True, *[False] * (last - 2), True]
     assert all(reply.startswith(b"_INBOX.r.60000.fail.") for _, reply, _, _ in fast)
-
-
-@given(st.lists(DATA, min_size=2, max_size=6), st.integers(1, 5))
-def test_each_message_of_a_linked_batch_names_the_one_before(payloads, cut):
-    sources = [SourceHeaders("t", device, "o") for device in ("d", "e")]
-    envelopes = [
-        sources[n % 2].event(n, "a.b", "2026-11-23T10:00:00Z", data)
-        for n, data in enumerate(payloads, 9)
-    ]
-    linked = parse(encode_linked(envelopes, b"_INBOX.r"))
-    ids = [pairs[b"Nats-Msg-Id"] for _, _, pairs, _ in linked]
-    assert ids[0] == b"t:e:o:9"
-    links = [pairs.get(b"Nats-Expected-Last-Msg-Id") for _, _, pairs, _ in linked]
-    assert links == [None, *ids[:-1]]
-    assert [payload for *_, payload in linked] == payloads
-    last = len(payloads) - 1
-    replies = [reply for _, reply, _, _ in linked]
-    assert replies == [b"_INBOX.r.0", *[b""] * (last - 1), b"_INBOX.r.%d" % last]
-    expected = [b"Nats-Expected-Stream" in pairs for _, _, pairs, _ in linked]
-    assert expected == [True, *[False] * (last - 1), True]
-    cut = min(cut, last)
-    parts = encode_linked(envelopes[:cut], b"_INBOX.r", commit=False)
-    parts += encode_linked(envelopes[cut:], b"_INBOX.r", cut, envelopes[cut - 1])
-    assert parse(parts) == linked, "a batch sent in parts is the same batch"
 
 
 def test_a_sampled_message_carries_its_trace():

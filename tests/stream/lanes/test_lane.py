@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.stream.lanes.batch import CUT_SHORT, Answer, Kind, Strategy, Verdict
-from support.lanes import DUPLICATE, STORED, TIMEOUT, Owner, make, named, pending, seqs
+from support.lanes import DUPLICATE, STORED, TIMEOUT, Owner, make, named, pending, run, seqs
 
 
 def test_a_batch_is_what_arrived_while_the_last_was_in_flight():
@@ -191,3 +191,94 @@ def test_failures_in_a_row_are_counted_until_a_success():
     lane.resolve_one(0, STORED)
     lane.finish_round(TIMEOUT)
     assert lane.failures == 0, "one of two was settled"
+
+
+def test_a_run_goes_into_a_linked_batch_whole_and_is_settled_whole():
+    lane, owner, other = make(Strategy.LINKED), Owner("b"), Owner("a")
+    whole = run(owner, 1, 5)
+    lane.submit_run(whole)
+    lane.submit([pending(other, 1)])
+    assert (len(lane), lane.waiting) == (6, 6)
+    batch, _ = lane.next_batch(0)
+    assert (batch.kind, batch.items[1], batch.messages) == (Kind.LINKED, whole, 6)
+    assert (len(lane), lane.waiting) == (6, 0)
+    assert named(lane.resolve(STORED)) == [("a", 1), *[("b", seq) for seq in range(1, 6)]]
+    assert (len(lane), lane.quiet) == (0, False)
+
+
+@pytest.mark.parametrize("strategy", [Strategy.FAST, Strategy.ATOMIC, Strategy.PLAIN])
+def test_a_run_is_split_in_a_lane_that_links_no_more(strategy):
+    lane, owner = make(Strategy.LINKED), Owner()
+    lane.submit_run(run(owner, 1, 5))
+    lane.strategy = strategy
+    settled = []
+    while lane.waiting:
+        batch, _ = lane.next_batch(0)
+        assert batch.messages == len(batch.items)
+        if batch.answered_one_by_one:
+            settled += seqs(lane.resolve_one(0, STORED))
+        else:
+            settled += seqs(lane.resolve(STORED))
+    assert settled == [1, 2, 3, 4, 5]
+
+
+def test_a_run_whose_batch_is_repeated_is_split():
+    lane, owner = make(Strategy.LINKED), Owner()
+    lane.submit_run(run(owner, 1, 3))
+    lane.next_batch(0)
+    lane.resolve(TIMEOUT)
+    assert (len(lane), lane.waiting) == (3, 3)
+    first, _ = lane.next_batch(0)
+    assert (first.kind, seqs(first.items)) == (Kind.ROUND, [1])
+    assert first.items[0].repeated
+
+
+def test_a_run_that_does_not_fit_begins_the_next_batch():
+    lane, owner = make(Strategy.LINKED, messages=10), Owner()
+    for first in (1, 7):
+        lane.submit_run(run(owner, first, first + 5))
+    assert seqs(lane.next_batch(0)[0].items) == [1, 2, 3, 4, 5, 6]
+    lane.resolve(STORED)
+    assert seqs(lane.next_batch(0)[0].items) == [7, 8, 9, 10, 11, 12]
+    lane.resolve(STORED)
+    assert len(lane) == 0
+
+
+@pytest.mark.parametrize("bounds", [{"messages": 4}, {"size": 40}])
+def test_a_run_that_is_larger_than_a_batch_is_split(bounds):
+    lane, owner = make(Strategy.LINKED, **bounds), Owner()
+    lane.submit_run(run(owner, 1, 6))
+    assert seqs(lane.next_batch(0)[0].items) == [1, 2, 3, 4]
+    lane.resolve(STORED)
+    assert seqs(lane.next_batch(0)[0].items) == [5, 6]
+
+
+def test_a_run_is_in_no_batch_of_dead_letters():
+    lane, owner = make(Strategy.LINKED), Owner()
+    lane.submit([pending(owner, 1, stream="DEADLETTERS")])
+    lane.submit_run(run(owner, 2, 3))
+    assert seqs(lane.next_batch(0)[0].items) == [1]
+    lane.resolve(STORED)
+    assert seqs(lane.next_batch(0)[0].items) == [2, 3]
+
+
+def test_a_run_that_a_newer_session_resends_is_dropped():
+    lane, owner, other = make(Strategy.LINKED), Owner("a"), Owner("b")
+    lane.submit_run(run(owner, 1, 3))
+    lane.submit_run(run(other, 1, 2))
+    owner.superseded = True
+    batch, dropped = lane.next_batch(0)
+    assert (named(batch.items), seqs(dropped)) == ([("b", 1), ("b", 2)], [1, 2, 3])
+    lane.resolve(STORED)
+    assert len(lane) == 0
+
+
+def test_a_run_that_waited_for_long_is_looked_up_before_it_is_published():
+    lane, owner = make(Strategy.LINKED), Owner()
+    lane.submit_run(run(owner, 1, 3))
+    assert lane.next_batch(10) == (None, [])
+    (question,) = lane.take_questions()
+    lane.submit_run(run(owner, 4, 5, absent_at=10.0))
+    assert lane.next_batch(10) == (None, []), "what comes after it waits too"
+    assert seqs(lane.found(question, 2, asked_at=10)) == [1, 2]
+    assert seqs(lane.next_batch(10)[0].items) == [3, 4, 5]

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.stream.lanes import lane as lane_module
-from gateway.stream.lanes.batch import Answer, Kind, Strategy, Verdict
-from support.lanes import STORED, TIMEOUT, WINDOW_S, Owner, make, named, pending
+from gateway.stream.lanes.batch import Answer, Kind, Strategy, Verdict, split_all
+from support.lanes import STORED, TIMEOUT, WINDOW_S, Owner, make, named, pending, run
 
 
 class JetStream:
@@ -120,7 +120,7 @@ class JetStream:
         return STORED
 
     def fast(self, batch):
-        for count, item in enumerate(batch.items):
+        for count, item in enumerate(split_all(batch.items)):
             cut = self.fails()
             if cut or self.put(item) is Verdict.DUPLICATE:
                 return Answer(Verdict.PARTIAL, "partial", count)
@@ -130,9 +130,13 @@ class JetStream:
 def submit_some(lane, owners, submitted, rng, now):
     for _ in range(rng.randrange(4)):
         owner = rng.choice(owners)
-        key = (owner.device, 1 + sum(each[0] == owner.device for each in submitted))
-        submitted.append(key)
-        lane.submit([pending(owner, key[1], absent_at=now)])
+        first = 1 + sum(each[0] == owner.device for each in submitted)
+        last = first + (rng.randrange(4) if lane.strategy is Strategy.LINKED else 0)
+        submitted += [(owner.device, seq) for seq in range(first, last + 1)]
+        if last > first:
+            lane.submit_run(run(owner, first, last, absent_at=now))
+        else:
+            lane.submit([pending(owner, first, absent_at=now)])
 
 
 def stage_now_and_then(lane, rng, fault_rate, now):

@@ -10,10 +10,12 @@ class Publisher:
     """Takes what is submitted to its one lane."""
 
     pending = None
+    takes_runs = False
 
     def __init__(self):
         self.standings = Standings(100.0)
         self.items = []
+        self.runs = []
         self.distrusted = []
 
     def lane_of(self, device):
@@ -24,6 +26,9 @@ class Publisher:
         assert size == sum(item.size for item in items)
         assert all(item.size == item.envelope.size for item in items)
         self.items += items
+
+    def submit_run(self, run):
+        self.runs.append(run)
 
     def distrust(self, standing):
         self.distrusted.append(standing)
@@ -107,3 +112,36 @@ def test_what_may_be_stored_in_the_other_stream_is_looked_up_first(publisher, ou
     ]
     outlet.store([Unusable(8, "schema", "", b"{}")], "2026-11-23T10:00:00Z")
     assert publisher.items[-1].absent_at == 50.0, "sent for the first time"
+
+
+def test_events_of_one_frame_that_are_new_go_as_one_where_batches_are_linked(publisher, outlet):
+    known = standing(publisher)
+    known.found(4, 40.0)
+    known.doubt(Resume(5, 0, 5), 4, 256)
+    publisher.takes_runs = True
+    outlet.store([message(5), message(6)], "2026-11-23T10:00:00Z")
+    assert [item.seq for item in publisher.items] == [5, 6], "one of them may be a repeat"
+    outlet.store([message(7), message(8)], "2026-11-23T10:00:00Z")
+    outlet.store([message(9)], "2026-11-23T10:00:00Z")
+    outlet.store([message(10), Unusable(11, "type", "", b"{}")], "2026-11-23T10:00:00Z")
+    assert [item.seq for item in publisher.items] == [5, 6, 9, 10, 11]
+    (run,) = publisher.runs
+    assert ([each.seq for each in run.messages], run.absent_at) == ([7, 8], 50.0)
+    alone = publisher.items[2]
+    (first, _second) = run.split()
+    assert first.envelope.body == alone.envelope.body.replace(b":9\r", b":7\r")
+    assert abs(first.size - alone.size) < 40, "its size is nearly that of its bytes"
+
+
+def test_a_message_that_is_traced_or_marked_goes_alone(publisher):
+    class Span:
+        header = b"traceparent:x\r\n"
+
+    for more in ({"sample": lambda _messages, _key: {2: Span()}}, {"mark": lambda *_: b"a:b\r\n"}):
+        outlet = SessionOutlet(
+            publisher, **more, tenant="t", device="d", outbox="o", owner=object(), clock=lambda: 1.0
+        )
+        standing(publisher).doubt_seq = 0
+        publisher.takes_runs = True
+        outlet.store([message(1), message(2)], "2026-11-23T10:00:00Z")
+    assert (len(publisher.items), publisher.runs) == (4, [])

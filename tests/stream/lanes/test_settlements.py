@@ -2,12 +2,15 @@
 
 import math
 
+from msgspec import Raw
+
 from gateway.stream.lanes.backlog import Backlog
-from gateway.stream.lanes.batch import Answer, Batch, Kind, Pending, Verdict
+from gateway.stream.lanes.batch import Answer, Batch, Kind, Pending, Run, Verdict
 from gateway.stream.lanes.encoding import SEQ_REUSED, SourceHeaders
 from gateway.stream.lanes.settlements import Settlements
 from gateway.stream.lanes.standing import NEVER, Standing
 from gateway.stream.observer import StreamObserver
+from tidegate.wire.frames import Message
 
 
 class Owner:
@@ -108,6 +111,22 @@ def test_a_letter_alone_in_its_batch_and_a_sampled_message_are_told_as_any_other
     assert owner.said == [("rejected", 3, "schema", "no soc"), ("stored", 3)]
     assert trace.said == [("settled", "schema")]
     assert len(rig.traces.seen) == 1
+
+
+def test_a_run_is_told_once_and_counts_as_its_messages():
+    rig, owner = Rig(), Owner()
+    messages = [Message(seq, "a", Raw(b"1")) for seq in (1, 2, 3)]
+    headers = SourceHeaders("t", "d", "o")
+    run = Run(owner, rig.standing, messages, headers, "2026-11-23T10:00:00Z", 300, 5.0)
+    rig.backlog.add(3, 300)
+    items = [run, rig.pending(4, Owner())]
+    whole = batch(items, Kind.LINKED)
+    rig.settlements.landed(whole, 0.25, "")
+    rig.settlements.stored(whole, items, Answer(Verdict.STORED), 0.25, 0)
+    assert (owner.said, rig.standing.stored) == ([("stored", 3)], 4)
+    assert rig.backlog.messages == rig.backlog.bytes == 0
+    assert rig.observer.seen == [("settled", "linked", 4, 0, 0.25)]
+    assert rig.settlements.stored_messages == 4
 
 
 def test_the_time_of_each_batch_is_given_once():
