@@ -5,8 +5,9 @@ import random
 from time import perf_counter
 
 import pytest
+from msgspec import Raw
 
-from gateway.stream.lanes.batch import Pending, Strategy
+from gateway.stream.lanes.batch import Pending, Run, Strategy
 from gateway.stream.lanes.encoding import SourceHeaders
 from gateway.stream.lanes.limits import PublishLimits
 from gateway.stream.lanes.publisher import Publisher
@@ -22,10 +23,18 @@ from gateway.stream.provisioning.provision import (
 from support.servers import nats_server
 from support.stored import by_device, read_stream
 from support.waiting import eventually, within
+from tidegate.wire.frames import Message
 
 
 def wanted(duplicate_window_s):
     return StreamSettings(1, 0, 0, duplicate_window_s, deny_delete=False, deny_purge=False)
+
+
+def messages(first, last, larger=0):
+    return [
+        Message(seq, "a", Raw(b"1" * (200_000 if seq == larger else 1)))
+        for seq in range(first, last + 1)
+    ]
 
 
 class Owner:
@@ -116,6 +125,13 @@ class Rig:
         item = Pending(owner, standing, seq, event, event.size, perf_counter())
         self.publisher.lane_of(device).submit([item], item.size)
 
+    def submit_run(self, device, messages):
+        owner = self.owners.setdefault(device, Owner())
+        standing = self.publisher.standings.of("t", device, "box", perf_counter())
+        headers = SourceHeaders("t", device, "box")
+        run = Run(owner, standing, messages, headers, "2026-11-23T10:00:00Z", 100, perf_counter())
+        self.publisher.lane_of(device).submit_run(run)
+
     @property
     def asking(self):
         return self.publisher.asking
@@ -139,6 +155,37 @@ async def test_every_strategy_stores_in_order_and_settles(tmp_path, strategy):
             assert kind in rig.observer.kinds
         stored = by_device(await read_stream(server.url))
     assert stored == {(device, "box"): list(range(1, 201)) for device in "abcdefg"}
+
+
+async def test_runs_are_stored_with_the_headers_of_single_messages(tmp_path):
+    """The stream takes 100,000 bytes a message, and one of the last run is larger."""
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, Strategy.LINKED, lanes=1) as rig:
+            for first in range(1, 91, 10):
+                for device in "abc":
+                    rig.submit_run(device, messages(first, first + 9))
+            rig.submit("d", 1, b"1")
+            for device in "abc":
+                await rig.settled(device, 90)
+            assert "linked" in rig.observer.kinds
+            assert rig.observer.retries == []
+            rig.submit_run("a", messages(91, 100, larger=93))
+            await rig.settled("a", 100)
+            await within(rig.publisher.drain())
+            assert (rig.publisher.pending_messages, rig.publisher.pending_bytes) == (0, 0)
+            assert rig.owners["a"].rejects == [(93, "message_size")]
+        stored = await read_stream(server.url)
+        seqs = list(range(1, 91))
+        longer = [*seqs, 91, 92, *range(94, 101)]
+        assert by_device(stored) == {
+            ("a", "box"): longer,
+            ("b", "box"): seqs,
+            ("c", "box"): seqs,
+            ("d", "box"): [1],
+        }
+        names = {name for each in stored for name in each.headers if not name.startswith("Nats-")}
+        alone = {"ce-id", "ce-source", "ce-specversion", "ce-time", "ce-type"}
+        assert names == alone, "no status, which nats-py would call Status"
 
 
 @pytest.mark.parametrize("strategy", Strategy)
