@@ -35,6 +35,9 @@ _STOP_TIMEOUT_S: Final = 15.0
 _KILL_TIMEOUT_S: Final = 5.0
 _RESTART_WAIT_S: Final = 0.1
 _RESTART_WAIT_MAX_S: Final = 5.0
+_PORTS: Final = range(20_000, 32_768)
+"""Below those that Linux gives to outgoing connections (`net.ipv4.ip_local_port_range`). Such a
+connection could take the port before the server has bound it, or while the server starts again."""
 _PR_SET_PDEATHSIG: Final = 1
 
 _ENVIRONMENT: Final = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT")
@@ -319,10 +322,12 @@ class EmbeddedServer:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on loopback that is free at the moment, and that no outgoing connection gets."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -106,6 +106,14 @@ async def test_a_stopped_server_leaves_no_process_and_no_url_file(server, tmp_pa
     assert not [file.name for file in (tmp_path / "nats").glob("*url")]
 
 
+def first_outgoing_port():
+    return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+
+
+async def test_no_outgoing_connection_can_take_the_port_of_a_server_that_starts_again(server):
+    assert int(server.url.rsplit(":", 1)[1]) < first_outgoing_port()
+
+
 async def test_a_port_in_use_is_an_error_with_the_servers_own_words(server, tmp_path):
     port = int(server.url.rsplit(":", 1)[1])
     second = EmbeddedServer(
