@@ -1,14 +1,12 @@
 """The tree of commands: which there are. A command is loaded when it runs, and not to be listed."""
 
-import contextlib
-import gc
-import sys
-from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from gateway.quick_imports import TERMINAL, without
 
 
 class Listed(NamedTuple):
@@ -146,36 +144,13 @@ NATS_ONLY: Final = frozenset(
     }
 )
 """Commands that speak NATS and no HTTP."""
-_TERMINAL: Final = ("rich",)
-"""What structlog loads for tracebacks in colour: a tenth of a second, and our logs have none. Typer
-loads it later, for a page of help."""
 _HTTP: Final = ("aiohttp",)
 """What nats-py loads for a transport that no address of ours can name; a fifth of a second."""
 
 
-@contextlib.contextmanager
-def _loading(without: Iterable[str]) -> Iterator[None]:
-    """For as long as the context lasts, these cannot be imported, unless they are already.
-
-    What a module defines stays: the cyclic collector would look through it again and again.
-    """
-    absent = [module for module in without if module not in sys.modules]
-    for module in absent:
-        sys.modules[module] = None  # type: ignore[assignment]  # as the import system has it
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
-        for module in absent:
-            del sys.modules[module]
-
-
 def load(name: str) -> TyperCommand | TyperGroup:
     """The command of `COMMANDS` with this name; imports its module."""
-    with _loading(without=_TERMINAL + (_HTTP if name in NATS_ONLY else ())):
+    with without(TERMINAL + (_HTTP if name in NATS_ONLY else ())):
         loaded = import_module(COMMANDS[name].module)
     made = typer.main.get_command(loaded.app)
     # Typer makes no group of a single command, and gives a group of its own no name.

@@ -1,8 +1,4 @@
-"""A worker: a gateway process under a supervisor. `python -m gateway.supervisor.worker NUMBER FD`.
-
-The number is for people who look at the processes of a machine. FD is a socket on which the
-supervisor says everything else, so that no secret is on a command line.
-"""
+"""A worker: a gateway process under a supervisor."""
 
 import socket
 import sys
@@ -26,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 def main() -> None:
-    """Entry point."""
+    """Be a worker; the supervisor is at the other end of the socket that the arguments name."""
     control = socket.socket(fileno=int(sys.argv[2]))
     sys.exit(uvloop.run(_work(control)))
 
@@ -91,7 +87,3 @@ def _listening(descriptor: int) -> socket.socket:
     inherited = socket.socket(fileno=descriptor)
     inherited.setblocking(False)
     return inherited
-
-
-if __name__ == "__main__":
-    main()

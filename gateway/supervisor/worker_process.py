@@ -90,7 +90,7 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "gateway.supervisor.worker"),
+                *(sys.executable, "-P", "-m", "gateway.supervisor"),
                 *(str(self._number), str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), given.page, *given.listening),
