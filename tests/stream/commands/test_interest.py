@@ -7,6 +7,7 @@ import pytest
 
 from gateway.stream.commands.interest import Interest
 from gateway.stream.link.client import EXACT_SID_MIN, LinkClient
+from support.loops import DrivenLoop
 from support.servers import nats_server
 from support.waiting import eventually, within
 
@@ -90,6 +91,58 @@ async def test_a_storm_is_written_in_slices_of_one_turn_each():
     lines = await told(interest, client)
     assert len(subscribed(lines)) == 3 * SLICE + 1
     assert [write.count(b"SUB") for write in client.writes[1:]] == [SLICE, SLICE, SLICE, 1]
+
+
+@pytest.fixture
+def loop(monkeypatch):
+    loop = DrivenLoop()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
+    return loop
+
+
+def held(loop, count):
+    """A client that has heard of so many devices, some time ago."""
+    client, interest = Client(), Interest(ignore)
+    interest.on_up(client)
+    for number in range(count):
+        interest.established(key(number), 1)
+    loop.turn()
+    loop.until(10.0)
+    client.writes.clear()
+    return client, interest
+
+
+def test_the_end_of_one_session_is_written_in_its_turn(loop):
+    client, interest = held(loop, 1)
+    interest.ended(key(0), 1)
+    loop.turn()
+    assert len(client.lines()) == 1
+
+
+def test_the_ends_of_many_sessions_share_writes(loop):
+    client, interest = held(loop, 100)
+    for number in range(100):
+        interest.ended(key(number), 1)
+        loop.turn()
+        loop.until(loop.now + 0.001)
+    loop.until(20.0)
+    assert len(client.lines()) == 100
+    assert len(client.writes) <= 6, "one in 20 ms"
+    assert interest.unwritten == 0
+
+
+def test_a_device_that_comes_is_heard_for_at_once_although_ends_rest(loop):
+    client, interest = held(loop, 2)
+    interest.ended(key(0), 1)
+    loop.turn()
+    interest.ended(key(1), 1)
+    loop.turn()
+    assert len(client.lines()) == 1
+    interest.established(key(7), 1)
+    loop.turn()
+    kinds = [line.split()[0] for line in client.lines()]
+    assert kinds == ["UNSUB", "UNSUB", "SUB"]
+    assert loop.waiting == [], "the rest is over"
 
 
 async def test_all_devices_are_subscribed_to_again_on_a_fresh_connection():

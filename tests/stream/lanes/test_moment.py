@@ -5,58 +5,12 @@ import asyncio
 import pytest
 
 from gateway.stream.lanes.moment import NextMoment
-
-
-class Timer:
-    def __init__(self, at, callback):
-        self.at, self.callback, self.cancelled = at, callback, False
-
-    def cancel(self):
-        self.cancelled = True
-
-
-class Loop:
-    """What a moment needs of a loop."""
-
-    def __init__(self):
-        self.now = 0.0
-        self.made = 0
-        self.timers = []
-        self.soon = []
-
-    def time(self):
-        return self.now
-
-    def call_soon(self, callback):
-        self.soon.append(callback)
-
-    def call_later(self, delay_s, callback):
-        self.made += 1
-        self.timers.append(Timer(self.now + delay_s, callback))
-        return self.timers[-1]
-
-    def turn(self):
-        soon, self.soon = self.soon, []
-        for callback in soon:
-            callback()
-
-    def until(self, then):
-        """Let time pass."""
-        while due := [each for each in self.timers if each.at <= then and not each.cancelled]:
-            timer = min(due, key=lambda each: each.at)
-            self.timers.remove(timer)
-            self.now = max(self.now, timer.at)
-            timer.callback()
-        self.now = then
-
-    @property
-    def waiting(self):
-        return [each for each in self.timers if not each.cancelled]
+from support.loops import DrivenLoop
 
 
 @pytest.fixture
 def loop(monkeypatch):
-    loop = Loop()
+    loop = DrivenLoop()
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
     return loop
 
