@@ -30,13 +30,18 @@ def beat_in_s(now_s: float, every_s: float, shift_s: float) -> float:
     return beats * every_s + shift_s - now_s
 
 
+def next_beat(every_s: float) -> float:
+    """The loop time of the next beat of that period, in seconds."""
+    now = asyncio.get_running_loop().time()
+    return now + beat_in_s(now, every_s, _SHIFT_S)
+
+
 async def beat(every_s: float) -> float:
     """Sleep until the next beat of that period, in seconds.
 
     Returns:
         The loop time at which the beat was due.
     """
-    now = asyncio.get_running_loop().time()
-    wait_s = beat_in_s(now, every_s, _SHIFT_S)
-    await asyncio.sleep(wait_s)
-    return now + wait_s
+    due = next_beat(every_s)
+    await asyncio.sleep(due - asyncio.get_running_loop().time())
+    return due

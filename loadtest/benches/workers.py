@@ -284,18 +284,28 @@ async def _admissions_off(bench: Bench, workers: int) -> float:
 
 
 async def section_idle(bench: Bench) -> None:
-    """Memory of a worker without devices, and of the supervisor. For information."""
+    """CPU and memory without devices, of one process and of workers. For information."""
     rows = []
+    with bench.gateway() as one:
+        share = await _idle_share(one)
+        rows.append(("one process", f"{share:.1%}", f"{one.memory_bytes() / 2**20:.0f}", "-"))
     for workers in (2, 8):
         with _workers(bench, workers) as gateway:
-            await asyncio.sleep(2.0)
+            share = await _idle_share(gateway)
             each = sorted(gateway.worker_bytes())
             supervisor = gateway.memory_bytes()
         rows.append(
-            (str(workers), f"{each[len(each) // 2] / 2**20:.0f}", f"{supervisor / 2**20:.0f}")
+            (
+                f"{workers} workers",
+                f"{share:.1%}",
+                f"{each[len(each) // 2] / 2**20:.0f}",
+                f"{supervisor / 2**20:.0f}",
+            )
         )
     bench.report.table(
-        "resident memory without devices, MiB", ("workers", "a worker", "the supervisor"), rows
+        "without devices",
+        ("", "CPU of a core, all processes", "a gateway process, MiB", "the supervisor, MiB"),
+        rows,
     )
 
 

@@ -40,6 +40,10 @@ from loadtest.errors import TargetError
 _AT_ONCE: Final = 100
 _ANSWER_S: Final = 30.0
 _TICK_S: Final = 0.002
+_HEARD_AT_ONCE: Final = 400
+"""Devices that are read beside each hundred that connect, and ten times a second before the
+sending: the gateway ends a connection on which its pings are not answered."""
+_HEAR_EVERY_S: Final = 0.1
 _RECEIVED_MAX: Final = 4_096
 
 
@@ -134,6 +138,7 @@ def connect(port: int, tokens: Sequence[str]) -> list[PreparedDevice]:
         TargetError: not all of them came in.
     """
     devices: list[PreparedDevice] = []
+    rounds = _Rounds(devices)
     for start in range(0, len(tokens), _AT_ONCE):
         some = []
         for token in tokens[start : start + _AT_ONCE]:
@@ -143,6 +148,7 @@ def connect(port: int, tokens: Sequence[str]) -> list[PreparedDevice]:
             some.append(PreparedDevice(connection))
         _wait_for_welcomes(some)
         devices += some
+        rounds.hear()
     return devices
 
 
@@ -155,6 +161,21 @@ def _wait_for_welcomes(devices: Sequence[PreparedDevice]) -> None:
         for device in devices:
             if not device.greeted:
                 device.hear()
+
+
+class _Rounds:
+    """Reads one device after the other."""
+
+    def __init__(self, devices: Sequence[PreparedDevice]) -> None:
+        self._devices = devices
+        self._next = 0
+
+    def hear(self) -> None:
+        """Read the next ones."""
+        for _ in range(min(_HEARD_AT_ONCE, len(self._devices))):
+            self._next = (self._next + 1) % len(self._devices)
+            if not self._devices[self._next].gone:
+                self._devices[self._next].hear()
 
 
 class _Sending:
@@ -188,6 +209,9 @@ def _run() -> None:
     wanted = json.loads(sys.stdin.readline())
     devices = connect(wanted["port"], wanted["tokens"])
     print("{}", flush=True)
+    rounds = _Rounds(devices)
+    while not select.select([0], [], [], _HEAR_EVERY_S)[0]:
+        rounds.hear()
     sys.stdin.readline()
     sending = _Sending(devices, wanted["rate_per_s"])
     print("{}", flush=True)

@@ -31,6 +31,7 @@ import nats.js.errors
 import structlog
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from gateway.beats import next_beat
 from gateway.jitter import full_jitter_s
 from gateway.stream.errors import Unreachable
 from gateway.stream.link.client import LinkClient, describe
@@ -219,7 +220,7 @@ class StreamReader(Generic[T]):
         heard_at = loop.time()
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_WATCH_S):
+                async with asyncio.timeout_at(next_beat(_WATCH_S)):
                     await consumer.ended.wait()
             if consumer.ended.is_set():
                 return consumer.reason

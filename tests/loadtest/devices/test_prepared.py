@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from loadtest.devices.prepared import PreparedDevice
+from loadtest.devices.prepared import PreparedDevice, _Rounds
 from loadtest.devices.wire import PING, PONG, TEXT
 
 UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
@@ -76,3 +76,10 @@ def test_a_device_that_is_refused_or_cut_is_gone(ends, answer):
     assert device.gone
     assert not device.turn()
     assert not device.greeted
+
+
+def test_devices_that_wait_to_send_answer_pings(ends):
+    gateway, device = greeted(ends)
+    gateway.send(server_frame(PING, b"7"))
+    _Rounds([device]).hear()
+    assert frames_at(gateway) == [(PONG, b"7")]
