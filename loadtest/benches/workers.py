@@ -244,12 +244,15 @@ async def _messages(bench: Bench, workers: int, tokens: Sequence[str]) -> _Turn:
             idle_cores = await _idle_share(gateway)
             await devices.begin()
             await asyncio.sleep(2.0)
-            began, sent = perf_counter(), await devices.sent()
-            stored, cpu_s, device_cpu_s = await _stored(gateway), gateway.cpu_s(), _cpu_s(devices)
+            await devices.sent()
+            # A busy server takes a while to answer: all clocks are read after its answer.
+            stored = await _stored(gateway)
+            began, cpu_s, device_cpu_s = perf_counter(), gateway.cpu_s(), _cpu_s(devices)
             await asyncio.sleep(bench.seconds)
-            took_s, sent = perf_counter() - began, await devices.sent()
             messages = await _stored(gateway) - stored
+            took_s = perf_counter() - began
             used_s, device_used_s = gateway.cpu_s() - cpu_s, _cpu_s(devices) - device_cpu_s
+            sent = await devices.sent()
     us = 1e6 / max(1, messages)
     return _Turn(
         cpu_us=used_s * us,
