@@ -129,14 +129,16 @@ class Intake:
         """
         limits, known_types = self._limits, self._known_types
         bodies: list[Raw] = []
+        kind = ""
         for expected, message in enumerate(messages, self.next_seq):
             if (
                 type(message) is not frames.Message
                 or message.seq != expected
-                or message.type not in known_types
+                or (message.type != kind and message.type not in known_types)
                 or (message.time is not UNSET and not is_timestamp(message.time))
             ):
                 return False
+            kind = message.type  # most messages of a frame have the type of the one before
             bodies.append(message.data)
         return len(text) <= limits.message_bytes_max and not any_may_exceed(
             bodies, limits.json_depth_max

@@ -31,7 +31,7 @@ UNSEEN_BYTES: Final = len(_VERSION) - len(_LINE_END)
 does not count the line end behind the payload, which is."""
 
 
-class Numbered(dict[int, bytes]):
+class _Numbered(dict[int, bytes]):
     """A text with a number in it, by number. To format it costs four times as much."""
 
     def __init__(self, text: bytes, most: int) -> None:
@@ -47,9 +47,9 @@ class Numbered(dict[int, bytes]):
         return self._text % number
 
 
-_PLACES: Final = Numbered(b"%d\r\n", 4_000)
-HEADERS_SIZES: Final = Numbered(b"%d ", 1_023)
-_SIZES: Final = Numbered(b"%d" + _TO_HEADERS, 4_095)
+_PLACES: Final = _Numbered(b"%d\r\n", 4_000)
+HEADERS_SIZES: Final = _Numbered(b"%d ", 1_023)
+_SIZES: Final = _Numbered(b"%d" + _TO_HEADERS, 4_095)
 """With what is between the command line and the headers."""
 
 ID_AT: Final = len(b"Nats-Msg-Id:")
@@ -254,7 +254,7 @@ FLOW_MESSAGES: Final = 60_000
 answer to the commit."""
 
 
-_APPEND: Final = Numbered(b".%d.fail.%%d.1.$FI " % FLOW_MESSAGES, 1_000)
+_APPEND: Final = _Numbered(b".%d.fail.%%d.1.$FI " % FLOW_MESSAGES, 1_000)
 """The end of the reply of each message of a fast batch but the first and the last."""
 
 

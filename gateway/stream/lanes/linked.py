@@ -24,7 +24,6 @@ from gateway.stream.lanes.encoding import (
     ID_AT,
     UNSEEN_BYTES,
     Envelope,
-    Numbered,
     pieces_of,
 )
 
@@ -33,7 +32,15 @@ _STATUS: Final = b" 200"
 _UNTRACED: Final = b"\r\nNATS/1.0%b\r\n%b" % (_STATUS, _LINK)
 """What is between the command line of a message and the id that it names."""
 _TRACED: Final = _UNTRACED.replace(_STATUS, b"")
-_SIZES: Final = Numbered(b"%d" + _UNTRACED, 4_095)
+_SIZE_MAX: Final = 4_095
+"""The largest size of a message whose text is kept."""
+
+
+def _size_line(size: int) -> bytes:
+    return b"%d%b" % (size, _UNTRACED)
+
+
+_SIZES: Final = [_size_line(size) for size in range(_SIZE_MAX + 1)]
 _MORE_BYTES: Final = len(_STATUS) + len(_LINK)
 """Bytes of an untraced message beside its own headers, its payload and the id that it names."""
 
@@ -99,7 +106,7 @@ class _LinkedBatch:
             headers_bytes -= len(_STATUS)
             line = b"%d" % (size - len(_STATUS)) + _TRACED
         else:
-            line = _SIZES[size]
+            line = _SIZES[size] if size <= _SIZE_MAX else _size_line(size)
         self._pieces += (message.command, HEADERS_SIZES[headers_bytes], line, link, body)
         self._added(message)
 
@@ -126,28 +133,32 @@ class _LinkedBatch:
         messages, headers = run.messages[1:end], run.headers
         if not messages:
             return
-        extend = self._pieces.extend
+        pieces, sizes = self._pieces, _SIZES
         prefix, middle = headers.id_prefix, headers.middle
         to_id = b"\r\n" + headers.id_line
         number = b"%d" % run.messages[0].seq
-        kind = time = None
+        kind, time, changes_at = "", None, 0
         for message in messages:
-            given = run.received_at if message.time is UNSET else message.time
-            if message.type != kind or given != time:
-                kind, time = message.type, given
-                command, end_of_headers, fixed = headers.shared(kind, time)
-                fixed += _MORE_BYTES + len(prefix) + 2
-            before, number = number, b"%d" % message.seq
-            headers_bytes = fixed + len(before) + 2 * len(number)
-            data = message.data
-            extend(
-                (
-                    command,
-                    HEADERS_SIZES[headers_bytes],
-                    _SIZES[headers_bytes + len(data)],
-                    prefix, before, to_id, number, middle, number, end_of_headers, data, b"\r\n",
-                )
+            before, seq, data = number, message.seq, message.data
+            number = b"%d" % seq
+            if seq >= changes_at or message.time is not time or message.type != kind:
+                kind, time, changes_at = message.type, message.time, _length_changes(seq)
+                given = run.received_at if time is UNSET else time
+                command, end_of_headers, headers_bytes = headers.shared(kind, given)
+                headers_bytes += _MORE_BYTES + len(prefix) + len(before) + 2 + 2 * len(number)
+                command = b"%b%d " % (command, headers_bytes)
+            size = headers_bytes + len(data)
+            line = sizes[size] if size <= _SIZE_MAX else _size_line(size)
+            pieces += (
+                command, line, prefix, before, to_id, number, middle, number, end_of_headers, data,
+                b"\r\n",
             )  # fmt: skip
         self._link = b"%b%b\r\n" % (prefix, number)
         self._place += len(messages)
         self.unsent += len(messages)
+
+
+def _length_changes(seq: int) -> int:
+    """The next seq at which this one, or the one before it, has more digits."""
+    more = 10 ** len(str(seq))
+    return seq + 1 if seq * 10 == more else more
