@@ -20,6 +20,8 @@ COLUMNS: Final = ("", "acked msg/s", "CPU us/msg", "ack p50 ms", "ack p99 ms")
 TURNS: Final = 3
 """Of each side: disk and processor are faster in one half minute than in the next."""
 _SETTLE_S: Final = 2.0
+_QUIET_S: Final = 0.3
+_QUIET_TIMEOUT_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +129,7 @@ class Side:
                 raise TargetError(f"{target.name} closed {fleet.lost} connections")
 
     async def _stored(self) -> int:
-        client = await nats.connect(self._target.nats_url)
-        state = (await client.jetstream().stream_info("EVENTS")).state
-        await client.close()
-        return state.last_seq
+        return await _last_seq(self._target)
 
     @property
     def figures(self) -> Figures:
@@ -140,6 +139,24 @@ class Side:
             self._meter.wait_ms(50),
             self._meter.wait_ms(99),
         )
+
+
+async def _last_seq(server: Served) -> int:
+    client = await nats.connect(server.nats_url)
+    state = (await client.jetstream().stream_info("EVENTS")).state
+    await client.close()
+    return state.last_seq
+
+
+async def _until_nobody_stores(server: Served) -> None:
+    """A linked batch has nobody else's messages between its own. The server may still be storing
+    what the last turn has sent.
+    """
+    before, now = -1, await _last_seq(server)
+    async with asyncio.timeout(_QUIET_TIMEOUT_S):
+        while now != before:
+            await asyncio.sleep(_QUIET_S)
+            before, now = now, await _last_seq(server)
 
 
 class Limit:
@@ -165,6 +182,7 @@ class Limit:
         Raises:
             TargetError: a batch was refused.
         """
+        await _until_nobody_stores(self._gateway)
         publisher = BarePublisher(self._kind, self._devices)
         running = asyncio.create_task(publisher.run(self._gateway.nats_url_of("gateway")))
         try:

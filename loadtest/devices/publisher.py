@@ -31,6 +31,10 @@ _UNDER_WAY_MAX: Final = 2
 """Batches that are sent and not stored yet."""
 _BATCH_ID_CHARS_MAX: Final = 64
 
+_PLAIN: Final = b"NATS/1.0"
+_WITH_STATUS: Final = b"NATS/1.0 200"
+"""What a linked message begins with, so that nats-server does not look for trace headers."""
+
 _Message = tuple[bytes, bytes]
 """Subject and headers of a message."""
 
@@ -122,7 +126,9 @@ def _linked(messages: Sequence[_Message], name: bytes) -> Iterator[bytes]:
     link = b""
     for place, (subject, headers) in enumerate(messages, 1):
         reply = name if place == len(messages) else b""
-        yield _command(subject, reply, headers + link)
+        between = 1 < place < len(messages)
+        lines = headers.replace(_PLAIN, _WITH_STATUS, 1) if between else headers
+        yield _command(subject, reply, lines + link)
         _, _, line = headers.partition(b"Nats-Msg-Id:")
         link = b"Nats-Expected-Last-Msg-Id:%s\r\n" % line.partition(b"\r\n")[0]
 
