@@ -42,13 +42,14 @@ async def compare_throughput(
     with (
         bench.peer(fsync=durability == "fsync") as peer,
         bench.gateway(stream__durability=durability) as gateway,
+        bench.gateway(stream__durability=durability) as without_devices,
     ):
         await provision_peer(peer)
         sides = (
             Side(gateway, partial(bench.gateway_devices, devices), window),
             Side(peer, partial(bench.nats_devices, devices), window),
         )
-        limit = Limit(gateway, "atomic" if durability == "fsync" else "linked", devices)
+        limit = Limit(without_devices, "atomic" if durability == "fsync" else "linked", devices)
         taken = (*sides, limit)
         for number in range(TURNS):
             for side in taken if number % 2 else reversed(taken):

@@ -165,7 +165,9 @@ class Limit:
     def __init__(self, gateway: GatewayServer, kind: Kind, devices: int) -> None:
         """
         Args:
-            gateway: holds the stream; it has no devices meanwhile.
+            gateway: holds the stream, and has no devices. It is not the one that is measured with
+                devices: the ids of all messages of two minutes are in the memory of a server, and
+                cost it a tenth of its CPU and more.
             kind: of the batches that the gateway writes.
             devices: in whose names messages are published.
         """
