@@ -166,8 +166,7 @@ class Limit:
         """
         Args:
             gateway: holds the stream, and has no devices. It is not the one that is measured with
-                devices: the ids of all messages of two minutes are in the memory of a server, and
-                cost it a tenth of its CPU and more.
+                devices: a server has the ids of all messages of two minutes in its memory.
             kind: of the batches that the gateway writes.
             devices: in whose names messages are published.
         """
