@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test lint types style collect unit most coverage long bench bench-admission bench-backpressure bench-talk bench-turns bench-workers storm soak disasters faults example example-sink bench-sink faults-sink faults-commands bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-page bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix compiled monitor debian lock clean
 
-help: ## what can be made
+help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 run: $(VENV)/.run ## the gateway on an embedded NATS server; ARGS="--port 8081" and the like
@@ -36,9 +36,9 @@ PURE_MODULES := gateway.admission gateway.session gateway.stream.lanes.lane gate
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 
-test: lint most coverage ## lint, types, architecture and every test
+test: lint most coverage ## lint, types, imports between rooms, and the tests; ten minutes on two cores
 
-lint: $(VENV)/.dev ## ruff, mypy, the arrows between rooms, the files of deployment
+lint: $(VENV)/.dev ## ruff, mypy, the imports between rooms, the files of deployment
 	@$(MAKE) --no-print-directory -j 2 types style
 
 types: $(VENV)/.dev
@@ -68,7 +68,7 @@ coverage: $(VENV)/.dev ## the quick tests of the pure rooms, which must reach ea
 	  $(PURE_MODULES:%=--cov=%) --cov-branch --cov-report=term-missing:skip-covered \
 	  --cov-fail-under=100
 
-long: $(VENV)/.dev ## the tests whose short forms are in every run: more controls, the fourth way in
+long: $(VENV)/.dev ## the long forms of tests whose short forms are in every run
 	$(PYTEST) -m long $(ARGS)
 
 bench: $(VENV)/.dev ## the benchmarks of loadtest/README.md; takes some minutes
@@ -89,7 +89,7 @@ bench-turns: $(VENV)/.dev ## CPU a message, a refusal, an admission beside anoth
 bench-workers: $(VENV)/.dev ## two and eight workers beside one process; takes some minutes
 	$(BIN)/python -m loadtest.benches.workers $(ARGS)
 
-storm: $(VENV)/.dev ## a reconnection storm, tickets against full jitter, verdict and report
+storm: $(VENV)/.dev ## a reconnection storm, tickets against full jitter; verdict and report; two minutes
 	$(BIN)/tidegate storm blip --devices 3000 --rate 300 --compare full-jitter --report storm.html $(ARGS)
 
 soak: $(VENV)/.dev ## 20 minutes of 2,000 devices that come, go and offend; ARGS="--minutes 5" for less
@@ -98,19 +98,19 @@ soak: $(VENV)/.dev ## 20 minutes of 2,000 devices that come, go and offend; ARGS
 disasters: $(VENV)/.dev ## power loss, full disk, dead leader, bad network; some need root
 	$(BIN)/python -m loadtest.lab.disasters $(ARGS)
 
-example: $(VENV)/.dev ## a battery is low: an alert, a row and a log line, by three consumers; under a minute
+example: $(VENV)/.dev ## a battery is low: an alert, a row and a log line, by three consumers; takes under a minute
 	@PYTHONPATH=config/examples $(BIN)/python config/examples/battery-low/run.py
 
-example-lab: $(VENV)/.dev ## a result of a laboratory: ward, chart and doctor, and a fourth consumer added later; a minute
+example-lab: $(VENV)/.dev ## a result of a laboratory: ward, chart and doctor, and a fourth consumer, added later; takes a minute
 	@PYTHONPATH=config/examples $(BIN)/python config/examples/lab-result/run.py
 
-example-sink: $(VENV)/.dev ## events of three vehicles become rows of PostgreSQL; under a minute
+example-sink: $(VENV)/.dev ## events of three vehicles become rows of PostgreSQL; takes under a minute
 	@$(BIN)/python config/examples/sink/run.py
 
-drill: $(VENV)/.dev ## a backup, a lost disk and the way back, as the runbook says; under a minute
+drill: $(VENV)/.dev ## a backup, a lost disk and the restore, as the runbook says; takes under a minute
 	$(BIN)/python config/drills/restore.py
 
-example-trace: $(VENV)/.dev ## one message's way as a tree of spans, from the device to the sink; under a minute
+example-trace: $(VENV)/.dev ## the way of a message from the device to the sink as a tree of spans; takes under a minute
 	@PYTHONPATH=config/examples $(BIN)/python config/examples/trace/run.py
 
 bench-sink: $(VENV)/.dev ## the benchmarks of sinks; takes some minutes
@@ -131,7 +131,7 @@ faults-route: $(VENV)/.dev ## 200,000 events through rules and random faults, an
 bench-letters: $(VENV)/.dev ## the first page of 100,000 dead letters
 	$(BIN)/python -m loadtest.benches.letters $(ARGS)
 
-bench-page: $(VENV)/.dev ## what open live pages cost a storm, how soon a page is ready, a look-up among 15,000; 4 minutes
+bench-page: $(VENV)/.dev ## what open live pages cost a storm, how soon a page is ready, a look-up among 15,000; takes 4 minutes
 	$(BIN)/python -m loadtest.benches.pages $(ARGS)
 
 faults-redrive: $(VENV)/.dev ## 10,000 dead letters sent again by a command that is killed, ten times
@@ -140,13 +140,13 @@ faults-redrive: $(VENV)/.dev ## 10,000 dead letters sent again by a command that
 faults: $(VENV)/.dev ## a million messages through random faults, and the checker's verdict
 	$(BIN)/python -m loadtest.lab.faults $(ARGS)
 
-compiled: $(VENV)/.dev ## optional: admission and the simulator as extension modules (mypyc, gcc), and their tests
+compiled: $(VENV)/.dev ## admission and the simulator as extension modules, and their tests; optional, needs gcc
 	$(BIN)/python .ci/compiled.py
 
 bench-worst: $(VENV)/.dev ## what the worst input of each parser costs beside a plain one
 	PYTHONPATH=.:tests $(BIN)/python tests/parsers/worst.py
 
-fuzz: $(VENV)/.dev fuzz-heads ## generated input for every parser of strangers' bytes; some minutes
+fuzz: $(VENV)/.dev fuzz-heads ## generated input for every parser that reads bytes of strangers; takes some minutes
 	$(BIN)/pytest -m fuzz --hypothesis-profile fuzz -n auto --dist worksteal --timeout 1800 $(ARGS)
 
 conformance: $(VENV)/.dev ## Autobahn's core cases against the framing path; needs a CPython 2.7
@@ -156,7 +156,7 @@ conformance-clients: $(VENV)/.dev ## every exchange of the contract against each
 	$(BIN)/python -m clients.conformance $(ARGS) -- $(BIN)/python -m clients.conformance.reference
 	$(BIN)/python -m clients.conformance $(ARGS) -- $(NODE) clients/javascript/conformance.mjs
 
-client-matrix: ## the client's tests on each Python from 3.11 that is here; ARGS="-k terminal"
+client-matrix: ## the client's tests on each installed Python from 3.11 on; ARGS="-k terminal"
 	@$(PYTHON) .ci/client_matrix.py $(ARGS)
 
 monitor: ## Prometheus that scrapes `make run` and evaluates the alerts; on http://127.0.0.1:9095
@@ -164,14 +164,14 @@ monitor: ## Prometheus that scrapes `make run` and evaluates the alerts; on http
 	$(PROMETHEUS) --config.file=config/prometheus/prometheus.yml --storage.tsdb.path=.tidegate/prometheus \
 	  --web.listen-address=127.0.0.1:9095 $(ARGS)
 
-debian: ## Debian packages that some tests need, which are skipped without; as root
+debian: ## installs the Debian packages that some tests need (else they are skipped); as root
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(DEBIAN_PACKAGES)
 
 fuzz-heads: $(VENV)/.dev ## a million request heads: what the raw scan accepts, the full parser accepts
 	$(BIN)/python tests/conformance/heads.py $(ARGS)
 
-lock: ## pin the newest versions of everything, with hashes
+lock: ## pins the newest versions of all packages, with hashes
 	uv pip compile pyproject.toml $(REQUIREMENTS)/build.in --extra dev --python-version 3.11 --upgrade \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --no-emit-package tidegate --no-emit-package tidegate-gateway \
 	  --no-config -q -o $(REQUIREMENTS)/dev.txt
@@ -184,7 +184,7 @@ lock: ## pin the newest versions of everything, with hashes
 	uv pip compile $(REQUIREMENTS)/installer.in --python-version 3.11 --upgrade --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate --no-config -q -o $(REQUIREMENTS)/installer.txt
 
-clean: ## what the other targets made, but no data
+clean: ## removes what the other targets made, but no data
 	rm -rf $(VENV) .venv-matrix build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A development environment can do all that a running one can, with the same versions.

@@ -15,7 +15,7 @@ from gateway.stream.errors import StreamError
 
 app: Final = typer.Typer(add_completion=False)
 
-Directory = Annotated[Path, typer.Argument(help="Of the backup.", file_okay=False)]
+Directory = Annotated[Path, typer.Argument(help="Directory of the backup.", file_okay=False)]
 
 
 @app.command()
@@ -40,7 +40,7 @@ def restore(
     nats_url: NatsUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make the streams of a backup anew, on a server that has none of them.
+    """Create the streams of a backup again, on a server that has none of them.
 
     With the embedded NATS: into a new data directory, before the gateway starts there.
     """

@@ -49,34 +49,48 @@ _TTL: Final = "1h"
 Ask = tuple[str, bytes]
 """Type and data."""
 
+_Ttl = Annotated[
+    str | None,
+    typer.Option(help=f"How long it stays queued, like 10m or 1d; {_TTL} by default."),
+]
+_Wait = Annotated[
+    str | None,
+    typer.Option(
+        help=f"How long to wait for the outcome; {WAIT} by default, not at all with --queue."
+    ),
+]
+_Cancel = Annotated[
+    str | None, typer.Option(metavar="ID", help="Cancel the queued command with this id.")
+]
+_Status = Annotated[
+    str | None, typer.Option(metavar="ID", help="Show the outcome of the command with this id.")
+]
+
 
 @app.command()
 def command(
     device: Annotated[str, typer.Argument(help="Id of the device.")],
-    type_: Annotated[str | None, typer.Argument(metavar="TYPE", help="Like door.lock.")] = None,
-    data: Annotated[str, typer.Argument(metavar="JSON", help="Of the command.")] = "null",
+    type_: Annotated[
+        str | None, typer.Argument(metavar="TYPE", help="Type of the command, like door.lock.")
+    ] = None,
+    data: Annotated[str, typer.Argument(metavar="JSON", help="Data of the command.")] = "null",
     queue: Annotated[
-        bool, typer.Option("--queue", help="Store it until the device is there; prints its id.")
+        bool,
+        typer.Option("--queue", help="Store it until the device is connected, and print its id."),
     ] = False,
-    ttl: Annotated[
-        str | None,
-        typer.Option(help=f"Queue it for so long, like 10m or 1d; default with --queue {_TTL}."),
-    ] = None,
-    wait: Annotated[
-        str | None,
-        typer.Option(help=f"For the outcome, like 30s; default {WAIT}, with --queue none."),
-    ] = None,
-    cancel: Annotated[str | None, typer.Option(metavar="ID", help="Cancel a queued one.")] = None,
-    status: Annotated[str | None, typer.Option(metavar="ID", help="Show what became of one.")] = (
-        None
-    ),
-    list_: Annotated[bool, typer.Option("--list", help="Show what waits for the device.")] = False,
+    ttl: _Ttl = None,
+    wait: _Wait = None,
+    cancel: _Cancel = None,
+    status: _Status = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Show the queued commands of the device.")
+    ] = False,
     tenant: Annotated[str, typer.Option(help="Tenant of the device.")] = "default",
     config: Config = None,
     nats_url: NatsUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Send a command to a device, one JSON line an answer.
+    """Send a command to a device, and print each answer as a JSON line.
 
     The exit status is 0 if it is done, 3 if the device is offline, 4 if there is no answer in
     time, 5 if it was not understood, 6 if it failed, 7 if it expired, 8 if the outcome is unknown,

@@ -55,7 +55,10 @@ EventsFile = Annotated[
 ]
 
 app: Final = typer.Typer()
-letters_app: Final = typer.Typer(help="Dead letters of all stages.", no_args_is_help=True)
+letters_app: Final = typer.Typer(
+    help="List, show and export dead letters of all stages, and send them again.",
+    no_args_is_help=True,
+)
 app.add_typer(letters_app, name="deadletters")
 T = TypeVar("T")
 
@@ -70,7 +73,7 @@ def list_(
     type_: Type = None,
     since: Since = None,
     until: Until = None,
-    after: Annotated[int, typer.Option(help="Go on behind this letter.", min=0)] = 0,
+    after: Annotated[int, typer.Option(help="Start after the letter with this number.", min=0)] = 0,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=10_000)] = 50,
     config: Config = None,
     nats_url: NatsUrl = None,

@@ -59,7 +59,7 @@ def device_log(
     nats_url: NatsUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show one device's life in order: it came, it went, commands, rejects, refusals."""
+    """Show what happened to a device, in order: sessions, commands, rejects, refusals."""
     check_names(device=device, tenant=tenant)
     begin = moment_of(since)
     settings = nats_settings_of(config, nats_url, data_dir)

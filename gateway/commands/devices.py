@@ -24,8 +24,8 @@ def token(
     data_dir: DataDir = None,
     tenant: Annotated[str, typer.Option(help="Tenant.")] = "default",
     group: Annotated[str, typer.Option(help="Site or depot.")] = "default",
-    urgent: Annotated[bool, typer.Option(help="First in a storm.")] = False,
-    hours: Annotated[float, typer.Option(help="Until it expires.", min=0.001)] = 24.0,
+    urgent: Annotated[bool, typer.Option(help="Admitted first in a storm.")] = False,
+    hours: Annotated[float, typer.Option(help="Hours until it expires.", min=0.001)] = 24.0,
 ) -> None:
     """Mint a development credential for DEVICE."""
     for name, value in (("DEVICE", device), ("--tenant", tenant), ("--group", group)):
@@ -41,17 +41,22 @@ def token(
 def device(
     device: Annotated[str, typer.Argument(help="Device id.")],
     url: Annotated[
-        list[str] | None, typer.Option(help="Gateway; may be repeated, the one that lives is kept.")
+        list[str] | None,
+        typer.Option(
+            help="Address of a gateway; may be repeated: the device uses one that answers."
+        ),
     ] = None,
     credential: Annotated[
-        str | None, typer.Option("--credential", help="JWT; a development one without.")
+        str | None,
+        typer.Option("--credential", help="JWT; without it, a development credential is minted."),
     ] = None,
     outbox: Annotated[
-        Path | None, typer.Option(help="Outbox file; DEVICE.outbox in the data directory without.")
+        Path | None,
+        typer.Option(help="Outbox file; without it, DEVICE.outbox in the data directory."),
     ] = None,
     ca: Annotated[
         Path | None,
-        typer.Option(help="PEM file of the authorities that vouch for wss:// gateways."),
+        typer.Option(help="PEM file of the authorities to trust for wss:// gateways."),
     ] = None,
     answer: Annotated[
         list[str] | None,
@@ -62,7 +67,7 @@ def device(
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Be a device: a JSON line on stdin is a message; acks, commands and states come out.
+    """Run a device: it sends each JSON line of stdin, and prints acks, commands and states.
 
     A line is {"type":"battery.low","data":{...}}, or {"result":{"id":"..","ok":true,"data":..}} to
     answer a command. Ends when stdin has ended and everything is acknowledged, or on SIGINT or

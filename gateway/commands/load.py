@@ -15,33 +15,40 @@ if TYPE_CHECKING:
 
 app: Final = typer.Typer(add_completion=False)
 
+_ClockError = Annotated[
+    float, typer.Option(help="Share by which the clocks of devices are off.", min=0, max=0.5)
+]
+_NoShows = Annotated[
+    float, typer.Option(help="Share of devices that never come back.", min=0, max=1)
+]
+
 
 @app.command()
 def simulate(
     devices: Annotated[int, typer.Option(help="Devices that lose their connection.", min=1)],
     rate: Annotated[float, typer.Option(help="R, admissions a second.", min=0.001)] = 500.0,
     policy: Annotated[
-        list[str] | None, typer.Option(help="How they come back; may be repeated.")
+        list[str] | None, typer.Option(help="How devices come back; may be repeated.")
     ] = None,
     within: Annotated[
-        float | None, typer.Option(help="Find the R that recovers within so many seconds.")
+        float | None, typer.Option(help="Find the R that has all back in so many seconds.")
     ] = None,
     burst: Annotated[float, typer.Option(help="Admissions at once.", min=1)] = 100.0,
     refusals: Annotated[float, typer.Option(help="Knocks refused a second.", min=1)] = 1_000.0,
-    rtt_ms: Annotated[float, typer.Option(help="Round trip.", min=0)] = 100.0,
-    lateness_ms: Annotated[float, typer.Option(help="At most so late for a slot.", min=0)] = 50.0,
-    clock_error: Annotated[float, typer.Option(help="Share clocks are off.", min=0, max=0.5)] = 0.0,
-    no_shows: Annotated[float, typer.Option(help="Share never coming back.", min=0, max=1)] = 0.0,
+    rtt_ms: Annotated[float, typer.Option(help="Round trip time.", min=0)] = 100.0,
+    lateness_ms: Annotated[float, typer.Option(help="Largest delay of a knock.", min=0)] = 50.0,
+    clock_error: _ClockError = 0.0,
+    no_shows: _NoShows = 0.0,
     nodes: Annotated[int, typer.Option(help="Nodes that share R.", min=1)] = 1,
     fail_node_at: Annotated[
-        float | None, typer.Option(help="A node dies then, seconds after the drop.")
+        float | None, typer.Option(help="A node dies so many seconds after the drop.")
     ] = None,
     down: Annotated[
         float, typer.Option(help="All nodes restart: nobody answers for so many seconds.", min=0)
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 1,
 ) -> None:
-    """What an outage will do, in virtual time: how long, how many knocks, what peak, what rate."""
+    """Simulate an outage: how long it takes, the knocks, the peak, and the rate that it needs."""
     from loadtest import simulator  # noqa: PLC0415  # nothing that serves needs it
     from loadtest.devices.policies import POLICIES  # noqa: PLC0415  # as above
 
@@ -86,7 +93,7 @@ def _show(plans: list["StormPlan"], within_s: float | None) -> None:
     add_help_option=False,
 )
 def storm(context: typer.Context) -> None:
-    """A reconnection storm on real sockets, with a verdict and a report; `--help` for scenarios."""
+    """Run a reconnection storm on real sockets, with a verdict; `--help` lists the scenarios."""
     if importlib.util.find_spec("locust") is None:
         fail("locust is missing: pip install 'tidegate-gateway[loadtest]'")
     # The command replaces this process, because gevent changes how a process waits, and so that

@@ -29,7 +29,7 @@ def drain(
     token_file: TokenFile = None,
     ca_file: CaFile = None,
 ) -> None:
-    """Give every device of a gateway a slot elsewhere, then stop it; waits until it has stopped."""
+    """Give the devices of a gateway slots elsewhere, then stop the gateway. Waits for its end."""
     run_order(operate.drain(client_of(ops_url, token_file, ca_file), now=now, say=typer.echo))
 
 
@@ -55,7 +55,7 @@ def revoke(
     jti: Annotated[str | None, typer.Option(help="One credential, by its `jti`.")] = None,
     tenant: Annotated[str, typer.Option(help="Tenant of the device.")] = "default",
     hours: Annotated[float, typer.Option(help="For how long.", min=0.001)] = 24.0,
-    undo: Annotated[bool, typer.Option("--undo", help="Let it in again.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Admit it again.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show what is revoked.")] = False,
     ops_url: OpsUrl = OPS_URL,
     token_file: TokenFile = None,

@@ -26,7 +26,10 @@ TokenFile = Annotated[
                  f" it, or ${operate.TOKEN_VARIABLE} has the token.", dir_okay=False),
 ]  # fmt: skip
 CaFile = Annotated[
-    Path | None, typer.Option(help="PEM; believed instead of the system's.", dir_okay=False)
+    Path | None,
+    typer.Option(
+        help="PEM file of the authorities to trust instead of the system's.", dir_okay=False
+    ),
 ]
 
 

@@ -36,7 +36,7 @@ def presence(
         bool, typer.Option("--list", help="Each device that is online, one a line.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a device.")] = False,
-    watch: Annotated[bool, typer.Option(help="Again every two seconds, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option(help="Repeat every two seconds, until Ctrl-C.")] = False,
     config: Config = None,
     nats_url: NatsUrl = None,
     data_dir: DataDir = None,

@@ -38,7 +38,7 @@ Since = Annotated[
     str | None, typer.Option(help="Replay from then: 10m, 2h, 1d ago, `all`, or an RFC 3339 time.")
 ]
 Until = Annotated[
-    str | None, typer.Option(help="Stop at what was stored then; forms as of --since.")
+    str | None, typer.Option(help="Stop at what was stored then; written like --since.")
 ]
 Where = Annotated[
     str | None, typer.Option(help="Only events that match this pattern of a rule, as JSON.")
@@ -68,15 +68,17 @@ def tail(
     until: Until = None,
     where: Where = None,
     tenant: Tenant = None,
-    dead_letters: Annotated[bool, typer.Option(help="The dead letters instead.")] = False,
-    follow: Annotated[bool, typer.Option(help="Go on with what comes; else stop.")] = True,
+    dead_letters: Annotated[bool, typer.Option(help="Show the dead letters instead.")] = False,
+    follow: Annotated[
+        bool, typer.Option(help="Go on with new messages, or stop at the last one.")
+    ] = True,
     to: To = None,
     speed: Speed = None,
     config: Config = None,
     nats_url: NatsUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Follow what is stored, or replay it, one JSON line a message."""
+    """Follow the stored messages, or replay them; each is printed as a JSON line."""
     check_names(tenant=tenant, device=device, message_type=type_)
     if where is not None and dead_letters:
         fail("--where is for events: `tidegate deadletters list` selects letters")

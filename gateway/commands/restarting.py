@@ -22,7 +22,7 @@ app: Final = typer.Typer(add_completion=False)
 def restart_workers(
     ops_url: OpsUrl = OPS_URL, token_file: TokenFile = None, ca_file: CaFile = None
 ) -> None:
-    """Replace each worker of a gateway in turn, with its port open; waits until it is done."""
+    """Replace the workers of a gateway one by one, with the port open. Waits for the end."""
     client = client_of(ops_url, token_file, ca_file)
     if not run_order(operate.restart_workers(client, say=typer.echo)):
         fail("a worker does not serve: the other workers were left as they are; see the log")

@@ -35,7 +35,9 @@ def route(
     only: Annotated[
         list[str] | None, typer.Option(help="Run this rule only; may be repeated.")
     ] = None,
-    ops_port: Annotated[int, typer.Option(help="Ops port; 0 for a free one.")] = _OPS_PORT,
+    ops_port: Annotated[
+        int, typer.Option(help="Port for operators; 0 picks a free one.")
+    ] = _OPS_PORT,
     config: Config = None,
     nats_url: NatsUrl = None,
     data_dir: DataDir = None,

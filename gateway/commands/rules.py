@@ -23,7 +23,9 @@ _EVENTS: Final = Path("config/events.toml")
 _DEFAULTS: Final = {"tenant": "default"}
 
 app: Final = typer.Typer(add_completion=False)
-rules_app: Final = typer.Typer(help="Rules of the events file.", no_args_is_help=True)
+rules_app: Final = typer.Typer(
+    help="Check the rules of the events file, and try them on events.", no_args_is_help=True
+)
 app.add_typer(rules_app, name="rules")
 
 

@@ -33,13 +33,17 @@ from gateway.stream.reading.reader import OneConnection
 from gateway.stream.server.roles import Role
 from tidegate.wire.grammar import is_message_type
 
-app: Final = typer.Typer(help="Schemas of events.", no_args_is_help=True, add_completion=False)
+app: Final = typer.Typer(
+    help="Compare, propose and export the schemas of events.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 
 @app.command()
 def check(
     old: Annotated[Path, typer.Argument(help="The schema in force.", dir_okay=False)],
-    new: Annotated[Path, typer.Argument(help="The one to come.", dir_okay=False)],
+    new: Annotated[Path, typer.Argument(help="The new schema.", dir_okay=False)],
 ) -> None:
     """Does NEW let in every event that OLD let in? `yes`, `no` with such an event, `cannot tell`.
 

@@ -31,12 +31,15 @@ Served = Gateway | Supervisor
 @app.command()
 def serve(
     config: Config = None,
-    port: Annotated[int | None, typer.Option(help="Devices' port; 0 for a free one.")] = None,
-    ops_port: Annotated[int | None, typer.Option(help="Ops port; 0 for a free one.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port for devices; 0 picks a free one.")] = None,
+    ops_port: Annotated[
+        int | None, typer.Option(help="Port for operators; 0 picks a free one.")
+    ] = None,
     nats_url: NatsUrl = None,
     data_dir: DataDir = None,
     workers: Annotated[
-        str | None, typer.Option(help="Processes on the devices' port; `auto` for one a core.")
+        str | None,
+        typer.Option(help="Processes on the port for devices; `auto` is one for each core."),
     ] = None,
     hint: Annotated[bool, typer.Option(help="Print how to connect a device.")] = False,
 ) -> None:

@@ -62,9 +62,11 @@ def sink(
     ] = False,
     rebuild: Annotated[
         bool,
-        typer.Option("--rebuild", help="Begin anew: forget the positions; tables must be empty."),
+        typer.Option("--rebuild", help="Start over: forget the positions; tables must be empty."),
     ] = False,
-    ops_port: Annotated[int, typer.Option(help="Ops port; 0 for a free one.")] = _OPS_PORT,
+    ops_port: Annotated[
+        int, typer.Option(help="Port for operators; 0 picks a free one.")
+    ] = _OPS_PORT,
     config: Config = None,
     nats_url: NatsUrl = None,
     data_dir: DataDir = None,

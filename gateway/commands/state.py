@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 
 state_app: Final = typer.Typer(
     no_args_is_help=True,
-    help="What a device should be like: its desired state. A connected device is told at once.",
+    help="Set and show the desired state of a device. A connected device is told at once.",
 )
 app: Final = typer.Typer()
 app.add_typer(state_app, name="state")

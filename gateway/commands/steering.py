@@ -24,7 +24,7 @@ app: Final = typer.Typer(add_completion=False)
 def rate(
     per_s: Annotated[float | None, typer.Argument(help="R: admissions a second.", min=0)] = None,
     for_: Annotated[str, typer.Option("--for", help="How long: 90s, 10m, 2h, 1d.")] = "10m",
-    floor: Annotated[float | None, typer.Option(help="What R never sinks below.")] = None,
+    floor: Annotated[float | None, typer.Option(help="R never falls below this.")] = None,
     burst: Annotated[float | None, typer.Option(help="Admissions at once.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     back: Annotated[bool, typer.Option("--back", help="End all changes now.")] = False,

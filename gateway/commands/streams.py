@@ -25,7 +25,7 @@ def provision(
     nats_url: NatsUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show how the streams differ from the settings, or make them as the settings want.
+    """Show how the streams differ from the settings, or change them to match.
 
     Starts the embedded NATS if no gateway runs. The exit status is 1 if differences are left.
     """

@@ -11,11 +11,13 @@ from gateway.commands.values import seconds_in
 from gateway.settings import Settings, SettingsError, load_settings, secrets_of
 from gateway.telemetry.hiding import hide
 
-Config = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file.", dir_okay=False)]
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where the embedded NATS and keys are.")
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Settings, a TOML file.", dir_okay=False)
 ]
-NatsUrl = Annotated[list[str] | None, typer.Option(help="NATS server of yours; may be repeated.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Directory of the embedded NATS and of keys.")
+]
+NatsUrl = Annotated[list[str] | None, typer.Option(help="Your own NATS server; may be repeated.")]
 
 
 def settings_of(config: Path | None, overrides: dict[str, Any]) -> Settings:

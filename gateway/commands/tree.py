@@ -30,33 +30,31 @@ COMMANDS: Final = {
     ),
     "device": Listed(
         "gateway.commands.devices",
-        "Be a device: a JSON line on stdin is a message; acks, commands and states come out.",
+        "Run a device: it sends each JSON line of stdin, and prints acks, commands and states.",
     ),
     "command": Listed(
         "gateway.commands.command",
-        "Send a command to a device, one JSON line an answer.",
+        "Send a command to a device, and print each answer as a JSON line.",
     ),
     "tail": Listed(
         "gateway.commands.reading",
-        "Follow what is stored, or replay it, one JSON line a message.",
+        "Follow the stored messages, or replay them; each is printed as a JSON line.",
     ),
     "simulate": Listed(
         "gateway.commands.load",
-        "What an outage will do, in virtual time: how long, how many knocks, what peak, what rate.",
+        "Simulate an outage: how long it takes, the knocks, the peak, and the rate that it needs.",
     ),
     "storm": Listed(
         "gateway.commands.load",
-        "A reconnection storm on real sockets, with a verdict and a report; `--help` for "
-        "scenarios.",
+        "Run a reconnection storm on real sockets, with a verdict; `--help` lists the scenarios.",
     ),
     "drain": Listed(
         "gateway.commands.operators",
-        "Give every device of a gateway a slot elsewhere, then stop it; waits until it "
-        "has stopped.",
+        "Give the devices of a gateway slots elsewhere, then stop the gateway. Waits for its end.",
     ),
     "restart-workers": Listed(
         "gateway.commands.restarting",
-        "Replace each worker of a gateway in turn, with its port open; waits until it is done.",
+        "Replace the workers of a gateway one by one, with the port open. Waits for the end.",
     ),
     "revoke": Listed(
         "gateway.commands.operators",
@@ -80,15 +78,15 @@ COMMANDS: Final = {
     ),
     "device-log": Listed(
         "gateway.commands.device_log",
-        "Show one device's life in order: it came, it went, commands, rejects, refusals.",
+        "Show what happened to a device, in order: sessions, commands, rejects, refusals.",
     ),
     "state": Listed(
         "gateway.commands.state",
-        "What a device should be like: its desired state. A connected device is told at once.",
+        "Set and show the desired state of a device. A connected device is told at once.",
     ),
     "provision": Listed(
         "gateway.commands.streams",
-        "Show how the streams differ from the settings, or make them as the settings want.",
+        "Show how the streams differ from the settings, or change them to match.",
     ),
     "backup": Listed(
         "gateway.commands.backups",
@@ -97,7 +95,7 @@ COMMANDS: Final = {
     ),
     "restore": Listed(
         "gateway.commands.backups",
-        "Make the streams of a backup anew, on a server that has none of them.",
+        "Create the streams of a backup again, on a server that has none of them.",
     ),
     "check-config": Listed(
         "gateway.commands.config",
@@ -109,7 +107,7 @@ COMMANDS: Final = {
     ),
     "schema": Listed(
         "gateway.commands.schemas",
-        "Schemas of events.",
+        "Compare, propose and export the schemas of events.",
     ),
     "audit": Listed(
         "gateway.commands.audit",
@@ -118,7 +116,7 @@ COMMANDS: Final = {
     ),
     "deadletters": Listed(
         "gateway.commands.deadletters",
-        "Dead letters of all stages.",
+        "List, show and export dead letters of all stages, and send them again.",
     ),
     "route": Listed(
         "gateway.commands.route",
@@ -126,7 +124,7 @@ COMMANDS: Final = {
     ),
     "rules": Listed(
         "gateway.commands.rules",
-        "Rules of the events file.",
+        "Check the rules of the events file, and try them on events.",
     ),
 }
 
