@@ -11,14 +11,14 @@ _ROOM_SHARE: Final = 0.75
 class Backlog:
     """Messages received and not yet settled, of all lanes of a node."""
 
-    __slots__ = ("_bytes_max", "_empty", "_messages_max", "_waiters", "bytes", "messages")
+    __slots__ = ("_bytes_max", "_emptied", "_messages_max", "_waiters", "bytes", "messages")
 
     def __init__(self, *, messages_max: int, bytes_max: int) -> None:
         self._messages_max = messages_max
         self._bytes_max = bytes_max
         self._waiters: list[Callable[[], None]] = []
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._emptied: asyncio.Event | None = None
+        """Of those that wait until nothing is held."""
         self.messages = 0
         self.bytes = 0
 
@@ -35,8 +35,6 @@ class Backlog:
 
     def add(self, messages: int, size: int) -> None:
         """So many messages came in, `size` bytes together."""
-        if not self.messages:
-            self._empty.clear()
         self.messages += messages
         self.bytes += size
 
@@ -48,8 +46,9 @@ class Backlog:
         """So many messages are settled, or dropped because a newer session resends them."""
         self.messages -= messages
         self.bytes -= size
-        if not self.messages:
-            self._empty.set()
+        if not self.messages and self._emptied is not None:
+            self._emptied.set()
+            self._emptied = None
         if self._waiters and self.share <= _ROOM_SHARE:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
@@ -61,4 +60,7 @@ class Backlog:
 
     async def wait_empty(self) -> None:
         """Wait until everything is settled."""
-        await self._empty.wait()
+        if self.messages:
+            if self._emptied is None:
+                self._emptied = asyncio.Event()
+            await self._emptied.wait()

@@ -91,7 +91,13 @@ class SessionOutlet:
             if standing.unsure:
                 self._lane.distrust(standing)
         traces = sample(messages, standing.key) if sample is not None else None
-        if letter_absent_at is now and not traces and mark is None and self._lane.takes_runs:
+        if (
+            len(messages) >= RUN_MIN
+            and letter_absent_at is now
+            and not traces
+            and mark is None
+            and self._lane.takes_runs
+        ):
             run = self._run_of(messages, received_at, now)
             if run is not None:
                 self._lane.submit_run(run)
@@ -105,10 +111,8 @@ class SessionOutlet:
         self._lane.submit(items, sum([item.size for item in items]))
 
     def _run_of(self, messages: list[Storable], received_at: str, now: float) -> Run | None:
-        """These messages as one, if that saves anything and all of them are events."""
+        """These messages as one, if all of them are events."""
         count, headers = len(messages), self._headers
-        if count < RUN_MIN:
-            return None
         events: list[Message] = []
         size = count * headers.common_bytes
         for message in messages:

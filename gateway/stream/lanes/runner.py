@@ -19,7 +19,6 @@ from gateway.stream.lanes.batch import (
     Strategy,
     Verdict,
     count_of,
-    split_all,
 )
 from gateway.stream.lanes.batch_bytes import part_ahead, parts_of
 from gateway.stream.lanes.encoding import encode_plain
@@ -226,7 +225,8 @@ class LaneRunner:
     def _write(self, client: LinkClient, batch: Batch) -> bool:
         """Write what is still to be sent of the batch; False if the connection is lost."""
         if batch.kind is Kind.SINGLE:
-            (item,) = split_all(batch.items)
+            item = batch.items[0]
+            assert type(item) is Pending, "a run is more than one message"
             return client.write(encode_plain(item.envelope, self._reply(batch)))
         parts = parts_of(batch, self._token(batch), self._reply(batch), EAGER_MESSAGES)
         return all(client.write(part) for part in parts)
@@ -243,9 +243,10 @@ class LaneRunner:
             return
         settled = lane.resolve(answer)
         if settled and lane.quiet:
+            item = settled[0]
+            assert type(item) is Pending, "a quiet lane's batch was one message"
             self._moment.forget()
-            took_s = self._clock() - batch.started_at
-            self._settlements.stored_alone(batch, split_all(settled)[0], answer, took_s)
+            self._settlements.stored_alone(batch, item, answer, self._clock() - batch.started_at)
         else:
             self._after(batch, settled, answer)
 
