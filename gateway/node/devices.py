@@ -89,7 +89,6 @@ def _device_context(
     fairness: FairShare,
 ) -> DeviceContext:
     settings, publisher, hold = basis.settings, storage.publisher, storage.hold
-    pending = publisher.pending
     return DeviceContext(
         limits=limits.session_limits(settings),
         verifier=keys.verifier,
@@ -112,7 +111,7 @@ def _device_context(
         pool=pool,
         fairness=fairness,
         credit_greedy=settings.session.credit_greedy,
-        backlog=lambda: pending.share,
+        backlog=publisher.pending.share_now,
         held=lambda: hold.reason,
         schema_problem=schemas.rejecting,
         states=storage.states,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadtest.benches.rig import Bench, Settings, fixed_rate
-from loadtest.devices.crowd import Crowd
 from loadtest.devices.held import HeldConnections
+from loadtest.devices.knockers import Knockers
 from loadtest.devices.limits import require_descriptors
 from loadtest.devices.steady import Seen, SteadyDevices
 
@@ -34,6 +34,7 @@ class Cut:
     second: Seen
     closed_s: float
     """How long it took to close the sockets."""
+    knocks: int
 
 
 async def section_cut(bench: Bench) -> None:
@@ -63,6 +64,7 @@ async def section_cut(bench: Bench) -> None:
                 str(cut.second.acked),
                 str(cut.second.lost),
                 f"{cut.closed_s:.2f}",
+                str(cut.knocks),
             )
             for number, cut in enumerate(cuts)
         ],
@@ -79,8 +81,8 @@ async def _cut(bench: Bench) -> Cut:
     with bench.gateway(**_SETTINGS) as gateway:
         fast = {"rate_per_s": _FILL_RATE, "rate_floor_per_s": _FILL_RATE, "burst": _FILL_RATE}
         gateway.order("steer", **fast, for_s=600)
-        crowd = Crowd(bench.issuer, _COUNT, [gateway.port], "ticket", first_retry_ms=_COUNT)
-        tokens = [(device.name, device.token) for device in crowd.devices]
+        # The names are those of a crowd whose devices have tickets.
+        tokens = bench.credentials(_COUNT, "ticket")
         async with (
             SteadyDevices(
                 gateway.port,
@@ -88,6 +90,7 @@ async def _cut(bench: Bench) -> Cut:
                 rate_per_s=2 * _STEADY,
                 connect_per_s=_FILL_RATE,
             ) as steady,
+            Knockers(gateway.port, tokens, first_retry_ms=_COUNT) as knockers,
             HeldConnections(gateway.port, tokens, connect_per_s=_FILL_RATE) as held,
         ):
             gateway.order("unsteer")
@@ -95,13 +98,11 @@ async def _cut(bench: Bench) -> Cut:
             await steady.seen()
             await asyncio.sleep(_CALM_S)
             calm = await steady.seen()
-            storming = asyncio.create_task(crowd.run(2 * _CUT_S))
-            await asyncio.sleep(0)  # it has made a timer for each device: a tenth of a second
+            await knockers.begin()
             await steady.seen()
             cutting = asyncio.create_task(held.cut())
             await asyncio.sleep(_CUT_S)
             second = await steady.seen()
+            knocks = await knockers.end()
             closed_s = await cutting
-            await storming
-            await crowd.stop()
-    return Cut(calm, second, closed_s)
+    return Cut(calm, second, closed_s, knocks)

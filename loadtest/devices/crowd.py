@@ -6,12 +6,19 @@ import ssl
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from time import monotonic
+from typing import Protocol
 
-from loadtest.devices.credentials import Issuer
 from loadtest.devices.fleet import Fleet, Meter
 from loadtest.devices.policies import make_policy
 from loadtest.devices.storm import Route, StormDevice, StormLog, Visit
 from loadtest.devices.wire import hello
+
+
+class Mint(Protocol):
+    """Where devices have their credentials from."""
+
+    def token(self, name: str) -> str:
+        """The credential of a device."""
 
 
 class _Counted(Visit):
@@ -43,7 +50,7 @@ class Crowd:
 
     def __init__(
         self,
-        issuer: Issuer,
+        issuer: Mint,
         count: int,
         ports: Sequence[int],
         policy: str,

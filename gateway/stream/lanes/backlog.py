@@ -30,8 +30,11 @@ class Backlog:
     @property
     def share(self) -> float:
         """Share of the bounds in use."""
-        messages, size = self.messages / self._messages_max, self.bytes / self._bytes_max
-        return max(messages, size)
+        return self.share_now()
+
+    def share_now(self) -> float:
+        """As `share`, for those that keep the method: it is asked for each ack."""
+        return max(self.messages / self._messages_max, self.bytes / self._bytes_max)
 
     def add(self, messages: int, size: int) -> None:
         """So many messages came in, `size` bytes together."""

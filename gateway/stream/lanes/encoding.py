@@ -211,7 +211,10 @@ class SourceHeaders:
 
 def encode_plain(message: Publication, reply: bytes) -> bytes:
     """One publish of its own, answered by a PubAck on `reply`."""
-    return b"".join(pieces_of(message, reply + b" ", EXPECTED[message.stream]))
+    lines, body = EXPECTED[message.stream], message.body
+    more = len(lines)
+    sizes = message.headers_bytes + more, len(body) + UNSEEN_BYTES + more
+    return b"%b%b %d %d%b%b%b" % (message.command, reply, *sizes, _TO_HEADERS, lines, body)
 
 
 def encode_atomic(

@@ -104,7 +104,10 @@ class LaneRunner:
         lane = self.lane
         if lane.in_flight is None:
             if not self._moment.is_set:
-                self._send_soon()
+                if lane.quiet and not self._limits.linger_s:
+                    self._send_next()  # nothing else is likely to come in this turn
+                else:
+                    self._send_soon()
             elif lane.waiting >= EAGER_MESSAGES and not lane.failures:
                 # One turn of the loop can bring messages of a thousand sockets, and JetStream
                 # should work while the rest are read.
@@ -113,15 +116,10 @@ class LaneRunner:
             self._stage()
 
     def _send_soon(self) -> None:
-        """Send what waits when this turn of the loop is over, or after the time to linger.
-
-        A quiet lane sends at once, since nothing else is likely to come in this turn.
-        """
+        """Send what waits when this turn of the loop is over, or after the time to linger."""
         linger_s = self._limits.linger_s
         if linger_s:
             self._moment.set_after(linger_s)
-        elif self.lane.quiet:
-            self._send_next()
         else:
             self._moment.set_soon()
 

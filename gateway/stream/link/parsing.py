@@ -58,12 +58,17 @@ class BulkParser(Parser):
         Returns:
             What that task must read.
         """
-        if self._left_bytes or self._parsing:
-            rest = data
-        else:
-            rest = self._take(data)
-            if not rest:
-                return rest
+        rest = data
+        if not (self._left_bytes or self._parsing):
+            if not self.buf and self._handlers and self.state == AWAITING_CONTROL_LINE:
+                # Nearly always whole messages for our handlers, which a device waits for.
+                self._wanted_bytes = 0
+                place = self._deliver(data)
+                if place == len(data):
+                    return b""
+                rest = self._keep(data[place:])
+            else:
+                rest = self._take(data)
         self._left_bytes += len(rest)
         return rest
 
@@ -83,9 +88,10 @@ class BulkParser(Parser):
             self.buf.clear()
         self._wanted_bytes = 0
         place = self._deliver(data)
-        if place == len(data):
-            return b""
-        rest = data[place:]
+        return self._keep(data[place:]) if place < len(data) else b""
+
+    def _keep(self, rest: bytes) -> bytes:
+        """Keep the beginning of a message; else nats-py must parse it, and it is returned."""
         if self._wanted_bytes or (b"\r\n" not in rest and len(rest) < MAX_CONTROL_LINE_SIZE):
             self.buf.extend(rest)
             return b""
