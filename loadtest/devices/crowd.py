@@ -17,7 +17,7 @@ from loadtest.devices.wire import hello
 class Mint(Protocol):
     """Where devices have their credentials from."""
 
-    def token(self, name: str) -> str:
+    def token(self, device: str) -> str:
         """The credential of a device."""
 
 

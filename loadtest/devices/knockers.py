@@ -87,8 +87,8 @@ class _Issued:
     def __init__(self, tokens: dict[str, str]) -> None:
         self._tokens = tokens
 
-    def token(self, name: str) -> str:
-        return self._tokens[name]
+    def token(self, device: str) -> str:
+        return self._tokens[device]
 
 
 async def _run() -> None:
