@@ -316,8 +316,7 @@ class Lane:
     def _land(self) -> Batch:
         batch, self.in_flight = self.in_flight, None
         assert batch is not None, "no batch is in flight"
-        waiting = self._waiting
-        self.quiet = batch.messages == 1 and not (waiting.queue or waiting.retry or waiting.staged)
+        self.quiet = batch.messages == 1 and not len(self._waiting)
         return batch
 
     # Questions to the stream

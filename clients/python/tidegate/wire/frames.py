@@ -173,8 +173,7 @@ def decode_device_frame(text: bytes) -> Decoded:
     Raises:
         FrameError: not UTF-8, or certainly no frame of the contract.
     """
-    if not text.isascii():
-        check_utf8(text)
+    check_utf8(text)
     try:
         frame = _decode_frame(text)
     except msgspec.ValidationError as exc:
