@@ -7,6 +7,7 @@ two sessions is the newer one; it may raise the fence of a session.
 """
 
 import asyncio
+import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
@@ -141,7 +142,9 @@ class DeviceRegistry:
                 continue  # all sessions are registered when it comes back
 
     async def _flush(self) -> None:
-        while self._arrived or self._departed:
+        # What changes during a call waits for the next gathering: else each call would be followed
+        # by one for the few devices that came meanwhile.
+        for _ in range(math.ceil((len(self._arrived) + len(self._departed)) / _BATCH_MAX)):
             arrived = _take(self._arrived, _BATCH_MAX)
             await self._register(arrived, _take(self._departed, _BATCH_MAX - len(arrived)))
 

@@ -70,6 +70,8 @@ async def test_a_session_that_left_while_it_was_raised_is_removed(registry):
     registry._link.script = script
     registry.arrived(("t", "veh-1"), 7)
     await registry._flush()
+    assert sent == [("register", 1, "t/veh-1", 7)]  # what changes meanwhile is for the next flush
+    await registry._flush()
     assert sent == [("register", 1, "t/veh-1", 7), ("register", 0, "t/veh-1", 9)]
 
 
