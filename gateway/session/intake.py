@@ -129,7 +129,7 @@ class Intake:
         """
         limits, known_types = self._limits, self._known_types
         bodies: list[Raw] = []
-        kind = ""
+        kind: str | None = None
         for expected, message in enumerate(messages, self.next_seq):
             if (
                 type(message) is not frames.Message

@@ -123,6 +123,15 @@ def test_noise_ends_in_a_session_error_or_in_nothing(noise):
         assert exc.close_code in (1007, 1008, 1009)
 
 
+@pytest.mark.parametrize("before", ["", '{"seq":1,"type":"t","data":1},'])
+@pytest.mark.parametrize("kind", ["", ".", "t.", "a b", "a\\nb", "*", ">"])
+def test_a_type_that_is_no_subject_is_rejected_wherever_it_stands(before, kind):
+    """Otherwise nats-server would end the connection of the whole node."""
+    seq = 2 if before else 1
+    frame = f'[{before}{{"seq":{seq},"type":"{kind}","data":1}}]'
+    assert greeted().receive(frame.encode())[-1].error == "type"
+
+
 def test_known_types_are_shared_but_bounded():
     known: set[str] = set()
     session = Session(LIMITS, known)
