@@ -58,13 +58,11 @@ async def send_away(
     last_slot_at = began
     sent = 0
     for session in order:
-        if not is_here(session):
-            continue
         delay_s = began + sent / rate_per_s - loop.time()
         if delay_s > 0:
             await asyncio.sleep(delay_s)
-            if not is_here(session):
-                continue
+        if not is_here(session):
+            continue  # the next one takes the turn, which has come
         sent += 1
         retry_ms, ticket = await slot_elsewhere(session)
         session.leave(DRAIN, retry_ms, ticket, linger_s)
