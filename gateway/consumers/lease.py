@@ -8,7 +8,7 @@ with the sign of life.
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -117,12 +117,17 @@ class Lease:
             mark: of the target then.
         """
         async with self._lock:
-            record = self.record
-            if record.owner == self._owner:
-                if position is not None:
-                    record = msgspec.structs.replace(record, position=position, mark=mark)
-                await self._write(msgspec.structs.replace(record, owner=""))
-                self._shown_at = float("-inf")
+            if self.record.owner != self._owner:
+                return
+            changes: dict[str, Any] = {"owner": ""}
+            if position is not None:
+                changes |= {"position": position, "mark": mark}
+            if not await self._write(msgspec.structs.replace(self.record, **changes)):
+                # A write that was cancelled may have been stored, with a position of its own.
+                await self._read()
+                if self.record.owner == self._owner:
+                    await self._write(msgspec.structs.replace(self.record, **changes))
+            self._shown_at = float("-inf")
 
     async def _must_write(self, record: Record) -> None:
         if record.owner == self._owner and await self._write(record):

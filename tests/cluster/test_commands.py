@@ -11,7 +11,7 @@ import pytest
 
 from gateway.stream.queue.facts import rfc3339
 from support.asking import ask_device
-from support.fleet import minted, nodes
+from support.fleet import minted, nodes, redis_client
 from support.waiting import eventually, within
 from support.wire import raw_device
 
@@ -33,6 +33,15 @@ async def operator_on(servers):
         yield client
     finally:
         await client.close()
+
+
+async def registered(servers):
+    """Wait until Redis knows which node holds the device.
+
+    Sessions that begin within the few milliseconds of a call to Redis can change places.
+    """
+    with redis_client(servers) as client:
+        await eventually(lambda: client.hexists("tidegate:devices", "default/veh-1"))
 
 
 async def enqueue(operator, command_id):
@@ -60,7 +69,9 @@ async def test_a_request_reaches_the_node_that_holds_the_device(tmp_path, server
     async with nodes(tmp_path, servers) as (one, two), operator_on(servers) as operator:
         with pytest.raises(nats.errors.NoRespondersError):
             await operator.request(SUBJECT, b'{"type":"t"}', timeout=10)
-        async with device_on(one, token), device_on(two, token) as moved:
+        async with device_on(one, token), contextlib.AsyncExitStack() as stack:
+            await registered(servers)
+            moved = await stack.enter_async_context(device_on(two, token))
             await eventually(lambda: one.basis.fleet.find("default", "veh-1") is None)
             asking = asyncio.create_task(ask_device(operator, b'{"type":"t"}'))
             command = await moved.hear_named("command")

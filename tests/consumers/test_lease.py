@@ -15,7 +15,7 @@ from gateway.events.position import Position
 from support.eventstream import linked, publish_events
 from support.rule_streams import arrived, connected, make_target, payloads, rule
 from support.rules import runner_of, running
-from support.waiting import eventually
+from support.waiting import eventually, within
 
 
 class Clock:
@@ -165,3 +165,31 @@ async def test_who_is_cancelled_takes_no_other_lease_along(stream):
         saves[0].cancel()
         await asyncio.gather(*saves[1:])
         assert {each.record.position.seq for each in mine[1:]} == {5}
+
+
+async def test_a_lease_is_released_although_its_last_write_was_cancelled(stream):
+    """A process is stopped while it stores a position, which is stored: no answer is heard."""
+    stored = asyncio.Event()
+
+    async with linked(stream) as link:
+        await link.wait_up()
+        (lease,) = await leases_of(link, "r")
+        assert await lease.take()
+        bucket = lease._bucket
+
+        class Unheard:
+            async def write(self, *arguments):
+                await bucket.write(*arguments)
+                stored.set()
+                await asyncio.Event().wait()
+
+        lease._bucket = Unheard()
+        saving = asyncio.create_task(lease.save(Position("made", 7), 1))
+        await within(stored.wait())
+        saving.cancel()
+        await asyncio.gather(saving, return_exceptions=True)
+        lease._bucket = bucket
+        await lease.release()
+        (other,) = await leases_of(link, "r", owner="b")
+        assert await other.take()
+        assert other.record.position == Position("made", 7)

@@ -95,8 +95,8 @@ class RuleTarget:
         return len(rejected)
 
     async def _save(self) -> None:
-        position, self._unsaved = self._unsaved, None
-        await self._lease.save(position, self._delivery.mark)
+        await self._lease.save(self._unsaved, self._delivery.mark)
+        self._unsaved = None  # not before: if this is cancelled, `release` stores it
         self._saved_in = self._clock() // _SAVE_S
 
     async def release(self) -> None:

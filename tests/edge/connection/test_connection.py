@@ -19,7 +19,7 @@ async def test_a_half_open_peer_is_found_and_dropped(serve):
 
 
 async def test_a_living_peer_is_pinged_again_and_again(serve):
-    rig = await serve(keepalive_interval_s=0.04, keepalive_timeout_s=0.04)
+    rig = await serve(keepalive_interval_s=0.15, keepalive_timeout_s=0.15)
     async with connect(rig.url, proxy=None, ping_interval=None, compression=None) as client:
         await eventually(lambda: rig.keepalives >= 5)
         await client.send("x")

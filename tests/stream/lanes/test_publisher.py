@@ -226,7 +226,7 @@ async def test_what_was_lost_longer_ago_than_the_window_is_stored(tmp_path, stra
 
 async def test_a_linger_gathers_a_batch(tmp_path):
     with nats_server(tmp_path) as server:
-        async with Rig(server.url, Strategy.ATOMIC, linger_s=0.05, lanes=1) as rig:
+        async with Rig(server.url, Strategy.ATOMIC, linger_s=0.4, lanes=1) as rig:
             for device in ("a", "b", "c", "d"):
                 rig.submit(device, 1)
                 await asyncio.sleep(0)
