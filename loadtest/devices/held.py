@@ -10,19 +10,16 @@ The process reads its parameters as one JSON line on stdin, and says on stdout w
 devices are connected. At the next line it closes their sockets, and ends.
 """
 
-import asyncio
 import json
 import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import Final, Self
 
 import uvloop
 
+from loadtest.devices.child import DeviceProcess, lines_of_parent
 from loadtest.devices.fleet import Fleet, Meter
-from loadtest.errors import TargetError
 
 _PROCESSES: Final = 2
 _NICE: Final = 19
@@ -48,17 +45,16 @@ class HeldConnections:
             }
             for number in range(_PROCESSES)
         ]
-        self._processes: list[asyncio.subprocess.Process] = []
+        self._processes: list[DeviceProcess] = []
 
     async def __aenter__(self) -> Self:
         try:
             for parameters in self._parameters:
-                self._processes.append(process := await _start())
-                assert process.stdin is not None
-                process.stdin.write(json.dumps(parameters).encode() + b"\n")
+                self._processes.append(process := await DeviceProcess.start("held"))
+                process.tell(json.dumps(parameters))
             for process in self._processes:
-                await _connected(process)
-        except BaseException:
+                await process.answer()
+        except BaseException:  # failed or cancelled, `__aexit__` is not called
             await self._end()
             raise
         return self
@@ -74,41 +70,18 @@ class HeldConnections:
         """
         began = perf_counter()
         for process in self._processes:
-            assert process.stdin is not None
-            process.stdin.write(b"\n")
+            process.tell()
         for process in self._processes:
-            await process.wait()
+            await process.ended()
         return perf_counter() - began
 
     async def _end(self) -> None:
         for process in self._processes:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-
-
-async def _start() -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",
-        "-m",
-        "loadtest.devices.held",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )
-
-
-async def _connected(process: asyncio.subprocess.Process) -> None:
-    assert process.stdout is not None
-    if not await process.stdout.readline():
-        raise TargetError("the devices could not connect")
+            await process.end()
 
 
 async def _run() -> None:
-    loop = asyncio.get_running_loop()
-    stdin = asyncio.StreamReader(limit=2**26)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
+    stdin = await lines_of_parent()
     wanted = json.loads(await stdin.readline())
     fleet = Fleet.of_gateway(wanted["tokens"], Meter(0))
     async with fleet.connected(wanted["port"], rate_per_s=wanted["connect_per_s"]) as devices:

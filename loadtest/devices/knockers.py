@@ -9,15 +9,13 @@ the one after that it says how many knocks there were, and ends.
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final, Self
 
 import uvloop
 
+from loadtest.devices.child import DeviceProcess, lines_of_parent
 from loadtest.devices.crowd import Crowd
-from loadtest.errors import TargetError
 
 _NICE: Final = 19
 _FOR_S: Final = 600.0
@@ -40,45 +38,30 @@ class Knockers:
             "tokens": dict(tokens),
             "first_retry_ms": first_retry_ms,
         }
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: DeviceProcess | None = None
 
     async def __aenter__(self) -> Self:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "loadtest.devices.knockers",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
-        )
-        await self._ask(json.dumps(self._parameters))
+        self._process = await DeviceProcess.start("knockers")
+        try:
+            await self._process.ask(json.dumps(self._parameters))
+        except BaseException:  # failed or cancelled, `__aexit__` is not called
+            await self._process.end()
+            raise
         return self
 
     async def __aexit__(self, *_error: object) -> None:
         assert self._process is not None
-        if self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
+        await self._process.end()
 
     async def begin(self) -> None:
         """All of them have lost their connections. Returns when each knows when it will knock."""
-        await self._ask("")
+        assert self._process is not None
+        await self._process.ask()
 
     async def end(self) -> int:
         """How many knocks there were. They knock no more."""
-        return int(await self._ask(""))
-
-    async def _ask(self, line: str) -> str:
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(line.encode() + b"\n")
-        answer = await process.stdout.readline()
-        if not answer:
-            raise TargetError("the devices that knock have ended")
-        return answer.decode()
+        assert self._process is not None
+        return int(await self._process.ask())
 
 
 class _Issued:
@@ -92,9 +75,7 @@ class _Issued:
 
 
 async def _run() -> None:
-    loop = asyncio.get_running_loop()
-    stdin = asyncio.StreamReader(limit=2**26)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
+    stdin = await lines_of_parent()
     wanted = json.loads(await stdin.readline())
     tokens = wanted["tokens"]
     crowd = Crowd(
@@ -105,12 +86,12 @@ async def _run() -> None:
         first_retry_ms=wanted["first_retry_ms"],
     )
     os.nice(_NICE)
-    print("ready", flush=True)
+    print("{}", flush=True)
     if not await stdin.readline():
         return  # the parent is gone
     running = asyncio.create_task(crowd.run(_FOR_S))
     await asyncio.sleep(0)
-    print("begun", flush=True)
+    print("{}", flush=True)
     await stdin.readline()
     print(len(crowd.log.knocks), flush=True)
     running.cancel()

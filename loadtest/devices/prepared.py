@@ -10,7 +10,6 @@ connected. The next line begins the sending. Each line from then on is answered 
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import select
@@ -19,9 +18,9 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final, Self
 
+from loadtest.devices.child import DeviceProcess
 from loadtest.devices.wire import (
     CLOSE,
     PAYLOAD,
@@ -245,7 +244,7 @@ class PreparedDevices:
             }
             for number in range(processes)
         ]
-        self._processes: list[asyncio.subprocess.Process] = []
+        self._processes: list[DeviceProcess] = []
 
     @property
     def pids(self) -> list[int]:
@@ -257,18 +256,11 @@ class PreparedDevices:
         Raises:
             TargetError: not all of them came in.
         """
-        for _ in self._parameters:
-            self._processes.append(
-                await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-m", "loadtest.devices.prepared"),
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    cwd=Path(__file__).parents[2],
-                )
-            )
         try:
+            for _ in self._parameters:
+                self._processes.append(await DeviceProcess.start("prepared"))
             await self._ask([json.dumps(each) for each in self._parameters])
-        except BaseException:
+        except BaseException:  # failed or cancelled, `__aexit__` is not called
             await self._end()
             raise
         return self
@@ -286,23 +278,12 @@ class PreparedDevices:
         return Sent(*(sum(part[name] for part in parts) for name in Sent.__slots__))
 
     async def _ask(self, lines: Sequence[str]) -> list[Any]:
-        return await asyncio.gather(*map(_answer, self._processes, lines))
+        asked = zip(self._processes, lines, strict=True)
+        return await asyncio.gather(*(process.ask(line) for process, line in asked))
 
     async def _end(self) -> None:
         for process in self._processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            await process.wait()
-
-
-async def _answer(process: asyncio.subprocess.Process, line: str) -> Any:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(line.encode() + b"\n")
-    answer = await process.stdout.readline()
-    if not answer:
-        raise TargetError("the devices could not connect, or their process ended")
-    return json.loads(answer)
+            await process.end()
 
 
 if __name__ == "__main__":

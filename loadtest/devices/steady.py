@@ -7,17 +7,15 @@ as one JSON line on stdin, then answers each further line with what it has seen 
 
 import asyncio
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import uvloop
 
+from loadtest.devices.child import DeviceProcess, lines_of_parent
 from loadtest.devices.fleet import Fleet, Meter
 from loadtest.devices.pace import at_rate
-from loadtest.errors import TargetError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,47 +52,29 @@ class SteadyDevices:
             "rate_per_s": rate_per_s,
             "connect_per_s": connect_per_s,
         }
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: DeviceProcess | None = None
 
     async def __aenter__(self) -> Self:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "loadtest.devices.steady",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
-        )
-        await self._ask(json.dumps(self._parameters))
+        self._process = await DeviceProcess.start("steady")
+        try:
+            await self._process.ask(json.dumps(self._parameters))
+        except BaseException:  # failed or cancelled, `__aexit__` is not called
+            await self._process.end()
+            raise
         return self
 
     async def __aexit__(self, *_error: object) -> None:
         assert self._process is not None
-        if self._process.returncode is None:
-            self._process.terminate()
-            await self._process.wait()
+        await self._process.end()
 
     async def seen(self) -> Seen:
         """What the devices have seen since the last call."""
-        return Seen(**await self._ask("?"))
-
-    async def _ask(self, line: str) -> Any:
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(line.encode() + b"\n")
-        answer = await process.stdout.readline()
-        if not answer:
-            raise TargetError("the connected devices could not connect")
-        return json.loads(answer)
+        assert self._process is not None
+        return Seen(**await self._process.ask("?"))
 
 
 async def _run() -> None:
-    loop = asyncio.get_running_loop()
-    stdin = asyncio.StreamReader(limit=2**26)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
+    stdin = await lines_of_parent()
     wanted = json.loads(await stdin.readline())
     meter = Meter(0)
     fleet = Fleet.of_gateway(wanted["tokens"], meter)

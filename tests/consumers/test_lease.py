@@ -80,7 +80,7 @@ async def test_a_standby_takes_over_without_gap_or_double(stream, monkeypatch):
             if standby.running:
                 owner, standby = standby, owner
             # It hangs: no beat, no release.
-            monkeypatch.setattr(owner._target, "beat", lambda: asyncio.sleep(3600))
+            monkeypatch.setattr(owner._target, "beat", asyncio.Event().wait)
             await eventually(lambda: standby.running, "the standby runs")
             await publish_events(stream, [{"soc": 2}] * 100, first=101)
             await payloads(stream, 200)
