@@ -19,7 +19,8 @@ _SHIFT_S: Final = random.random()
 def beat_in_s(now_s: float, every_s: float, shift_s: float) -> float:
     """Seconds until the next beat: at least half a period and at most one and a half. Pure.
 
-    A beat that is nearer is passed over. So a timer that fires a little early has no second one.
+    A beat that is nearer is passed over. So a timer that fires a little early is not followed by
+    another one at once.
 
     Args:
         now_s: monotonic seconds.

@@ -111,7 +111,7 @@ def _device_context(
         pool=pool,
         fairness=fairness,
         credit_greedy=settings.session.credit_greedy,
-        backlog=publisher.pending.share_now,
+        backlog=publisher.pending.share,
         held=lambda: hold.reason,
         schema_problem=schemas.rejecting,
         states=storage.states,

@@ -27,13 +27,8 @@ class Backlog:
         """Whether the node holds all it may; a session must then stop reading its device."""
         return self.messages >= self._messages_max or self.bytes >= self._bytes_max
 
-    @property
     def share(self) -> float:
         """Share of the bounds in use."""
-        return self.share_now()
-
-    def share_now(self) -> float:
-        """As `share`, for those that keep the method: it is asked for each ack."""
         return max(self.messages / self._messages_max, self.bytes / self._bytes_max)
 
     def add(self, messages: int, size: int) -> None:
@@ -52,7 +47,7 @@ class Backlog:
         if not self.messages and self._emptied is not None:
             self._emptied.set()
             self._emptied = None
-        if self._waiters and self.share <= _ROOM_SHARE:
+        if self._waiters and self.share() <= _ROOM_SHARE:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 waiter()

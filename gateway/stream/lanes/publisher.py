@@ -177,7 +177,7 @@ class Publisher:
     @property
     def backlog(self) -> float:
         """Share of the bounds in use."""
-        return self.pending.share
+        return self.pending.share()
 
     @property
     def stored_messages(self) -> int:

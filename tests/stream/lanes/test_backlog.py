@@ -6,11 +6,11 @@ from support.waiting import within
 
 async def test_a_node_is_full_in_messages_or_in_bytes():
     backlog = Backlog(messages_max=4, bytes_max=100)
-    assert (backlog.full, backlog.share) == (False, 0.0)
+    assert (backlog.full, backlog.share()) == (False, 0.0)
     backlog.add(4, 40)
-    assert (backlog.full, backlog.share) == (True, 1.0)
+    assert (backlog.full, backlog.share()) == (True, 1.0)
     backlog.release(3, 30)
-    assert (backlog.full, backlog.share) == (False, 0.25)
+    assert (backlog.full, backlog.share()) == (False, 0.25)
     backlog.grow(90)
     assert backlog.full
 
