@@ -1,13 +1,18 @@
 """A hashed timing wheel (Varghese and Lauck, 1987): one loop timer for all connections' deadlines.
 
 A timer handle a connection would cost more memory than the rest of its keepalive. Deadlines here
-have the precision of a tick, and fire late rather than early.
+have the precision of a tick, and fire late rather than early. Those of one tick fire in slices:
+with 10,000 connections a tick has 60 pings, which would keep every ack waiting for 4 ms.
 """
 
 import asyncio
 from typing import Final, Protocol
 
+from gateway.edge.sliced import Sliced
+
 _NEVER: Final = -1
+_SLICE_S: Final = 300e-6
+"""How long deadlines may fire in one turn of the loop."""
 
 
 class Deadline(Protocol):
@@ -29,6 +34,7 @@ class TimingWheel:
         self._buckets: dict[int, set[Deadline]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._last_tick = int(loop.time() / tick_s)
+        self._due: Sliced[tuple[int, Deadline]] = Sliced(loop, _SLICE_S, self._fire)
 
     def schedule(self, deadline: Deadline, due_at: float) -> None:
         """Let `deadline` fire at `due_at`, and no longer at the moment set before."""
@@ -53,15 +59,19 @@ class TimingWheel:
             self._timer.cancel()
             self._timer = None
         self._buckets.clear()
+        self._due.clear()
 
     def _turn(self) -> None:
-        now = self._loop.time()
-        current = int(now / self._tick_s)
+        current = int(self._loop.time() / self._tick_s)
         # After a stall of the loop, every tick that was missed is due.
         for tick in range(self._last_tick + 1, current + 1):
             self._last_tick = tick
             for deadline in self._buckets.pop(tick, ()):
-                if deadline.due_tick == tick:
-                    deadline.due_tick = _NEVER
-                    deadline.on_due(now)
+                self._due.add((tick, deadline))
         self._timer = self._loop.call_later(self._tick_s, self._turn) if self._buckets else None
+
+    def _fire(self, due: tuple[int, Deadline]) -> None:
+        tick, deadline = due
+        if deadline.due_tick == tick:  # else it was cancelled or moved while it waited
+            deadline.due_tick = _NEVER
+            deadline.on_due(self._loop.time())

@@ -85,14 +85,15 @@ async def _run() -> None:
     wanted = json.loads(await stdin.readline())
     fleet = Fleet.of_gateway(wanted["tokens"], Meter(0))
     async with fleet.connected(wanted["port"], rate_per_s=wanted["connect_per_s"]) as devices:
-        sockets = [
-            device.transport.get_extra_info("socket").fileno()
-            for device in devices
-            if device.transport is not None
-        ]
         os.nice(_NICE)
         print("{}", flush=True)
         await stdin.readline()  # it ends too if the parent is gone
+        # Those that have knocked before the cut, and came in, are taken over: they are closed here.
+        sockets = [
+            device.transport.get_extra_info("socket").fileno()
+            for device in devices
+            if device.transport is not None and not device.transport.is_closing()
+        ]
         for number in sockets:
             os.close(number)
         os._exit(0)  # the loop does not know that its sockets are closed

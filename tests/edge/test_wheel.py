@@ -1,6 +1,7 @@
 import random
 import weakref
 
+from gateway.edge import sliced
 from gateway.edge.wheel import TimingWheel
 
 
@@ -18,6 +19,9 @@ class Loop:
         handle = Handle(self.now + delay, callback)
         self.timers.append(handle)
         return handle
+
+    def call_soon(self, callback):
+        return self.call_later(0, callback)
 
     def advance(self, seconds):
         self.now += seconds
@@ -119,3 +123,27 @@ def test_a_deadline_that_fires_may_cancel_another_of_its_tick():
         wheel.schedule(each, 101)
     loop.advance(2)
     assert sorted(len(each.fired) for each in items) == [0, 1]
+
+
+def test_the_deadlines_of_a_tick_fire_in_slices(monkeypatch):
+    spent = [0.0]
+    monkeypatch.setattr(sliced, "perf_counter", lambda: spent[0])
+    loop = Loop()
+    wheel = TimingWheel(loop, tick_s=0.1)
+
+    class Slow(Item):
+        def on_due(self, now):
+            super().on_due(now)
+            spent[0] += 1.0
+
+    items = [Slow() for _ in range(3)]
+    for each in items:
+        wheel.schedule(each, 101)
+    fired = []
+    loop.now = 102
+    while loop.timers:  # one turn of the loop after the other
+        turn, loop.timers = loop.timers, []
+        for timer in turn:
+            timer.callback()
+        fired.append(sum(len(each.fired) for each in items))
+    assert fired == [0, 1, 2, 3]

@@ -24,7 +24,7 @@ class Transport:
     def __init__(self):
         self.written = bytearray()
         self.reading = True
-        self.eof = self.aborted = False
+        self.eof = self.aborted = self.closed = False
         self.protocol = None
 
     def set_protocol(self, protocol):
@@ -55,6 +55,9 @@ class Transport:
 
     def abort(self):
         self.aborted = True
+
+    def close(self):
+        self.closed = True
 
 
 class Loop:

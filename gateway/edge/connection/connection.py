@@ -1,9 +1,9 @@
 """One open WebSocket connection: the `websockets` Sans-I/O core driven by an asyncio protocol.
 
-  OPEN ----------> CLOSING -------------> CLOSED
-     close sent       |  peer closed, or     ^
-                      |  close timeout       |
-                      +----------------------+
+  OPEN ------------> CLOSING -------------> CLOSED
+     close sent, or     |  peer closed, or     ^
+     the peer is gone   |  close timeout       |
+                        +----------------------+
 
 This is the production framing path; the conformance suite runs it with an echo handler. It knows
 limits, keepalive and buffers, and nothing of devices: a `Handler` is told what came. `opening.py`
@@ -20,7 +20,7 @@ from websockets.protocol import OPEN
 from gateway.edge.connection.context import ConnectionContext
 from gateway.edge.connection.core import FRAMING_CAUSES, LOST, close_code, make_core, release_core
 from gateway.edge.connection.ending import end_of_stream, peer_ended
-from gateway.edge.connection.framing import text_frame
+from gateway.edge.connection.framing import EMPTY_PING, text_frame
 from gateway.edge.connection.keepalive import Keepalive, Step
 from gateway.edge.connection.reader import Reader
 from gateway.edge.connection.side_traffic import SideTraffic
@@ -189,7 +189,11 @@ class WebSocketConnection(asyncio.Protocol):
         self._reader.read(data)
 
     def eof_received(self) -> bool:
-        # The core is not told: it has nothing to answer.
+        # The core is not told: it has nothing to answer. Nor is anything sent from here on: in a
+        # cut, thousands wait for their end, and what is written to such a socket comes back as a
+        # reset.
+        self._phase = Phase.CLOSING
+        self._due_at = math.inf
         return peer_ended(self._transport, self._context.endings)
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -248,8 +252,8 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _arm(self) -> None:
         due_at = min(self._due_at, self._side.read_at)
-        if self._handler is not None and self._handler.deadline < due_at:
-            due_at = self._handler.deadline
+        if self._phase is Phase.OPEN and self._handler is not None:
+            due_at = min(due_at, self._handler.deadline)
         if due_at < math.inf and self._phase is not Phase.CLOSED:
             self._context.wheel.schedule(self, due_at)
 
@@ -271,8 +275,7 @@ class WebSocketConnection(asyncio.Protocol):
         if step is Step.PING:
             handler.on_lull()
             if self._phase is Phase.OPEN:
-                self._core.send_ping(b"")
-                self.flush()
+                self._transport.write(EMPTY_PING)
 
     # What the reader tells (`reader.Line`)
 

@@ -9,6 +9,9 @@ from typing import Final
 
 from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the C one, if built
 
+EMPTY_PING: Final = b"\x89\x00"
+"""A ping of a server, without data (RFC 6455 section 5.5.2)."""
+
 _FINAL_TEXT: Final = 0x81
 _MASKED: Final = 0x80
 _LENGTH: Final = 0x7F

@@ -9,6 +9,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
@@ -18,6 +19,11 @@ from gateway.edge.ports import Granted
 from gateway.edge.sliced import Sliced
 
 _log = structlog.get_logger(__name__)
+
+_LATER_S: Final = 200e-6
+"""About how long the loop works for a connection after its slice, up to the welcome: transport,
+handshake, session. Without it a slice would begin ten, and the turns after a long one would be
+longer still."""
 
 Admitted = tuple[socket.SocketType, bytes, Granted | None]
 """A socket, the bytes read from it, and what it was admitted on."""
@@ -55,7 +61,7 @@ class Connector:
         self.silent: set[_Silent] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self.loop = asyncio.get_running_loop()
-        self._queue: Sliced[Admitted] = Sliced(self.loop, slice_s, self._begin)
+        self._queue: Sliced[Admitted] = Sliced(self.loop, slice_s, self._begin, later_s=_LATER_S)
 
     def __len__(self) -> int:
         """Connections that are being made."""

@@ -39,3 +39,25 @@ def test_until_then_nothing_is_written_and_no_deadline_matters():
     assert not line.transport.aborted
     turns.take()
     assert line.handler.heard == ["lost"]
+
+
+def test_nothing_is_sent_to_a_peer_that_has_ended():
+    turns = Turns()
+    line = Line(endings=turns)
+    line.connection.eof_received()
+    assert not line.connection.is_open
+    line.connection.send_text(b"{}")
+    line.connection.fail(4409, "", "taken_over")  # its device is back before its end has its turn
+    line.sleep(1e10)
+    assert not line.transport.written
+    assert not line.transport.aborted
+    turns.take()
+    assert line.transport.closed
+
+
+def test_the_deadline_of_the_handler_does_not_matter_after_the_peer_has_ended():
+    line = Line(endings=Turns())
+    line.handler.deadline = 1.0
+    line.connection.eof_received()
+    line.connection.touch()
+    assert line.wheel.due_at > 1.0

@@ -5,6 +5,7 @@ import socket
 
 from structlog.testing import capture_logs
 
+from gateway.edge import sliced
 from gateway.edge.listening.connector import Connector
 from gateway.edge.listening.listener import Listener
 from gateway.edge.listening.sockets import bind
@@ -38,6 +39,29 @@ async def test_a_protocol_that_cannot_be_made_is_logged():
     assert [(line["event"], str(line["exc_info"])) for line in logs] == [
         ("connection_failed", "broken")
     ]
+
+
+async def test_a_turn_begins_no_more_connections_than_it_can_finish(monkeypatch):
+    monkeypatch.setattr(sliced, "perf_counter", lambda: 0.0)  # to begin one takes no time at all
+    connector = Connector(
+        lambda _head, _granted: asyncio.Protocol(),
+        slice_s=300e-6,
+        tls=lambda: None,
+        tls_handshake_timeout_s=5.0,
+        anteroom=Anteroom(places=4, observer=EdgeObserver()),
+        observer=EdgeObserver(),
+    )
+    pairs = [socket.socketpair() for _ in range(5)]
+    for ours, _theirs in pairs:
+        connector.connect(ours)
+    begun = []
+    while len(begun) < 3:
+        await asyncio.sleep(0)
+        begun.append(sum(ours.fileno() < 0 for ours, _theirs in pairs))
+    assert begun == [2, 4, 5]
+    await eventually(lambda: not len(connector))
+    for _ours, theirs in pairs:
+        theirs.close()
 
 
 async def test_connections_are_left_to_other_processes_for_as_long_as_it_is_told():
