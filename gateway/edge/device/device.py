@@ -176,8 +176,9 @@ class DeviceHandler:
 
     def end(self, offence: SessionError) -> None:
         """Close with the offence's code and reason."""
-        if self._connection is not None:
-            self._connection.fail(offence.close_code, offence.reason, offence.error)
+        connection = self._connection
+        if connection is not None and connection.is_open:  # else nobody would read the reason
+            connection.fail(offence.close_code, offence.reason, offence.error)
 
     def supersede(self) -> None:
         """A newer session of this device has taken over, on this node or another."""
@@ -345,6 +346,5 @@ class DeviceHandler:
             self._watch_expiry()
         else:
             return
-        reason = context.held()
-        if reason:
+        if reason := context.held():
             self.hold(reason)
