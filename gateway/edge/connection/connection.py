@@ -103,17 +103,14 @@ class WebSocketConnection(asyncio.Protocol):
         return self._phase is Phase.OPEN
 
     def send_text(self, text: bytes) -> None:
-        if self._phase is not Phase.OPEN:
-            return
-        core = self._core
-        if core.state is not OPEN:
-            return  # the peer's close, or its offence, is right behind what is being handled
-        if core.extensions:
-            core.send_text(text)
-            self.flush()
-        else:
+        if self._reader.plain:
             # Without the core's objects: every ack of every device passes here.
             self._transport.write(text_frame(text))
+        elif self._phase is Phase.OPEN and self._core.state is OPEN:
+            # Where the core is not open, the peer's close, or its offence, is right behind what is
+            # being handled.
+            self._core.send_text(text)
+            self.flush()
 
     def close(self, code: int, reason: str, cause: str) -> None:
         if self._phase is not Phase.OPEN:
@@ -193,11 +190,13 @@ class WebSocketConnection(asyncio.Protocol):
         # cut, thousands wait for their end, and what is written to such a socket comes back as a
         # reset.
         self._phase = Phase.CLOSING
+        self._reader.plain = False
         self._due_at = math.inf
         return peer_ended(self._transport, self._context.endings)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._phase = Phase.CLOSED
+        self._reader.plain = False
         # Thousands of connections may be lost in one turn, and their sessions cost more to end.
         self._context.endings.add(self._end)
 
@@ -312,6 +311,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _begin_closing(self) -> None:
         self._phase = Phase.CLOSING
+        self._reader.plain = False
         self._reader.unread = b""
         self._side.read_at = math.inf
         if self.paused_by:

@@ -53,6 +53,7 @@ class Reader:
         "_limits",
         "_line",
         "_text_fragments",
+        "plain",
         "unread",
     )
 
@@ -66,6 +67,9 @@ class Reader:
         self._text_fragments = False
         self.unread = b""
         """What came while the peer was slowed down."""
+        self.plain = not core.extensions
+        """Whether text passes without the core, in and out: the connection is open and has no
+        extensions. Nearly all text does, and each frame asks."""
 
     def read(self, data: bytes) -> None:
         """Read what came, as far as the peer may be heard now; keep the rest."""
@@ -75,12 +79,7 @@ class Reader:
         core, edges, line = self._core, self._edges, self._line
         position, end = 0, len(data)
         while position < end and not line.paused_by & PAUSED_BY_BUDGET:
-            if (
-                edges.at_edge
-                and self._fragments is None
-                and core.state is OPEN
-                and not core.extensions
-            ):
+            if self.plain and edges.at_edge and self._fragments is None:
                 found = text_at(data, position, self._limits.frame_bytes_max)
                 if found is not None:
                     text, position = found
@@ -111,6 +110,7 @@ class Reader:
     def _advance(self) -> None:
         """Act on what the core has parsed, then write what it wants written."""
         core, line = self._core, self._line
+        self.plain = self.plain and core.state is OPEN
         events = core.events_received()
         # Pongs first: what a handler sends does not pass through the core's queue.
         if core.writes:

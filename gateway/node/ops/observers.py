@@ -44,13 +44,13 @@ class EdgeMetrics(TalkMetrics):
         self._session_seconds = metrics.histogram(
             "tidegate_session_seconds", "How long sessions lasted.", _SESSION_BUCKETS
         )
+        # Counted in place: every message and every ack of every device pass here.
         self._received = metrics.tally(
             "tidegate_messages_received", "Messages received from devices."
-        )
+        ).counts
         self._received_bytes = metrics.tally(
             "tidegate_received_bytes", "Bytes of message frames received from devices."
-        )
-        # Counted in place: every ack of every device passes here.
+        ).counts
         self._acks = metrics.tally("tidegate_ack_frames", "Ack frames sent to devices.").counts
         self._slowed = metrics.counter(
             "tidegate_reads_slowed",
@@ -74,8 +74,8 @@ class EdgeMetrics(TalkMetrics):
         self._session_seconds.observe(seconds)
 
     def received(self, messages: int, size: int) -> None:
-        self._received.add(messages)
-        self._received_bytes.add(size)
+        self._received[()] += messages
+        self._received_bytes[()] += size
 
     def acknowledged(self) -> None:
         self._acks[()] += 1
@@ -94,7 +94,7 @@ class EdgeMetrics(TalkMetrics):
         refused = self._refused.counts.items()
         return {
             "admitted": sum(self._opened.counts.values()),
-            "messages": sum(self._received.counts.values()),
+            "messages": self._received[()],
             "refused": {"/".join(filter(None, labels)): count for labels, count in refused},
         }
 
