@@ -5,6 +5,7 @@ frames by itself, whole or many in a segment, and gives the core the rest in sli
 """
 
 import itertools
+import sys
 from unittest import mock
 
 import pytest
@@ -270,3 +271,42 @@ def test_the_handler_hears_at_once_that_its_peer_reads_again():
     assert handler.lulls == []
     line.connection.resume_writing()
     assert handler.lulls == [False]
+
+
+def test_a_lone_message_and_its_ack_pass_without_the_library():
+    """Each call on this way is in the time that a quiet device waits for its ack."""
+    rig = Line()
+    frame = Frame(Opcode.TEXT, b"message").serialize(mask=True)
+    files = set()
+
+    def note(frame, event, _arg):
+        if event == "call":
+            files.add(frame.f_code.co_filename)
+
+    sys.setprofile(note)
+    try:
+        rig.connection.data_received(frame)
+        rig.connection.send_text(b"ack")
+    finally:
+        sys.setprofile(None)
+    assert rig.handler.heard == [b"message"]
+    assert rig.transport.written == Frame(Opcode.TEXT, b"ack").serialize(mask=False)
+    assert not [name for name in files if "websockets" in name]
+
+
+def test_after_the_close_of_the_peer_nothing_passes():
+    class Answering(Listening):
+        def opened(self, connection):
+            self.connection = connection
+
+        def received_text(self, text):
+            super().received_text(text)
+            self.connection.send_text(b"ack")
+
+    rig = Line(handler=Answering())
+    close = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)
+    late = Frame(Opcode.TEXT, b"late").serialize(mask=True)
+    rig.feed(close + late)
+    rig.connection.send_text(b"ack")
+    assert rig.handler.heard == []
+    assert rig.transport.written == Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=False)
