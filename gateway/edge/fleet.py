@@ -93,23 +93,24 @@ class Fleet:
                 so that each gets its answer.
             clock: monotonic seconds.
         """
-        self._members: dict[tuple[str, str], Member] = {}
+        self.members: dict[tuple[str, str], Member] = {}
+        """By tenant and device. Only the fleet writes it; each ack asks for its length."""
         self._first_retry_ms_min = first_retry_ms_min
         self._refusals_per_s = refusals_per_s
         self._clock = clock
         self._departed: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self.members)
 
     def __iter__(self) -> Iterator[Member]:
-        return iter(list(self._members.values()))
+        return iter(list(self.members.values()))
 
     @property
     def first_retry_ms(self) -> int:
         """The time over which a storm of the whole fleet spreads its first knocks."""
         return spread_ms(
-            len(self._members), self._refusals_per_s, least_ms=self._first_retry_ms_min
+            len(self.members), self._refusals_per_s, least_ms=self._first_retry_ms_min
         )
 
     def add(self, member: Member) -> Member | None:
@@ -118,22 +119,22 @@ class Fleet:
         Returns:
             The session that spoke for it until now, if there was one.
         """
-        older = self._members.get(member.key)
-        self._members[member.key] = member
+        older = self.members.get(member.key)
+        self.members[member.key] = member
         return older
 
     def find(self, tenant: str, device: str) -> Member | None:
         """The session that speaks for a device on this node."""
-        return self._members.get((tenant, device))
+        return self.members.get((tenant, device))
 
     def holds(self, member: Member) -> bool:
         """Whether `member` still speaks for its device."""
-        return self._members.get(member.key) is member
+        return self.members.get(member.key) is member
 
     def remove(self, member: Member) -> None:
         """`member` no longer speaks for its device; nothing if a newer session has its place."""
-        if self._members.get(member.key) is member:
-            del self._members[member.key]
+        if self.members.get(member.key) is member:
+            del self.members[member.key]
             departed = self._departed
             departed[member.key] = self._clock()
             departed.move_to_end(member.key)
@@ -142,7 +143,7 @@ class Fleet:
 
     def known(self, key: tuple[str, str], within_s: float) -> bool:
         """Whether a device is here or left within `within_s`. Its resume costs the stream less."""
-        if key in self._members:
+        if key in self.members:
             return True
         left_at = self._departed.get(key)
         return left_at is not None and self._clock() - left_at <= within_s

@@ -77,7 +77,7 @@ class DeviceContext:
 
     def ceiling(self, *, greedy: bool) -> int:
         """What one session may have outstanding now, in messages."""
-        ceiling = self.pool.ceiling(len(self.fleet), self.backlog())
+        ceiling = self.pool.ceiling(len(self.fleet.members), self.backlog())
         return min(ceiling, self.credit_greedy) if greedy else ceiling
 
     def welcome(
