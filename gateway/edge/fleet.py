@@ -109,9 +109,7 @@ class Fleet:
     @property
     def first_retry_ms(self) -> int:
         """The time over which a storm of the whole fleet spreads its first knocks."""
-        return spread_ms(
-            len(self.members), self._refusals_per_s, least_ms=self._first_retry_ms_min
-        )
+        return spread_ms(len(self.members), self._refusals_per_s, least_ms=self._first_retry_ms_min)
 
     def add(self, member: Member) -> Member | None:
         """Let `member` speak for its device from now on.

@@ -26,6 +26,10 @@ class Transport:
         self.reading = True
         self.eof = self.aborted = self.closed = False
         self.protocol = None
+        self.unsent = 0
+
+    def get_write_buffer_size(self):
+        return self.unsent
 
     def set_protocol(self, protocol):
         self.protocol = protocol

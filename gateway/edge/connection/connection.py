@@ -192,18 +192,30 @@ class WebSocketConnection(asyncio.Protocol):
         self._phase = Phase.CLOSING
         self._reader.plain = False
         self._due_at = math.inf
-        return peer_ended(self._transport, self._context.endings)
+        return peer_ended(self._transport, self._context.endings, self._hang_up)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._phase = Phase.CLOSED
         self._reader.plain = False
         # Thousands of connections may be lost in one turn, and their sessions cost more to end.
-        self._context.endings.add(self._end)
+        if self._handler is not None:
+            self._context.endings.add(self._end)
+
+    def _hang_up(self) -> None:
+        """It is the turn of this connection, whose peer has ended."""
+        self._transport.close()
+        if self._transport.get_write_buffer_size():  # the peer may read on, but not for ever
+            self._due_at = self._context.loop.time() + self._context.limits.close_timeout_s
+            self._arm()
+        else:
+            self._end()
 
     def _end(self) -> None:
-        """The transport is gone: end the session."""
+        """The transport is gone, or about to go: end the session."""
         context, handler = self._context, self._handler
-        assert handler is not None
+        if handler is None:
+            return
+        self._phase = Phase.CLOSED
         context.wheel.cancel(self)
         cause = self._cause or "lost"
         code = close_code(self._core, by_peer=cause == "device")

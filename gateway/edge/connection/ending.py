@@ -6,15 +6,24 @@ from collections.abc import Callable
 from gateway.edge.sliced import Sliced
 
 
-def peer_ended(transport: asyncio.Transport | None, endings: Sliced[Callable[[], object]]) -> bool:
+def peer_ended(
+    transport: asyncio.Transport,
+    endings: Sliced[Callable[[], object]],
+    hang_up: Callable[[], object],
+) -> bool:
     """The peer has closed its side: close ours in its turn, because thousands may end at once.
+
+    Args:
+        transport: of the connection.
+        endings: the queue of those that end.
+        hang_up: closes the transport.
 
     Returns:
         Whether the transport stays open until then. TLS knows no half-closed connection.
     """
-    if transport is None or transport.get_extra_info("sslcontext") is not None:
+    if transport.get_extra_info("sslcontext") is not None:
         return False
-    endings.add(transport.close)
+    endings.add(hang_up)
     return True
 
 

@@ -103,7 +103,10 @@ class Opening(asyncio.Protocol):
             self._drop(len(data))
 
     def eof_received(self) -> bool:
-        return peer_ended(self._transport, self._context.endings)
+        transport = self._transport
+        return transport is not None and peer_ended(
+            transport, self._context.endings, transport.close
+        )
 
     def connection_lost(self, _exc: Exception | None) -> None:
         if self._stage is Stage.HEAD:

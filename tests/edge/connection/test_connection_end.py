@@ -53,6 +53,36 @@ def test_nothing_is_sent_to_a_peer_that_has_ended():
     assert not line.transport.aborted
     turns.take()
     assert line.transport.closed
+    assert line.handler.heard == ["lost"]  # its room is free in the same turn
+    line.end()
+    turns.take()
+    assert line.handler.heard == ["lost"]
+
+
+def test_a_peer_that_has_ended_may_read_on_for_a_while():
+    turns = Turns()
+    line = Line(endings=turns, close_timeout_s=5.0)
+    line.transport.unsent = 100
+    line.connection.eof_received()
+    turns.take()
+    assert line.transport.closed
+    line.sleep(4.9)
+    assert line.handler.heard == []
+    assert not line.transport.aborted
+    line.sleep(0.2)
+    assert line.transport.aborted
+    line.end()
+    turns.take()
+    assert line.handler.heard == ["close_timeout"]
+
+
+def test_a_connection_that_is_lost_before_its_turn_ends_once():
+    turns = Turns()
+    line = Line(endings=turns)
+    line.connection.eof_received()
+    line.end()
+    turns.take()
+    assert line.handler.heard == ["lost"]
 
 
 def test_the_deadline_of_the_handler_does_not_matter_after_the_peer_has_ended():
