@@ -7,16 +7,31 @@ from gateway.admission.gcra import Gcra
 class FleetCalendar(SlotCalendar):
     """The calendar that several nodes share, as Redis keeps it: with one meter for all of them."""
 
-    def __init__(self, settings: CalendarSettings, *, rate_per_s: float, now: float) -> None:
+    def __init__(
+        self, settings: CalendarSettings, *, rate_per_s: float, now: float, nodes: int
+    ) -> None:
         super().__init__(settings, rate_per_s=rate_per_s, now=now)
         self._meter = Gcra(rate_per_s=rate_per_s, burst=settings.burst, now=now)
         self._vacated_from = settings.burst * settings.give_back
+        self._nodes = nodes
         self.now = now
 
-    def take_vacated(self, now: float, cost: float, credit: float) -> bool:
-        del credit  # the credit of one node does not measure what the fleet has left over
+    @property
+    def share(self) -> float:
+        return 1 / self._nodes
+
+    def take_vacated(self, now: float, cost: float, meter: Gcra) -> bool:
+        # The meter of one node of several does not measure what the fleet has left over.
         # No `super` call: half of all knocks come here.
         if self._next <= now or self._meter.credit(now) - self._vacated_from < cost:
+            return False
+        self._meter.take(now, cost)
+        if self._nodes == 1:
+            meter.take(now, cost)
+        return True
+
+    def take_lent(self, now: float, cost: float) -> bool:
+        if self._nodes == 1 or not self._meter.conforms(now, cost):
             return False
         self._meter.take(now, cost)
         return True

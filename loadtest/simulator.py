@@ -136,7 +136,10 @@ class Simulator:
         self._rng = random.Random(plan.seed)
         self._make_policy = maker_of(plan.policy, self._rng, first_retry_ms=plan.first_retry_ms)
         self._calendar = FleetCalendar(
-            CalendarSettings(burst=plan.burst), rate_per_s=plan.rate_per_s, now=_EPOCH_S
+            CalendarSettings(burst=plan.burst),
+            rate_per_s=plan.rate_per_s,
+            now=_EPOCH_S,
+            nodes=plan.nodes,
         )
         office = TicketOffice([_SECRET])
         # Nodes share one calendar, as over Redis; each remembers only the slots it promised.

@@ -20,6 +20,8 @@ and for devices that are late.
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from gateway.admission.gcra import Gcra
+
 
 @dataclass(frozen=True, slots=True)
 class CalendarSettings:
@@ -40,6 +42,10 @@ class Calendar(Protocol):
     def rate_per_s(self) -> float:
         """R."""
 
+    @property
+    def share(self) -> float:
+        """The part of R, and of the burst, that this node admits without asking other nodes."""
+
     def ready(self, now: float) -> bool:
         """Whether `reserve` can answer now. If not, the calendar fetches slots."""
 
@@ -50,17 +56,23 @@ class Calendar(Protocol):
             Its time, which is `now` or earlier if it is free at once; None past the horizon.
         """
 
-    def take_vacated(self, now: float, cost: float, credit: float) -> bool:
+    def take_vacated(self, now: float, cost: float, meter: Gcra) -> bool:
         """Take a slot that was promised and not used, if there is one.
 
         Args:
             now: the time.
             cost: of the admission.
-            credit: of this node's meter, in admissions.
+            meter: of this node. It counts the admission, unless the fleet's meter has counted it.
         """
 
+    def take_lent(self, now: float, cost: float) -> bool:
+        """Use room that other nodes have left and that was lent to this one, if there is any."""
+
+    def short_of(self, units: float) -> None:
+        """So many admissions are due, and this node has no room left for them."""
+
     def admitted(self, cost: float) -> None:
-        """A device was admitted, in another way than in a vacated slot."""
+        """A device was admitted, neither in a vacated slot nor in room that was lent."""
 
     def lead_s(self, now: float) -> float:
         """How far ahead the next free slot is: the predicted time until the storm is over."""
@@ -89,6 +101,11 @@ class SlotCalendar:
         """Change how far the next free slot may lie behind."""
         self._settings = replace(self._settings, burst=burst)
 
+    @property
+    def share(self) -> float:
+        """All: there are no other nodes."""
+        return 1.0
+
     def ready(self, now: float) -> bool:
         """Always: no other node must be asked."""
         del now
@@ -103,9 +120,20 @@ class SlotCalendar:
         """Promise nothing before `front`: other nodes have promised those slots."""
         self._next = max(self._next, front)
 
-    def take_vacated(self, now: float, cost: float, credit: float) -> bool:
+    def take_vacated(self, now: float, cost: float, meter: Gcra) -> bool:
         settings = self._settings
-        return self._next > now and credit - settings.burst * settings.give_back >= cost
+        if self._next <= now or meter.credit(now) - settings.burst * settings.give_back < cost:
+            return False
+        meter.take(now, cost)
+        return True
+
+    def take_lent(self, now: float, cost: float) -> bool:
+        """Nothing: no other node lends."""
+        del now, cost
+        return False
+
+    def short_of(self, units: float) -> None:
+        """Nothing: no other node must be asked."""
 
     def admitted(self, cost: float) -> None:
         """Nothing: no other node must be told."""

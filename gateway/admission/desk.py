@@ -15,6 +15,8 @@
 Two limits work together. The calendar promises slots. The meter counts admissions, so that in any
 window of `w` seconds they stay within R*w + burst, however late devices use their slots. If the
 meter's credit stays high, promised slots were not used: the desk gives them to the next knocks.
+In a fleet the meter has this node's share of R and of the burst, and room that other nodes leave is
+lent to those that need it (`Calendar.take_lent`).
 A promise is kept even beyond the meter once its holder has waited `patience_s`. A device has one
 slot, whatever it shows (`entitlement.py`).
 
@@ -76,7 +78,9 @@ class AdmissionDesk(Generic[W]):
         self._calendar = calendar
         self._observer = observer
         self._rng = rng
+        self._burst = settings.burst
         self._meter = Gcra(rate_per_s=calendar.rate_per_s, burst=settings.burst, now=now)
+        self.set_rate(calendar.rate_per_s, now)
         self._shares = FairShares()
         self._lot: ParkingLot[W] = ParkingLot(places=settings.lot_places)
         self._entitlements = Entitlements(
@@ -124,12 +128,15 @@ class AdmissionDesk(Generic[W]):
             outcome = self._decide_at_last(claim, waiter, now, late=late)
             if outcome is not None:
                 outcomes.append((waiter, outcome))
-        lot, meter = self._lot, self._meter
-        while (place := lot.front(now)) is not None and meter.conforms(now, place.cost):
-            outcomes.append((self._let_in(place, now), ADMIT))
+        lot = self._lot
+        while (place := lot.front(now)) is not None and self._counted(now, place.cost):
+            outcomes.append((lot.take(place), ADMIT))
+        if place is not None and self._calendar.share < 1:
+            self._calendar.short_of(lot.due(now, self._burst))
         while (place := lot.overdue(now)) is not None:
             self._observer.over_meter()
-            outcomes.append((self._let_in(place, now), ADMIT))
+            self._count(now, place.cost)
+            outcomes.append((lot.take(place), ADMIT))
         return outcomes
 
     def next_poll_at(self) -> float | None:
@@ -162,12 +169,14 @@ class AdmissionDesk(Generic[W]):
             self._entitlements.used_elsewhere(holder, now)
 
     def set_rate(self, rate_per_s: float, now: float) -> None:
-        """R changed. Promised slots stay; new slots and the meter follow the new rate."""
-        self._meter.set_rate(rate_per_s, now)
+        """R, or this node's share of it, changed. Promised slots stay."""
+        self._meter.set_rate(rate_per_s * self._calendar.share, now)
+        self.set_burst(self._burst)
 
     def set_burst(self, burst: float) -> None:
-        """Change how many devices are admitted at once."""
-        self._meter.set_burst(burst)
+        """Change how many devices are admitted at once: at least one, also by a small share."""
+        self._burst = burst
+        self._meter.set_burst(max(1.0, burst * self._calendar.share))
 
     def hold(self, now: float) -> list[tuple[W, Outcome]]:
         """Admit no device until `release`: the stream cannot take more.
@@ -252,12 +261,12 @@ class AdmissionDesk(Generic[W]):
         self._observer.ticket_honoured(now - promise.slot_at)
         self._entitlements.spend(claim.holder, promise, now)
         cost = self._cost(claim)
-        if not self._meter.conforms(now, cost):
+        if not self._counted(now, cost):
             if self._lot.room(promise.rank):
                 self._park(claim, waiter, promise.rank, promise.slot_at, now)
                 return None
             self._observer.over_meter()
-        self._count(now, cost)
+            self._count(now, cost)
         return ADMIT
 
     def _take_over(self, place: Parked[W], waiter: W) -> None:
@@ -268,11 +277,9 @@ class AdmissionDesk(Generic[W]):
     # Walk-ins
 
     def _walk_in(self, claim: Claim, waiter: W, now: float, *, late: bool) -> Outcome | None:
-        meter, calendar = self._meter, self._calendar
-        cost = self._cost(claim)
-        if self._lot.front(now) is None and calendar.take_vacated(now, cost, meter.credit(now)):
+        calendar, cost = self._calendar, self._cost(claim)
+        if self._lot.front(now) is None and calendar.take_vacated(now, cost, self._meter):
             self._shares.served(claim.tenant, claim.group, cost, now)
-            meter.take(now, cost)
             self._observer.slot_given_back()
             return ADMIT
         if not calendar.ready(now):
@@ -302,8 +309,7 @@ class AdmissionDesk(Generic[W]):
             return self._past_horizon("rate")
         self._shares.served(claim.tenant, claim.group, cost, now)
         rank = Rank.PRIORITY if priority else Rank.WALK_IN
-        if slot_at <= now and meter.conforms(now, cost) and self._nobody_before(rank, now):
-            self._count(now, cost)
+        if slot_at <= now and self._nobody_before(rank, now) and self._counted(now, cost):
             return ADMIT
         ready_at = meter.ready_at(cost)
         wait_s = (slot_at if slot_at > ready_at else ready_at) - now
@@ -329,9 +335,12 @@ class AdmissionDesk(Generic[W]):
         self._lot.park(place)
         self._observer.parked(rank.name.lower())
 
-    def _let_in(self, place: Parked[W], now: float) -> W:
-        self._count(now, place.cost)
-        return self._lot.take(place)
+    def _counted(self, now: float, cost: float) -> bool:
+        """Count an admission, if there is room for it on this node or in what was lent to it."""
+        if self._meter.conforms(now, cost):
+            self._count(now, cost)
+            return True
+        return self._calendar.take_lent(now, cost)
 
     def _count(self, now: float, cost: float) -> None:
         self._meter.take(now, cost)

@@ -102,6 +102,20 @@ class ParkingLot(Generic[W]):
                 return place
         return None
 
+    def due(self, now: float, most: float) -> float:
+        """The cost of the places whose slot has come. What is beyond `most` is not counted."""
+        cost = 0.0
+        for heap in self._heaps:
+            # Below an entry that is not due, no entry is due.
+            ahead = [0] if heap else []
+            while ahead and cost < most:
+                index = ahead.pop()
+                due, _order, place = heap[index]
+                if due <= now:
+                    cost += 0.0 if place.gone else place.cost
+                    ahead += range(2 * index + 1, min(2 * index + 3, len(heap)))
+        return cost
+
     def overdue(self, now: float) -> Parked[W] | None:
         """A place whose waiter has waited as long as it may, or None."""
         if not self._by_waiter:

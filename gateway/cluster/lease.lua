@@ -15,6 +15,7 @@ local want, want_priority, want_vacated = tonumber(ARGV[7]), tonumber(ARGV[8]), 
 local admitted, hint = tonumber(ARGV[10]), tonumber(ARGV[11])
 local node, epoch, mine, tolerance = ARGV[12], ARGV[13], tonumber(ARGV[14]), tonumber(ARGV[15])
 local promised, promised_until = tonumber(ARGV[16]), tonumber(ARGV[17])
+local want_lent = tonumber(ARGV[18])
 local SLACK, SLACK_SHARE = 2, 0.1
 
 if redis.call('HGET', fleet, 'epoch') ~= epoch then return { 'forgotten' } end
@@ -50,8 +51,14 @@ if next_free - now > SLACK then
   next_free = math.min(next_free, now + explained * (1 + SLACK_SHARE) + SLACK)
 end
 next_priority = math.min(next_priority, math.max(next_free, now))
--- A promise kept beyond the meter makes a debt, which is bounded.
-meter = math.min(meter, now + burst / rate)
+-- A promise kept beyond the meter makes a debt, which is bounded; what comes back makes no more
+-- credit than the burst.
+meter = math.max(math.min(meter, now + burst / rate), earliest)
+-- Room for devices that are due, beyond the share of their node. No node gets more than half of what
+-- there is, because the others may ask next.
+local room = math.floor((now - meter) * rate + 0.001)
+local lent = math.max(0, math.min(want_lent, math.ceil(room / 2)))
+meter = meter + lent / rate
 
 local first_priority, got_priority = 0, 0
 if want_priority > 0 and next_free > now and next_priority < next_free then
@@ -76,4 +83,4 @@ if next_free > now then
   redis.call('HSET', promises, node, text(seconds) .. ' ' .. text(last) .. ' ' .. text(now))
 end
 return { 'leased', text(now), text(first), tostring(got), text(first_priority),
-         tostring(got_priority), tostring(vacated), text(next_free) }
+         tostring(got_priority), tostring(vacated), text(next_free), tostring(lent) }

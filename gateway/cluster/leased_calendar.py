@@ -6,6 +6,11 @@ The fleet has one calendar, in Redis. A node leases blocks of consecutive slots 
 demand decides how many, so Redis is called once for a block and not for each knock. A knock that
 finds no slot at hand waits for the next lease, at most a tenth of a second.
 
+Each node admits at its share of R by itself. If more devices are due on a node at once, it asks
+with its next lease for room that other nodes leave, and the fleet's meter lends it. So what the
+nodes admit together stays near R also if devices use their slots late, all at once: without this,
+each node would admit at R.
+
             +---- leased(block) <---- Redis answers
             v
         [ LEASED ] -- Redis lost --> [ ALONE ]  a calendar of its own at R / nodes, which begins
@@ -14,73 +19,19 @@ finds no slot at hand waits for the next lease, at most a tenth of a second.
 """
 
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.admission.calendar import CalendarSettings, SlotCalendar
+from gateway.admission.gcra import Gcra
+from gateway.cluster.leased_blocks import Block, Blocks
 
 _DEMAND_FADE: Final = 0.5
 _DEMAND_MARGIN: Final = 1.25
-_CRUMB: Final = 1e-6
 _GRACE_S: Final = 0.5
-"""In a calm fleet a leased slot has almost expired when it arrives; allow 0.5 s for the transit."""
-
-
-@dataclass(slots=True)
-class _Block:
-    """Consecutive slots. `units` may be fractional: a resume costs half a slot."""
-
-    slot: float
-    units: float
-    step: float
-
-
-class _Blocks:
-    """Leased slots, ordered by time."""
-
-    def __init__(self) -> None:
-        self._blocks: deque[_Block] = deque()
-        self.units = 0.0
-
-    @property
-    def next_slot(self) -> float:
-        return self._blocks[0].slot if self._blocks else math.inf
-
-    def add(self, block: _Block) -> None:
-        self._blocks.append(block)
-        self.units += block.units
-
-    def take(self, cost: float) -> float:
-        """The first slot. If its block is too small for the cost, the next block pays the rest."""
-        slot = self._blocks[0].slot
-        self.units -= cost
-        while cost > 0 and self._blocks:
-            block = self._blocks[0]
-            part = min(cost, block.units)
-            cost -= part
-            block.units -= part
-            block.slot += part * block.step
-            if block.units < _CRUMB:
-                self._blocks.popleft()
-        return slot
-
-    def drop_before(self, earliest: float) -> None:
-        """Drop slots that are older than the burst allows."""
-        while self._blocks and self._blocks[0].slot < earliest:
-            block = self._blocks[0]
-            stale = min(block.units, math.ceil((earliest - block.slot) / block.step))
-            block.slot += stale * block.step
-            block.units -= stale
-            self.units -= stale
-            if block.units >= _CRUMB:
-                return
-            self._blocks.popleft()
-
-    def clear(self) -> None:
-        self._blocks.clear()
-        self.units = 0.0
+"""In a calm fleet a leased slot has almost expired when it arrives; allow 0.5 s for the transit.
+Room that was lent can be used for as long."""
 
 
 class _Ledger:
@@ -108,7 +59,7 @@ class _Demand:
     """What knocks have asked for, in slots, by the kind of slot."""
 
     def __init__(self) -> None:
-        self.asked = {"main": 0.0, "priority": 0.0, "vacated": 0.0}
+        self.asked = {"main": 0.0, "priority": 0.0, "vacated": 0.0, "lent": 0.0}
         """Since the last lease."""
         self.lately = dict(self.asked)
         """In a lease lately, fading."""
@@ -129,12 +80,17 @@ class _Demand:
 
 
 class _Usage:
-    """Admissions that the fleet's meter has not heard of, and vacated slots that it lent."""
+    """Admissions that the fleet's meter has not heard of, and what it has lent.
+
+    The meter counts as used what it lends: vacated slots, and room for devices that are due.
+    """
 
     def __init__(self) -> None:
         self.admitted = 0.0
         self.vacated = 0.0
-        """Vacated slots at hand. The meter counts them as used when it lends them."""
+        """Vacated slots at hand."""
+        self._lent = 0.0
+        self._lent_until = 0.0
 
     def take_vacated(self, cost: float) -> bool:
         """Use a vacated slot, if there is one."""
@@ -143,10 +99,22 @@ class _Usage:
         self.vacated -= cost
         return True
 
+    def lend(self, units: float, until: float) -> None:
+        """Room for so many devices that are due, to be used by then."""
+        self._lent += units
+        self._lent_until = until
+
+    def take_lent(self, now: float, cost: float) -> bool:
+        """Use room that was lent, if there is some."""
+        if self._lent < cost or now > self._lent_until:
+            return False
+        self._lent -= cost
+        return True
+
     def report(self) -> float:
-        """What to tell the meter; counts as told from here on. Unused vacated slots go back."""
-        admitted = self.admitted - self.vacated
-        self.admitted = self.vacated = 0.0
+        """What to tell the meter; counts as told from here on. What was lent, unused, goes back."""
+        admitted = self.admitted - self.vacated - self._lent
+        self.admitted = self.vacated = self._lent = 0.0
         return admitted
 
 
@@ -157,6 +125,8 @@ class Wish:
     slots: int
     priority: int
     vacated: int
+    lent: int
+    """Room for devices that are due, beyond this node's share."""
     admitted: float
     hint: float
     promised_s: float
@@ -176,6 +146,7 @@ class Lease:
     priority: int
     vacated: int
     front: float
+    lent: int = 0
 
 
 class LeasedCalendar:
@@ -201,8 +172,8 @@ class LeasedCalendar:
         self._on_need = on_need
         self._nodes = 1
         self._alone: SlotCalendar | None = None
-        self._main = _Blocks()
-        self._priority = _Blocks()
+        self._main = Blocks()
+        self._priority = Blocks()
         self._ledger = _Ledger()
         self._front = now - settings.burst / rate_per_s
         self._usage = _Usage()
@@ -223,6 +194,11 @@ class LeasedCalendar:
     @property
     def alone(self) -> bool:
         return self._alone is not None
+
+    @property
+    def share(self) -> float:
+        """Of R and of the burst; all of `rate_per_s` while this node is alone."""
+        return 1.0 if self._alone is not None else 1 / self._nodes
 
     @property
     def _step_s(self) -> float:
@@ -265,13 +241,21 @@ class LeasedCalendar:
             self._on_need()
         return slot
 
-    def take_vacated(self, now: float, cost: float, credit: float) -> bool:
+    def take_vacated(self, now: float, cost: float, meter: Gcra) -> bool:
         if self._alone is not None:
-            return self._alone.take_vacated(now, cost, credit)
+            return self._alone.take_vacated(now, cost, meter)
         if self._front <= now:
             return False
         self._demand.asked["vacated"] += cost
         return self._usage.take_vacated(cost)
+
+    def take_lent(self, now: float, cost: float) -> bool:
+        return self._alone is None and self._usage.take_lent(now, cost)
+
+    def short_of(self, units: float) -> None:
+        asked = self._demand.asked
+        asked["lent"] = max(asked["lent"], units)
+        self._on_need()
 
     def admitted(self, cost: float) -> None:
         self._usage.admitted += cost
@@ -295,6 +279,7 @@ class LeasedCalendar:
             slots=max(0, math.ceil(wanted)),
             priority=max(0, math.ceil(priority)),
             vacated=math.ceil(demand.lately["vacated"]),
+            lent=round(demand.lately["lent"]),
             admitted=self._usage.report(),
             hint=self._front,
             promised_s=self._ledger.outstanding(now)
@@ -305,11 +290,12 @@ class LeasedCalendar:
     def leased(self, lease: Lease) -> None:
         """A lease arrived."""
         if lease.slots:
-            self._main.add(_Block(lease.first, float(lease.slots), self._step_s))
+            self._main.add(Block(lease.first, float(lease.slots), self._step_s))
         if lease.priority:
             step_s = self._step_s / self._settings.priority_share
-            self._priority.add(_Block(lease.first_priority, float(lease.priority), step_s))
+            self._priority.add(Block(lease.first_priority, float(lease.priority), step_s))
         self._usage.vacated += lease.vacated
+        self._usage.lend(lease.lent, lease.now + _GRACE_S)
         self._front = lease.front
         horizon_s = self._settings.horizon_s
         self._past_horizon = not lease.slots and lease.front - lease.now > horizon_s
@@ -346,4 +332,4 @@ class LeasedCalendar:
         if self._alone is not None:
             self._front = max(self._front, self._alone.front)
             self._alone = None
-            self._usage.admitted = 0.0
+            self._usage = _Usage()

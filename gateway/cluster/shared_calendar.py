@@ -103,7 +103,7 @@ class SharedCalendar:
             settings.give_back, settings.horizon_s, wish.slots, wish.priority, wish.vacated,
             f"{wish.admitted:.3f}", f"{wish.hint + clock.offset_s:.6f}", self._node,
             self._nodes.epoch, f"{clock():.6f}", TOLERANCE_S, f"{wish.promised_s:.6f}",
-            f"{wish.promised_until + clock.offset_s:.6f}",
+            f"{wish.promised_until + clock.offset_s:.6f}", wish.lent,
         ]  # fmt: skip
         try:
             reply = await self._link.script("lease", self._keys, arguments)
@@ -116,7 +116,7 @@ class SharedCalendar:
             self.go_alone()
             self._nodes.beat_soon()
             return
-        now, first, slots, first_priority, priority, vacated, front = map(float, reply[1:])
+        now, first, slots, first_priority, priority, vacated, front, lent = map(float, reply[1:])
         offset_s = clock.offset_s
         self.leases += 1
         calendar.leased(
@@ -128,6 +128,7 @@ class SharedCalendar:
                 int(priority),
                 int(vacated),
                 front - offset_s,
+                int(lent),
             )
         )
         self._on_leased()

@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.admission.calendar import CalendarSettings, SlotCalendar
+from gateway.admission.gcra import Gcra
 
 NOW = 100.0
 
@@ -78,10 +79,13 @@ def test_priority_has_the_same_horizon():
 
 def test_vacated_slots_are_taken_only_while_slots_are_promised_and_credit_is_high():
     made = calendar(burst=10.0)
-    assert not made.take_vacated(NOW, 1.0, credit=10.0), "nothing is promised"
+    meter = Gcra(rate_per_s=10.0, burst=10.0, now=NOW)
+    assert not made.take_vacated(NOW, 1.0, meter), "nothing is promised"
     slots(made, 30)
-    assert not made.take_vacated(NOW, 1.0, credit=5.9)
-    assert made.take_vacated(NOW, 1.0, credit=6.0)
+    assert made.take_vacated(NOW, 1.0, meter)
+    assert meter.credit(NOW) == pytest.approx(9.0)
+    meter.take(NOW, 3.1)
+    assert not made.take_vacated(NOW, 1.0, meter)
 
 
 def test_it_starts_after_what_other_nodes_have_promised():

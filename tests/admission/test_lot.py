@@ -70,8 +70,17 @@ def test_overdue_waiters_are_found_whatever_their_slot():
     assert lot.overdue(6.0) is None
 
 
+def test_the_cost_of_what_is_due_is_counted_up_to_what_is_asked_for():
+    lot = lot_of(*(place(f"{n}", due=1.0 + n % 5, rank=Rank(n % 3)) for n in range(30)))
+    assert [lot.due(now, 100.0) for now in (0.9, 1.0, 2.5, 9.0)] == [0.0, 6.0, 12.0, 30.0]
+    assert lot.due(9.0, 7.0) == 7.0
+    lot.leave("0")
+    assert lot.due(1.0, 100.0) == 5.0
+
+
 def test_an_empty_lot_has_nothing_due():
     lot = lot_of()
+    assert lot.due(1.0, 100.0) == 0.0
     assert (lot.front(1.0), lot.overdue(1.0), lot.next_due()) == (None, None, None)
     assert lot.next_latest() == math.inf
 

@@ -44,17 +44,26 @@ class Node:
         return float(reply[0]) - time.time(), int(reply[1])
 
     def lease(self, slots=0, *, priority=0, hint=0.0, promised=0.0, until=0.0, vacated=0):
-        reply = self.scripts["lease"](
+        """How far the calendar is ahead, or why there is no lease."""
+        reply = self._lease(slots, priority, hint, promised, until, vacated=vacated)
+        return reply[0] if reply[0] != "leased" else float(reply[7]) - float(reply[1])
+
+    def lent(self, wanted, *, admitted=0.0):
+        """What the meter lends."""
+        return int(self._lease(admitted=admitted, lent=wanted)[8])
+
+    def _lease(
+        self, slots=0, priority=0, hint=0.0, promised=0.0, until=0.0, *, vacated=0, admitted=0.0,
+        lent=0,
+    ):  # fmt: skip
+        return self.scripts["lease"](
             keys=["calendar", "fleet", "promises"],
             args=[
-                RATE, BURST, 0.01, 0.2, 0.5, HORIZON_S, slots, priority, vacated, "0.000",
+                RATE, BURST, 0.01, 0.2, 0.5, HORIZON_S, slots, priority, vacated, f"{admitted:.3f}",
                 f"{hint:.6f}", self.name, self.epoch, f"{self.now():.6f}", 1.0,
-                f"{promised:.6f}", f"{until:.6f}",
+                f"{promised:.6f}", f"{until:.6f}", lent,
             ],
         )  # fmt: skip
-        if reply[0] != "leased":
-            return reply[0]
-        return float(reply[7]) - float(reply[1])
 
     def register(self, device, fence, *, source=None):
         """What is stale, and what was raised."""

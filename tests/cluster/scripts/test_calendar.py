@@ -74,3 +74,27 @@ def test_a_meter_from_the_future_does_not_withhold_vacated_slots(client):
     client.hset("calendar", "meter", time.time() + 3_600)
     node.lease(0, vacated=10, promised=lead, until=time.time() + lead)
     assert float(client.hget("calendar", "meter")) <= time.time() + BURST / RATE + 0.1
+
+
+def test_the_meter_lends_half_of_what_it_has_and_counts_it(client):
+    node = Node(client, "a")
+    node.beat()
+    began = time.time()
+    assert node.lent(5) == 5
+    client.delete("calendar")
+    assert node.lent(BURST) == BURST / 2
+    meter = float(client.hget("calendar", "meter"))
+    assert (began - meter) * RATE <= BURST / 2 + 0.1
+
+
+def test_what_goes_back_unused_makes_no_more_credit_than_the_burst(client):
+    node = Node(client, "a")
+    node.beat()
+    assert node.lent(1_000, admitted=-100.0) == BURST / 2
+
+
+def test_a_meter_in_debt_lends_nothing(client):
+    node = Node(client, "a")
+    node.beat()
+    client.hset("calendar", "meter", time.time() + 3_600)
+    assert node.lent(BURST) == 0
