@@ -202,11 +202,18 @@ class Batch:
     """The stream sequence of the first message of a linked batch; 0 before it is known."""
     in_runs: int = 0
     """Messages in its runs, without one of each run."""
+    early: Answer | None = None
+    """Its answer, if that came before the answer to the batch that it follows."""
 
     @property
     def messages(self) -> int:
         """How many it has."""
         return len(self.items) + self.in_runs
+
+    @property
+    def devices(self) -> set[str]:
+        """Whose messages it has."""
+        return {item.standing.device for item in self.items}
 
     def add(self, run: Run) -> None:
         """Take these messages in."""

@@ -15,13 +15,13 @@
 Rules:
 - At most one batch is in flight. Whatever arrives meanwhile is the next batch: small when quiet,
   large when busy, and no timer decides.
-- When much waits behind an atomic batch, the next one is staged: all but its last message are sent
-  ahead, and the server parses and keeps them while it syncs the batch in flight. Nothing of it is
-  stored before its last message, the commit, which is sent when the batch in flight is settled. A
-  staged batch that the server may have lost is taken back and sent again under a new number; the
-  server forgets the old one by itself (ADR-50).
-- A device's messages are in one lane, in order, and a later batch starts only when the one before
-  is settled. So order per device holds through any retry.
+- When much waits behind the batch in flight, the next one is sent ahead (`ahead.py`). An atomic one
+  is staged: the server parses and keeps it while it syncs the batch in flight. A staged batch that
+  the server may have lost is taken back and sent again under a new number; the server forgets the
+  old one by itself (ADR-50). A fast or linked one follows: it is sent whole, of other devices, and
+  is in flight when the one before has landed.
+- A device's messages are in one lane, in order, and are published only when those before are
+  settled. So order per device holds through any retry.
 - An ambiguous answer (timeout, disconnect) repeats the batch with the same message ids; the
   server's duplicate detection makes that harmless. A slow answer is never a reason to give up.
 - The server forgets ids after its duplicate window. What was last known not to be stored half a
@@ -37,6 +37,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from gateway.stream.lanes.ahead import Ahead
 from gateway.stream.lanes.batch import (
     Answer,
     Batch,
@@ -55,8 +56,6 @@ from gateway.stream.lanes.lane_waiting import BatchLimits, Source, Waiting
 from gateway.stream.lanes.questions import Question
 from gateway.stream.lanes.standing import DOUBT_SHARE, Standing
 
-EAGER_MESSAGES: Final = 250
-"""So many messages are worth a write of their own while more are being read."""
 _ANSWER_MISSING: Final = Answer(Verdict.AMBIGUOUS, "timeout")
 
 
@@ -85,6 +84,7 @@ class Lane:
         self._waiting = Waiting(self._limits)
         self._careful = False
         self._number = 0
+        self._ahead = Ahead(self._waiting, self._method, self._limits)
         self.in_flight: Batch | None = None
         self.failures = 0
         """Batches in a row that had to be repeated with nothing settled; for the backoff."""
@@ -102,8 +102,18 @@ class Lane:
 
     def __len__(self) -> int:
         """Messages held: waiting, to be repeated, aside, or in flight."""
-        in_flight = self.in_flight.messages if self.in_flight is not None else 0
-        return self.waiting + in_flight + self._waiting.aside.messages
+        return self.waiting + self.flying + self._waiting.aside.messages
+
+    @property
+    def flying(self) -> int:
+        """Messages that were sent and are not answered."""
+        batches = (self.in_flight, self.following)
+        return sum(batch.messages for batch in batches if batch is not None)
+
+    @property
+    def following(self) -> Batch | None:
+        """The batch that is in flight when the present one has landed; it was sent already."""
+        return self._ahead.following
 
     @property
     def waiting(self) -> int:
@@ -187,37 +197,26 @@ class Lane:
     # Sending ahead
 
     @property
-    def can_stage(self) -> bool:
+    def can_send_ahead(self) -> bool:
         """Whether so much waits behind the batch in flight that it is worth sending ahead."""
-        waiting = self._waiting
-        return (
-            len(waiting.queue) >= EAGER_MESSAGES
-            and self._method.strategy is Strategy.ATOMIC
-            and self.in_flight is not None
-            and not (waiting.retry or self._careful or self.failures or waiting.aside.by_device)
-            and (waiting.staged is None or not waiting.staged.complete)
-        )
+        if self.in_flight is None or self._careful or self.failures:
+            return False
+        return self._ahead.can_take(self.in_flight)
 
-    def stage(self, now: float) -> tuple[Batch | None, int, list[Pending]]:
-        """Take from the queue what can be sent ahead, if `can_stage`.
+    def send_ahead(self, now: float) -> tuple[Batch | None, int, list[Pending]]:
+        """Take from the queue what can be sent ahead, if `can_send_ahead`.
 
         Returns:
             The batch it is part of, the place of the first message to send now (those up to
             `sent` are to be sent), and the messages dropped as in `next_batch`.
         """
-        dropped: list[Pending] = []
-        if not self.can_stage:
+        in_flight, dropped = self.in_flight, list[Pending]()
+        if in_flight is None or not self.can_send_ahead:
             return None, 0, dropped
-        waiting = self._waiting
-        batch = waiting.staged or self._new_batch(now)
-        batch.kind = Kind.ATOMIC
-        first = batch.sent
-        waiting.fill(batch, waiting.queue, dropped, self._limits.messages_max, ahead=True)
-        if not batch.items:
-            return None, 0, dropped
-        batch.sent = len(batch.items) - 1  # the last one will be the commit
-        waiting.staged = batch
-        return batch, first, dropped
+        batch = self._new_batch(now)
+        if self._method.strategy is Strategy.ATOMIC:
+            return *self._ahead.stage(batch, dropped), dropped
+        return self._ahead.follow(batch, in_flight, dropped), 0, dropped
 
     def take_back(self) -> None:
         """The server may not have what was sent ahead: put it back at the front of the queue."""
@@ -314,8 +313,9 @@ class Lane:
         return settled
 
     def _land(self) -> Batch:
-        batch, self.in_flight = self.in_flight, None
+        batch, ahead = self.in_flight, self._ahead
         assert batch is not None, "no batch is in flight"
+        self.in_flight, ahead.following = ahead.following, None
         self.quiet = batch.messages == 1 and not len(self._waiting)
         return batch
 

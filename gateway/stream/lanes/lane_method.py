@@ -36,6 +36,11 @@ class Method:
         """Messages of this outbox may be repeats: publish them so that duplicates show."""
         self._unsure.add(standing)
 
+    @property
+    def stores_one_by_one(self) -> bool:
+        """Whether each batch is fast or linked now, because no message may be a repeat."""
+        return self.strategy in _CUT_SHORT and not self._unsure
+
     def messages_max(self, limit: int) -> int:
         """How many messages a batch takes where the server takes `limit`."""
         return min(limit, _FAST_MAX) if self.strategy in _CUT_SHORT else limit

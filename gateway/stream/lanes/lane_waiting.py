@@ -5,10 +5,11 @@
 
 from collections import deque
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.stream.lanes.batch import Batch, Item, Pending, Run
+from gateway.stream.lanes.batch import Batch, Item, Kind, Pending, Run
 from gateway.stream.lanes.questions import Aside, Question
 from gateway.stream.names import EVENTS
 
@@ -17,6 +18,9 @@ Source = deque[Item] | deque[Pending]
 
 _STAGED_MAX_S: Final = 5.0
 """A batch staged for longer is begun again: a server gives up one it hears nothing of (ADR-50)."""
+
+_PASSED_MAX: Final = 32
+"""So many frames of busy devices are passed over in search of others; so the search has a bound."""
 
 
 @dataclass(slots=True)
@@ -49,7 +53,12 @@ class Waiting:
     def __len__(self) -> int:
         """Messages that the next batch can take."""
         staged = len(self.staged.items) if self.staged is not None else 0
-        return len(self.queue) + self._in_runs + len(self.retry) + staged
+        return self.queued + len(self.retry) + staged
+
+    @property
+    def queued(self) -> int:
+        """Messages in the queue."""
+        return len(self.queue) + self._in_runs
 
     def add_run(self, run: Run) -> None:
         """The messages of a run come in, behind the others."""
@@ -59,6 +68,11 @@ class Waiting:
     def repeat(self, items: list[Pending]) -> None:
         """`items` are published next, before all else."""
         self.retry.extendleft(reversed(items))
+
+    def give_back(self, batch: Batch) -> None:
+        """What was taken for `batch` is not sent now: put it back at the front of the queue."""
+        self.queue.extendleft(reversed(batch.items))
+        self._in_runs += batch.in_runs
 
     def take_back(self) -> None:
         """The server may not have what was sent ahead: put it back at the front of the queue."""
@@ -126,8 +140,8 @@ class Waiting:
                 owner = item.owner
                 superseded = owner.superseded
             if isinstance(item, Run):
-                alone = superseded or ahead or batch.sent or aside or item.absent_at <= limit
-                self._take_run(batch, item, messages_max, whole=not alone)
+                alone = superseded or batch.kind is Kind.ATOMIC or aside or item.absent_at <= limit
+                self._take_run(batch, source, messages_max, whole=not alone)
                 stream = EVENTS
                 continue
             if superseded:
@@ -154,19 +168,43 @@ class Waiting:
             items.append(item)
             source.popleft()
 
-    def _take_run(self, batch: Batch, run: Run, messages_max: int, *, whole: bool) -> None:
-        """What becomes of the run at the front of the queue.
+    def fill_beside(
+        self, batch: Batch, busy: AbstractSet[str], dropped: list[Pending], messages_max: int
+    ) -> None:
+        """As `fill`, from the queue, and passes over the messages of the devices in `busy`.
+
+        Those keep their places: messages of different devices have no order.
+        """
+        queue, messages = self.queue, 0
+        free: deque[Item] = deque()
+        passed: list[Item] = []
+        while queue and messages < messages_max and len(passed) < _PASSED_MAX:
+            item = queue.popleft()
+            if item.standing.device in busy:
+                passed.append(item)
+            else:
+                free.append(item)
+                messages += len(item.messages) if isinstance(item, Run) else 1
+        self.fill(batch, free, dropped, messages_max, ahead=True)
+        queue.extendleft(reversed(free))
+        queue.extendleft(reversed(passed))
+
+    def _take_run(self, batch: Batch, source: Source, messages_max: int, *, whole: bool) -> None:
+        """What becomes of the run at the front of `source`.
 
         Args:
             batch: is being filled.
-            run: goes into it, begins the next one, or is split in its place.
+            source: the run goes from it into `batch`, stays for the next one, or is split in its
+                place.
             messages_max: messages of the batch, at most.
             whole: whether its messages need not be treated one by one.
         """
-        count, bytes_max = len(run.messages), self._limits.bytes_max
+        run, bytes_max = source[0], self._limits.bytes_max
+        assert isinstance(run, Run)
+        count = len(run.messages)
         if not whole or count > messages_max or run.size > bytes_max:
-            self.queue.popleft()
-            self.queue.extendleft(reversed(run.split()))
+            source.popleft()
+            source.extendleft(reversed(run.split()))
         elif batch.items and (
             batch.messages + count > messages_max
             or batch.size + run.size > bytes_max
@@ -175,7 +213,7 @@ class Waiting:
             batch.complete = True
             return
         else:
-            self.queue.popleft()
+            source.popleft()
             batch.add(run)
         self._in_runs -= count - 1
 

@@ -201,8 +201,8 @@ class Publisher:
         loads = []
         for runner in self._runners:
             lane, batch = runner.lane, runner.lane.in_flight
-            flying = (batch.messages, now - batch.started_at) if batch is not None else (0, 0.0)
-            loads.append((lane.waiting, *flying))
+            age_s = now - batch.started_at if batch is not None else 0.0
+            loads.append((lane.waiting, lane.flying, age_s))
         return loads
 
     async def drain(self) -> None:

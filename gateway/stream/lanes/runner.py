@@ -8,6 +8,7 @@ import structlog
 from gateway import tasks
 from gateway.jitter import full_jitter_s
 from gateway.stream.lanes import pubacks
+from gateway.stream.lanes.ahead import EAGER_MESSAGES
 from gateway.stream.lanes.backlog import Backlog
 from gateway.stream.lanes.batch import (
     Answer,
@@ -22,10 +23,10 @@ from gateway.stream.lanes.batch import (
 )
 from gateway.stream.lanes.batch_bytes import part_ahead, parts_of
 from gateway.stream.lanes.encoding import encode_plain
-from gateway.stream.lanes.lane import EAGER_MESSAGES, Lane
+from gateway.stream.lanes.inquirer import Inquirer
+from gateway.stream.lanes.lane import Lane
 from gateway.stream.lanes.limits import PublishLimits
 from gateway.stream.lanes.moment import NextMoment
-from gateway.stream.lanes.questions import Question
 from gateway.stream.lanes.settlements import Settlements
 from gateway.stream.lanes.standing import Standing
 from gateway.stream.lanes.stored import StoredSeqs
@@ -70,8 +71,15 @@ class LaneRunner:
         self._limits = limits
         self._backlog = backlog
         self._settlements = settlements
-        self._stored = stored
-        self._crew = crew
+        self._inquirer = Inquirer(
+            lane,
+            name,
+            stored=stored,
+            settlements=settlements,
+            crew=crew,
+            clock=clock,
+            answered=self._answered_question,
+        )
         self._rng = rng
         self._clock = clock
         self._moment = NextMoment(self._on_moment)
@@ -112,8 +120,8 @@ class LaneRunner:
                 # One turn of the loop can bring messages of a thousand sockets, and JetStream
                 # should work while the rest are read.
                 self._send_next()
-        elif lane.can_stage:
-            self._stage()
+        elif lane.can_send_ahead:
+            self._send_ahead()
 
     def _send_soon(self) -> None:
         """Send what waits when this turn of the loop is over, or after the time to linger."""
@@ -136,7 +144,7 @@ class LaneRunner:
     def when_down(self) -> None:
         """The connection is lost: nobody knows whether what is in flight was stored."""
         self._client = None
-        self.lane.take_back()
+        self._lose_ahead()
         if self.lane.in_flight is not None:
             self._answered(pubacks.DISCONNECTED)
 
@@ -157,7 +165,9 @@ class LaneRunner:
         lane = self.lane
         batch = lane.in_flight
         if batch is None or batch.number != number:
-            return  # the answer came after its timeout; the repeat is answered too
+            batch = lane.following
+            if batch is None or batch.number != number:
+                return  # the answer came after its timeout; the repeat is answered too
         one_by_one = batch.answered_one_by_one
         answer: Answer | None = pubacks.NO_RESPONDERS
         if responders:
@@ -168,6 +178,9 @@ class LaneRunner:
         if answer is not None and batch.kind is Kind.LINKED:
             answer = batch.whole(place, answer)
         if answer is None:
+            return
+        if batch is not lane.in_flight:
+            batch.early = answer
             return
         if not one_by_one:
             self._answered(answer)
@@ -199,18 +212,31 @@ class LaneRunner:
                 self._answered(pubacks.DISCONNECTED)
         if dropped:
             self._settlements.drop(dropped)
-        self._ask()
+        self._inquirer.ask()
 
-    def _stage(self) -> None:
-        """Send ahead what waits behind the batch in flight, if it can be."""
-        lane, client = self.lane, self._client
-        batch, first, dropped = lane.stage(self._clock())
+    def _send_ahead(self) -> None:
+        """Send what waits behind the batch in flight, if it can be sent."""
+        client = self._client
+        batch, first, dropped = self.lane.send_ahead(self._clock())
         if dropped:
             self._settlements.drop(dropped)
-        if batch is not None and batch.sent > first:
-            ahead = part_ahead(batch, self._token(batch), first)
-            if client is None or not client.write(ahead):
-                lane.take_back()
+        if batch is None or batch.sent == first:
+            return
+        if batch.kind is Kind.ATOMIC:
+            written = client is not None and client.write(
+                part_ahead(batch, self._token(batch), first)
+            )
+        else:
+            written = client is not None and self._write(client, batch)
+        if not written:
+            self._lose_ahead()
+
+    def _lose_ahead(self) -> None:
+        """What was sent ahead may be lost with the connection."""
+        self.lane.take_back()
+        following = self.lane.following
+        if following is not None:
+            following.early = pubacks.DISCONNECTED
 
     def _token(self, batch: Batch) -> bytes:
         """Names the batch, to the server and in the subject of its answers."""
@@ -250,25 +276,47 @@ class LaneRunner:
 
     def _after(self, batch: Batch, settled: Sequence[Item], answer: Answer | None) -> None:
         """A batch has landed: send the next, or wait before a repeat, and tell its sessions."""
-        lane = self.lane
         took_s = self._clock() - batch.started_at
-        compared = self._ask()
+        compared = self._inquirer.ask()
         self._moment.forget()
         reason = answer.reason if answer is not None else batch.reason
         repeated = batch.messages - count_of(settled) - compared
         self._settlements.landed(batch, took_s, reason if repeated else "")
-        if lane.failures:
-            self._wait_before_repeat(repeated, reason)
-        elif lane.waiting:
-            self._send_next()  # first: JetStream works while the sessions are told
+        follows = self._go_on_after(repeated, reason)  # first: JetStream works meanwhile
         if repeated:
             self._settlements.repeated(reason, repeated)
         if settled:
             self._settlements.stored(batch, settled, answer, took_s, compared)
-        self._stage()
+        if self.lane.can_send_ahead:
+            self._send_ahead()
+        if follows is not None and follows.early is not None:
+            self._answered(follows.early)
 
-    def _wait_before_repeat(self, messages: int, reason: str) -> None:
-        failures, limits = self.lane.failures, self._limits
+    def _go_on_after(self, repeated: int, reason: str) -> Batch | None:
+        """A batch has landed: go on with the one that follows it, or with what waits.
+
+        Args:
+            repeated: messages of the batch that has landed which must be repeated.
+            reason: why.
+
+        Returns:
+            The batch that follows it.
+        """
+        lane = self.lane
+        if lane.failures:
+            self._report_failure(repeated, reason)
+        follows = lane.in_flight
+        if follows is not None:
+            follows.started_at = self._clock()  # its time began when the server was free for it
+            self._moment.set_after(self._limits.ack_timeout_s)
+        elif lane.failures:
+            self._wait_before_repeat()
+        elif lane.waiting:
+            self._send_next()
+        return follows
+
+    def _report_failure(self, messages: int, reason: str) -> None:
+        failures = self.lane.failures
         if failures == 1 or failures % 10 == 0:
             _log.warning(
                 "publish_repeated",
@@ -277,61 +325,18 @@ class LaneRunner:
                 reason=reason,
                 failures=failures,
             )
+
+    def _wait_before_repeat(self) -> None:
+        limits = self._limits
         wait_s = full_jitter_s(
             self._rng,
-            failures,
+            self.lane.failures,
             first_s=limits.retry_s,
             max_s=limits.retry_max_s,
             least_s=limits.retry_s / 2,
         )
         self._moment.set_after(wait_s)
 
-    # Questions to the stream
-
-    def _ask(self) -> int:
-        """Have the lane's new questions answered, while it goes on with other devices.
-
-        Returns:
-            How many of them compare a message.
-        """
-        compared = 0
-        for question in self.lane.take_questions():
-            if question.stored_at is None:
-                self._crew.start(self._look_up(question), "look-up")
-            else:
-                compared += 1
-                self._crew.start(self._compare(question, question.stored_at), "compare")
-        return compared
-
-    async def _look_up(self, question: Question) -> None:
-        """Ask how much of an outbox is stored that was in doubt for too long."""
-        began = self._clock()
-        seq, asked_at = await self._stored.last_seq(*question.items[0].standing.key)
-        waiting, device = len(question.items), question.device
-        settled = self.lane.found(question, seq, asked_at)
-        found = len(settled)
-        _log.info(
-            "publish_looked_up", lane=self._name, device=device, messages=waiting, found=found
-        )
-        if waiting > found:
-            self._settlements.absent(waiting - found)
-        if settled:
-            self._settlements.found("lookup", settled, 0, self._clock() - began)
-        self._go_on()
-
-    async def _compare(self, question: Question, sequence: int) -> None:
-        """Ask whether a duplicate that this node did not publish is the message that is stored."""
-        began = self._clock()
-        first = question.items[0]
-        same = await self._stored.same(first.envelope, sequence)
-        settled = self.lane.compared(question, same=same)
-        if same:
-            self._settlements.found("round", settled, 1, self._clock() - began)
-        else:
-            _log.warning("seq_reused", device=question.device, seq=first.seq, stored_at=sequence)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """A question was answered."""
+    def _answered_question(self) -> None:
         if self.lane.in_flight is None and self.lane.waiting:
             self._send_next()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.stream.lanes import lane as lane_module
+from gateway.stream.lanes import ahead
 from gateway.stream.lanes.batch import Answer, Kind, Strategy, Verdict, split_all
 from support.lanes import STORED, TIMEOUT, WINDOW_S, Owner, make, named, pending, run
 
@@ -142,8 +142,8 @@ def submit_some(lane, owners, submitted, rng, now):
 def stage_now_and_then(lane, rng, fault_rate, now):
     if rng.random() < 0.5:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lane_module, "EAGER_MESSAGES", 1)
-            lane.stage(now)
+            patch.setattr(ahead, "EAGER_MESSAGES", 1)
+            lane.send_ahead(now)
     if rng.random() < fault_rate / 4:
         lane.take_back()
 

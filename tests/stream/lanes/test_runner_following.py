@@ -1,0 +1,170 @@
+"""A linked batch that a runner sends behind the one in flight, over a connection a test plays."""
+
+import random
+
+import pytest
+
+from gateway import tasks
+from gateway.stream.lanes.ahead import EAGER_MESSAGES
+from gateway.stream.lanes.backlog import Backlog
+from gateway.stream.lanes.batch import Strategy
+from gateway.stream.lanes.lane import Lane
+from gateway.stream.lanes.limits import PublishLimits
+from gateway.stream.lanes.runner import LaneRunner
+from gateway.stream.lanes.settlements import Settlements
+from gateway.stream.observer import StreamObserver
+from support.lanes import Owner, run
+from support.nats_commands import parse
+from support.waiting import eventually
+
+
+class Client:
+    """Takes what is written, while it is connected."""
+
+    def __init__(self):
+        self.connected = True
+        self.commands = []
+
+    def write(self, data):
+        if self.connected:
+            self.commands += parse(data)
+        return self.connected
+
+
+class Device(Owner):
+    def __init__(self, name):
+        super().__init__(name)
+        self.settled = []
+
+    def stored(self, seq):
+        self.settled.append(seq)
+
+
+class Counting(StreamObserver):
+    def __init__(self):
+        self.retries = []
+        self.took_s = []
+
+    def batch_retried(self, reason, messages):
+        self.retries.append((reason, messages))
+
+    def batch_settled(self, kind, messages, duplicates, took_s):
+        self.took_s.append(took_s)
+
+
+class Rig:
+    """A runner with a batch of one device in flight, and one of another device behind it."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.failures = []
+        self.client = Client()
+        self.observer = Counting()
+        self.backlog = Backlog(messages_max=10_000, bytes_max=10_000_000)
+        settlements = Settlements(self.backlog, self.observer)
+        self.lane = Lane(
+            batch_messages_max=1_000,
+            batch_bytes_max=1_000_000,
+            duplicate_window_s=120.0,
+            dispose=settlements.dispose,
+        )
+        self.lane.strategy = Strategy.LINKED
+        self.runner = LaneRunner(
+            self.lane,
+            "n",
+            inbox="_INBOX.",
+            limits=PublishLimits(ack_timeout_s=10.0, retry_s=0.001, retry_max_s=0.002),
+            backlog=self.backlog,
+            settlements=settlements,
+            stored=None,
+            crew=tasks.Crew(self.failures.append),
+            rng=random.Random(1),
+            clock=lambda: self.now,
+        )
+        self.runner.when_ready(self.client)
+        self.first, self.second = Device("a"), Device("b")
+
+    async def both_sent(self):
+        self.runner.submit_run(run(self.first, 1, EAGER_MESSAGES))
+        await eventually(lambda: self.lane.in_flight is not None, "the first batch")
+        self.runner.submit_run(run(self.second, 1, EAGER_MESSAGES))
+
+    def answer(self, number, first_at):
+        """Both answers to a batch, of which all is stored."""
+        for place, seq in ((0, first_at), (EAGER_MESSAGES - 1, first_at + EAGER_MESSAGES - 1)):
+            data = b'{"stream":"EVENTS","seq":%d}' % seq
+            self.runner.on_reply(number, place, data, responders=True)
+
+
+@pytest.fixture
+async def rig():
+    rig = Rig()
+    yield rig
+    rig.runner.close()
+    assert rig.failures == []
+
+
+async def test_the_second_batch_is_written_before_the_first_is_answered(rig):
+    await rig.both_sent()
+    assert len(rig.client.commands) == 2 * EAGER_MESSAGES
+    replies = [reply for _, reply, _, _ in rig.client.commands if reply]
+    assert replies == [
+        b"_INBOX.n-1.0",
+        b"_INBOX.n-1.249",
+        b"_INBOX.n-2.0",
+        b"_INBOX.n-2.249",
+    ]
+    rig.answer(1, 1)
+    assert (rig.first.settled, rig.second.settled) == ([EAGER_MESSAGES], [])
+    rig.answer(2, 1 + EAGER_MESSAGES)
+    assert rig.second.settled == [EAGER_MESSAGES]
+    assert (rig.backlog.messages, len(rig.lane)) == (0, 0)
+
+
+async def test_the_time_of_a_batch_begins_when_the_one_before_it_has_landed(rig):
+    await rig.both_sent()
+    rig.now = 2.0
+    rig.answer(1, 1)
+    rig.now = 3.0
+    rig.answer(2, 1 + EAGER_MESSAGES)
+    assert rig.observer.took_s == [2.0, 1.0]
+
+
+async def test_an_answer_that_comes_early_waits_for_the_one_before_it(rig):
+    await rig.both_sent()
+    rig.answer(2, 1 + EAGER_MESSAGES)
+    assert rig.second.settled == []
+    rig.answer(1, 1)
+    assert (rig.first.settled, rig.second.settled) == ([EAGER_MESSAGES], [EAGER_MESSAGES])
+    assert len(rig.lane) == 0
+
+
+async def test_both_batches_are_repeated_after_a_lost_connection(rig):
+    await rig.both_sent()
+    rig.runner.when_down()
+    assert rig.observer.retries == [("disconnected", EAGER_MESSAGES)] * 2
+    assert (rig.lane.in_flight, rig.lane.waiting) == (None, 2 * EAGER_MESSAGES)
+
+
+async def test_a_batch_that_could_not_be_written_is_repeated_when_its_time_comes(rig):
+    rig.runner.submit_run(run(rig.first, 1, EAGER_MESSAGES))
+    await eventually(lambda: rig.lane.in_flight is not None, "the first batch")
+    rig.client.connected = False
+    rig.runner.submit_run(run(rig.second, 1, EAGER_MESSAGES))
+    rig.answer(1, 1)
+    assert rig.first.settled == [EAGER_MESSAGES]
+    assert rig.observer.retries == [("disconnected", EAGER_MESSAGES)]
+    rig.client.connected = True
+    await eventually(lambda: len(rig.client.commands) > EAGER_MESSAGES, "the repeat")
+
+
+async def test_a_third_batch_is_sent_when_the_first_has_landed(rig):
+    await rig.both_sent()
+    third = Device("c")
+    rig.runner.submit_run(run(third, 1, EAGER_MESSAGES))
+    assert len(rig.client.commands) == 2 * EAGER_MESSAGES
+    rig.answer(1, 1)
+    assert len(rig.client.commands) == 3 * EAGER_MESSAGES
+    rig.answer(2, 1 + EAGER_MESSAGES)
+    rig.answer(3, 1 + 2 * EAGER_MESSAGES)
+    assert third.settled == [EAGER_MESSAGES]
