@@ -6,7 +6,8 @@ two slices the loop polls, and the messages of other devices pass.
 
 Work that nobody waits for gets a share of the time, too: it rests between its slices. A loop that
 went from slice to slice would take a whole core for as long as there are items, and the server that
-stores the messages may need that core.
+stores the messages may need that core. While items come as a flood, none is dealt with: to take
+them in costs the loop enough.
 """
 
 import asyncio
@@ -19,6 +20,11 @@ T = TypeVar("T")
 
 _SLICE_MAX_S: Final = 0.001
 """The longest slice after a long turn, unless slices are longer by their setting."""
+_FLOOD: Final = 50
+"""Items are a flood if more than so many come between two slices."""
+_FLOOD_REST_S: Final = 0.01
+_FLOOD_RESTS_MAX: Final = 100
+"""A second. Then items are dealt with in the flood too, or what waits could grow for ever."""
 
 
 class Sliced(Generic[T]):
@@ -42,7 +48,7 @@ class Sliced(Generic[T]):
             share: of the time that these items may have, above 0. At 1, there is a slice in each
                 turn of the loop while there are items. Below 1, slices are so far apart, and where
                 turns are long, a slice grows to that share of the time since the last one, up to
-                1 ms.
+                1 ms. In a flood, the first slice comes when the flood is over.
         """
         self._loop = loop
         self._slice_s = slice_s
@@ -51,6 +57,9 @@ class Sliced(Generic[T]):
         self._share = share
         self._sliced_at = 0.0
         self._due_at = 0.0
+        self._flood_rests = 0
+        self._left = 0
+        """Items that were there after the last slice."""
         self._items: deque[T] = deque()
         self._turn: asyncio.Handle | None = None
 
@@ -74,6 +83,7 @@ class Sliced(Generic[T]):
             self._turn = None
         left = list(self._items)
         self._items.clear()
+        self._left = 0
         return left
 
     def hurry(self) -> None:
@@ -90,7 +100,21 @@ class Sliced(Generic[T]):
         else:
             self._turn = self._loop.call_soon(self._take_turn)
 
+    def _is_flood(self) -> bool:
+        """Whether items come as a flood, and none is to be dealt with now."""
+        came, self._left = len(self._items) - self._left, len(self._items)
+        if came <= _FLOOD:
+            self._flood_rests = 0
+        elif self._flood_rests < _FLOOD_RESTS_MAX:
+            self._flood_rests += 1
+            return True
+        return False
+
     def _take_turn(self) -> None:
+        if self._share < 1.0 and self._is_flood():
+            self._due_at = perf_counter() + _FLOOD_REST_S
+            self._schedule()
+            return
         turn = self._turn  # until its end, so that what an item adds waits for the next slice
         items, began, share, later_s = self._items, perf_counter(), self._share, self._later_s
         slice_s = self._slice_s
@@ -108,6 +132,7 @@ class Sliced(Generic[T]):
                     break
         finally:  # an error of one item must not strand the others
             self._sliced_at = now
+            self._left = len(items)
             self._due_at = began + work_s / share
             if self._turn is turn:
                 self._turn = None

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from gateway.edge.connection.context import ConnectionContext, endings
+from gateway.edge.connection.context import ConnectionContext
+from gateway.edge.connection.ending import endings
 from gateway.edge.gate import DeviceGate
 from gateway.edge.listening.connector import Connector
 from gateway.edge.listening.listener import Listener

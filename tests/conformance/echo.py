@@ -17,7 +17,8 @@ import uvloop
 from websockets.frames import Frame, Opcode
 
 from gateway.admission.credential import Identity
-from gateway.edge.connection.context import ConnectionContext, ConnectionLimits, endings
+from gateway.edge.connection.context import ConnectionContext, ConnectionLimits
+from gateway.edge.connection.ending import endings
 from gateway.edge.connection.side_traffic import SideBudget
 from gateway.edge.listening.connector import Connector
 from gateway.edge.listening.listener import Listener

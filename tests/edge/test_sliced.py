@@ -189,3 +189,37 @@ async def test_an_error_of_an_item_does_not_strand_the_others(clock):
     await turn()
     assert done == [1]
     assert len(errors) == 1
+
+
+async def test_nothing_is_dealt_with_while_items_come_as_a_flood(clock):
+    loop, done = Loop(), []
+    items = Sliced(loop, 0.001, done.append, later_s=0.001, share=0.25)
+
+    def come():
+        for item in range(51):
+            items.add(item)
+
+    come()
+    loop.run()
+    for _ in range(9):
+        come()
+        assert loop.run() == pytest.approx(0.01)
+    assert done == []
+    assert loop.run() == pytest.approx(0.01)  # nothing came in this rest
+    assert done == [0, 1]
+
+
+async def test_a_flood_without_end_is_dealt_with_after_a_second(clock):
+    loop, done = Loop(), []
+    items = Sliced(loop, 0.001, done.append, later_s=0.001, share=0.25)
+    rests_s = 0.0
+    while not done:
+        for item in range(51):
+            items.add(item)
+        rests_s += loop.run()
+    assert rests_s == pytest.approx(1.0)
+    dealt_with = len(done)
+    for item in range(51):
+        items.add(item)
+    loop.run()
+    assert len(done) > dealt_with

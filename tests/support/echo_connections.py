@@ -9,7 +9,8 @@ from functools import partial
 
 import pytest
 
-from gateway.edge.connection.context import ConnectionContext, ConnectionLimits, endings
+from gateway.edge.connection.context import ConnectionContext, ConnectionLimits
+from gateway.edge.connection.ending import endings
 from gateway.edge.listening.connector import Connector
 from gateway.edge.listening.listener import Listener
 from gateway.edge.observer import EdgeObserver

@@ -81,8 +81,8 @@ class Loop:
 class AtOnce:
     """Takes the place of the queue in which ends of connections wait for their turn."""
 
-    def add(self, act):
-        act()
+    def add(self, ending):
+        ending.hang_up()
 
 
 class Wheel:

@@ -192,19 +192,21 @@ class WebSocketConnection(asyncio.Protocol):
         self._phase = Phase.CLOSING
         self._reader.plain = False
         self._due_at = math.inf
-        return peer_ended(self._transport, self._context.endings, self._hang_up)
+        return peer_ended(self, self._transport, self._context.endings)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._phase = Phase.CLOSED
         self._reader.plain = False
         # Thousands of connections may be lost in one turn, and their sessions cost more to end.
         if self._handler is not None:
-            self._context.endings.add(self._end)
+            self._context.endings.add(self)
 
-    def _hang_up(self) -> None:
-        """It is the turn of this connection, whose peer has ended."""
-        self._transport.close()
-        if self._transport.get_write_buffer_size():  # the peer may read on, but not for ever
+    def hang_up(self) -> None:
+        """It is the turn of this connection to end: its peer has ended, or it is lost."""
+        transport = self._transport
+        transport.close()
+        if self._phase is not Phase.CLOSED and transport.get_write_buffer_size():
+            # The peer may read on, but not for ever.
             self._due_at = self._context.loop.time() + self._context.limits.close_timeout_s
             self._arm()
         else:

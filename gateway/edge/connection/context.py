@@ -1,27 +1,18 @@
 """What all connections of a listener share, and the bounds of each."""
 
 import asyncio
-import operator
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
+from gateway.edge.connection.ending import Ending
 from gateway.edge.connection.side_traffic import SideBudget
 from gateway.edge.observer import EdgeObserver
 from gateway.edge.ports import Gate, MakeHandler
 from gateway.edge.sliced import Sliced
 from gateway.edge.wheel import TimingWheel
-
-_CLOSE_S: Final = 40e-6
-"""About how long the kernel needs to close a socket, which the loop does after the slice."""
-_ENDINGS_SHARE: Final = 0.15
-"""Of the loop's time. About 1,800 connections a second end so. No more devices a second can be
-admitted in the rest of the time, since an admission costs six times what an end does: so the ends
-never keep devices out of the room that they free. With a quarter, what comes of itself in a cut
-(closed sockets, messages, knocks) and the ends took all of the loop's time, and the acks waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +47,9 @@ class ConnectionContext:
     observer: EdgeObserver
     rng: random.Random
     loop: asyncio.AbstractEventLoop
-    endings: Sliced[Callable[[], object]]
+    endings: Sliced[Ending]
     """Closes the transports whose peers have closed, and ends the sessions of closed ones."""
     path: str | None = None
     """The only path that is served; None for any."""
     subprotocols: Sequence[str] | None = None
     extensions: Sequence[ServerPerMessageDeflateFactory] | None = None
-
-
-def endings(loop: asyncio.AbstractEventLoop, slice_s: float) -> Sliced[Callable[[], object]]:
-    """Make the queue in which the ends of connections wait for their turn."""
-    return Sliced(loop, 2 * slice_s, operator.call, later_s=_CLOSE_S, share=_ENDINGS_SHARE)

@@ -104,9 +104,7 @@ class Opening(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         transport = self._transport
-        return transport is not None and peer_ended(
-            transport, self._context.endings, transport.close
-        )
+        return transport is not None and peer_ended(self, transport, self._context.endings)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         if self._stage is Stage.HEAD:
@@ -115,6 +113,11 @@ class Opening(asyncio.Protocol):
         self._leave()
         if waited:
             self._context.gate.hung_up(self)
+
+    def hang_up(self) -> None:
+        """It is the turn of this connection, whose peer has ended."""
+        if self._transport is not None:
+            self._transport.close()
 
     # Visitor of the gate
 

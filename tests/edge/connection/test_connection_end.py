@@ -12,7 +12,7 @@ class Turns(deque):
 
     def take(self):
         while self:
-            self.popleft()()
+            self.popleft().hang_up()
 
 
 def test_the_session_of_a_lost_connection_ends_in_its_turn():
