@@ -9,7 +9,7 @@ two sessions is the newer one; it may raise the fence of a session.
 import asyncio
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -84,6 +84,8 @@ class DeviceRegistry:
         self.news = news
         self._arrived: dict[DeviceKey, int] = {}
         self._departed: dict[DeviceKey, int] = {}
+        self._followed: dict[DeviceKey, int] = {}
+        """Sessions that left and that one of `_arrived` follows. Redis hears of that one only."""
         self._changed = asyncio.Event()
 
     @property
@@ -98,15 +100,21 @@ class DeviceRegistry:
 
     def arrived(self, key: DeviceKey, fence: int) -> None:
         """A session was established."""
-        self._departed.pop(key, None)
+        before = self._departed.pop(key, None)
+        if before is not None:
+            self._followed[key] = before
         self._arrived[key] = fence
         self.news.add(key)
         self._changed.set()
 
     def departed(self, key: DeviceKey, fence: int) -> None:
         """A session ended."""
-        if self._arrived.get(key) == fence:
+        if self._arrived.get(key) == fence:  # Redis has not heard of it, and need not
             del self._arrived[key]
+            before = self._followed.pop(key, None)
+            if before is None:
+                return
+            fence = before
         self._departed[key] = fence
         self._changed.set()
 
@@ -135,6 +143,7 @@ class DeviceRegistry:
             if not self._link.up:
                 self._arrived.clear()
                 self._departed.clear()
+                self._followed.clear()
                 continue
             try:
                 await self._flush()
@@ -147,16 +156,17 @@ class DeviceRegistry:
         for _ in range(math.ceil((len(self._arrived) + len(self._departed)) / _BATCH_MAX)):
             arrived = _take(self._arrived, _BATCH_MAX)
             await self._register(arrived, _take(self._departed, _BATCH_MAX - len(arrived)))
+        if self._followed:
+            self._followed = {k: each for k, each in self._followed.items() if k in self._arrived}
 
     async def _register(self, arrived: list[Fenced], departed: list[Fenced]) -> None:
-        arguments = [part for key, fence in arrived + departed for part in (_name(key), fence)]
         stale, raised = await self._link.script(
             "register",
             self._keys,
             [
                 self._link.key("node:"), self._node, self._fence_source,
                 int(self._clock() * _MICROSECONDS), _FENCE_AHEAD, int(TOLERANCE_S * _MICROSECONDS),
-                len(arrived), *arguments,
+                _listed(arrived), _listed(departed),
             ],
         )  # fmt: skip
         for name, given, fence in zip(raised[::3], raised[1::3], raised[2::3], strict=True):
@@ -165,8 +175,9 @@ class DeviceRegistry:
             self._sessions.newer_elsewhere(_key(name), int(fence))
 
     def _raised(self, key: DeviceKey, given: int, fence: int) -> None:
-        if self._departed.get(key) == given:  # meanwhile
-            self._departed[key] = fence
+        for left in (self._departed, self._followed):  # meanwhile
+            if left.get(key) == given:
+                left[key] = fence
         self._sessions.raised(key, given, fence)
 
     async def register_all(self) -> None:
@@ -192,5 +203,5 @@ def _key(name: str) -> DeviceKey:
     return tenant, device
 
 
-def _name(key: DeviceKey) -> str:
-    return f"{key[0]}/{key[1]}"
+def _listed(batch: Sequence[Fenced]) -> str:
+    return " ".join([f"{tenant}/{device} {fence}" for (tenant, device), fence in batch])

@@ -1,6 +1,8 @@
 -- Registers devices of a node, each with its fence: the newest connection of a device wins. Then
 -- removes those that left, unless a newer connection has registered. Both are one call, because each
 -- call has a cost of its own at the node and in Redis.
+-- The devices of each list are one argument, because the driver does as much for an argument as for
+-- the rest of a device.
 -- Nodes with older connections are told on their channels; older ones of this node are returned.
 -- A node that is gone holds no device. A fence from the future (a wrong clock) does not count.
 --
@@ -17,9 +19,8 @@
 local devices, alive, fleet = KEYS[1], KEYS[2], KEYS[3]
 local prefix, node, source = ARGV[1], ARGV[2], ARGV[3]
 local mine, ahead, tolerance = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local arrived = tonumber(ARGV[7])
-local FIRST = 8
-local FIRST_LEFT = FIRST + 2 * arrived
+local arrived, left = ARGV[7], ARGV[8]
+local EACH = '(%S+) (%d+)'
 local stale, raised = {}, {}
 
 local time = redis.call('TIME')
@@ -85,8 +86,7 @@ local function contend(device, text, given, holder)
   end
 end
 
-for index = FIRST, FIRST_LEFT - 1, 2 do
-  local device, text = ARGV[index], ARGV[index + 1]
+for device, text in string.gmatch(arrived, EACH) do
   local given, held = tonumber(text), redis.call('HGET', devices, device)
   local holder = held and read(device, held)
   if holder then
@@ -96,9 +96,9 @@ for index = FIRST, FIRST_LEFT - 1, 2 do
       device .. ' began', text .. ' ' .. text .. ' ' .. whole(given + error) .. ' ' .. source)
   end
 end
-for index = FIRST_LEFT, #ARGV, 2 do
-  if redis.call('HGET', devices, ARGV[index]) == ARGV[index + 1] .. ' ' .. node then
-    redis.call('HDEL', devices, ARGV[index], ARGV[index] .. ' began')
+for device, text in string.gmatch(left, EACH) do
+  if redis.call('HGET', devices, device) == text .. ' ' .. node then
+    redis.call('HDEL', devices, device, device .. ' began')
   end
 end
 return { stale, raised }

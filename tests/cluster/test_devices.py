@@ -70,16 +70,16 @@ async def test_a_session_that_left_while_it_was_raised_is_removed(registry):
     registry._link.script = script
     registry.arrived(("t", "veh-1"), 7)
     await registry._flush()
-    assert sent == [("register", 1, "t/veh-1", 7)]  # what changes meanwhile is for the next flush
+    assert sent == [("register", "t/veh-1 7", "")]  # what changes meanwhile is for the next flush
     await registry._flush()
-    assert sent == [("register", 1, "t/veh-1", 7), ("register", 0, "t/veh-1", 9)]
+    assert sent == [("register", "t/veh-1 7", ""), ("register", "", "t/veh-1 9")]
 
 
 async def test_devices_that_came_and_devices_that_left_share_calls_of_bounded_size(registry):
     sent = []
 
     async def script(_name, _keys, arguments):
-        sent.append((arguments[6], (len(arguments) - 7) // 2))
+        sent.append([len(each.split()) // 2 for each in arguments[6:]])
         return [[], []]
 
     registry._link.script = script
@@ -87,7 +87,50 @@ async def test_devices_that_came_and_devices_that_left_share_calls_of_bounded_si
         registry.arrived(("t", f"came-{number}"), 7)
         registry.departed(("t", f"left-{number}"), 7)
     await registry._flush()
-    assert sent == [(500, 500), (200, 500), (0, 400)]
+    assert sent == [[500, 0], [200, 300], [0, 400]]
+
+
+@pytest.fixture
+def sent(registry):
+    """What Redis is told, call by call: the devices that came, and those that left."""
+    calls = []
+
+    async def script(_name, _keys, arguments):
+        calls.append(tuple(arguments[6:]))
+        return [[], []]
+
+    registry._link.script = script
+    return calls
+
+
+async def test_redis_does_not_hear_of_a_session_that_ended_before_it_could(registry, sent):
+    registry.arrived(("t", "veh-1"), 7)
+    registry.departed(("t", "veh-1"), 7)
+    await registry._flush()
+    assert sent == []
+
+
+async def test_a_short_session_does_not_hide_that_the_one_before_it_left(registry, sent):
+    key = ("t", "veh-1")
+    registry.arrived(key, 7)
+    await registry._flush()
+    registry.departed(key, 7)
+    registry.arrived(key, 8)
+    registry.departed(key, 8)
+    await registry._flush()
+    assert sent == [("t/veh-1 7", ""), ("", "t/veh-1 7")]
+
+
+async def test_a_session_that_follows_another_takes_its_place_in_redis(registry, sent):
+    key = ("t", "veh-1")
+    registry.arrived(key, 7)
+    await registry._flush()
+    registry.departed(key, 7)
+    registry.arrived(key, 8)
+    await registry._flush()
+    registry.departed(key, 8)
+    await registry._flush()
+    assert sent == [("t/veh-1 7", ""), ("t/veh-1 8", ""), ("", "t/veh-1 8")]
 
 
 @pytest.mark.parametrize(

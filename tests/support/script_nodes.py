@@ -69,13 +69,13 @@ class Node:
         """What is stale, and what was raised."""
         args = [
             "node:", self.name, source or self.name, int(self.now() * 1e6), 5_000_000, 1_000_000,
-            1, device, fence,
+            f"{device} {fence}", "",
         ]  # fmt: skip
         return self.scripts["register"](keys=["devices", "nodes", "fleet"], args=args)
 
     def unregister(self, device, fence):
         """The session of that fence has left."""
-        args = ["node:", self.name, self.name, 0, 5_000_000, 1_000_000, 0, device, fence]
+        args = ["node:", self.name, self.name, 0, 5_000_000, 1_000_000, "", f"{device} {fence}"]
         return self.scripts["register"](keys=["devices", "nodes", "fleet"], args=args)
 
     def begin(self, device="t/veh", *, age_s=0.0):
