@@ -1,10 +1,11 @@
 """What a knock costs the gateway in CPU time: refused, admitted, and over TLS."""
 
 import asyncio
+import itertools
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from loadtest.benches.rig import COLD, REFUSING, Bench, Settings
 from loadtest.devices.fleet import Meter
@@ -19,13 +20,16 @@ _ANSWER_TIMEOUT_S: Final = 20.0
 _SETTLE_S: Final = 2.0
 _HELLO: Final = hello("b")
 
-Act = Callable[[int, Sequence[bytes]], None]
-"""What devices do at a port with their requests."""
+
+class Act(Protocol):
+    """What devices do at a port with their requests, or at several ports in turn."""
+
+    def __call__(self, port: int, requests: Sequence[bytes], /, *others: int) -> None: ...
 
 
-def _connections(port: int, requests: Sequence[bytes]) -> list[socket.socket]:
+def _connections(ports: Sequence[int], requests: Sequence[bytes]) -> list[socket.socket]:
     made = []
-    for request in requests:
+    for request, port in zip(requests, itertools.cycle(ports), strict=False):
         connection = socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_TIMEOUT_S)
         connection.sendall(request)
         made.append(connection)
@@ -37,22 +41,22 @@ def _check_admitted(answer: bytes) -> None:
         raise TargetError(f"not admitted: {answer[:200]!r}")
 
 
-def knock(port: int, requests: Sequence[bytes]) -> None:
+def knock(port: int, requests: Sequence[bytes], /, *others: int) -> None:
     """Knock all at once and read the answers."""
     for start in range(0, len(requests), _AT_ONCE):
-        for connection in _connections(port, requests[start : start + _AT_ONCE]):
+        for connection in _connections((port, *others), requests[start : start + _AT_ONCE]):
             connection.recv(4_096)
             connection.close()
 
 
-def come_in(port: int, requests: Sequence[bytes]) -> None:
+def come_in(port: int, requests: Sequence[bytes], /, *others: int) -> None:
     """Knock, send hello, read the welcome, leave.
 
     Raises:
         TargetError: a device was not admitted.
     """
     for start in range(0, len(requests), _AT_ONCE):
-        made = _connections(port, requests[start : start + _AT_ONCE])
+        made = _connections((port, *others), requests[start : start + _AT_ONCE])
         for connection in made:
             _check_admitted(connection.recv(4_096))
             connection.sendall(_HELLO)

@@ -26,6 +26,8 @@ _PAUSE_S: Final = 0.5
 _MISSED_S: Final = 0.002
 """How long a process rests that came too late for a connection; doubled with each time."""
 _DOUBLINGS_MAX: Final = 3
+_GATHER_S: Final = 0.002
+"""How long connections gather for a process that shares the queue and has just emptied it twice."""
 
 
 class Listener:
@@ -62,6 +64,7 @@ class Listener:
         self._observer = observer
         self._knock = knock
         self._leave_s = leave_s
+        self._turn_at = 0.0
         self._missed = 0
         """Turns in which other processes had taken every connection, since one was needed here."""
         self._sockets: list[socket.socket] = []
@@ -120,7 +123,8 @@ class Listener:
         connector = self._connector
         knock = None if connector.has_tls else self._knock
         family = int(listening.family)
-        end = perf_counter() + self._accept_slice_s
+        began = perf_counter()
+        end = began + self._accept_slice_s
         for number in range(self._accept_budget):
             try:
                 # Neither accept() nor a socket.socket of the result: both spend more on enums and
@@ -128,8 +132,8 @@ class Listener:
                 # type underneath.
                 descriptor, address = listening._accept()  # type: ignore[attr-defined]  # noqa: SLF001
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                if self._leave_s is not None and not number:
-                    self._came_late()
+                if self._leave_s is not None:
+                    self._emptied(number, began)
                 return
             except OSError as exc:
                 if exc.errno not in _OUT_OF_RESOURCES:
@@ -150,6 +154,20 @@ class Listener:
         self._observer.accept_failed()
         _log.error("accept_failed", error=str(exc), pause_s=_PAUSE_S)
         self._rest(_PAUSE_S)
+
+    def _emptied(self, accepted: int, began: float) -> None:
+        """A turn that began then has accepted so many, and the queue is empty.
+
+        Every connection wakes all processes that share the queue, and a process that wakes for one
+        or two pays more for its cold caches than for them. One process alone is busy all the time
+        in a storm, and finds many at each turn. So if turns follow each other soon, the next one
+        waits until more have come.
+        """
+        if not accepted:
+            self._came_late()
+        elif began - self._turn_at < 2 * _GATHER_S:
+            self._rest(_GATHER_S)
+        self._turn_at = began
 
     def _came_late(self) -> None:
         """A connection wakes every process that accepts from the same socket, and one gets it.

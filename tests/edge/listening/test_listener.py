@@ -134,3 +134,39 @@ async def test_a_process_that_comes_too_late_for_a_connection_rests_and_then_acc
     for each in accepted + made:
         each.close()
     await listener.stop()
+
+
+async def test_a_process_whose_turns_follow_each_other_soon_lets_connections_gather(monkeypatch):
+    accepted, now_s = [], [10.0]
+    monkeypatch.setattr("gateway.edge.listening.listener.perf_counter", lambda: now_s[0])
+    connector = Connector(
+        lambda _head, _granted: None,
+        slice_s=1.0,
+        tls=lambda: None,
+        tls_handshake_timeout_s=5.0,
+        anteroom=Anteroom(places=4, observer=EdgeObserver()),
+        observer=EdgeObserver(),
+    )
+    listener = Listener(
+        connector,
+        accept_budget=4,
+        accept_slice_s=1.0,
+        backlog=4,
+        observer=EdgeObserver(),
+        knock=lambda accepted_socket, _address: accepted.append(accepted_socket),
+        leave_s=lambda: 0.0,
+    )
+    (listening,) = shared = await bind("127.0.0.1", 0, 4)
+    port = listener.start_on(shared)
+    made, resting = [], []
+    for later_s in (0.0, 1.0, 0.001):
+        now_s[0] += later_s
+        made.append(socket.create_connection(("127.0.0.1", port)))
+        listener._accept(listening)
+        resting.append(listener._resume is not None)
+    assert (len(accepted), resting) == (3, [False, False, True])
+    made.append(socket.create_connection(("127.0.0.1", port)))
+    await eventually(lambda: len(accepted) == 4)
+    for each in accepted + made:
+        each.close()
+    await listener.stop()
