@@ -11,6 +11,7 @@ import random
 import statistics
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,11 +19,12 @@ from gateway.admission.calendar import CalendarSettings
 from gateway.admission.desk import AdmissionDesk, DeskSettings
 from gateway.admission.first_knock import refusals_per_s, spread_ms
 from gateway.admission.observer import AdmissionObserver
-from gateway.admission.outcome import Admit, Claim, Outcome
+from gateway.admission.outcome import ADMIT, Claim, Refuse
 from gateway.admission.ticket import TicketOffice
 from loadtest.devices.policies import Policy, maker_of
 from loadtest.fleet_calendar import FleetCalendar
-from loadtest.schedule import Schedule
+from loadtest.schedule import Schedule, in_order
+from loadtest.simulated_nodes import Nodes
 
 _SECRET: Final = b"the simulator's own, never used elsewhere"
 _EPOCH_S: Final = 1_000_000.0
@@ -69,15 +71,23 @@ class StormResult:
     """What became of a storm. Times in seconds after the drop."""
 
     plan: StormPlan
-    admitted: int = 0
     knocks: int = 0
     failures: int = 0
     dishonoured: int = 0
     absent: int = 0
-    recovery_s: float = 0.0
     most_knocks: int = 0
     waits: "array[float]" = field(default_factory=lambda: array("d"))
+    """When each device was in, in order."""
     knocks_by_second: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def admitted(self) -> int:
+        return len(self.waits)
+
+    @property
+    def recovery_s(self) -> float:
+        """When the last device was in."""
+        return self.waits[-1] if self.waits else 0.0
 
     @property
     def ideal_s(self) -> float:
@@ -115,7 +125,7 @@ class _Device:
     Then the object is the next device that knocks: ten million would not fit the memory.
     """
 
-    __slots__ = ("at", "holder", "knocks", "node", "policy", "shown", "skew")
+    __slots__ = ("at", "holder", "knocks", "node", "policy", "skew")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -125,7 +135,6 @@ class _Device:
         self.skew = 1.0
         self.node = 0
         self.knocks = 0
-        self.shown = ""
 
 
 class Simulator:
@@ -154,7 +163,7 @@ class Simulator:
             )
             for _ in range(plan.nodes)
         ]
-        self._nodes = _Nodes(plan.nodes)
+        self._nodes = Nodes(plan.nodes)
         self._events = Schedule[_Device]()
         self._done: list[_Device] = []
         """Devices that are in, whose objects can be used again."""
@@ -167,8 +176,9 @@ class Simulator:
     def run(self) -> StormResult:
         """Run until every device that comes is in, or the time is up."""
         events, polls, calendar = self._events, self._nodes.polls, self._calendar
+        pop, knock, new_device = events.pop, self._knock, self._new_device
         one_node = self._plan.nodes == 1
-        arrivals = iter(self._arrivals())
+        arrivals = self._arrivals()
         arrival = next(arrivals, math.inf)
         turns_at = 0.0
         while True:
@@ -187,9 +197,9 @@ class Simulator:
                 self._poll(polls.index(now), now)
             elif arrival == now:
                 arrival = next(arrivals, math.inf)
-                self._knock(self._new_device(), now, at)
+                knock(new_device(), now, at)
             else:
-                self._knock(events.pop(), now, at)
+                knock(pop(), now, at)
         self._turns.count(self._result, math.inf)
         return self._result
 
@@ -206,14 +216,15 @@ class Simulator:
         turns.count(self._result, now)
         return turns.next_at
 
-    def _arrivals(self) -> "array[float]":
+    def _arrivals(self) -> Iterator[float]:
         """When the devices knock for the first time, in order."""
-        policy, rtt_s = self._make_policy(), self._plan.rtt_s
-        times = array("d", bytes(8 * self._plan.devices))
-        for number in range(self._plan.devices):
-            policy.closed(_LASTED_MS)
-            times[number] = policy.next_delay_ms() / 1_000 + rtt_s / 2
-        return array("d", sorted(times))
+        policy, way_s = self._make_policy(), self._plan.rtt_s / 2
+        closed, next_delay_ms = policy.closed, policy.next_delay_ms
+        times = array("d")
+        for _ in range(self._plan.devices):
+            closed(_LASTED_MS)
+            times.append(next_delay_ms() / 1_000 + way_s)
+        return in_order(times)
 
     def _new_device(self) -> _Device:
         plan, rng = self._plan, self._rng
@@ -230,61 +241,65 @@ class Simulator:
         return device
 
     def _knock(self, device: _Device, now: float, at: float) -> None:
-        node, nodes, policy = device.node, self._nodes, device.policy
+        node, nodes = device.node, self._nodes
         self._result.knocks += 1
         device.knocks += 1
         if now < self._plan.down_s or not nodes.alive[node]:
-            self._result.failures += 1
-            policy.silent()
-            if not nodes.alive[node]:
-                device.node = nodes.another(self._rng)
-            self._come_back(device, now)
+            self._turn_away(device, None, now)
             return
-        shown = device.shown = policy.ticket or ""
-        desk = self._desks[node]
+        desk, polls = self._desks[node], nodes.polls
         # By place: by name, it costs twice as much.
+        shown = device.policy.ticket or ""
         claim = Claim("default", "default", device.holder, False, False, shown)
         outcome = desk.knock(claim, device, at)
-        polls = nodes.polls
         if outcome is None or polls[node] != math.inf:
             polls[node] = _poll_at(desk)
-        if outcome is not None:
-            self._hear(device, outcome, now)
+        if outcome is ADMIT:
+            self._welcome(device, now)
+        elif isinstance(outcome, Refuse):
+            self._turn_away(device, outcome, now)
 
-    def _hear(self, device: _Device, outcome: Outcome, now: float) -> None:
-        result, plan = self._result, self._plan
-        if isinstance(outcome, Admit):
-            result.admitted += 1
-            result.waits.append(now)
-            if now > result.recovery_s:
-                result.recovery_s = now
-            if device.knocks > result.most_knocks:
-                result.most_knocks = device.knocks
-            device.policy.opened()
-            self._done.append(device)
-            return
-        if device.shown and outcome.reason == "rate":
-            result.dishonoured += 1
-        if plan.no_shows and self._rng.random() < plan.no_shows:
-            result.absent += 1
-            return
-        if plan.nodes > 1:
-            device.node = self._rng.randrange(plan.nodes)
-        device.policy.refused(math.ceil(outcome.retry_s * 1_000), outcome.ticket or None)
-        self._come_back(device, now)
+    def _welcome(self, device: _Device, now: float) -> None:
+        result = self._result
+        result.waits.append(now)
+        if device.knocks > result.most_knocks:
+            result.most_knocks = device.knocks
+        device.policy.opened()
+        self._done.append(device)
 
-    def _come_back(self, device: _Device, now: float) -> None:
-        plan = self._plan
-        delay_s = device.policy.next_delay_ms() / 1_000 * device.skew
-        late_s = self._rng.random() * plan.lateness_s
-        device.at = now + plan.rtt_s + delay_s + late_s
+    def _turn_away(self, device: _Device, refusal: Refuse | None, now: float) -> None:
+        """A knock was refused or, without `refusal`, not answered."""
+        plan, policy, rng = self._plan, device.policy, self._rng
+        if refusal is None:
+            self._stay_silent(device)
+        else:
+            if policy.ticket and refusal.reason == "rate":
+                self._result.dishonoured += 1
+            if plan.no_shows and rng.random() < plan.no_shows:
+                self._result.absent += 1
+                return
+            if plan.nodes > 1:
+                device.node = rng.randrange(plan.nodes)
+            policy.refused(math.ceil(refusal.retry_s * 1_000), refusal.ticket or None)
+        delay_s = policy.next_delay_ms() / 1_000 * device.skew
+        device.at = now + plan.rtt_s + delay_s + rng.random() * plan.lateness_s
         self._events.add(device)
+
+    def _stay_silent(self, device: _Device) -> None:
+        nodes = self._nodes
+        self._result.failures += 1
+        device.policy.silent()
+        if not nodes.alive[device.node]:
+            device.node = nodes.another(self._rng)
 
     def _poll(self, number: int, now: float) -> None:
         desk = self._desks[number]
         # A microsecond later, so that rounding cannot poll the same moment for ever.
         for device, outcome in desk.poll(_EPOCH_S + now + 1e-6):
-            self._hear(device, outcome, now)
+            if isinstance(outcome, Refuse):
+                self._turn_away(device, outcome, now)
+            else:
+                self._welcome(device, now)
         self._nodes.polls[number] = _poll_at(desk)
 
 
@@ -310,22 +325,6 @@ class _Turns:
             result.knocks_by_second[self._second] = result.knocks - self._counted
             self._counted = result.knocks
         self._second = int(min(now, self._limit_s))
-
-
-class _Nodes:
-    """Which nodes live, and when the desk of each must be polled."""
-
-    def __init__(self, count: int) -> None:
-        self.alive = [True] * count
-        self.polls = [math.inf] * count
-
-    def fail(self) -> None:
-        """The first node dies. Its desk is polled no less: its waiters have their outcome."""
-        self.alive[0] = False
-
-    def another(self, rng: random.Random) -> int:
-        """A node that lives."""
-        return rng.choice([node for node, alive in enumerate(self.alive) if alive])
 
 
 def _poll_at(desk: AdmissionDesk[_Device]) -> float:

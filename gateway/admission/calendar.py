@@ -81,12 +81,15 @@ class Calendar(Protocol):
 class SlotCalendar:
     """The calendar of one node. The script `lease.lua` does the same for a fleet."""
 
-    __slots__ = ("_next", "_next_priority", "_rate_per_s", "_settings")
+    __slots__ = ("_burst_s", "_next", "_next_priority", "_rate_per_s", "_settings", "_stretch")
 
     def __init__(self, settings: CalendarSettings, *, rate_per_s: float, now: float) -> None:
         self._settings = settings
         self._rate_per_s = rate_per_s
-        self._next = now - settings.burst / rate_per_s
+        self._stretch = 1 + settings.headroom
+        self._burst_s = settings.burst / rate_per_s
+        """How far the next free slot may lie behind."""
+        self._next = now - self._burst_s
         self._next_priority = now
 
     @property
@@ -96,10 +99,12 @@ class SlotCalendar:
     def set_rate(self, rate_per_s: float) -> None:
         """Space new slots by another rate. Promised slots stay."""
         self._rate_per_s = rate_per_s
+        self._burst_s = self._settings.burst / rate_per_s
 
     def set_burst(self, burst: float) -> None:
         """Change how far the next free slot may lie behind."""
         self._settings = replace(self._settings, burst=burst)
+        self._burst_s = burst / self._rate_per_s
 
     @property
     def share(self) -> float:
@@ -142,23 +147,20 @@ class SlotCalendar:
         return max(0.0, self._next - now)
 
     def reserve(self, now: float, cost: float, *, priority: bool) -> float | None:
-        settings = self._settings
-        step = cost * (1 + settings.headroom) / self._rate_per_s
-        # Slots that are older than the burst allows are gone.
-        earliest = now - settings.burst / self._rate_per_s
-        if self._next < earliest:
-            self._next = earliest
+        step = cost * self._stretch / self._rate_per_s
         slot = self._next
-        if slot - now > settings.horizon_s and not priority:
-            return None
+        # Slots that are older than the burst allows are gone.
+        earliest = now - self._burst_s
+        if slot < earliest:
+            self._next = slot = earliest
         if priority and slot > now:
             # This slot overlaps with promised ones. Their devices wait a little in the lot, and the
             # main time, which moves by the same step, makes up for it.
             earlier = max(self._next_priority, now)
             if earlier < slot:
-                self._next_priority = earlier + step / settings.priority_share
+                self._next_priority = earlier + step / self._settings.priority_share
                 slot = earlier
-        if slot - now > settings.horizon_s:
+        if slot - now > self._settings.horizon_s:
             return None
         self._next += step
         return slot

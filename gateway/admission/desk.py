@@ -35,7 +35,7 @@ from gateway.admission.entitlement import Entitlements, Promise
 from gateway.admission.fairness import FairShares
 from gateway.admission.gcra import Gcra
 from gateway.admission.hold import Hold
-from gateway.admission.lot import Parked, ParkingLot, Rank
+from gateway.admission.lot import PRIORITY, WALK_IN, Parked, ParkingLot, Rank
 from gateway.admission.observer import AdmissionObserver
 from gateway.admission.outcome import ADMIT, Claim, Outcome, Refuse
 from gateway.admission.ticket import TicketOffice
@@ -189,7 +189,7 @@ class AdmissionDesk(Generic[W]):
         )
         outcomes, self._displaced = self._displaced, []
         for place in self._lot.clear():
-            priority = place.rank is Rank.PRIORITY
+            priority = place.rank is PRIORITY
             refusal = self._postpone(hold, place.holder, place.cost, now, priority=priority)
             outcomes.append((place.waiter, refusal))
         while self._undecided:
@@ -215,8 +215,8 @@ class AdmissionDesk(Generic[W]):
             if promise.slot_at > now:
                 ticket = self._entitlements.repeat(holder, promise, now)
                 return Refuse("overload", promise.slot_at - now, ticket)
-            self._entitlements.spend(holder, promise, now)
-            priority = priority or promise.rank is Rank.PRIORITY
+            self._entitlements.spend(holder, promise.slot_at, now)
+            priority = priority or promise.rank is PRIORITY
         return self._postpone(hold, holder, self._cost(claim), now, priority=priority)
 
     def _postpone(
@@ -239,28 +239,27 @@ class AdmissionDesk(Generic[W]):
         """Do what was promised, or what is left of the promise."""
         if now < promise.slot_at:
             return self._early(claim, waiter, now, promise)
-        if self._entitlements.in_window(promise, now):
+        if now <= promise.slot_at + self._settings.window_s:
             return self._honour(claim, waiter, now, promise)
         self._observer.ticket_late(now - promise.slot_at)
         # Spent, so that it gives priority once. The slot it leads to is the device's own from now.
-        self._entitlements.spend(claim.holder, promise, now)
+        self._entitlements.spend(claim.holder, promise.slot_at, now)
         late = self._entitlements.gives_priority(promise, now)
         return self._walk_in(claim, waiter, now, late=late)
 
     def _early(self, claim: Claim, waiter: W, now: float, promise: Promise) -> Outcome | None:
-        slot_at = promise.slot_at
-        wait_s = slot_at - now
+        wait_s = promise.slot_at - now
         if wait_s <= self._settings.park_s and self._lot.room(promise.rank):
-            self._entitlements.spend(claim.holder, promise, now)
-            self._park(claim, waiter, promise.rank, slot_at, now)
+            self._entitlements.spend(claim.holder, promise.slot_at, now)
+            self._park(claim, waiter, promise.rank, promise.slot_at, now)
             return None
         self._observer.ticket_early(wait_s)
         return Refuse("rate", wait_s, self._entitlements.repeat(claim.holder, promise, now))
 
     def _honour(self, claim: Claim, waiter: W, now: float, promise: Promise) -> Outcome | None:
         self._observer.ticket_honoured(now - promise.slot_at)
-        self._entitlements.spend(claim.holder, promise, now)
-        cost = self._cost(claim)
+        self._entitlements.spend(claim.holder, promise.slot_at, now)
+        cost = self._settings.resume_cost if claim.known else self._settings.cold_cost
         if not self._counted(now, cost):
             if self._lot.room(promise.rank):
                 self._park(claim, waiter, promise.rank, promise.slot_at, now)
@@ -308,7 +307,7 @@ class AdmissionDesk(Generic[W]):
         if slot_at is None:
             return self._past_horizon("rate")
         self._shares.served(claim.tenant, claim.group, cost, now)
-        rank = Rank.PRIORITY if priority else Rank.WALK_IN
+        rank = PRIORITY if priority else WALK_IN
         if slot_at <= now and self._nobody_before(rank, now) and self._counted(now, cost):
             return ADMIT
         ready_at = meter.ready_at(cost)
@@ -316,7 +315,7 @@ class AdmissionDesk(Generic[W]):
         if wait_s <= settings.park_s and self._lot.room(rank):
             self._park(claim, waiter, rank, slot_at, now)
             return None
-        slot_at = max(slot_at, now)
+        slot_at = slot_at if slot_at > now else now
         ticket = self._entitlements.promise(claim.holder, slot_at, now, priority=priority)
         return Refuse("rate", slot_at - now, ticket)
 
@@ -338,7 +337,8 @@ class AdmissionDesk(Generic[W]):
     def _counted(self, now: float, cost: float) -> bool:
         """Count an admission, if there is room for it on this node or in what was lent to it."""
         if self._meter.conforms(now, cost):
-            self._count(now, cost)
+            self._meter.take(now, cost)
+            self._calendar.admitted(cost)
             return True
         return self._calendar.take_lent(now, cost)
 

@@ -7,10 +7,10 @@ remembers beside the tickets. One device has one slot, so the two are reconciled
 from msgspec import Struct
 
 from gateway.admission.errors import TicketError
-from gateway.admission.lot import Rank
+from gateway.admission.lot import PRIORITY, TICKET, Rank
 from gateway.admission.observer import AdmissionObserver
 from gateway.admission.promises import Promises
-from gateway.admission.ticket import TicketOffice
+from gateway.admission.ticket import TICKET_PRECISION_S, TicketOffice
 
 
 class Promise(Struct, frozen=True, gc=False):
@@ -44,7 +44,10 @@ class Entitlements:
         self._observer = observer
         self._window_s = window_s
         self._late_s = late_s
-        self._promises = Promises(entries_max=entries_max, keep_s=window_s + late_s)
+        self._promises = promises = Promises(entries_max=entries_max, keep_s=window_s + late_s)
+        self.spend = promises.spend
+        """`spend(holder, slot_at, now)`: the device uses its slot. A ticket for this slot, or an
+        earlier one, counts no more."""
 
     def promise_of(self, holder: bytes, ticket: str, now: float) -> Promise | None:
         """The slot that a device was promised, or None.
@@ -57,11 +60,7 @@ class Entitlements:
             shown = self._shown(holder, ticket, now)
             if shown is not None and (remembered is None or shown.slot_at >= now - self._window_s):
                 return shown
-        return None if remembered is None else Promise(remembered, Rank.TICKET)
-
-    def in_window(self, promise: Promise, now: float) -> bool:
-        """Whether the slot has come, and is still honoured."""
-        return promise.slot_at <= now <= promise.slot_at + self._window_s
+        return None if remembered is None else Promise(remembered, TICKET)
 
     def gives_priority(self, promise: Promise, now: float) -> bool:
         """Whether a promise whose window has passed still gives priority."""
@@ -84,12 +83,8 @@ class Entitlements:
         """
         if self._promises.slot_of(holder) != promise.slot_at:
             self._promises.hold(holder, promise.slot_at, now)
-        priority = promise.rank is Rank.PRIORITY
+        priority = promise.rank is PRIORITY
         return self._office.issue(promise.slot_at, holder=holder, now=now, priority=priority)
-
-    def spend(self, holder: bytes, promise: Promise, now: float) -> None:
-        """The device uses its slot: a ticket for this slot, or an earlier one, counts no more."""
-        self._promises.spend(holder, promise.slot_at, now)
 
     def restore(self, holder: bytes, slot_at: float, now: float) -> None:
         """The device was cut off before it was admitted: it has its slot again."""
@@ -106,7 +101,8 @@ class Entitlements:
         except TicketError as exc:
             self._observer.ticket_invalid(exc.reason)
             return None
-        if self._promises.is_spent(holder, ticket.slot_at):
+        used = self._promises.used_slot_of(holder)
+        if used is not None and ticket.slot_at < used + TICKET_PRECISION_S:
             self._observer.ticket_replayed()
             return None
-        return Promise(ticket.slot_at, Rank.PRIORITY if ticket.priority else Rank.TICKET)
+        return Promise(ticket.slot_at, PRIORITY if ticket.priority else TICKET)

@@ -13,46 +13,63 @@ _FAINT: Final = 0.01
 """A count below this counts as none."""
 
 
+class _Count:
+    """The count of one name, changed in place: to replace a float in the dictionary costs more."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+
 class _Shares:
     """Fading counts by name."""
 
-    __slots__ = ("_counts", "_names_max", "_total")
+    __slots__ = ("_counts", "_names_max", "_total", "only")
 
     def __init__(self, names_max: int) -> None:
-        self._counts: OrderedDict[str, float] = OrderedDict()
+        self._counts: OrderedDict[str, _Count] = OrderedDict()
         self._names_max = names_max
         self._total = 0.0
+        self.only: str | None = None
+        """The name, if there is only one. It never had too little."""
 
     def add(self, name: str, weight: float) -> None:
         counts = self._counts
-        counts[name] = counts.get(name, 0.0) + weight
+        count = counts.get(name)
+        if count is None:
+            count = counts[name] = _Count()
+            self.only = name if len(counts) == 1 else None
+        count.value += weight
         self._total += weight
-        if len(counts) == 1:
+        if self.only is not None:
             return
         counts.move_to_end(name)
         if len(counts) > self._names_max:
-            _name, count = counts.popitem(last=False)
-            self._total -= count
+            self._forget_oldest()
 
     def little(self, name: str) -> bool:
         """Whether `name` had less than half of an even share. Never if it is the only name."""
-        others = len(self._counts) - (name in self._counts)
+        count = self._counts.get(name)
+        others = len(self._counts) - (count is not None)
         if not others:
             return False
-        return self._counts.get(name, 0.0) < self._total / (others + 1) / 2
+        return (count.value if count is not None else 0.0) < self._total / (others + 1) / 2
 
-    def forget_below(self, faint: float) -> None:
-        while self._counts:
-            name, count = next(iter(self._counts.items()))
-            if count >= faint:
-                return
-            del self._counts[name]
-            self._total -= count
-
-    def rescale(self, factor: float) -> None:
-        for name in self._counts:
-            self._counts[name] *= factor
+    def fade(self, factor: float) -> None:
+        """Multiply all counts, and forget what is faint by then, the oldest first."""
+        counts = self._counts
+        for count in counts.values():
+            count.value *= factor
         self._total *= factor
+        while counts and next(iter(counts.values())).value < _FAINT:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        counts = self._counts
+        _name, count = counts.popitem(last=False)
+        self._total -= count.value
+        self.only = next(iter(counts)) if len(counts) == 1 else None
 
 
 class FairShares:
@@ -74,17 +91,20 @@ class FairShares:
     def underserved(self, tenant: str, group: str, now: float) -> bool:
         if now - self._epoch >= self._fade_after_s:
             self._fade(now)
-        if self._tenants.little(tenant):
+        tenants = self._tenants
+        if tenants.only != tenant and tenants.little(tenant):
             return True
         groups = self._groups.get(tenant)
-        return groups is not None and groups.little(group)
+        return groups is not None and groups.only != group and groups.little(group)
 
     def served(self, tenant: str, group: str, cost: float, now: float) -> None:
         """Count a slot of a device."""
-        if now - self._epoch >= self._fade_after_s:
+        elapsed_s = now - self._epoch
+        if elapsed_s >= self._fade_after_s:
             self._fade(now)
+            elapsed_s = 0.0
         # Instead of fading all counts all the time, let each new slot weigh more than the last.
-        weight = cost * math.exp((now - self._epoch) / self._fade_s)
+        weight = cost * math.exp(elapsed_s / self._fade_s)
         self._tenants.add(tenant, weight)
         groups = self._groups.get(tenant)
         if groups is None:
@@ -98,5 +118,4 @@ class FairShares:
         factor = math.exp(-min(elapsed, 700.0))
         self._epoch = now
         for shares in (self._tenants, *self._groups.values()):
-            shares.rescale(factor)
-            shares.forget_below(_FAINT)
+            shares.fade(factor)

@@ -9,7 +9,7 @@ import enum
 import heapq
 import itertools
 import math
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 
 class Rank(enum.IntEnum):
@@ -19,6 +19,12 @@ class Rank(enum.IntEnum):
     TICKET = 1
     WALK_IN = 2
 
+
+# For what runs at each knock: Python 3.11 takes longer to find a member of an enum than to call a
+# function (https://github.com/python/cpython/issues/93910).
+PRIORITY: Final = Rank.PRIORITY
+TICKET: Final = Rank.TICKET
+WALK_IN: Final = Rank.WALK_IN
 
 W = TypeVar("W")
 
@@ -51,22 +57,20 @@ class ParkingLot(Generic[W]):
         self._order = itertools.count()
         self._by_waiter: dict[W, Parked[W]] = {}
         self._by_holder: dict[bytes, Parked[W]] = {}
+        self.place_of = self._by_holder.get
+        """The place of a device, or None."""
 
     def __len__(self) -> int:
         return len(self._by_waiter)
 
     def room(self, rank: Rank) -> bool:
         """Whether one more of `rank` may park. Walk-ins have half the lot, promises all of it."""
-        places = self._places // 2 if rank is Rank.WALK_IN else self._places
+        places = self._places // 2 if rank is WALK_IN else self._places
         return len(self._by_waiter) < places
 
     def park(self, place: Parked[W]) -> None:
         heapq.heappush(self._heaps[place.rank], (place.due, next(self._order), place))
         self._by_waiter[place.waiter] = self._by_holder[place.holder] = place
-
-    def place_of(self, holder: bytes) -> Parked[W] | None:
-        """The place of a device."""
-        return self._by_holder.get(holder)
 
     def replace(self, place: Parked[W], waiter: W) -> W:
         """`waiter` waits at `place` from now on.

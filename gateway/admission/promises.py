@@ -9,10 +9,6 @@ The memory is bounded in number and in time: what is older than any valid ticket
 
 import math
 from collections import OrderedDict
-from typing import Final
-
-_TICKET_PRECISION_S: Final = 0.001
-"""Tickets tell their slot in whole milliseconds."""
 
 
 class Promises:
@@ -27,18 +23,16 @@ class Promises:
         """
         self._held = _Slots(entries_max, keep_s)
         self._spent = _Slots(entries_max, keep_s)
+        self.hold = self._held.put
+        """`hold(holder, slot_at, now)`: promise `holder` the slot at `slot_at`, and no other."""
+        self.slot_of = self._held.entries.get
+        """The slot that a device was promised, as far as this node knows, or None."""
+        self.used_slot_of = self._spent.entries.get
+        """The slot that a device has used, or None: no ticket for it, or an earlier one, counts."""
 
     def __len__(self) -> int:
         """How many entries there are."""
         return len(self._held.entries) + len(self._spent.entries)
-
-    def slot_of(self, holder: bytes) -> float | None:
-        """The slot that a device was promised, as far as this node knows."""
-        return self._held.entries.get(holder)
-
-    def hold(self, holder: bytes, slot_at: float, now: float) -> None:
-        """Promise `holder` the slot at `slot_at`, and no other."""
-        self._held.put(holder, slot_at, now)
 
     def spend(self, holder: bytes, slot_at: float, now: float) -> None:
         """`holder` uses its slot: no ticket for this slot, or an earlier one, counts again."""
@@ -55,11 +49,6 @@ class Promises:
         slot_at = self._held.entries.get(holder)
         if slot_at is not None and slot_at <= until:
             del self._held.entries[holder]
-
-    def is_spent(self, holder: bytes, slot_at: float) -> bool:
-        """Whether a ticket for `slot_at` has been used."""
-        spent = self._spent.entries.get(holder)
-        return spent is not None and slot_at < spent + _TICKET_PRECISION_S
 
 
 class _Slots:

@@ -22,6 +22,8 @@ from msgspec import Struct
 from gateway.admission.errors import TicketError
 
 TICKET_CHARS: Final = 42
+TICKET_PRECISION_S: Final = 0.001
+"""Tickets tell their slot in whole milliseconds."""
 SECRET_BYTES_MIN: Final = 32
 
 _VERSION: Final = 1
@@ -32,6 +34,7 @@ _DEVICE_BYTES: Final = 8
 _PRIORITY: Final = 1
 _BODY: Final = struct.Struct(f">QB{_DEVICE_BYTES}s")
 """Version, key id and slot are one number, because one is packed faster than three."""
+_WHOLE: Final = struct.Struct(f">QB{_DEVICE_BYTES}s{_MAC_BYTES}s")
 _SLOT_BITS: Final = 48
 _SLOT_MASK: Final = (1 << _SLOT_BITS) - 1
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
@@ -65,6 +68,7 @@ class TicketOffice:
         self._signing: tuple[int, hashlib.blake2s] = (0, hashlib.blake2s())
         """Version and key id, where they are in the packed number, and the MAC to copy."""
         self._verifying: dict[int, list[hashlib.blake2s]] = {}
+        """By version and key id."""
         self.rotate(secrets)
 
     def rotate(self, secrets: Sequence[bytes]) -> None:
@@ -87,7 +91,7 @@ class TicketOffice:
         mac = key.copy()
         mac.update(body)
         text = binascii.b2a_base64(body + mac.digest(), newline=False)
-        return text.translate(_URL_SAFE, b"=").decode()
+        return text[:TICKET_CHARS].translate(_URL_SAFE).decode()
 
     def check(self, text: str, *, holder: bytes, now: float) -> Ticket:
         """Read a ticket, if it is of this device.
@@ -101,24 +105,29 @@ class TicketOffice:
             raw = binascii.a2b_base64(text.replace("-", "+").replace("_", "/") + "==")
         except (binascii.Error, ValueError):
             raise TicketError("malformed") from None
-        if len(raw) != _BYTES or raw[0] != _VERSION:
+        if len(raw) != _BYTES:
             raise TicketError("malformed")
         if not self._epoch_began <= now < self._epoch_ends:
             self._turn_to(now)
-        body, shown = raw[:_BODY_BYTES], raw[_BODY_BYTES:]
-        for key in self._verifying.get(raw[1], ()):
+        head, flags, promised, shown = _WHOLE.unpack(raw)
+        for key in self._verifying.get(head >> _SLOT_BITS, ()):
             mac = key.copy()
-            mac.update(body)
+            mac.update(raw[:_BODY_BYTES])
             if hmac.compare_digest(mac.digest(), shown):
                 break
         else:
-            raise TicketError("forged" if raw[1] in self._verifying else "key")
-        head, flags, promised = _BODY.unpack(body)
+            raise TicketError(self._offence(head))
         # The MAC is right, so the holder of a ticket learns nothing from the time that this takes.
         if promised != holder:
             raise TicketError("holder")
         slot_at = (head & _SLOT_MASK) / 1000
         return Ticket(slot_at, flags & _PRIORITY != 0)
+
+    def _offence(self, head: int) -> str:
+        """Why no key has made the MAC of a ticket."""
+        if head >> _SLOT_BITS in self._verifying:
+            return "forged"
+        return "key" if head >> _SLOT_BITS + 8 == _VERSION else "malformed"
 
     def _turn_to(self, now: float) -> None:
         """Derive the keys of this period, and those of both neighbours to verify with."""
@@ -129,7 +138,7 @@ class TicketOffice:
         for secret in self._secrets:
             for neighbour in (epoch - 1, epoch, epoch + 1):
                 key_id, key = _derive(secret, neighbour)
-                self._verifying.setdefault(key_id, []).append(key)
+                self._verifying.setdefault(_VERSION << 8 | key_id, []).append(key)
         key_id, key = _derive(self._secrets[0], epoch)
         self._signing = (_VERSION << 8 | key_id) << _SLOT_BITS, key
 

@@ -80,4 +80,4 @@ def test_a_promise_is_forgotten_up_to_a_moment():
     assert promises.slot_of(b"a") == 5.0
     promises.forget(b"a", 5.0)
     assert promises.slot_of(b"a") is None
-    assert not promises.is_spent(b"a", 5.0)
+    assert promises.used_slot_of(b"a") is None

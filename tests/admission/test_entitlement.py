@@ -75,19 +75,24 @@ def test_an_old_ticket_does_not_replace_a_newer_promise(book):
 
 def test_a_used_slot_counts_once_until_it_is_given_back(book):
     ticket = book.entitlements.promise(A, 5.0, 0.0, priority=False)
-    book.entitlements.spend(A, Promise(5.0, Rank.TICKET), 5.0)
+    book.entitlements.spend(A, 5.0, 5.0)
     assert book.slot(A, ticket, now=5.0) is None
     assert book.observer.counts["ticket_replayed"] == 1
     book.entitlements.restore(A, 5.0, 5.0)
     assert book.slot(A, ticket, now=5.0) == 5.0
 
 
-@pytest.mark.parametrize(
-    ("now", "in_window", "gives_priority"),
-    [(4.9, False, True), (5.0, True, True), (15.0, True, True), (15.1, False, True),
-     (45.0, False, True), (45.1, False, False)],
-)  # fmt: skip
-def test_a_promise_has_a_window_and_then_priority_for_a_while(book, now, in_window, gives_priority):
-    promise = Promise(5.0, Rank.TICKET)
-    assert book.entitlements.in_window(promise, now) is in_window
-    assert book.entitlements.gives_priority(promise, now) is gives_priority
+def test_a_used_slot_uses_up_earlier_tickets_and_no_later_one(book):
+    """The slot of a ticket is in whole milliseconds, and may be a little later than the slot."""
+    book.entitlements.spend(A, 5.0006, 5.0)
+    earlier, same, later = (
+        book.elsewhere.issue(slot_at, holder=A, now=0.0) for slot_at in (2.0, 5.0006, 5.002)
+    )
+    assert book.slot(A, earlier, now=5.0) is None
+    assert book.slot(A, same, now=5.0) is None
+    assert book.slot(A, later, now=5.0) == 5.002
+
+
+@pytest.mark.parametrize(("now", "gives_priority"), [(5.0, True), (45.0, True), (45.1, False)])
+def test_a_promise_gives_priority_for_a_while_after_its_window(book, now, gives_priority):
+    assert book.entitlements.gives_priority(Promise(5.0, Rank.TICKET), now) is gives_priority

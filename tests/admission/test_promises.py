@@ -11,28 +11,19 @@ def test_a_slot_is_held_until_it_is_spent():
     promises = made()
     promises.hold(b"a", 5.0, now=0.0)
     assert promises.slot_of(b"a") == 5.0
-    assert not promises.is_spent(b"a", 5.0)
+    assert promises.used_slot_of(b"a") is None
     promises.spend(b"a", 5.0, now=5.0)
     assert promises.slot_of(b"a") is None
-    assert promises.is_spent(b"a", 5.0)
+    assert promises.used_slot_of(b"a") == 5.0
+    assert promises.used_slot_of(b"b") is None
 
 
-def test_a_spent_slot_spends_earlier_tickets_and_no_later_one():
-    promises = made()
-    promises.spend(b"a", 5.0004, now=5.0)
-    assert promises.is_spent(b"a", 5.0)  # as its ticket tells it, in whole milliseconds
-    assert promises.is_spent(b"a", 5.001)
-    assert promises.is_spent(b"a", 2.0)
-    assert not promises.is_spent(b"a", 5.002)
-    assert not promises.is_spent(b"b", 5.0)
-
-
-def test_who_was_cut_off_has_its_slot_again():
+def test_a_device_that_was_cut_off_has_its_slot_again():
     promises = made()
     promises.spend(b"a", 5.0, now=5.0)
     promises.restore(b"a", 5.0, now=5.0)
     assert promises.slot_of(b"a") == 5.0
-    assert not promises.is_spent(b"a", 5.0)
+    assert promises.used_slot_of(b"a") is None
 
 
 def test_the_longest_known_goes_first_when_there_are_too_many():

@@ -5,10 +5,11 @@ import heapq
 import itertools
 import math
 import random
+from array import array
 
 import pytest
 
-from loadtest.schedule import Schedule
+from loadtest.schedule import Schedule, in_order
 
 
 @dataclasses.dataclass
@@ -35,3 +36,10 @@ def test_items_come_out_by_time_and_then_in_the_order_in_which_they_were_added(s
     while heap:
         assert schedule.pop().number == heapq.heappop(heap)[1]
     assert schedule.next_at == math.inf
+
+
+def test_times_are_put_in_order_also_across_moments():
+    rng = random.Random(1)
+    times = array("d", [0.0, 7.0, 7.0, *(rng.expovariate(1.0) for _ in range(500))])
+    assert list(in_order(times)) == sorted(times)
+    assert list(in_order(array("d"))) == []

@@ -108,7 +108,8 @@ class ReconnectPolicy:
 
     def refused(self, retry_ms: int | None, ticket: str | None) -> None:
         """An attempt was refused with a time, and perhaps a ticket for a slot."""
-        self._heard()
+        if self._silences:
+            self._heard()
         if retry_ms is not None and not 0 <= retry_ms <= TOLD_MS_MAX:
             retry_ms = _bounded(retry_ms)
         self._floor_ms = retry_ms
@@ -168,7 +169,8 @@ class ReconnectPolicy:
         """How long after a time that the gateway named without a ticket."""
         first_retry_ms = self._first_retry_ms
         spread_ms = max(first_retry_ms - floor_ms, min(first_retry_ms, floor_ms * _SPREAD_SHARE))
-        return self._rng.uniform(0, max(spread_ms, self._grown_ms() if self._failures else 0.0))
+        grown_ms = self._grown_ms() if self._failures else 0.0
+        return self._rng.random() * max(spread_ms, grown_ms)
 
     def _grown_ms(self) -> float:
         settings = self._settings
@@ -177,15 +179,15 @@ class ReconnectPolicy:
     def _jitter_ms(self) -> float:
         settings, first_retry_ms = self._settings, self._first_retry_ms
         if self._fresh:
-            return self._rng.uniform(0, first_retry_ms)
+            return self._rng.random() * first_retry_ms
         if self._doubted:
             return self._rng.uniform(first_retry_ms / 2, first_retry_ms * 3 / 2)
         if self._restarting and not self._failures:
-            soon_ms = settings.base_ms * 2 ** min(self._silences, 20)
+            soon_ms = settings.base_ms * 2.0 ** min(self._silences, 20)
             if self.ticket is not None and soon_ms < first_retry_ms:
-                return self._rng.uniform(0, soon_ms)
+                return self._rng.random() * soon_ms
             return self._rng.uniform(first_retry_ms / 2, first_retry_ms * 3 / 2)
-        return self._rng.uniform(0, max(first_retry_ms, self._grown_ms()))
+        return self._rng.random() * max(first_retry_ms, self._grown_ms())
 
 
 def _bounded(told_ms: int) -> int:
