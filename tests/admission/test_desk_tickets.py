@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.admission.outcome import Claim
+from gateway.admission.outcome import Admit, Claim
 from support.storm import Device, Town, fleet
 
 
@@ -141,6 +141,21 @@ def test_every_ticket_that_is_told_is_issued_anew_and_is_of_its_slot():
     )
     assert outcome.reason == "overload"
     assert town.office.check(outcome.ticket, holder=b"somebody", now=town.now).slot_at > town.now
+
+
+def test_a_late_ticket_gives_priority_once():
+    """The device was admitted with it, and lost that connection at once."""
+    town = Town(rate=10, burst=1, park_s=0.0, window_s=1.0, late_s=100.0)
+    device = Device("veh", 0)
+    holder = device.claim().holder
+    town.desk.knock(device.claim(), device, 0.0)
+    ticket = town.office.issue(1.0, holder=holder, now=0.0)
+    shown = Claim("default", "default", holder, ticket=ticket)
+    assert isinstance(town.desk.knock(shown, device, 5.0), Admit)
+    town.now = 5.0
+    for each in fleet(50, 0.0):
+        town.knock(each)
+    assert town.desk.knock(shown, device, 5.0).retry_s == pytest.approx(5.0, rel=0.1)
 
 
 def test_a_device_parked_on_its_ticket_can_hang_up_and_show_it_again():

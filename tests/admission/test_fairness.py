@@ -20,6 +20,15 @@ def test_a_group_that_had_little_is_underserved_and_a_single_one_never():
     assert not shares.underserved("t", "b", 10.0)
 
 
+def test_exactly_half_of_an_even_share_is_not_too_little():
+    shares = FairShares()
+    shares.served("a", "g", 3.0, 0.0)
+    shares.served("b", "g", 1.0, 0.0)
+    assert not shares.underserved("b", "g", 0.0)
+    shares.served("a", "g", 0.25, 0.0)
+    assert shares.underserved("b", "g", 0.0)
+
+
 def test_slots_of_long_ago_do_not_count():
     shares = FairShares(fade_s=10.0)
     for _ in range(1_000):

@@ -35,6 +35,7 @@ def message(seq):
 def test_no_message_may_be_sent_before_the_welcome():
     session = ClientSession("box", 1, 0)
     assert session.window == 0
+    assert not session.held
     assert json.loads(session.hello()) == {"hello": {"outbox": "box", "oldest": 1, "age_ms": 0}}
     with pytest.raises(ProtocolViolation, match="first frame"):
         session.receive(b'{"ack":1,"credit":3}')

@@ -77,6 +77,22 @@ def test_duplicates_in_a_batch_are_settled_one_by_one_in_order():
     assert named(round_two.items) == [("a", 2)]
 
 
+def test_a_message_of_a_round_without_an_answer_may_have_been_stored():
+    """When it is repeated, a duplicate is this message, and no other needs to be looked for."""
+    lane, a, b = make(), Owner("a"), Owner("b")
+    for owner in (a, b):
+        lane.submit([pending(owner, 1)])
+    lane.next_batch(0)
+    lane.resolve(Answer(Verdict.PARTIAL, "partial"))
+    lane.next_batch(0)
+    lane.resolve_one(0, STORED)
+    assert named(lane.finish_round(TIMEOUT)) == [("a", 1)]
+    again, _ = lane.next_batch(0)
+    assert named(again.items) == [("b", 1)]
+    assert named(lane.resolve(DUPLICATE)) == [("b", 1)]
+    assert lane.take_questions() == []
+
+
 def test_a_message_that_can_never_be_stored_becomes_its_dead_letter():
     lane, owner = make(), Owner()
     lane.submit([pending(owner, 1)])
