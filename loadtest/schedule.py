@@ -3,9 +3,8 @@
 import heapq
 import math
 import sys
-from array import array
 from bisect import insort_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from operator import attrgetter
 from typing import Final, Generic, Protocol, TypeVar
@@ -99,16 +98,16 @@ class Schedule(Generic[D]):
         self.next_at = self._soon[-1].at
 
 
-def in_order(times: "array[float]") -> Iterator[float]:
+def in_order(times: Iterable[float]) -> Iterator[float]:
     """These times, the earliest first.
 
     To sort millions at once would cost more: each comparison would read two floats from memory that
     no cache holds.
     """
-    moments: dict[int, array[float]] = {}
+    moments: dict[int, list[float]] = {}
     for time in times:
         moment = int(time * _MOMENTS_PER_S)
         if (found := moments.get(moment)) is None:
-            found = moments[moment] = array("d")
+            found = moments[moment] = []
         found.append(time)
     return chain.from_iterable(sorted(moments.pop(moment)) for moment in sorted(moments))

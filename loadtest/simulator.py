@@ -9,7 +9,6 @@ import gc
 import math
 import random
 import statistics
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -76,7 +75,7 @@ class StormResult:
     dishonoured: int = 0
     absent: int = 0
     most_knocks: int = 0
-    waits: "array[float]" = field(default_factory=lambda: array("d"))
+    waits: list[float] = field(default_factory=list)
     """When each device was in, in order."""
     knocks_by_second: Counter[int] = field(default_factory=Counter)
 
@@ -220,7 +219,7 @@ class Simulator:
         """When the devices knock for the first time, in order."""
         policy, way_s = self._make_policy(), self._plan.rtt_s / 2
         closed, next_delay_ms = policy.closed, policy.next_delay_ms
-        times = array("d")
+        times: list[float] = []
         for _ in range(self._plan.devices):
             closed(_LASTED_MS)
             times.append(next_delay_ms() / 1_000 + way_s)

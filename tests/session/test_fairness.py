@@ -34,6 +34,18 @@ def test_a_device_that_sends_far_more_than_the_others_is_greedy_until_it_stops()
     assert node.greedy == 0
 
 
+@pytest.mark.parametrize(("messages", "greedy"), [(50, 0), (51, 1)])
+def test_a_greedy_device_stays_so_while_it_sends_more_than_half_the_limit(messages, greedy):
+    node = FairShare(floor=100)
+    assert node.greedy == 0
+    shares = [Share(node) for _ in range(10)]
+    take_turns(node, shares, [1] * 9 + [500], 2)
+    assert node.limit == 100
+    take_turns(node, shares, [1] * 9 + [messages], 1)
+    take_turns(node, shares, [1] * 10, 1)
+    assert node.greedy == greedy
+
+
 def test_no_device_is_greedy_where_all_send_as_much_as_they_can():
     node, shares = fleet(50)
     rng = random.Random(1)
