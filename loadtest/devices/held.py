@@ -88,7 +88,7 @@ async def _run() -> None:
         os.nice(_NICE)
         print("{}", flush=True)
         await stdin.readline()  # it ends too if the parent is gone
-        # Those that have knocked before the cut, and came in, are taken over: they are closed here.
+        # Without those that the gateway has closed: their device knocked before, and came in.
         sockets = [
             device.transport.get_extra_info("socket").fileno()
             for device in devices

@@ -17,6 +17,7 @@ class Server:
     def __init__(self):
         self.held = 0
         self.ended = []
+        self.writers = []
 
     async def serve(self, reader, writer):
         await reader.readuntil(b"\r\n\r\n")
@@ -24,6 +25,7 @@ class Server:
         await reader.readexactly(2)  # of its hello
         writer.write(bytes((0x81, len(WELCOME))) + WELCOME)
         self.held += 1
+        self.writers.append(writer)
         try:
             while await reader.read(1_000):
                 pass
@@ -41,6 +43,9 @@ async def test_a_cut_ends_every_connection_and_no_process_is_left():
         port = listener.sockets[0].getsockname()[1]
         async with HeldConnections(port, tokens, connect_per_s=1_000) as held:
             assert (server.held, server.ended) == (20, [])
+            server.writers[0].write_eof()  # as a gateway does to a device that has come back
+            await eventually(lambda: len(server.ended) == 1)
             assert await within(held.cut()) > 0
             await eventually(lambda: len(server.ended) == 20)
+            assert [each._process.returncode for each in held._processes] == [0, 0]
     assert server.ended == ["end of stream"] * 20
