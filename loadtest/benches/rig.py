@@ -32,10 +32,13 @@ REFUSING: Final[Settings] = {
     "admission__rate_floor_per_s": 1.0,
     "admission__burst": 1,
     "admission__park_ms": 0,
+    "admission__patience_ms": 0,
     "admission__horizon_ms": 86_400_000,
     **COLD,
 }
-"""Nearly every knock is refused with a slot to come back in."""
+"""Nearly every knock is refused with a slot to come back in. One a second is admitted at once,
+because its slot has come. It must not wait for R (`patience_ms`): the devices that knock one after
+the other would stand still for that second, and one side more often than the other."""
 
 
 def fixed_rate(rate_per_s: float, burst: float) -> Settings:
