@@ -110,4 +110,8 @@ def in_order(times: Iterable[float]) -> Iterator[float]:
         if (found := moments.get(moment)) is None:
             found = moments[moment] = []
         found.append(time)
-    return chain.from_iterable(sorted(moments.pop(moment)) for moment in sorted(moments))
+
+    def take(moment: int) -> list[float]:
+        return sorted(moments.pop(moment))
+
+    return chain.from_iterable(map(take, sorted(moments)))
