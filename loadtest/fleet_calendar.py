@@ -31,10 +31,7 @@ class FleetCalendar(SlotCalendar):
         return True
 
     def take_lent(self, now: float, cost: float) -> bool:
-        if self._nodes == 1 or not self._meter.conforms(now, cost):
-            return False
-        self._meter.take(now, cost)
-        return True
+        return self._nodes > 1 and self._meter.take_if_conforms(now, cost)
 
     def admitted(self, cost: float) -> None:
         self._meter.take(self.now, cost)

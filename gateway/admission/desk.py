@@ -336,8 +336,7 @@ class AdmissionDesk(Generic[W]):
 
     def _counted(self, now: float, cost: float) -> bool:
         """Count an admission, if there is room for it on this node or in what was lent to it."""
-        if self._meter.conforms(now, cost):
-            self._meter.take(now, cost)
+        if self._meter.take_if_conforms(now, cost):
             self._calendar.admitted(cost)
             return True
         return self._calendar.take_lent(now, cost)

@@ -13,22 +13,25 @@ from collections.abc import Hashable
 class Gcra:
     """A rate with a burst. Times in seconds of a clock that cannot be set; costs in events."""
 
-    __slots__ = ("_arrival", "_burst", "_rate_per_s")
+    __slots__ = ("_arrival", "_burst", "_burst_s", "_rate_per_s")
 
     def __init__(self, *, rate_per_s: float, burst: float, now: float) -> None:
         self._rate_per_s = rate_per_s
         self._burst = burst
-        self._arrival = now - burst / rate_per_s
+        self._burst_s = burst / rate_per_s
+        self._arrival = now - self._burst_s
 
     def set_rate(self, rate_per_s: float, now: float) -> None:
         """Change the rate. The credit so far, or the debt, is kept in events."""
         credit = self.credit(now)
         self._rate_per_s = rate_per_s
+        self._burst_s = self._burst / rate_per_s
         self._arrival = now - credit / rate_per_s
 
     def set_burst(self, burst: float) -> None:
         """Change how many events conform at once; credit beyond that is lost."""
         self._burst = burst
+        self._burst_s = burst / self._rate_per_s
 
     def credit(self, now: float) -> float:
         """How many events conform now, at most `burst`; negative for a debt."""
@@ -45,8 +48,17 @@ class Gcra:
     def take(self, now: float, cost: float = 1.0) -> None:
         """Count an event, also one that does not conform: this makes a debt."""
         arrival = self._arrival
-        earliest = now - self._burst / self._rate_per_s
+        earliest = now - self._burst_s
         self._arrival = (arrival if arrival > earliest else earliest) + cost / self._rate_per_s
+
+    def take_if_conforms(self, now: float, cost: float) -> bool:
+        """Count an event if it conforms."""
+        arrival, cost_s = self._arrival, cost / self._rate_per_s
+        if arrival + cost_s > now:
+            return False
+        earliest = now - self._burst_s
+        self._arrival = (arrival if arrival > earliest else earliest) + cost_s
+        return True
 
 
 class KeyedLimiter:

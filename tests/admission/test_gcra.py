@@ -9,6 +9,29 @@ GAPS = st.lists(st.floats(0, 0.5), max_size=200)
 
 
 @given(GAPS, st.floats(1, 100), st.integers(1, 20))
+def test_an_event_is_counted_if_it_conforms_and_changes_nothing_if_not(gaps, rate, burst):
+    meter, other = (Gcra(rate_per_s=rate, burst=burst, now=0.0) for _ in range(2))
+    now = 0.0
+    for gap in gaps:
+        now += gap
+        conforms = other.conforms(now)
+        if conforms:
+            other.take(now)
+        assert meter.take_if_conforms(now, 1.0) is conforms
+        assert meter.ready_at() == other.ready_at()
+
+
+def test_the_burst_follows_the_rate_and_what_is_set():
+    meter = Gcra(rate_per_s=10, burst=10, now=0.0)
+    meter.set_rate(100, 0.0)
+    meter.take(1_000.0)
+    assert meter.ready_at(0.0) == pytest.approx(1_000.0 - 9 / 100)
+    meter.set_burst(5)
+    meter.take(2_000.0)
+    assert meter.ready_at(0.0) == pytest.approx(2_000.0 - 4 / 100)
+
+
+@given(GAPS, st.floats(1, 100), st.integers(1, 20))
 def test_no_window_holds_more_than_rate_and_burst(gaps, rate, burst):
     meter, now, taken = Gcra(rate_per_s=rate, burst=burst, now=0.0), 0.0, []
     for gap in gaps:
