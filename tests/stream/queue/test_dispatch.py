@@ -239,3 +239,16 @@ async def test_a_newer_session_waits_until_the_facts_of_the_one_before_are_store
     await eventually(lambda: len(rig.turns.steps) == 3)
     assert rig.turns.steps[1:] == [("lost", "veh-1"), ("give", "veh-1")]
     await rig.close()
+
+
+async def test_a_session_holds_what_it_was_given_until_it_is_released():
+    rig = Rig()
+    key = ("default", "veh-1")
+    assert not rig.dispatch.holds(key, "c-7"), "the device is not here"
+    rig.connect(1)
+    rig.queue(1, 7)
+    await eventually(lambda: rig.dispatch.holds(key, "c-7"))
+    assert not rig.dispatch.holds(key, "c-8")
+    rig.dispatch.release(key, "c-7")
+    assert not rig.dispatch.holds(key, "c-7")
+    await rig.close()
