@@ -86,3 +86,19 @@ def test_another_stream_begins_with_nothing(known):
 )
 def test_only_an_object_is_a_state(payload, desired):
     assert desired_of(payload) == desired
+
+
+def test_a_state_can_be_learned_before_the_follower_begins():
+    states = KnownStates(bytes_max=10_000)
+    assert states.learn(key(1), Known(9, b"{}")) == Known(9, b"{}")
+    assert states.get(key(1)) == Known(9, b"{}")
+
+
+def test_what_was_known_of_another_stream_takes_no_room(known):
+    kept = []
+    for epoch in ("e", "f"):
+        known.begin(epoch, 7, None)
+        for number in range(100):
+            known.followed(key(number), Known(100 + number, b"{}"))
+        kept.append(len(known))
+    assert kept[0] == kept[1] < 100
