@@ -58,3 +58,19 @@ def test_a_waiter_that_the_desk_does_not_know_can_hang_up():
     town = Town()
     town.desk.left(Device("nobody", 0.0), town.now)
     assert town.desk.poll(town.now) == []
+
+
+def test_a_waiter_that_hangs_up_leaves_its_place_in_the_lot():
+    town = Town(rate=10, burst=1, park_s=1.0)
+    town.add(fleet(5, 0.0))
+    town.run(until=0.01)
+    assert town.desk.parked == 4
+    waiting = next(iter(town.desk.hold(town.now)))[0]
+    town.desk.release()
+    assert town.desk.parked == 0
+    device = Device("veh", 0.0)
+    assert town.desk.knock(device.claim(), device, town.now) is None
+    town.desk.left(waiting, town.now)
+    assert town.desk.parked == 1, "it was not in the lot any more"
+    town.desk.left(device, town.now)
+    assert town.desk.parked == 0
