@@ -18,9 +18,12 @@ and for devices that are late.
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.admission.gcra import Gcra
+
+_ROUNDING_S: Final = 0.001
+"""Tickets have milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class CalendarSettings:
     priority_share: float = 0.2
     give_back: float = 0.5
     """Credit beyond this share of the burst means that promised slots were not used."""
+    pause_s_max: float = 10.0
+    """In a hold, a device may be promised a moment so long after the present one."""
 
 
 class Calendar(Protocol):
@@ -73,6 +78,9 @@ class Calendar(Protocol):
 
     def admitted(self, cost: float) -> None:
         """A device was admitted, neither in a vacated slot nor in room that was lent."""
+
+    def promised_until(self, now: float) -> float:
+        """No later moment was promised; infinity if other nodes promise slots too."""
 
     def lead_s(self, now: float) -> float:
         """How far ahead the next free slot is: the predicted time until the storm is over."""
@@ -142,6 +150,9 @@ class SlotCalendar:
 
     def admitted(self, cost: float) -> None:
         """Nothing: no other node must be told."""
+
+    def promised_until(self, now: float) -> float:
+        return max(self._next, now) + self._settings.pause_s_max + _ROUNDING_S
 
     def lead_s(self, now: float) -> float:
         return max(0.0, self._next - now)

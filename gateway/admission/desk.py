@@ -85,6 +85,7 @@ class AdmissionDesk(Generic[W]):
         self._lot: ParkingLot[W] = ParkingLot(places=settings.lot_places)
         self._entitlements = Entitlements(
             office=office,
+            calendar=calendar,
             observer=observer,
             window_s=settings.window_s,
             late_s=settings.late_s,
@@ -184,9 +185,8 @@ class AdmissionDesk(Generic[W]):
         Returns:
             Refusals for all that waited, each with another slot.
         """
-        hold = self._hold = Hold(
-            since=now, pause_s_max=self._settings.overload_retry_s, rng=self._rng
-        )
+        pause_s_max = self._settings.overload_retry_s
+        hold = self._hold = Hold(since=now, pause_s_max=pause_s_max, rng=self._rng)
         outcomes, self._displaced = self._displaced, []
         for place in self._lot.clear():
             priority = place.rank is PRIORITY

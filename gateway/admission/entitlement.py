@@ -6,6 +6,7 @@ remembers beside the tickets. One device has one slot, so the two are reconciled
 
 from msgspec import Struct
 
+from gateway.admission.calendar import Calendar
 from gateway.admission.errors import TicketError
 from gateway.admission.lot import PRIORITY, TICKET, Rank
 from gateway.admission.observer import AdmissionObserver
@@ -27,6 +28,7 @@ class Entitlements:
         self,
         *,
         office: TicketOffice,
+        calendar: Calendar,
         observer: AdmissionObserver,
         window_s: float,
         late_s: float,
@@ -35,12 +37,14 @@ class Entitlements:
         """
         Args:
             office: issues and checks tickets.
+            calendar: says which slots were promised at all.
             observer: hears of tickets that are issued, or worth nothing.
             window_s: how long after its slot a ticket is honoured.
             late_s: how long after its window a ticket still gives priority.
             entries_max: slots that this node remembers, promised and used.
         """
         self._office = office
+        self._calendar = calendar
         self._observer = observer
         self._window_s = window_s
         self._late_s = late_s
@@ -100,6 +104,11 @@ class Entitlements:
             ticket = self._office.check(text, holder=holder, now=now)
         except TicketError as exc:
             self._observer.ticket_invalid(exc.reason)
+            return None
+        if ticket.slot_at > self._calendar.promised_until(now):
+            # Of an earlier life of this node, and its clock has been set back since: the slot would
+            # keep the device away although there are free ones before it.
+            self._observer.ticket_invalid("ahead")
             return None
         used = self._promises.used_slot_of(holder)
         if used is not None and ticket.slot_at < used + TICKET_PRECISION_S:

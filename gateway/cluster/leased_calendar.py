@@ -262,6 +262,11 @@ class LeasedCalendar:
         if self._alone is None:
             self._on_need()  # the lease reports it to the fleet's meter
 
+    def promised_until(self, now: float) -> float:
+        """Any time: other nodes promise slots that this one hears of later."""
+        del now
+        return math.inf
+
     def lead_s(self, now: float) -> float:
         if self._alone is not None:
             return self._alone.lead_s(now)

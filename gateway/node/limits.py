@@ -85,11 +85,12 @@ def calendar_settings(settings: Settings) -> CalendarSettings:
         burst=admission.burst,
         horizon_s=admission.horizon_ms / 1000,
         priority_share=admission.priority_share,
+        pause_s_max=admission.overload_retry_ms / 1000,
     )
 
 
 def ticket_ahead_s_max(settings: Settings) -> float:
-    """How far ahead the slot of a ticket can be."""
+    """How far ahead the slot of a ticket of another node can be."""
     return 2 * settings.admission.horizon_ms / 1000 + _AHEAD_SLACK_S
 
 

@@ -234,3 +234,14 @@ def test_a_ticket_in_its_window_is_honoured_over_the_meter_when_the_lot_is_full(
     town.run(until=0.0)
     assert [device.admitted_at for device in devices] == [0.0, 0.0, 0.0]
     assert town.observer.counts["over_meter"] == 2
+
+
+def test_a_slot_of_an_earlier_life_with_another_clock_keeps_no_device_away():
+    """The clock was set back by half an hour, and the node was started again."""
+    town, device = Town(rate=10, burst=1), Device("veh", 0.001)
+    holder = device.claim().holder
+    device.ticket = town.office.issue(1_800.0, holder=holder, now=1_799.0)
+    town.add([*fleet(20, 0.0), device])
+    town.run(until=10.0)
+    assert device.admitted_at == pytest.approx(2.0, abs=1.0)
+    assert town.observer.counts["ticket_invalid"] == 1

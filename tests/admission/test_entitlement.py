@@ -1,5 +1,7 @@
 """Which slot a device is entitled to: its ticket and the memory of the node, reconciled."""
 
+import math
+
 import pytest
 
 from gateway.admission.entitlement import Entitlements, Promise
@@ -10,14 +12,24 @@ from support.storm import SECRET, Counting
 A, B = b"holder-a", b"holder-b"
 
 
+class Calendar:
+    def __init__(self):
+        self.until = math.inf
+
+    def promised_until(self, _now):
+        return self.until
+
+
 class Book:
     """Entitlements of one node, and the tickets of another with the same secret."""
 
     def __init__(self):
         self.observer = Counting()
         self.elsewhere = TicketOffice([SECRET])
+        self.calendar = Calendar()
         self.entitlements = Entitlements(
             office=TicketOffice([SECRET]),
+            calendar=self.calendar,
             observer=self.observer,
             window_s=10.0,
             late_s=30.0,
@@ -96,3 +108,12 @@ def test_a_used_slot_uses_up_earlier_tickets_and_no_later_one(book):
 @pytest.mark.parametrize(("now", "gives_priority"), [(5.0, True), (45.0, True), (45.1, False)])
 def test_a_promise_gives_priority_for_a_while_after_its_window(book, now, gives_priority):
     assert book.entitlements.gives_priority(Promise(5.0, Rank.TICKET), now) is gives_priority
+
+
+def test_a_ticket_for_a_slot_that_nobody_can_have_promised_is_worth_nothing(book):
+    ticket = book.elsewhere.issue(70.0, holder=A, now=0.0)
+    book.calendar.until = 70.0
+    assert book.slot(A, ticket) == 70.0
+    book.calendar.until = 69.9
+    assert book.slot(A, ticket) is None
+    assert book.observer.counts["ticket_invalid"] == 1
