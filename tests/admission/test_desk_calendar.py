@@ -92,3 +92,26 @@ def test_after_the_wait_for_the_calendar_a_later_slot_is_a_refusal_with_a_ticket
     assert [device.reasons for device in twins] == [["rate"], ["rate"]]
     assert [round(device.slots[0], 3) for device in twins] == [7.0, 7.0], "one slot, told twice"
     assert town.desk.lead_s(town.now) == pytest.approx(7.1, abs=0.01)
+
+
+class HalfOfTheFleet(CalendarOfTheFleet):
+    """Of a node that has half of R; hears what the node is short of."""
+
+    share = 0.5
+
+    def __init__(self):
+        super().__init__(burst=10.0)
+        self.short = []
+
+    def short_of(self, units):
+        self.short.append(units)
+
+
+def test_a_node_with_a_share_of_r_says_how_many_devices_are_due_beyond_it():
+    calendar = HalfOfTheFleet()
+    town = Town(rate=10, burst=10, calendar=calendar, park_s=5.0)
+    town.add(fleet(10, 0.0))
+    town.run(until=0.0)
+    assert len(town.admissions) == 5, "half of the burst"
+    assert town.desk.poll(0.0) == []
+    assert calendar.short[-1] == 5.0

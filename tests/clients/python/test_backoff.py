@@ -96,11 +96,12 @@ def test_a_device_with_a_ticket_asks_again_sooner():
     assert max(waits) <= 1_000
 
 
-def test_an_answer_ends_the_silence():
+@pytest.mark.parametrize("answer", [ReconnectPolicy.opened, lambda each: each.refused(5, None)])
+def test_an_answer_ends_the_silence(answer):
     device = policy()
     device.silent(lasted_ms=59_000)
     device.next_delay_ms()
-    device.opened()
+    answer(device)
     device.silent(lasted_ms=59_000)
     assert device.failures == 0
 
