@@ -32,7 +32,7 @@ CLIENT_PURE := addresses answers backoff bounds credentials elapsed ledger outbo
 PURE_TESTS := tests/admission tests/session $(wildcard tests/stream/lanes/test_lane*.py) tests/clients/python/wire \
   $(foreach each,$(CLIENT_PURE) outbox outbox_file,tests/clients/python/test_$(each).py)
 PURE_MODULES := gateway.admission gateway.session gateway.stream.lanes.lane gateway.stream.lanes.lane_waiting \
-  gateway.stream.lanes.lane_method tidegate.wire $(CLIENT_PURE:%=tidegate.%)
+  gateway.stream.lanes.lane_method gateway.stream.lanes.ahead tidegate.wire $(CLIENT_PURE:%=tidegate.%)
 # Two a core: half of the time of a test is spent waiting.
 WORKERS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0

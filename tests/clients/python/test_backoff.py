@@ -96,7 +96,7 @@ def test_a_device_with_a_ticket_asks_again_sooner():
     assert max(waits) <= 1_000
 
 
-@pytest.mark.parametrize("answer", [ReconnectPolicy.opened, lambda each: each.refused(5, None)])
+@pytest.mark.parametrize("answer", [ReconnectPolicy.opened, lambda each: each.refused(5, "slot")])
 def test_an_answer_ends_the_silence(answer):
     device = policy()
     device.silent(lasted_ms=59_000)
