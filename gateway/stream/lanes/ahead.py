@@ -68,6 +68,5 @@ class Ahead:
             waiting.give_back(batch)
             return None
         batch.kind = self._method.kind_of(batch)
-        batch.sent = batch.messages
         self.following = batch
         return batch

@@ -207,8 +207,8 @@ class Lane:
         """Take from the queue what can be sent ahead, if `can_send_ahead`.
 
         Returns:
-            The batch it is part of, the place of the first message to send now (those up to
-            `sent` are to be sent), and the messages dropped as in `next_batch`.
+            The batch it is part of, the place of the first message to send now (up to `sent`, or
+            all if it is `following`), and the messages dropped as in `next_batch`.
         """
         in_flight, dropped = self.in_flight, list[Pending]()
         if in_flight is None or not self.can_send_ahead:

@@ -220,14 +220,15 @@ class LaneRunner:
         batch, first, dropped = self.lane.send_ahead(self._clock())
         if dropped:
             self._settlements.drop(dropped)
-        if batch is None or batch.sent == first:
+        if batch is None:
             return
-        if batch.kind is Kind.ATOMIC:
-            written = client is not None and client.write(
-                part_ahead(batch, self._token(batch), first)
-            )
+        if client is None:
+            written = False
+        elif batch is self.lane.following:
+            written = self._write(client, batch)
         else:
-            written = client is not None and self._write(client, batch)
+            ahead = part_ahead(batch, self._token(batch), first)
+            written = not ahead or client.write(ahead)
         if not written:
             self._lose_ahead()
 
