@@ -45,20 +45,20 @@ async def test_a_turn_begins_no_more_connections_than_it_can_finish(monkeypatch)
     monkeypatch.setattr(sliced, "perf_counter", lambda: 0.0)  # to begin one takes no time at all
     connector = Connector(
         lambda _head, _granted: asyncio.Protocol(),
-        slice_s=300e-6,
+        slice_s=290e-6,
         tls=lambda: None,
         tls_handshake_timeout_s=5.0,
         anteroom=Anteroom(places=4, observer=EdgeObserver()),
         observer=EdgeObserver(),
     )
-    pairs = [socket.socketpair() for _ in range(5)]
+    pairs = [socket.socketpair() for _ in range(12)]
     for ours, _theirs in pairs:
         connector.connect(ours)
     begun = []
     while len(begun) < 3:
         await asyncio.sleep(0)
         begun.append(sum(ours.fileno() < 0 for ours, _theirs in pairs))
-    assert begun == [2, 4, 5]
+    assert begun == [5, 10, 12]
     await eventually(lambda: not len(connector))
     for _ours, theirs in pairs:
         theirs.close()
