@@ -161,7 +161,7 @@ async def test_a_rolling_restart_replaces_each_worker_and_loses_nothing(gateway,
             sent += 1
             for device in devices:
                 await device.send("a", sent)
-            await asyncio.sleep(0.1)
+            await asyncio.wait({restarting}, timeout=0.1)
         for device in devices:
             await within(device.flush())
     done = restarting.result()

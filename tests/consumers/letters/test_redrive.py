@@ -8,7 +8,6 @@ import time
 import nats
 import pytest
 
-from gateway import tasks
 from gateway.consumers.errors import NotOwner
 from gateway.consumers.lease import Lease
 from gateway.consumers.lease_bucket import LeaseBucket
@@ -141,16 +140,12 @@ async def test_two_redrives_do_not_run_at_once(stream):
         lease = Lease(LeaseBucket(OneConnection(client)), LEASE_NAME, "other", time.monotonic)
         await lease.open()
         await eventually(lease.take)
-
-        async def live():
-            while True:
-                await lease.beat()
-                await asyncio.sleep(0.2)
-
-        alive = asyncio.create_task(live())
+        running = asyncio.create_task(work(client).run())
+        while not running.done():
+            await lease.beat()
+            await asyncio.wait({running}, timeout=0.2)
         with pytest.raises(NotOwner, match="another redrive runs"):
-            await work(client).run()
-        await tasks.end(alive)
+            running.result()
 
 
 async def test_a_redrive_waits_until_the_lease_of_a_killed_one_has_ended(stream):
