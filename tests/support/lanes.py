@@ -8,6 +8,7 @@ from gateway.stream.lanes.batch import Answer, Pending, Run, Strategy, Verdict, 
 from gateway.stream.lanes.encoding import SEQ_REUSED, Envelope, SourceHeaders, letter_envelope
 from gateway.stream.lanes.lane import Lane
 from gateway.stream.lanes.standing import Standing
+from support.nats_commands import parse
 from tidegate.wire.frames import Message
 
 STORED = Answer(Verdict.STORED)
@@ -29,6 +30,19 @@ class Owner:
 
     def rejected(self, seq, error, detail):
         raise NotImplementedError
+
+
+class Client:
+    """The connection of a runner: takes what is written, while it is connected."""
+
+    def __init__(self):
+        self.connected = True
+        self.commands = []
+
+    def write(self, data):
+        if self.connected:
+            self.commands += parse(data)
+        return self.connected
 
 
 def pending(owner, seq, stream="EVENTS", size=10, absent_at=0.0):

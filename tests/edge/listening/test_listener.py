@@ -14,20 +14,40 @@ from gateway.edge.opening.anteroom import Anteroom
 from support.waiting import eventually
 
 
-async def test_a_protocol_that_cannot_be_made_is_logged():
-    def broken(_head, _granted):
-        raise ValueError("broken")
-
-    connector = Connector(
-        broken,
-        slice_s=1.0,
+def connector_of(make, slice_s=1.0):
+    return Connector(
+        make,
+        slice_s=slice_s,
         tls=lambda: None,
         tls_handshake_timeout_s=5.0,
         anteroom=Anteroom(places=4, observer=EdgeObserver()),
         observer=EdgeObserver(),
     )
+
+
+def listener_beside_others(accepted, leave_s):
+    """A listener of which other processes share the queue."""
+    return Listener(
+        connector_of(lambda _head, _granted: None),
+        accept_budget=4,
+        accept_slice_s=1.0,
+        backlog=4,
+        observer=EdgeObserver(),
+        knock=lambda accepted_socket, _address: accepted.append(accepted_socket),
+        leave_s=leave_s,
+    )
+
+
+async def test_a_protocol_that_cannot_be_made_is_logged():
+    def broken(_head, _granted):
+        raise ValueError("broken")
+
     listener = Listener(
-        connector, accept_budget=4, accept_slice_s=1.0, backlog=4, observer=EdgeObserver()
+        connector_of(broken),
+        accept_budget=4,
+        accept_slice_s=1.0,
+        backlog=4,
+        observer=EdgeObserver(),
     )
     port = await listener.start("127.0.0.1", 0)
     with capture_logs() as logs:
@@ -43,14 +63,7 @@ async def test_a_protocol_that_cannot_be_made_is_logged():
 
 async def test_a_turn_begins_no_more_connections_than_it_can_finish(monkeypatch):
     monkeypatch.setattr(sliced, "perf_counter", lambda: 0.0)  # to begin one takes no time at all
-    connector = Connector(
-        lambda _head, _granted: asyncio.Protocol(),
-        slice_s=290e-6,
-        tls=lambda: None,
-        tls_handshake_timeout_s=5.0,
-        anteroom=Anteroom(places=4, observer=EdgeObserver()),
-        observer=EdgeObserver(),
-    )
+    connector = connector_of(lambda _head, _granted: asyncio.Protocol(), slice_s=290e-6)
     pairs = [socket.socketpair() for _ in range(12)]
     for ours, _theirs in pairs:
         connector.connect(ours)
@@ -66,29 +79,13 @@ async def test_a_turn_begins_no_more_connections_than_it_can_finish(monkeypatch)
 
 async def test_connections_are_left_to_other_processes_for_as_long_as_it_is_told():
     accepted, leave = [], [0.01]
-    connector = Connector(
-        lambda _head, _granted: None,
-        slice_s=1.0,
-        tls=lambda: None,
-        tls_handshake_timeout_s=5.0,
-        anteroom=Anteroom(places=4, observer=EdgeObserver()),
-        observer=EdgeObserver(),
-    )
     asked = []
 
     def leave_s():
         asked.append(1)
         return leave[0]
 
-    listener = Listener(
-        connector,
-        accept_budget=4,
-        accept_slice_s=1.0,
-        backlog=4,
-        observer=EdgeObserver(),
-        knock=lambda accepted_socket, _address: accepted.append(accepted_socket),
-        leave_s=leave_s,
-    )
+    listener = listener_beside_others(accepted, leave_s)
     port = listener.start_on(await bind("127.0.0.1", 0, 4))
     _reader, writer = await asyncio.open_connection("127.0.0.1", port)
     await eventually(lambda: len(asked) > 2)
@@ -102,23 +99,7 @@ async def test_connections_are_left_to_other_processes_for_as_long_as_it_is_told
 
 async def test_a_process_that_comes_too_late_for_a_connection_rests_and_then_accepts_again():
     accepted = []
-    connector = Connector(
-        lambda _head, _granted: None,
-        slice_s=1.0,
-        tls=lambda: None,
-        tls_handshake_timeout_s=5.0,
-        anteroom=Anteroom(places=4, observer=EdgeObserver()),
-        observer=EdgeObserver(),
-    )
-    listener = Listener(
-        connector,
-        accept_budget=4,
-        accept_slice_s=1.0,
-        backlog=4,
-        observer=EdgeObserver(),
-        knock=lambda accepted_socket, _address: accepted.append(accepted_socket),
-        leave_s=lambda: 0.0,
-    )
+    listener = listener_beside_others(accepted, lambda: 0.0)
     (listening,) = shared = await bind("127.0.0.1", 0, 4)
     port = listener.start_on(shared)
     listener._accept(listening)  # another process has taken the connection
@@ -139,23 +120,7 @@ async def test_a_process_that_comes_too_late_for_a_connection_rests_and_then_acc
 async def test_a_process_whose_turns_follow_each_other_soon_lets_connections_gather(monkeypatch):
     accepted, now_s = [], [10.0]
     monkeypatch.setattr("gateway.edge.listening.listener.perf_counter", lambda: now_s[0])
-    connector = Connector(
-        lambda _head, _granted: None,
-        slice_s=1.0,
-        tls=lambda: None,
-        tls_handshake_timeout_s=5.0,
-        anteroom=Anteroom(places=4, observer=EdgeObserver()),
-        observer=EdgeObserver(),
-    )
-    listener = Listener(
-        connector,
-        accept_budget=4,
-        accept_slice_s=1.0,
-        backlog=4,
-        observer=EdgeObserver(),
-        knock=lambda accepted_socket, _address: accepted.append(accepted_socket),
-        leave_s=lambda: 0.0,
-    )
+    listener = listener_beside_others(accepted, lambda: 0.0)
     (listening,) = shared = await bind("127.0.0.1", 0, 4)
     port = listener.start_on(shared)
     made, resting = [], []

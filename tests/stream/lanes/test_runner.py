@@ -15,24 +15,11 @@ from gateway.stream.lanes.runner import LaneRunner
 from gateway.stream.lanes.settlements import Settlements
 from gateway.stream.lanes.standing import Standing
 from gateway.stream.observer import StreamObserver
-from support.nats_commands import parse
+from support.lanes import Client
 from support.waiting import eventually
 
 STORED = b'{"stream":"EVENTS","seq":1}'
 SOURCE = SourceHeaders("t", "d", "o")
-
-
-class Client:
-    """Takes what is written, while it is connected."""
-
-    def __init__(self):
-        self.connected = True
-        self.commands = []
-
-    def write(self, data):
-        if self.connected:
-            self.commands += parse(data)
-        return self.connected
 
 
 class Owner:

@@ -13,22 +13,8 @@ from gateway.stream.lanes.limits import PublishLimits
 from gateway.stream.lanes.runner import LaneRunner
 from gateway.stream.lanes.settlements import Settlements
 from gateway.stream.observer import StreamObserver
-from support.lanes import Owner, run
-from support.nats_commands import parse
+from support.lanes import Client, Owner, run
 from support.waiting import eventually
-
-
-class Client:
-    """Takes what is written, while it is connected."""
-
-    def __init__(self):
-        self.connected = True
-        self.commands = []
-
-    def write(self, data):
-        if self.connected:
-            self.commands += parse(data)
-        return self.connected
 
 
 class Device(Owner):
