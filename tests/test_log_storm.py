@@ -25,10 +25,10 @@ def test_ten_thousand_refusals_and_closes_write_a_few_lines(tmp_path):
         ]
         known = [handshake_request(token.encode()) for token in tokens]
         unknown = [handshake_request(token[:-4].encode() + b"AAAA") for token in tokens]
-        come_in(gateway.port, known)  # each says hello, and hangs up
+        come_in([gateway.port], known)  # each says hello, and hangs up
         for _ in range(17):
-            knock(gateway.port, known)  # too often: 429
-            knock(gateway.port, unknown)  # 401
+            knock([gateway.port], known)  # too often: 429
+            knock([gateway.port], unknown)  # 401
     finally:
         gateway.stop()
     lines = gateway.log.splitlines()

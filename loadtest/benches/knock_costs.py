@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import socket
 import ssl
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from loadtest.benches.rig import COLD, REFUSING, Bench, Settings
 from loadtest.devices.fleet import Meter
@@ -21,10 +21,8 @@ _SETTLE_S: Final = 2.0
 _HELLO: Final = hello("b")
 
 
-class Act(Protocol):
-    """What devices do at a port with their requests, or at several ports in turn."""
-
-    def __call__(self, port: int, requests: Sequence[bytes], /, *others: int) -> None: ...
+Act = Callable[[Sequence[int], Sequence[bytes]], None]
+"""What devices do with their requests, at these ports in turn."""
 
 
 def _connections(ports: Sequence[int], requests: Sequence[bytes]) -> list[socket.socket]:
@@ -41,22 +39,22 @@ def _check_admitted(answer: bytes) -> None:
         raise TargetError(f"not admitted: {answer[:200]!r}")
 
 
-def knock(port: int, requests: Sequence[bytes], /, *others: int) -> None:
+def knock(ports: Sequence[int], requests: Sequence[bytes]) -> None:
     """Knock all at once and read the answers."""
     for start in range(0, len(requests), _AT_ONCE):
-        for connection in _connections((port, *others), requests[start : start + _AT_ONCE]):
+        for connection in _connections(ports, requests[start : start + _AT_ONCE]):
             connection.recv(4_096)
             connection.close()
 
 
-def come_in(port: int, requests: Sequence[bytes], /, *others: int) -> None:
+def come_in(ports: Sequence[int], requests: Sequence[bytes]) -> None:
     """Knock, send hello, read the welcome, leave.
 
     Raises:
         TargetError: a device was not admitted.
     """
     for start in range(0, len(requests), _AT_ONCE):
-        made = _connections((port, *others), requests[start : start + _AT_ONCE])
+        made = _connections(ports, requests[start : start + _AT_ONCE])
         for connection in made:
             _check_admitted(connection.recv(4_096))
             connection.sendall(_HELLO)
@@ -88,12 +86,12 @@ async def section_refusal(bench: Bench) -> None:
         first_us = {}
         for name, (target, act) in work.items():  # a signature is checked once: measured apart
             before = target.cpu_s()
-            act(target.port, requests)
+            act([target.port], requests)
             first_us[name] = (target.cpu_s() - before) / count * 1e6
         for start in list(range(0, count, step)) * rounds:
             for name, (target, act) in work.items():
                 before = target.cpu_s()
-                act(target.port, requests[start : start + step])
+                act([target.port], requests[start : start + step])
                 cpu_us[name] += (target.cpu_s() - before) / (count * rounds) * 1e6
     least, refusal, admission = cpu_us.values()
     bench.report.table(

@@ -81,12 +81,12 @@ def _cost_of_knocks(bench: Bench, gateway: GatewayServer, count: int, *, admitte
     """CPU of the gateway for a knock of a device whose credential was verified before."""
     act = come_in if admitted else knock
     requests = requests_of(bench, max(1, int(count * WARM_SHARE)), "knocker")
-    act(gateway.port, requests)
+    act([gateway.port], requests)
     pid = gateway.pids[0]
     rounds = max(1, count // len(requests))
     before = proc.cpu_s(pid)
     for _ in range(rounds):
-        act(gateway.port, requests)
+        act([gateway.port], requests)
     return (proc.cpu_s(pid) - before) / (rounds * len(requests)) * 1e6
 
 

@@ -87,14 +87,13 @@ async def _costs(
         # A process checks each signature once, and looks each outbox up once: not measured.
         for target, times in ((one, 1), (other, 1), (two, _UNTIL_BOTH_KNOW)):
             for _ in range(times):
-                act(target.port, requests)
+                act([target.port], requests)
         for start in list(range(0, len(requests), _STEP)) * rounds:
             for number, side in enumerate(sides):
-                before, began = [each.cpu_s() for each in side], perf_counter()
-                port, *others = [each.port for each in side]
-                act(port, requests[start : start + _STEP], *others)
+                before, began = sum(each.cpu_s() for each in side), perf_counter()
+                act([each.port for each in side], requests[start : start + _STEP])
                 took_s = perf_counter() - began
-                used_s = sum(each.cpu_s() for each in side) - sum(before) - took_s * idle[number]
+                used_s = sum(each.cpu_s() for each in side) - before - took_s * idle[number]
                 cpu_us[number] += used_s / (len(requests) * rounds) * 1e6
     return cpu_us
 
@@ -116,12 +115,12 @@ async def section_refuse(bench: Bench) -> None:
         "admission__address_knock_burst": 1_000_000,
     }
     with bench.gateway(**settings) as one:
-        knock(one.port, requests)
+        knock([one.port], requests)
         with slowed(one.pids[:1], _SHARE):
             most = await refused_per_s(one.port, requests, bench.seconds)
     with _workers(bench, 2, **settings) as two:
         for _ in range(3):
-            knock(two.port, requests)
+            knock([two.port], requests)
         with slowed([worker["pid"] for worker in two.workers()], _SHARE):
             seen = await offered(two.port, requests, 1.2 * most, bench.seconds)
     bench.report.table(
