@@ -18,12 +18,10 @@ and for devices that are late.
 """
 
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Protocol
 
 from gateway.admission.gcra import Gcra
-
-_ROUNDING_S: Final = 0.001
-"""Tickets have milliseconds."""
+from gateway.admission.ticket import TICKET_PRECISION_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +150,7 @@ class SlotCalendar:
         """Nothing: no other node must be told."""
 
     def promised_until(self, now: float) -> float:
-        return max(self._next, now) + self._settings.pause_s_max + _ROUNDING_S
+        return max(self._next, now) + self._settings.pause_s_max + TICKET_PRECISION_S
 
     def lead_s(self, now: float) -> float:
         return max(0.0, self._next - now)

@@ -259,7 +259,7 @@ class AdmissionDesk(Generic[W]):
     def _honour(self, claim: Claim, waiter: W, now: float, promise: Promise) -> Outcome | None:
         self._observer.ticket_honoured(now - promise.slot_at)
         self._entitlements.spend(claim.holder, promise.slot_at, now)
-        cost = self._settings.resume_cost if claim.known else self._settings.cold_cost
+        cost = self._cost(claim)
         if not self._counted(now, cost):
             if self._lot.room(promise.rank):
                 self._park(claim, waiter, promise.rank, promise.slot_at, now)

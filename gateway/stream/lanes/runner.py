@@ -288,8 +288,7 @@ class LaneRunner:
             self._settlements.repeated(reason, repeated)
         if settled:
             self._settlements.stored(batch, settled, answer, took_s, compared)
-        if self.lane.can_send_ahead:
-            self._send_ahead()
+        self._send_ahead()
         if follows is not None and follows.early is not None:
             self._answered(follows.early)
 
