@@ -9,10 +9,10 @@ from gateway.edge.sliced import Sliced
 _CLOSE_S: Final = 40e-6
 """About how long the kernel needs to close a socket, which the loop does after the slice."""
 _SHARE: Final = 0.15
-"""Of the loop's time. About 1,500 connections a second end so. No more devices a second can be
-admitted in the rest of the time, since an admission costs six times what an end does: so the ends
-never keep devices out of the room that they free. With a quarter, what comes of itself in a cut
-(closed sockets, messages, knocks) and the ends took all of the loop's time, and the acks waited."""
+"""Of the loop's time. An admission costs six times what an end does, so no more devices can be
+admitted in the rest of the time than connections end in this share: the ends never keep devices out
+of the room that they free. With a quarter, what comes of itself in a cut (closed sockets, messages,
+knocks) and the ends took all of the loop's time, and the acks waited."""
 
 
 class Ending(Protocol):
