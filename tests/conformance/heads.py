@@ -3,7 +3,8 @@
     python tests/conformance/heads.py [--count N] [--seed N]
 
 A head that the scan accepts must be accepted by the full parser with the same petition; and neither
-may raise anything but a refusal. A seed names a run: the same seed makes the same heads.
+may raise anything but a refusal. What is read as a head of a known form must be read and answered
+by the full parser in the same way. A seed names a run: the same seed makes the same heads.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import time
 from gateway.edge.errors import Refusal
 from gateway.edge.opening.handshake import negotiate, read_request
 from gateway.edge.opening.head import HeadScanner
+from gateway.edge.opening.known_heads import KnownHeads
 from gateway.edge.opening.petition import petition_of
 from gateway.edge.opening.refusal import render_refusal
 
@@ -21,7 +23,15 @@ HEADERS = [
     (b"Host", (b"x", b"tidegate.v1", b"[::1]:80", b"")),
     (b"Upgrade", (b"websocket", b"WebSocket", b"h2c", b"websocket, h2c")),
     (b"Connection", (b"Upgrade", b"upgrade", b"keep-alive, Upgrade", b"close")),
-    (b"Sec-WebSocket-Key", (b"dGhlIHNhbXBsZSBub25jZQ==", b"AAAA", b"dGhlIHNhbXBsZSBub25jZR==")),
+    (
+        b"Sec-WebSocket-Key",
+        (
+            b"dGhlIHNhbXBsZSBub25jZQ==",
+            b"AAAA",
+            b"dGhlIHNhbXBsZSBub25jZR==",
+            b" dGhlIHNhbXBsZSBub25jZ==",
+        ),
+    ),
     (b"Sec-WebSocket-Version", (b"13", b"8", b"13, 8", b"013")),
     (
         b"Sec-WebSocket-Protocol",
@@ -29,7 +39,14 @@ HEADERS = [
     ),
     (
         b"Authorization",
-        (b"Bearer a.b.c", b"bearer a.b.c", b"Bearer  a.b.c", b"Basic dTpw", b"Bearer"),
+        (
+            b"Bearer a.b.c",
+            b"Bearer dd.e-_.f",
+            b"bearer a.b.c",
+            b"Bearer  a.b.c",
+            b"Basic dTpw",
+            b"Bearer",
+        ),
     ),
     (b"Tidegate-Ticket", (b"tick", b'a"b', b"", b"t t", b"\xff")),
 ]  # fmt: skip
@@ -97,29 +114,36 @@ def _cased(rng, name):
 
 
 def judged(head):
-    """What the full parser makes of it: a petition, or a refusal that can be rendered."""
+    """What the full parser makes of it: petition and answer, or a refusal that can be rendered."""
     try:
         request = read_request(head)
-        negotiate(request, path="/v1/device", subprotocols=["tidegate.v1"], extensions=None)
-        return petition_of(request)
+        upgrade = negotiate(
+            request, path="/v1/device", subprotocols=["tidegate.v1"], extensions=None
+        )
+        return petition_of(request), upgrade
     except Refusal as refusal:
         render_refusal(refusal)
         return None
 
 
 def disagreements(seed, count):
-    """Heads on which the two disagree, and how many the scan accepted."""
-    rng, scanner = random.Random(seed), HeadScanner()
-    found, accepted = [], 0
+    """Heads on which the full parser disagrees with the scan, or with the memory of forms; how many
+    the scan accepted, and how many were of a known form."""
+    rng, scanner, known = random.Random(seed), HeadScanner(), KnownHeads()
+    found, accepted, of_known_form = [], 0, 0
     for _ in range(count):
         head = generated(rng)
-        petition = scanner.scan(head)
+        petition, read = scanner.scan(head), known.read(head)
         judgement = judged(head)
-        if petition is not None:
-            accepted += 1
-            if petition != judgement:
-                found.append(head)
-    return found, accepted
+        if judgement is not None:
+            known.learn(head, *judgement)
+        accepted += petition is not None
+        of_known_form += read is not None
+        if (petition is not None and (judgement is None or petition != judgement[0])) or (
+            read is not None and read != judgement
+        ):
+            found.append(head)
+    return found, accepted, of_known_form
 
 
 def main():
@@ -129,10 +153,10 @@ def main():
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
     began = time.monotonic()
-    found, accepted = disagreements(seed, options.count)
+    found, accepted, of_known_form = disagreements(seed, options.count)
     rate = options.count / (time.monotonic() - began)
     print(f"seed {seed}: {options.count:,} heads, {rate:,.0f} a second")
-    print(f"{accepted:,} accepted by the scan, ", end="")
+    print(f"{accepted:,} accepted by the scan, {of_known_form:,} of a known form, ", end="")
     print(f"{len(found)} of those refused or read otherwise by the full parser")
     for head in found[:10]:
         print(" ", head)

@@ -10,6 +10,7 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from gateway.edge.connection.ending import Ending
 from gateway.edge.connection.side_traffic import SideBudget
 from gateway.edge.observer import EdgeObserver
+from gateway.edge.opening.known_heads import KnownHeads
 from gateway.edge.ports import Gate, MakeHandler
 from gateway.edge.sliced import Sliced
 from gateway.edge.wheel import TimingWheel
@@ -53,3 +54,5 @@ class ConnectionContext:
     """The only path that is served; None for any."""
     subprotocols: Sequence[str] | None = None
     extensions: Sequence[ServerPerMessageDeflateFactory] | None = None
+    known_heads: KnownHeads = field(default_factory=KnownHeads)
+    """Of handshakes for this path with these subprotocols."""

@@ -1,14 +1,14 @@
 """The raw scan of a request head: enough to refuse a knock within microseconds.
 
 The scan reads only heads of the plainest form. Anything unusual (a repeated header, a folded line,
-a query, a lower-case method) is left to the full parser (`handshake.py`), which also judges every
-connection that is admitted. So the scan can save work, and cannot admit a head that it misreads.
-The full parser accepts what the scan accepts, with the same petition; `make fuzz-heads` looks for a
-counter-example.
+a query, a lower-case method) is left to the full parser (`handshake.py`). It also judges the heads
+of all connections that are admitted, or one of their form (`known_heads.py`). So the scan can save
+work, and cannot admit a head that it misreads. The full parser accepts what the scan accepts, with
+the same petition; `make fuzz-heads` looks for a counter-example.
 
 In a storm, a few client programs knock thousands of times. Their heads are the same bytes except
-for key, credential and ticket. `HeadScanner` remembers what is left when these three are cut out,
-and reads the next head of that form by cutting alone.
+for key, credential and ticket. `HeadScanner` remembers what is left when these three are cut out
+(`cut_head`), and reads the next head of that form by cutting alone.
 """
 
 import re
@@ -34,7 +34,7 @@ _ONCE: Final = (
 )
 """Lines of the plainest handshake (RFC 6455 section 4.1). Each name may come once."""
 _KEY: Final = b"\r\nsec-websocket-key:"
-_key = re.compile(rb" ?[A-Za-z0-9+/]{22}==").fullmatch  # 16 bytes in base64
+is_key = re.compile(rb" ?[A-Za-z0-9+/]{22}==").fullmatch  # 16 bytes in base64
 _NAMES: Final = (*(line[: line.index(b":") + 1] for line in _ONCE), _KEY)
 _BODY: Final = (b"\r\ncontent-length:", b"\r\ntransfer-encoding:")
 _SUBPROTOCOL: Final = b"\r\nsec-websocket-protocol:"
@@ -53,6 +53,31 @@ _KEY_BYTES: Final = 24
 _FORMS_MAX: Final = 64
 
 
+def cut_head(head: bytes) -> tuple[tuple[bytes, ...], bytes, bytes, bytes]:
+    """Cut key, credential and ticket out of a complete head.
+
+    Two heads of the same form differ in these three only, if those are what `is_key` and
+    `is_token_text` accept: none of them can hold a line end, so a head of that form has each part
+    in the same line.
+
+    Returns:
+        The form, which is what is left, then key, credential and ticket. They are empty, or
+        anything, where the head does not have them in the lines of the well-known clients.
+    """
+    before, _, rest = head.partition(_CREDENTIAL_LINE)
+    line_end = rest.find(_LINE_END)
+    token, after = rest[:line_end], rest[line_end:]
+    start, _, rest = before.partition(_KEY_LINE)
+    between, shown, last = after.partition(_TICKET_LINE)
+    ticket, _, end = last.partition(_LINE_END)
+    return (start, rest[_KEY_BYTES:], between, shown, end), rest[:_KEY_BYTES], token, ticket
+
+
+def is_token_text(text: bytes) -> bool:
+    """Whether a credential or a ticket is made of the bytes of a JWT only. It may be empty."""
+    return not text.translate(None, _TOKEN_BYTES)
+
+
 def scan_head(head: bytes) -> Petition | None:
     """Read a complete head.
 
@@ -68,7 +93,7 @@ def scan_head(head: bytes) -> Petition | None:
     for name in _NAMES:
         if folded.count(name) != 1:
             return None
-    if _value(head, folded, _SUBPROTOCOL) != _OURS or _key(_value(head, folded, _KEY)) is None:
+    if _value(head, folded, _SUBPROTOCOL) != _OURS or is_key(_value(head, folded, _KEY)) is None:
         return None
     if _BODY[0] in folded or _BODY[1] in folded or folded.count(_CREDENTIAL) != 1:
         return None
@@ -93,21 +118,8 @@ class HeadScanner:
 
     def scan(self, head: bytes) -> Petition | None:
         """Read a complete head, as `scan_head` does."""
-        # None of the three parts can hold a line end. So a head of a known form has the right
-        # length, and has each part in the place where that form has it.
-        before, _, rest = head.partition(_CREDENTIAL_LINE)
-        line_end = rest.find(_LINE_END)
-        token, after = rest[:line_end], rest[line_end:]
-        start, _, rest = before.partition(_KEY_LINE)
-        between, shown, last = after.partition(_TICKET_LINE)
-        ticket, _, end = last.partition(_LINE_END)
-        form = (start, rest[_KEY_BYTES:], between, shown, end)
-        if (
-            form in self._forms
-            and _key(rest[:_KEY_BYTES])
-            and not token.translate(None, _TOKEN_BYTES)
-            and not ticket.translate(None, _TOKEN_BYTES)
-        ):
+        form, key, token, ticket = cut_head(head)
+        if form in self._forms and is_key(key) and is_token_text(token + ticket):
             return Petition(token.decode(), ticket.decode())
         petition = scan_head(head)
         if petition == Petition(token.decode("latin-1"), ticket.decode("latin-1")):

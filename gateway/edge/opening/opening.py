@@ -6,7 +6,8 @@
        v              v
             REFUSED ------> the peer closes, or the close timeout passes
 
-The full parser (`handshake.py`) judges every connection, those that the raw scan has admitted too.
+The full parser (`handshake.py`) judges every head, or one of the same form (`known_heads.py`), also
+where the raw scan has admitted the connection.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from gateway.edge.connection.framing import close_frame
 from gateway.edge.errors import Refusal
 from gateway.edge.opening.handshake import Request, Upgrade, negotiate, read_request
 from gateway.edge.opening.knock import HEAD_END
-from gateway.edge.opening.petition import petition_of
+from gateway.edge.opening.petition import Petition, petition_of
 from gateway.edge.opening.refusal import bad_request, close_of, come_back, render_refusal
 from gateway.edge.ports import Granted
 
@@ -181,15 +182,11 @@ class Opening(asyncio.Protocol):
             Refusal: the request is no handshake for us, or it is refused.
         """
         context, granted = self._context, self._granted
-        request = read_request(head)
-        self._upgrade = negotiate(
-            request,
-            path=context.path,
-            subprotocols=context.subprotocols,
-            extensions=context.extensions,
-        )
-        self._request = request
-        petition = petition_of(request)
+        known = context.known_heads.read(head)
+        if known is not None:
+            petition, self._upgrade = known
+        else:
+            petition = self._parse(head)
         if granted is not None:
             if granted.petition != petition:
                 raise bad_request("ambiguous", "the request can be read in two ways")
@@ -202,6 +199,26 @@ class Opening(asyncio.Protocol):
         if isinstance(outcome, Refuse):
             raise come_back(outcome)
         return outcome
+
+    def _parse(self, head: bytes) -> Petition:
+        """Ask the full parser.
+
+        Raises:
+            Refusal: the request is no handshake for us.
+        """
+        context = self._context
+        request = read_request(head)
+        self._upgrade = negotiate(
+            request,
+            path=context.path,
+            subprotocols=context.subprotocols,
+            extensions=context.extensions,
+        )
+        self._request = request
+        petition = petition_of(request)
+        if not request.query:  # it may ask for refusals in another form
+            context.known_heads.learn(head, petition, self._upgrade)
+        return petition
 
     def _interrupt(self) -> None:
         """The peer sent bytes before it was answered. No known client does; nothing is kept."""

@@ -101,9 +101,10 @@ def test_the_full_parser_reads_what_the_scan_reads(head):
 
 def test_scan_and_full_parser_agree_on_a_thousand_generated_heads():
     """`make fuzz-heads` generates a million. The seed is the date, so each day is another run."""
-    found, accepted = disagreements(dt.datetime.now(dt.UTC).toordinal(), 1_000)
+    found, accepted, of_known_form = disagreements(dt.datetime.now(dt.UTC).toordinal(), 1_000)
     assert found == []
     assert 200 < accepted < 900, "they must be neither all good nor all bad"
+    assert 20 < of_known_form < 900
 
 
 MARKER = b"S3CRET"
