@@ -31,16 +31,26 @@ def create(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """For what writes `path`: an error of the disk names it. That of a full disk names no file."""
+    try:
+        yield
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, str(path)) from exc
+
+
+@contextlib.contextmanager
 def _aside(path: Path, text: str) -> Iterator[Path]:
     """A synced file beside `path`, which the caller gives its name; the name is synced then."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds secrets
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
+        with naming(path):
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(descriptor)
         yield aside
     finally:
         aside.unlink(missing_ok=True)

@@ -202,7 +202,8 @@ async def test_a_worker_that_cannot_start_stops_the_start_with_its_reason(tmp_pa
     keys = {"CREDENTIALS__JWKS_FILE": str(tmp_path / "keys.json")}
     done = await asyncio.to_thread(serve, tmp_path, "--port=0", "--ops-port=0", **keys)
     assert done.returncode == 1
-    assert "cannot start: JWKS is not JSON" in done.stderr.splitlines()[-1]
+    said = f"cannot start: JWKS {tmp_path / 'keys.json'}: not JSON"
+    assert said in done.stderr.splitlines()[-1]
 
 
 async def test_a_port_that_another_program_holds_stops_the_start(tmp_path):

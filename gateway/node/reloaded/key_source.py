@@ -71,7 +71,10 @@ class KeySource:
         self._looked_at = self._clock()
         self._wanted.clear()
         document = await self._read()
-        keys = KeySet.from_jwks(_parse(document), self._algorithms)
+        try:
+            keys = KeySet.from_jwks(_parse(document), self._algorithms)
+        except KeySetError as exc:
+            raise KeySetError(f"JWKS {self._file or self._url}: {exc}") from None
         self._last = document
         self._read_at = self._clock()
         return keys
@@ -119,7 +122,7 @@ class KeySource:
             try:
                 return await asyncio.to_thread(self._file.read_bytes)
             except OSError as exc:
-                raise KeyFetchError(f"JWKS file: {exc}") from exc
+                raise KeyFetchError(f"JWKS {self._file}: {exc.strerror}") from exc
         assert self._url is not None
         timeout = aiohttp.ClientTimeout(total=_FETCH_TIMEOUT_S)
         try:
@@ -143,4 +146,4 @@ def _parse(document: bytes) -> Any:
     try:
         return msgspec.json.decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise KeySetError(f"JWKS is not JSON: {exc}") from None
+        raise KeySetError(f"not JSON: {exc}") from None

@@ -22,7 +22,7 @@ from typing import Final
 
 import structlog
 
-from gateway import tasks
+from gateway import durable_file, tasks
 from gateway.jitter import full_jitter_s
 from gateway.stream.errors import ServerError
 from gateway.stream.server.config import ServerConfig
@@ -187,7 +187,8 @@ class EmbeddedServer:
         await self._fork()
         assert self._process is not None
         try:
-            self._pid_file.write_text(f"{self._process.pid}\n")
+            with durable_file.naming(self._pid_file):
+                self._pid_file.write_text(f"{self._process.pid}\n")
             async with asyncio.timeout(_READY_TIMEOUT_S):
                 await self._wait_ready(self._process)
         except TimeoutError:
@@ -317,7 +318,7 @@ class EmbeddedServer:
     def _write_private(path: Path, text: str) -> None:
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
+        with durable_file.naming(path), os.fdopen(descriptor, "w") as file:
             file.write(text)
 
 

@@ -61,11 +61,14 @@ async def test_a_document_that_no_parser_takes_is_an_error_of_the_key_set(tmp_pa
 
 
 async def test_a_missing_or_broken_file_at_start_is_named(tmp_path):
-    with pytest.raises(KeyFetchError, match=r"missing\.json"):
+    with pytest.raises(KeyFetchError, match=r"JWKS .*/missing\.json: No such file"):
         await source(file=tmp_path / "missing.json").load()
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(KeySetError, match="not JSON"):
+    with pytest.raises(KeySetError, match=r"JWKS .*/broken\.json: not JSON"):
         await source(file=tmp_path / "broken.json").load()
+    (tmp_path / "empty.json").write_text('{"keys":[]}')
+    with pytest.raises(KeySetError, match=r"JWKS .*/empty\.json: no key for any of HS256"):
+        await source(file=tmp_path / "empty.json").load()
 
 
 class Issuer:

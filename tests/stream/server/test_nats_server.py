@@ -106,6 +106,17 @@ async def test_a_stopped_server_leaves_no_process_and_no_url_file(server, tmp_pa
     assert not [file.name for file in (tmp_path / "nats").glob("*url")]
 
 
+async def test_a_full_disk_is_an_error_that_names_the_file(server, monkeypatch):
+    def full(descriptor, mode):
+        os.close(descriptor)
+        return Path("/dev/full").open(mode)
+
+    await server.stop()
+    monkeypatch.setattr(os, "fdopen", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/nats/server\.conf'"):
+        await server.start()
+
+
 def first_outgoing_port():
     return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 
