@@ -4,8 +4,10 @@ Typer and the models of the settings take 0.2 s to import, nats-py and its async
 module imports neither: it loads the tree when it needs it.
 """
 
+import signal
 import sys
 from importlib import import_module
+from types import ModuleType
 
 from gateway.commands import short_way
 
@@ -15,4 +17,15 @@ def main() -> None:
     status = short_way.run(sys.argv[1:])
     if status is not None:
         sys.exit(status)
-    import_module("gateway.commands.tree").app(prog_name="tidegate")
+    _tree().app(prog_name="tidegate")
+
+
+def _tree() -> ModuleType:
+    """The tree. A Ctrl-C while it loads ends the process without a traceback."""
+    interrupted = signal.getsignal(signal.SIGINT)
+    if interrupted is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    tree = import_module("gateway.commands.tree")
+    if interrupted is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupted)
+    return tree

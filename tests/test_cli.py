@@ -90,6 +90,25 @@ def test_tail_follows(gateway):
         assert "Traceback" not in following.stderr.read()
 
 
+@pytest.mark.parametrize(("loads", "status"), [("typer", -signal.SIGINT), ("uvloop", 130)])
+def test_an_interrupt_while_a_command_loads_prints_nothing(loads, status):
+    """The imports take half a second, and somebody who mistyped is quicker than that."""
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupter:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        f"        if name == {loads!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupter)\n"
+        "from gateway.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, "serve", "--port=0", "--ops-port=0"],
+        capture_output=True, text=True, check=False, timeout=60, env=environment(),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
 def test_the_version_is_said_however_the_command_is_called():
     said = f"tidegate {version('tidegate-gateway')}\n"
     assert tidegate("--version").stdout == said
