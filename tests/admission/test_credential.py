@@ -10,8 +10,7 @@ from gateway.admission.credential import claimed_holder
 from gateway.admission.errors import CredentialError
 from gateway.admission.keys import KeySet
 from gateway.admission.ticket import device_hash
-from support.credentials import NOW, OTHER_EC, Clock, make, public, signed
-from support.values import ALGORITHMS
+from support.credentials import ALGORITHMS, NOW, OTHER_EC, Clock, make, public, signed
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

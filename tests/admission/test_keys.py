@@ -6,7 +6,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.admission.errors import KeySetError
 from gateway.admission.keys import KeySet
-from support.values import ALGORITHMS
+from support.credentials import ALGORITHMS
 
 SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+from typing import get_args
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -11,9 +12,11 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.admission.credential import CredentialPolicy, CredentialVerifier
 from gateway.admission.keys import KeySet
-from support.values import ALGORITHMS
+from gateway.settings.devices import Algorithm
 from tidegate.wire.grammar import is_token
 
+ALGORITHMS = get_args(Algorithm)
+"""The signatures of credentials that an operator can allow."""
 NOW = 1_800_000_000
 SECRET = b"0123456789abcdef0123456789abcdef"
 RSA = rsa.generate_private_key(65537, 2048)

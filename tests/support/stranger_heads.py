@@ -10,12 +10,12 @@ from gateway.admission.credential import CredentialPolicy, CredentialVerifier
 from gateway.admission.keys import KeySet
 from gateway.admission.ticket import TicketOffice
 from gateway.edge.opening.handshake import negotiate, read_request
+from support.credentials import ALGORITHMS
 from support.stranger_frames import (
     Make,
     Parse,
     list_of,
 )
-from support.values import ALGORITHMS
 from tidegate.wire.grammar import is_message_type, is_timestamp, is_token
 
 HEAD = (

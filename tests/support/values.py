@@ -1,13 +1,6 @@
 """Values for tests."""
 
-from typing import get_args
-
 from hypothesis import strategies as st
-
-from gateway.settings.devices import Algorithm
-
-ALGORITHMS = get_args(Algorithm)
-"""The signatures of credentials that an operator can allow."""
 
 JSON = st.recursive(
     st.none()

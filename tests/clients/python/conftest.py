@@ -1,22 +1,9 @@
-import importlib.util
 import logging
-from pathlib import Path
 
 import pytest
 
 from support.outboxes import SetClocks
 from tidegate.outbox import Outbox
-
-# Where only the client is installed (`make client-matrix`), tests that need a gateway are left out.
-collect_ignore = [
-    path.name
-    for path in Path(__file__).parent.glob("test_*.py")
-    if importlib.util.find_spec("nats") is None and "support.gateways" in path.read_text()
-]
-
-
-def pytest_report_header():
-    return f"left out, for want of a gateway: {', '.join(collect_ignore)}" if collect_ignore else []
 
 
 @pytest.fixture
