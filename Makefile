@@ -69,8 +69,9 @@ coverage: $(VENV)/.dev ## the quick tests of the pure rooms, which must reach ea
 	  $(PURE_MODULES:%=--cov=%) --cov-branch --cov-report=term-missing:skip-covered \
 	  --cov-fail-under=100
 
-long: $(VENV)/.dev ## the long forms of tests whose short forms are in every run
-	$(PYTEST) -m long $(ARGS)
+# Some of them take 90 s on a busy machine; one that hangs ends, and shows where, after six minutes.
+long: $(VENV)/.dev ## the long forms of tests whose short forms are in every run; twenty minutes on two cores
+	$(PYTEST) -m long --timeout 400 -o faulthandler_timeout=360 $(ARGS)
 
 bench: $(VENV)/.dev ## the benchmarks of loadtest/README.md; takes some minutes
 	$(BIN)/python -m loadtest.benches.messages $(ARGS)
@@ -148,7 +149,8 @@ bench-worst: $(VENV)/.dev ## what the worst input of each parser costs beside a 
 	PYTHONPATH=.:tests $(BIN)/python tests/parsers/worst.py
 
 fuzz: $(VENV)/.dev fuzz-heads ## generated input for every parser that reads bytes of strangers; takes some minutes
-	$(BIN)/pytest -m fuzz --hypothesis-profile fuzz -n auto --dist worksteal --timeout 1800 $(ARGS)
+	$(BIN)/pytest -m fuzz --hypothesis-profile fuzz -n auto --dist worksteal --timeout 1800 \
+	  -o faulthandler_timeout=1700 $(ARGS)
 
 conformance: $(VENV)/.dev ## Autobahn's core cases against the framing path; needs a CPython 2.7
 	$(BIN)/python tests/conformance/autobahn.py $(ARGS)
