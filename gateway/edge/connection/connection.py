@@ -18,7 +18,14 @@ from websockets.extensions import Extension
 from websockets.protocol import OPEN
 
 from gateway.edge.connection.context import ConnectionContext
-from gateway.edge.connection.core import FRAMING_CAUSES, LOST, close_code, make_core, release_core
+from gateway.edge.connection.core import (
+    FRAMING_CAUSES,
+    LOST,
+    Core,
+    close_code,
+    make_core,
+    release_core,
+)
 from gateway.edge.connection.ending import end_of_stream, peer_ended
 from gateway.edge.connection.framing import EMPTY_PING, text_frame
 from gateway.edge.connection.keepalive import Keepalive, Step
@@ -69,8 +76,8 @@ class WebSocketConnection(asyncio.Protocol):
         self._context = context
         self._transport = transport
         self._handler: Handler | None = handler
-        self._core = make_core(context, extensions)
-        self._reader = Reader(self, self._core, handler, context.limits)
+        self._core = make_core(context, extensions) if extensions else None
+        self._reader = Reader(self, handler, context.limits, plain=not extensions)
         self._side = SideTraffic(context.limits.side)
         self._keepalive = Keepalive(context.loop.time())
         self._phase = Phase.OPEN
@@ -106,10 +113,10 @@ class WebSocketConnection(asyncio.Protocol):
         if self._reader.plain:
             # Without the core's objects: every ack of every device passes here.
             self._transport.write(text_frame(text))
-        elif self._phase is Phase.OPEN and self._core.state is OPEN:
+        elif self._phase is Phase.OPEN and self.core.state is OPEN:
             # Where the core is not open, the peer's close, or its offence, is right behind what is
             # being handled.
-            self._core.send_text(text)
+            self.core.send_text(text)
             self.flush()
 
     def close(self, code: int, reason: str, cause: str) -> None:
@@ -120,8 +127,8 @@ class WebSocketConnection(asyncio.Protocol):
             self.fail(code, reason, cause)
             return
         self._cause = self._cause or cause
-        if self._core.state is OPEN:
-            self._core.send_close(code, reason)
+        if self.core.state is OPEN:
+            self.core.send_close(code, reason)
         self._begin_closing()
         self.flush()
 
@@ -129,8 +136,8 @@ class WebSocketConnection(asyncio.Protocol):
         if self._phase is not Phase.OPEN:
             return
         self._cause = self._cause or cause
-        if not self._core.eof_sent:
-            self._core.fail(code, reason)
+        if not self.core.eof_sent:
+            self.core.fail(code, reason)
         self._begin_closing()
         self.flush()
 
@@ -223,7 +230,8 @@ class WebSocketConnection(asyncio.Protocol):
         code = close_code(self._core, by_peer=cause == "device")
         # Cycles that only the collector would find: the core with its parser, and the handler and
         # the reader with this connection.
-        release_core(self._core)
+        if self._core is not None:
+            release_core(self._core)
         self._handler = None
         self._reader.release()
         context.observer.closed(cause, context.loop.time() - self._keepalive.opened_at)
@@ -290,12 +298,19 @@ class WebSocketConnection(asyncio.Protocol):
             if self._phase is Phase.OPEN:
                 self._transport.write(EMPTY_PING)
 
-    # What the reader tells (`reader.Line`)
+    # What the reader asks and tells (`reader.Line`)
+
+    @property
+    def core(self) -> Core:
+        core = self._core
+        if core is None:
+            core = self._core = make_core(self._context, ())
+        return core
 
     def flush(self) -> None:
         if self._phase is Phase.CLOSED:
             return
-        core, transport = self._core, self._transport
+        core, transport = self.core, self._transport
         for data in core.data_to_send():
             if data:
                 transport.write(data)
@@ -305,7 +320,7 @@ class WebSocketConnection(asyncio.Protocol):
                 self._arm()
 
     def core_closing(self) -> None:
-        core = self._core
+        core = self.core
         if core.parser_exc is None:
             self._cause = self._cause or "device"
         else:

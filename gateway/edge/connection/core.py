@@ -57,8 +57,10 @@ def make_core(context: ConnectionContext, extensions: Sequence[Extension]) -> Co
     return core
 
 
-def close_code(core: Core, *, by_peer: bool) -> int:
+def close_code(core: Core | None, *, by_peer: bool) -> int:
     """The code with which a connection was closed, by the peer or by us; 1006 without a close."""
+    if core is None:
+        return LOST
     close = core.close_rcvd if by_peer else core.close_sent
     return close.code if close is not None else LOST
 

@@ -12,6 +12,7 @@ from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the C 
 EMPTY_PING: Final = b"\x89\x00"
 """A ping of a server, without data (RFC 6455 section 5.5.2)."""
 
+_EMPTY_PONG: Final = b"\x8a\x80"
 _FINAL_TEXT: Final = 0x81
 _MASKED: Final = 0x80
 _LENGTH: Final = 0x7F
@@ -50,6 +51,15 @@ def text_at(data: bytes, start: int, size_max: int) -> tuple[bytes, int] | None:
     if size < 0 or end > total or size > size_max:
         return None
     return apply_mask(data[begin:end], data[begin - 4 : begin]), end
+
+
+def ends_empty_pong(data: bytes, start: int) -> int:
+    """Where the masked pong without a payload ends that begins at `start`; 0 if there is none.
+
+    It is the answer to `EMPTY_PING`.
+    """
+    end = start + _HEAD
+    return end if data[start : start + 2] == _EMPTY_PONG and len(data) >= end else 0
 
 
 class Edges:

@@ -1,8 +1,8 @@
 """Reads the frames of an open connection: bytes in, whole messages to the handler.
 
-Plain text frames, nearly all that devices send, are read from the packet itself (`framing.py`). The
-`websockets` Sans-I/O core reads the rest, one frame at a time, so that what is read never depends
-on how TCP cut it.
+Plain text frames and the answers to our pings, nearly all that devices send, are read from the
+packet itself (`framing.py`). The `websockets` Sans-I/O core reads the rest, one frame at a time, so
+that what is read never depends on how TCP cut it.
 """
 
 from typing import Final, Protocol, cast
@@ -12,7 +12,7 @@ from websockets.protocol import OPEN
 
 from gateway.edge.connection.context import ConnectionLimits
 from gateway.edge.connection.core import Core
-from gateway.edge.connection.framing import Edges, text_at
+from gateway.edge.connection.framing import Edges, ends_empty_pong, text_at
 from gateway.edge.connection.side_traffic import SMALL_FRAGMENT_BYTES
 from gateway.edge.ports import PAUSED_BY_BUDGET, Handler
 from gateway.session.errors import PolicyViolation
@@ -24,6 +24,12 @@ class Line(Protocol):
     """The connection, as its reader sees it."""
 
     paused_by: int
+
+    @property
+    def core(self) -> Core:
+        """The core of the connection. It is made when it is first asked for: it is a quarter of the
+        memory of an idle connection, and few need it before their close.
+        """
 
     @property
     def is_open(self) -> bool:
@@ -46,7 +52,6 @@ class Reader:
     """What one connection has read, and not yet given to its handler."""
 
     __slots__ = (
-        "_core",
         "_edges",
         "_fragments",
         "_handler",
@@ -57,9 +62,17 @@ class Reader:
         "unread",
     )
 
-    def __init__(self, line: Line, core: Core, handler: Handler, limits: ConnectionLimits) -> None:
+    def __init__(
+        self, line: Line, handler: Handler, limits: ConnectionLimits, *, plain: bool
+    ) -> None:
+        """
+        Args:
+            line: the connection.
+            handler: is told what came.
+            limits: bounds of the connection.
+            plain: whether the connection has no extensions.
+        """
         self._line = line
-        self._core = core
         self._handler = handler
         self._limits = limits
         self._edges = Edges()
@@ -67,7 +80,7 @@ class Reader:
         self._text_fragments = False
         self.unread = b""
         """What came while the peer was slowed down."""
-        self.plain = not core.extensions
+        self.plain = plain
         """Whether text passes without the core, in and out: the connection is open and has no
         extensions. Nearly all text does, and each frame asks."""
 
@@ -76,7 +89,7 @@ class Reader:
         if self.unread:
             self.unread += data
             return
-        core, edges, line = self._core, self._edges, self._line
+        edges, line = self._edges, self._line
         position, end = 0, len(data)
         while position < end and not line.paused_by & PAUSED_BY_BUDGET:
             if self.plain and edges.at_edge and self._fragments is None:
@@ -85,6 +98,11 @@ class Reader:
                     text, position = found
                     self._handler.received_text(text)
                     continue
+                if pong_end := ends_empty_pong(data, position):
+                    position = pong_end
+                    line.spend(1, 0)
+                    continue
+            core = line.core
             if core.eof_sent:
                 line.spend(0, end - position)  # the peer is no longer heard; to read it costs still
                 return
@@ -109,7 +127,7 @@ class Reader:
 
     def _advance(self) -> None:
         """Act on what the core has parsed, then write what it wants written."""
-        core, line = self._core, self._line
+        core, line = self._line.core, self._line
         self.plain = self.plain and core.state is OPEN
         events = core.events_received()
         # Pongs first: what a handler sends does not pass through the core's queue.

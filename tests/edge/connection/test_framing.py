@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from gateway.edge.connection.framing import Edges, text_at, text_frame
+from gateway.edge.connection.framing import Edges, ends_empty_pong, text_at, text_frame
 
 OPCODES = st.sampled_from([Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING])
 FRAMES = st.builds(
@@ -31,6 +31,18 @@ def test_a_whole_text_frame_is_its_payload(payload, before, after):
     data = Frame(Opcode.TEXT, payload).serialize(mask=True)
     found = text_at(before + data + after, len(before), 100_000)
     assert found == (payload, len(before) + len(data))
+
+
+@given(st.binary(max_size=9), st.binary(max_size=9))
+def test_the_answer_to_an_empty_ping_ends_behind_its_masking_key(before, after):
+    pong = Frame(Opcode.PONG, b"").serialize(mask=True)
+    assert ends_empty_pong(before + pong + after, len(before)) == len(before + pong)
+    assert ends_empty_pong(before + pong[:-1], len(before)) == 0
+
+
+@given(FRAMES | st.builds(Frame, st.just(Opcode.PONG), st.binary(min_size=1, max_size=125)))
+def test_no_other_frame_is_the_answer_to_an_empty_ping(frame):
+    assert ends_empty_pong(wire(frame), 0) == 0
 
 
 @given(FRAMES, st.integers(0, 400))

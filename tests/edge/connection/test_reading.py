@@ -1,7 +1,7 @@
 """However a stream of frames is cut into segments, a connection reads what the core alone reads.
 
 The reference is the `websockets` core, given one frame at a time. The connection reads plain text
-frames by itself, whole or many in a segment, and gives the core the rest in slices.
+frames and empty pongs by itself, whole or many in a segment, and gives the core the rest in slices.
 """
 
 import itertools
@@ -13,7 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 
+from gateway.edge.connection import connection as connection_module
 from gateway.edge.connection import reader as module
+from gateway.edge.connection.core import make_core
 from gateway.edge.connection.side_traffic import SideBudget
 from gateway.edge.ports import PAUSED_BY_BUDGET, PAUSED_BY_FULL_NODE
 from support.in_memory import SIZE_MAX, UNBOUNDED, Line, Listening
@@ -43,7 +45,7 @@ LAWFUL = st.builds(
 CONTROL = st.builds(
     lambda opcode, payload: Piece(Frame(opcode, payload).serialize(mask=True)),
     st.sampled_from([Opcode.PING, Opcode.PONG]),
-    st.binary(max_size=125),
+    st.just(b"") | st.binary(max_size=125),
 )
 CLOSE = st.just(Frame(Opcode.CLOSE, Close(1000, "bye").serialize()).serialize(mask=True))
 FRAGMENT = st.builds(
@@ -96,7 +98,10 @@ def _ran(segments):
 
 
 def _by_the_core_alone(pieces):
-    with mock.patch.object(module, "text_at", return_value=None):
+    with (
+        mock.patch.object(module, "text_at", return_value=None),
+        mock.patch.object(module, "ends_empty_pong", return_value=0),
+    ):
         return _ran(pieces)
 
 
@@ -165,6 +170,25 @@ def test_a_flood_is_read_slowly_and_then_ended_with_a_reason(opcode):
     assert rig.transport.eof
     rig.end()
     assert rig.handler.heard == ["flood"]
+
+
+def test_a_core_is_made_for_the_first_frame_that_needs_it():
+    """It would be a quarter of the memory of an idle connection."""
+    with mock.patch.object(connection_module, "make_core", side_effect=make_core) as made:
+        rig = Line(UNBOUNDED)
+        rig.feed(MESSAGE, Frame(Opcode.PONG, b"").serialize(mask=True) + MESSAGE)
+        rig.connection.send_text(b"{}")
+        assert made.call_count == 0
+        rig.feed(PING, PING)
+        assert made.call_count == 1
+    assert rig.outcome[:2] == ([b"{}", b"{}"], b"\x81\x02{}" + b"\x8a\x00" * 2)
+
+
+def test_a_connection_that_is_lost_without_a_core_has_no_close_code():
+    rig = Line(UNBOUNDED)
+    with mock.patch.object(rig.handler, "closed") as closed:
+        rig.end()
+    closed.assert_called_once_with("lost", 1006)
 
 
 def test_small_fragments_are_on_the_budget_and_large_ones_are_not():
