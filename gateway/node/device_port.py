@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -39,6 +39,7 @@ class DevicePort:
         make_handler: MakeHandler,
         anteroom: Anteroom,
         transport: Transport,
+        between: Callable[[], None],
     ) -> None:
         """
         Args:
@@ -47,6 +48,7 @@ class DevicePort:
             make_handler: makes the handler of an admitted device.
             anteroom: for connections that have not said which device they are.
             transport: plain TCP, or TLS with the certificate in force.
+            between: called between the slices of a turn of the loop that many connections fill.
         """
         server, loop = basis.settings.server, asyncio.get_running_loop()
         observer, slice_s = basis.observers.edge, server.accept_slice_us / 1e6
@@ -54,7 +56,7 @@ class DevicePort:
         self._gate = gate
         self._wheel = TimingWheel(loop)
         self._connections = connections = _connection_context(
-            basis, gate, make_handler, self._wheel, loop
+            basis, gate, make_handler, self._wheel, loop, between
         )
         connector = Connector(
             partial(Opening, connections),
@@ -63,6 +65,7 @@ class DevicePort:
             tls_handshake_timeout_s=basis.settings.tls.handshake_timeout_ms / 1000,
             anteroom=anteroom,
             observer=observer,
+            between=between,
         )
         knocks = KnockContext(
             gate=gate,
@@ -126,6 +129,7 @@ def _connection_context(
     make_handler: MakeHandler,
     wheel: TimingWheel,
     loop: asyncio.AbstractEventLoop,
+    between: Callable[[], None],
 ) -> ConnectionContext:
     settings = basis.settings
     return ConnectionContext(
@@ -136,7 +140,7 @@ def _connection_context(
         observer=basis.observers.edge,
         rng=basis.rng,
         loop=loop,
-        endings=endings(loop, settings.server.accept_slice_us / 1e6),
+        endings=endings(loop, settings.server.accept_slice_us / 1e6, between),
         path=frames.PATH,
         subprotocols=[frames.SUBPROTOCOL],
         extensions=limits.extensions(settings.compression),

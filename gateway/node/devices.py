@@ -74,6 +74,7 @@ def build_devices(basis: Basis, storage: Storage, admission: Admission) -> Devic
         make_handler=partial(DeviceHandler, context),
         anteroom=anteroom,
         transport=transport,
+        between=storage.publisher.look,
     )
     return Devices(keys, schemas, pool, fairness, transport, gate, room.devices, port, presence)
 

@@ -223,3 +223,36 @@ async def test_a_flood_without_end_is_dealt_with_after_a_second(clock):
         items.add(item)
     loop.run()
     assert len(done) > dealt_with
+
+
+async def test_other_work_is_looked_at_after_each_slice(clock):
+    done = []
+
+    def deal_with(item):
+        done.append(item)
+        clock[0] += 1.0
+
+    items = Sliced(asyncio.get_running_loop(), 1.5, deal_with, between=lambda: done.append("other"))
+    for item in range(3):
+        items.add(item)
+    await turn()
+    assert done == [0, 1, "other"]
+    await turn()
+    assert done == [0, 1, "other", 2, "other"]
+
+
+def test_other_work_is_looked_at_while_items_come_without_an_end_of_the_turn(clock):
+    looked = []
+    items = Sliced(Loop(), 1.0, looked.append, between=lambda: looked.append(len(items)))
+    for item in range(200):
+        items.add(item)
+    assert looked == [64, 128, 192]
+
+
+def test_other_work_is_looked_at_between_the_rests_of_a_flood(clock):
+    loop, looked = Loop(), []
+    items = Sliced(loop, 1.0, looked.append, share=0.5, between=lambda: looked.append("other"))
+    for item in range(60):
+        items.add(item)
+    loop.run()
+    assert looked == ["other"], "the flood goes on, and no item was dealt with"

@@ -2,6 +2,7 @@
 
 import asyncio
 import operator
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.edge.sliced import Sliced
@@ -22,10 +23,12 @@ class Ending(Protocol):
         """It is the turn of this connection to end."""
 
 
-def endings(loop: asyncio.AbstractEventLoop, slice_s: float) -> Sliced[Ending]:
+def endings(
+    loop: asyncio.AbstractEventLoop, slice_s: float, between: Callable[[], None] = lambda: None
+) -> Sliced[Ending]:
     """Make the queue in which the ends of connections wait for their turn."""
     hang_up = operator.methodcaller("hang_up")
-    return Sliced(loop, 2 * slice_s, hang_up, later_s=_CLOSE_S, share=_SHARE)
+    return Sliced(loop, 2 * slice_s, hang_up, later_s=_CLOSE_S, share=_SHARE, between=between)
 
 
 def peer_ended(ending: Ending, transport: asyncio.Transport, waiting: Sliced[Ending]) -> bool:

@@ -42,6 +42,7 @@ class Connector:
         tls_handshake_timeout_s: float,
         anteroom: Anteroom,
         observer: EdgeObserver,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
@@ -53,6 +54,7 @@ class Connector:
             tls_handshake_timeout_s: how long a TLS handshake may take.
             anteroom: where TLS connections wait until their handshake is done.
             observer: hooks for metrics.
+            between: called after each slice (`sliced.py`).
         """
         self._make_protocol = make_protocol
         self._tls = tls
@@ -62,7 +64,9 @@ class Connector:
         self.silent: set[_Silent] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self.loop = asyncio.get_running_loop()
-        self._queue: Sliced[Admitted] = Sliced(self.loop, slice_s, self._begin, later_s=_LATER_S)
+        self._queue: Sliced[Admitted] = Sliced(
+            self.loop, slice_s, self._begin, later_s=_LATER_S, between=between
+        )
 
     def __len__(self) -> int:
         """Connections that are being made."""

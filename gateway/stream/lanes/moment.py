@@ -37,7 +37,7 @@ class NextMoment:
     def set_soon(self) -> None:
         """Act when this turn of the loop is over."""
         self._at = _SOON
-        asyncio.get_running_loop().call_soon(self._turn_over)
+        asyncio.get_running_loop().call_soon(self.turn_over)
 
     def set_after(self, delay_s: float) -> None:
         """Act after so many seconds, and not at the moment that was set before."""
@@ -45,6 +45,12 @@ class NextMoment:
         self._at = at = loop.time() + delay_s
         if at < self._timer_at:
             self._start(loop, at, delay_s)
+
+    def turn_over(self) -> None:
+        """This turn of the loop is over, or has taken so long that it counts as over."""
+        if self._at == _SOON:
+            self._at = math.inf
+            self._act()
 
     def forget(self) -> None:
         """Do not act at the moment that is set."""
@@ -62,11 +68,6 @@ class NextMoment:
             self._timer.cancel()
         self._timer_at = at
         self._timer = loop.call_later(delay_s, self._look)
-
-    def _turn_over(self) -> None:
-        if self._at == _SOON:
-            self._at = math.inf
-            self._act()
 
     def _look(self) -> None:
         """The timer has fired. Act if the moment is here; else wait for the one that is set."""

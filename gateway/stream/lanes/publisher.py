@@ -115,6 +115,13 @@ class Publisher:
         for runner in self._runners:
             runner.when_down()
 
+    def look(self) -> None:
+        """This turn of the loop takes long: hear what is answered by now, and send what waits."""
+        if self._client is not None:
+            self._client.look()
+        for runner in self._runners:
+            runner.turn_over()
+
     def _on_reply(
         self, subject: bytes, _reply: bytes, data: bytes, headers: bytes | None
     ) -> None:  # fmt: skip

@@ -131,6 +131,10 @@ class LaneRunner:
         else:
             self._moment.set_soon()
 
+    def turn_over(self) -> None:
+        """Send what waits for the end of this turn of the loop."""
+        self._moment.turn_over()
+
     def distrust(self, standing: Standing) -> None:
         """What this outbox sends next may be stored already, and nobody has asked the stream."""
         self.lane.distrust(standing)

@@ -20,7 +20,8 @@ from nats.aio.transport import TcpTransport
 
 from gateway import tasks
 from gateway.stream.errors import ConnectError, Unreachable
-from gateway.stream.link.parsing import BulkParser, DirectReading, RawHandler
+from gateway.stream.link.direct_reading import DirectReading
+from gateway.stream.link.parsing import BulkParser, RawHandler
 
 _log = structlog.get_logger(__name__)
 
@@ -65,15 +66,19 @@ class LinkClient(Client):
         self._exact: ExactHandler = _ignore
         self._ps = self._bulk = BulkParser(self, self._raw)
         self._hand_over: Callable[[bytes], None] = self._hand_over_to_nats
+        self.look: Callable[[], None] = lambda: None
+        """Reads what has come by now, without a wait for the loop's next poll."""
 
     def read_directly(self) -> None:
         """Deliver messages for `subscribe_raw` as soon as the loop has read them."""
         nats_transport = self._transport
         if isinstance(nats_transport, TcpTransport):  # not over a WebSocket
             assert nats_transport._io_writer is not None  # noqa: SLF001  # no public name for it
-            transport = nats_transport._io_writer.transport  # noqa: SLF001
+            transport = cast("asyncio.Transport", nats_transport._io_writer.transport)  # noqa: SLF001
             reader = cast("asyncio.Protocol", transport.get_protocol())
-            transport.set_protocol(DirectReading(reader, self._bulk))
+            reading = DirectReading(reader, self._bulk, transport)
+            transport.set_protocol(reading)
+            self.look = reading.look
             self._hand_over = transport.write  # without two calls of wrappers for each message
 
     @property

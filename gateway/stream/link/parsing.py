@@ -4,13 +4,8 @@ nats-py matches each message against two patterns, copies it out of a growing bu
 coroutines for it: 6 us a message (2.16), more than everything else that reading costs. Here a run
 of complete messages for `subscribe_raw` is cut from the packet in one loop. All else (statuses,
 other subscriptions, PING, errors) goes to nats-py's own parser.
-
-`DirectReading` takes the place of the protocol between transport and nats-py's stream reader: such
-messages are delivered as soon as the loop has read them, and wake no task. A device's ack waits for
-its message's PubAck, so that is one step less on the way of each message.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -128,36 +123,6 @@ class BulkParser(Parser):
                 handler(words[1], reply, data[start:end], None)
             place = end + _CRLF_BYTES
         return place
-
-
-class DirectReading(asyncio.Protocol):
-    """Between the transport of a connection to NATS and nats-py's stream reader."""
-
-    def __init__(self, reader: asyncio.Protocol, parser: BulkParser) -> None:
-        """
-        Args:
-            reader: the protocol that feeds nats-py's task.
-            parser: of the same connection.
-        """
-        self._reader = reader
-        self._parser = parser
-
-    def data_received(self, data: bytes) -> None:
-        rest = self._parser.take(data)
-        if rest:
-            self._reader.data_received(rest)
-
-    def eof_received(self) -> bool | None:
-        return self._reader.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._reader.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        self._reader.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._reader.resume_writing()
 
 
 async def _nothing() -> None:

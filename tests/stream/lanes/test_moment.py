@@ -101,3 +101,19 @@ def test_closed_it_leaves_no_timer(loop, moment, acted):
     assert loop.waiting == []
     loop.until(10.0)
     assert acted == []
+
+
+def test_a_turn_that_counts_as_over_is_the_moment_once(loop, moment, acted):
+    moment.turn_over()
+    assert acted == [], "none is set"
+    moment.set_soon()
+    moment.turn_over()
+    assert len(acted) == 1
+    loop.until(1.0)
+    assert len(acted) == 1
+
+
+def test_a_turn_that_counts_as_over_is_not_the_end_of_a_delay(loop, moment, acted):
+    moment.set_after(2.0)
+    moment.turn_over()
+    assert acted == []

@@ -1,6 +1,7 @@
 """The publisher against real nats-servers: every strategy, duplicates, loss of connection."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -232,3 +233,19 @@ async def test_a_linger_gathers_a_batch(tmp_path):
                 await asyncio.sleep(0)
             await rig.settled("d", 1)
             assert rig.observer.kinds == {"round"}
+
+
+async def test_looks_send_and_settle_without_an_end_of_the_turn(tmp_path):
+    with nats_server(tmp_path) as server:
+        async with Rig(server.url, Strategy.ATOMIC) as rig:
+            rig.submit("a", 1)
+            await rig.settled("a", 1)
+            for seq in range(2, 5):
+                rig.submit("a", seq)
+                rig.submit("b", seq)
+            end = time.monotonic() + 10.0
+            while rig.publisher.pending_messages and time.monotonic() < end:
+                rig.publisher.look()  # and nothing is awaited
+            assert (rig.owners["a"].acked, rig.owners["b"].acked) == (4, 4)
+        stored = by_device(await read_stream(server.url))
+    assert stored == {("a", "box"): [1, 2, 3, 4], ("b", "box"): [2, 3, 4]}
