@@ -52,7 +52,7 @@ class Calendar(Protocol):
     def ready(self, now: float) -> bool:
         """Whether `reserve` can answer now. If not, the calendar fetches slots."""
 
-    def reserve(self, now: float, cost: float, *, priority: bool) -> float | None:
+    def reserve(self, now: float, cost: float, priority: bool) -> float | None:
         """Take the next free slot.
 
         Returns:
@@ -150,12 +150,13 @@ class SlotCalendar:
         """Nothing: no other node must be told."""
 
     def promised_until(self, now: float) -> float:
-        return max(self._next, now) + self._settings.pause_s_max + TICKET_PRECISION_S
+        latest = self._next if self._next > now else now
+        return latest + self._settings.pause_s_max + TICKET_PRECISION_S
 
     def lead_s(self, now: float) -> float:
         return max(0.0, self._next - now)
 
-    def reserve(self, now: float, cost: float, *, priority: bool) -> float | None:
+    def reserve(self, now: float, cost: float, priority: bool) -> float | None:
         step = cost * self._stretch / self._rate_per_s
         slot = self._next
         # Slots that are older than the burst allows are gone.

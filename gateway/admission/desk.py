@@ -118,7 +118,7 @@ class AdmissionDesk(Generic[W]):
             return None
         promise = self._entitlements.promise_of(claim.holder, claim.ticket, now)
         if promise is None:
-            return self._walk_in(claim, waiter, now, late=False)
+            return self._walk_in(claim, waiter, now, False)
         return self._keep(claim, waiter, now, promise)
 
     def poll(self, now: float) -> list[tuple[W, Outcome]]:
@@ -126,7 +126,7 @@ class AdmissionDesk(Generic[W]):
         outcomes, self._displaced = self._displaced, []
         while self._undecided and self._calendar.ready(now):
             waiter, (claim, late) = self._undecided.popitem(last=False)
-            outcome = self._decide_at_last(claim, waiter, now, late=late)
+            outcome = self._decide_at_last(claim, waiter, now, late)
             if outcome is not None:
                 outcomes.append((waiter, outcome))
         lot = self._lot
@@ -190,7 +190,7 @@ class AdmissionDesk(Generic[W]):
         outcomes, self._displaced = self._displaced, []
         for place in self._lot.clear():
             priority = place.rank is PRIORITY
-            refusal = self._postpone(hold, place.holder, place.cost, now, priority=priority)
+            refusal = self._postpone(hold, place.holder, place.cost, now, priority)
             outcomes.append((place.waiter, refusal))
         while self._undecided:
             waiter, (claim, _late) = self._undecided.popitem(last=False)
@@ -217,20 +217,20 @@ class AdmissionDesk(Generic[W]):
                 return Refuse("overload", promise.slot_at - now, ticket)
             self._entitlements.spend(holder, promise.slot_at, now)
             priority = priority or promise.rank is PRIORITY
-        return self._postpone(hold, holder, self._cost(claim), now, priority=priority)
+        return self._postpone(hold, holder, self._cost(claim), now, priority)
 
     def _postpone(
-        self, hold: Hold, holder: bytes, cost: float, now: float, *, priority: bool
+        self, hold: Hold, holder: bytes, cost: float, now: float, priority: bool
     ) -> Refuse:
         """The next free slot, after the pause of the hold."""
         pause_s = hold.pause_s(now)
         if not self._calendar.ready(now):
             return Refuse("overload", pause_s)
-        slot_at = self._calendar.reserve(now, cost, priority=priority)
+        slot_at = self._calendar.reserve(now, cost, priority)
         if slot_at is None:
             return self._past_horizon("overload")
         slot_at = max(slot_at, now + pause_s)
-        ticket = self._entitlements.promise(holder, slot_at, now, priority=priority)
+        ticket = self._entitlements.promise(holder, slot_at, now, priority)
         return Refuse("overload", slot_at - now, ticket)
 
     # Promises
@@ -245,7 +245,7 @@ class AdmissionDesk(Generic[W]):
         # Spent, so that it gives priority once. The slot it leads to is the device's own from now.
         self._entitlements.spend(claim.holder, promise.slot_at, now)
         late = self._entitlements.gives_priority(promise, now)
-        return self._walk_in(claim, waiter, now, late=late)
+        return self._walk_in(claim, waiter, now, late)
 
     def _early(self, claim: Claim, waiter: W, now: float, promise: Promise) -> Outcome | None:
         wait_s = promise.slot_at - now
@@ -275,7 +275,7 @@ class AdmissionDesk(Generic[W]):
 
     # Walk-ins
 
-    def _walk_in(self, claim: Claim, waiter: W, now: float, *, late: bool) -> Outcome | None:
+    def _walk_in(self, claim: Claim, waiter: W, now: float, late: bool) -> Outcome | None:
         calendar, cost = self._calendar, self._cost(claim)
         if self._lot.front(now) is None and calendar.take_vacated(now, cost, self._meter):
             self._shares.served(claim.tenant, claim.group, cost, now)
@@ -284,9 +284,9 @@ class AdmissionDesk(Generic[W]):
         if not calendar.ready(now):
             self._undecided[waiter] = (claim, late)
             return None
-        return self._place(claim, waiter, now, cost, late=late)
+        return self._place(claim, waiter, now, cost, late)
 
-    def _decide_at_last(self, claim: Claim, waiter: W, now: float, *, late: bool) -> Outcome | None:
+    def _decide_at_last(self, claim: Claim, waiter: W, now: float, late: bool) -> Outcome | None:
         """After the wait for the calendar: another connection may have given the device a slot."""
         place = self._lot.place_of(claim.holder)
         if place is not None:
@@ -295,28 +295,26 @@ class AdmissionDesk(Generic[W]):
         promise = self._entitlements.promise_of(claim.holder, "", now)
         if promise is not None:
             return self._keep(claim, waiter, now, promise)
-        return self._place(claim, waiter, now, self._cost(claim), late=late)
+        return self._place(claim, waiter, now, self._cost(claim), late)
 
     def _place(
-        self, claim: Claim, waiter: W, now: float, cost: float, *, late: bool
+        self, claim: Claim, waiter: W, now: float, cost: float, late: bool
     ) -> Outcome | None:  # fmt: skip
         """Give a walk-in the next free slot."""
-        settings, meter = self._settings, self._meter
         priority = claim.urgent or late or self._shares.underserved(claim.tenant, claim.group, now)
-        slot_at = self._calendar.reserve(now, cost, priority=priority)
+        slot_at = self._calendar.reserve(now, cost, priority)
         if slot_at is None:
             return self._past_horizon("rate")
         self._shares.served(claim.tenant, claim.group, cost, now)
         rank = PRIORITY if priority else WALK_IN
         if slot_at <= now and self._nobody_before(rank, now) and self._counted(now, cost):
             return ADMIT
-        ready_at = meter.ready_at(cost)
-        wait_s = (slot_at if slot_at > ready_at else ready_at) - now
-        if wait_s <= settings.park_s and self._lot.room(rank):
+        in_time = now + self._settings.park_s
+        if slot_at <= in_time and self._meter.ready_at(cost) <= in_time and self._lot.room(rank):
             self._park(claim, waiter, rank, slot_at, now)
             return None
         slot_at = slot_at if slot_at > now else now
-        ticket = self._entitlements.promise(claim.holder, slot_at, now, priority=priority)
+        ticket = self._entitlements.promise(claim.holder, slot_at, now, priority)
         return Refuse("rate", slot_at - now, ticket)
 
     def _past_horizon(self, reason: str) -> Refuse:

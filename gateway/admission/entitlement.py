@@ -70,7 +70,7 @@ class Entitlements:
         """Whether a promise whose window has passed still gives priority."""
         return now <= promise.slot_at + self._window_s + self._late_s
 
-    def promise(self, holder: bytes, slot_at: float, now: float, *, priority: bool) -> str:
+    def promise(self, holder: bytes, slot_at: float, now: float, priority: bool) -> str:
         """Promise a new slot.
 
         Returns:
@@ -78,7 +78,7 @@ class Entitlements:
         """
         self._promises.hold(holder, slot_at, now)
         self._observer.ticket_issued(slot_at - now)
-        return self._office.issue(slot_at, holder=holder, now=now, priority=priority)
+        return self._office.issue(slot_at, holder, now, priority)
 
     def repeat(self, holder: bytes, promise: Promise, now: float) -> str:
         """The ticket for a slot that was promised before, also by another node.
@@ -88,7 +88,7 @@ class Entitlements:
         if self._promises.slot_of(holder) != promise.slot_at:
             self._promises.hold(holder, promise.slot_at, now)
         priority = promise.rank is PRIORITY
-        return self._office.issue(promise.slot_at, holder=holder, now=now, priority=priority)
+        return self._office.issue(promise.slot_at, holder, now, priority)
 
     def restore(self, holder: bytes, slot_at: float, now: float) -> None:
         """The device was cut off before it was admitted: it has its slot again."""
@@ -101,7 +101,7 @@ class Entitlements:
     def _shown(self, holder: bytes, text: str, now: float) -> Promise | None:
         """What a ticket promises, unless it is worth nothing."""
         try:
-            ticket = self._office.check(text, holder=holder, now=now)
+            ticket = self._office.check(text, holder, now)
         except TicketError as exc:
             self._observer.ticket_invalid(exc.reason)
             return None

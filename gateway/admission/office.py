@@ -24,15 +24,13 @@ class NodeTicketOffice(TicketOffice):
         self._clock = clock
         self._ahead_max_s = ahead_max_s
 
-    def issue(self, slot_at: float, *, holder: bytes, now: float, priority: bool = False) -> str:
+    def issue(self, slot_at: float, holder: bytes, now: float, priority: bool = False) -> str:
         offset_s = self._clock.offset_s
-        return super().issue(
-            slot_at + offset_s, holder=holder, now=now + offset_s, priority=priority
-        )
+        return super().issue(slot_at + offset_s, holder, now + offset_s, priority)
 
-    def check(self, text: str, *, holder: bytes, now: float) -> Ticket:
+    def check(self, text: str, holder: bytes, now: float) -> Ticket:
         offset_s = self._clock.offset_s
-        ticket = super().check(text, holder=holder, now=now + offset_s)
+        ticket = super().check(text, holder, now + offset_s)
         slot_at = ticket.slot_at - offset_s
         if slot_at - now > self._ahead_max_s:
             raise TicketError("ahead")

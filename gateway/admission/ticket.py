@@ -38,6 +38,7 @@ _WHOLE: Final = struct.Struct(f">QB{_DEVICE_BYTES}s{_MAC_BYTES}s")
 _SLOT_BITS: Final = 48
 _SLOT_MASK: Final = (1 << _SLOT_BITS) - 1
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 
 
 class Ticket(Struct, frozen=True, gc=False):
@@ -82,18 +83,18 @@ class TicketOffice:
         self._secrets = tuple(secrets)
         self._epoch_began = self._epoch_ends = 0.0
 
-    def issue(self, slot_at: float, *, holder: bytes, now: float, priority: bool = False) -> str:
+    def issue(self, slot_at: float, holder: bytes, now: float, priority: bool = False) -> str:
         """A ticket for the slot at `slot_at`, for the device with the hash `holder`."""
         if not self._epoch_began <= now < self._epoch_ends:
             self._turn_to(now)
         head, key = self._signing
-        body = _BODY.pack(head + round(slot_at * 1000), priority, holder)
+        body = _BODY.pack(head + round(slot_at * 1000.0), priority, holder)
         mac = key.copy()
         mac.update(body)
-        text = binascii.b2a_base64(body + mac.digest(), newline=False)
+        text = binascii.b2a_base64(body + mac.digest())
         return text[:TICKET_CHARS].translate(_URL_SAFE).decode()
 
-    def check(self, text: str, *, holder: bytes, now: float) -> Ticket:
+    def check(self, text: str, holder: bytes, now: float) -> Ticket:
         """Read a ticket, if it is of this device.
 
         Raises:
@@ -102,8 +103,9 @@ class TicketOffice:
         if len(text) != TICKET_CHARS:
             raise TicketError("malformed")
         try:
-            raw = binascii.a2b_base64(text.replace("-", "+").replace("_", "/") + "==")
-        except (binascii.Error, ValueError):
+            # As bytes: to replace two characters of a text takes three times as long.
+            raw = binascii.a2b_base64(text.encode().translate(_STANDARD) + b"==")
+        except ValueError:
             raise TicketError("malformed") from None
         if len(raw) != _BYTES:
             raise TicketError("malformed")

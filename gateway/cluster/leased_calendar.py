@@ -214,17 +214,17 @@ class LeasedCalendar:
         self._on_need()
         return False
 
-    def reserve(self, now: float, cost: float, *, priority: bool) -> float | None:
-        slot = self._reserve(now, cost, priority=priority)
+    def reserve(self, now: float, cost: float, priority: bool) -> float | None:
+        slot = self._reserve(now, cost, priority)
         if slot is not None and slot > now:
             # A priority slot is early, and moves the end of the calendar.
             due = max(slot, self._front) if priority and self._alone is None else slot
             self._ledger.add(due, cost * self._step_s)
         return slot
 
-    def _reserve(self, now: float, cost: float, *, priority: bool) -> float | None:
+    def _reserve(self, now: float, cost: float, priority: bool) -> float | None:
         if self._alone is not None:
-            return self._alone.reserve(now, cost, priority=priority)
+            return self._alone.reserve(now, cost, priority)
         demand = self._demand
         demand.asked["main"] += cost
         if priority and self._front > now:
