@@ -12,7 +12,6 @@ class FleetCalendar(SlotCalendar):
     ) -> None:
         super().__init__(settings, rate_per_s=rate_per_s, now=now)
         self._meter = Gcra(rate_per_s=rate_per_s, burst=settings.burst, now=now)
-        self._vacated_from = settings.burst * settings.give_back
         self._nodes = nodes
         self.now = now
 
@@ -21,17 +20,11 @@ class FleetCalendar(SlotCalendar):
         return 1 / self._nodes
 
     def take_vacated(self, now: float, cost: float, meter: Gcra) -> bool:
-        # The meter of one node of several does not measure what the fleet has left over.
-        # No `super` call: half of all knocks come here.
-        if self._next <= now or self._meter.credit(now) - self._vacated_from < cost:
-            return False
-        self._meter.take(now, cost)
-        if self._nodes == 1:
-            meter.take(now, cost)
-        return True
+        del meter  # that of one node does not measure what the fleet has left over
+        return super().take_vacated(now, cost, self._meter)
 
     def take_lent(self, now: float, cost: float) -> bool:
-        return self._nodes > 1 and self._meter.take_if_conforms(now, cost)
+        return self._meter.take_if_conforms(now, cost)
 
     def admitted(self, cost: float) -> None:
         self._meter.take(self.now, cost)

@@ -3,13 +3,14 @@
 import heapq
 import math
 import sys
+from array import array
 from bisect import insort_left
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from operator import attrgetter
 from typing import Final, Generic, Protocol, TypeVar
 
-_MOMENTS_PER_S: Final = 16
+_MOMENTS_PER_S: Final = 16.0
 _NEVER: Final = sys.maxsize
 """A moment after all others."""
 
@@ -102,13 +103,13 @@ def in_order(times: Iterable[float]) -> Iterator[float]:
     """These times, the earliest first.
 
     To sort millions at once would cost more: each comparison would read two floats from memory that
-    no cache holds.
+    no cache holds. For the same reason they are in arrays, not lists, until their moment comes.
     """
-    moments: dict[int, list[float]] = {}
+    moments: dict[int, array[float]] = {}
     for time in times:
         moment = int(time * _MOMENTS_PER_S)
         if (found := moments.get(moment)) is None:
-            found = moments[moment] = []
+            found = moments[moment] = array("d")
         found.append(time)
 
     def take(moment: int) -> list[float]:

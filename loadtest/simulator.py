@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.admission.calendar import CalendarSettings
+from gateway.admission.calendar import CalendarSettings, SlotCalendar
 from gateway.admission.desk import AdmissionDesk, DeskSettings
 from gateway.admission.first_knock import refusals_per_s, spread_ms
 from gateway.admission.observer import AdmissionObserver
@@ -143,18 +143,19 @@ class Simulator:
         self._plan = plan
         self._rng = random.Random(plan.seed)
         self._make_policy = maker_of(plan.policy, self._rng, first_retry_ms=plan.first_retry_ms)
-        self._calendar = FleetCalendar(
-            CalendarSettings(burst=plan.burst),
-            rate_per_s=plan.rate_per_s,
-            now=_EPOCH_S,
-            nodes=plan.nodes,
+        settings, rate_per_s = CalendarSettings(burst=plan.burst), plan.rate_per_s
+        self._fleet = (
+            FleetCalendar(settings, rate_per_s=rate_per_s, now=_EPOCH_S, nodes=plan.nodes)
+            if plan.nodes > 1
+            else None
         )
+        calendar = self._fleet or SlotCalendar(settings, rate_per_s=rate_per_s, now=_EPOCH_S)
         office = TicketOffice([_SECRET])
         # Nodes share one calendar, as over Redis; each remembers only the slots it promised.
         self._desks: list[AdmissionDesk[_Device]] = [
             AdmissionDesk(
                 DeskSettings(burst=plan.burst),
-                calendar=self._calendar,
+                calendar=calendar,
                 office=office,
                 observer=AdmissionObserver(),
                 rng=self._rng,
@@ -174,9 +175,8 @@ class Simulator:
 
     def run(self) -> StormResult:
         """Run until every device that comes is in, or the time is up."""
-        events, polls, calendar = self._events, self._nodes.polls, self._calendar
+        events, polls, fleet = self._events, self._nodes.polls, self._fleet
         pop, knock, new_device = events.pop, self._knock, self._new_device
-        one_node = self._plan.nodes == 1
         arrivals = self._arrivals()
         arrival = next(arrivals, math.inf)
         turns_at = 0.0
@@ -184,14 +184,16 @@ class Simulator:
             now = events.next_at
             if arrival < now:
                 now = arrival
-            poll = polls[0] if one_node else min(polls)
+            poll = polls[0] if fleet is None else min(polls)
             if poll < now:
                 now = poll
             if now >= turns_at:
                 if now > self._plan.time_limit_s:  # infinity, if no device is left
                     break
                 turns_at = self._turn(now)
-            calendar.now = at = _EPOCH_S + now
+            at = _EPOCH_S + now
+            if fleet is not None:
+                fleet.now = at
             if poll == now:
                 self._poll(polls.index(now), now)
             elif arrival == now:
@@ -219,11 +221,13 @@ class Simulator:
         """When the devices knock for the first time, in order."""
         policy, way_s = self._make_policy(), self._plan.rtt_s / 2
         closed, next_delay_ms = policy.closed, policy.next_delay_ms
-        times: list[float] = []
-        for _ in range(self._plan.devices):
-            closed(_LASTED_MS)
-            times.append(next_delay_ms() / 1_000 + way_s)
-        return in_order(times)
+
+        def times() -> Iterator[float]:
+            for _ in range(self._plan.devices):
+                closed(_LASTED_MS)
+                yield next_delay_ms() / 1_000 + way_s
+
+        return in_order(times())
 
     def _new_device(self) -> _Device:
         plan, rng = self._plan, self._rng
@@ -279,7 +283,7 @@ class Simulator:
                 return
             if plan.nodes > 1:
                 device.node = rng.randrange(plan.nodes)
-            policy.refused(math.ceil(refusal.retry_s * 1_000), refusal.ticket or None)
+            policy.refused(math.ceil(refusal.retry_s * 1_000.0), refusal.ticket or None)
         delay_s = policy.next_delay_ms() / 1_000 * device.skew
         device.at = now + plan.rtt_s + delay_s + rng.random() * plan.lateness_s
         self._events.add(device)
