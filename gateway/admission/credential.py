@@ -11,7 +11,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jwt
@@ -58,6 +58,11 @@ class Identity:
     expires_at: float
     holder: bytes = b""
     """Hash of tenant and device, as in tickets; computed once, with the signature."""
+    key: tuple[str, str] = field(init=False)
+    """Tenant and device. All that note a session by them share this one."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", (self.tenant, self.device))
 
 
 @dataclass(frozen=True, slots=True)

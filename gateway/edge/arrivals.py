@@ -48,6 +48,4 @@ class Arrivals:
     def parked(self, tenant: str, device: str) -> bool:
         """Whether the device waits in the handshake. Looks through those that wait."""
         wanted = (tenant, device)
-        return any(
-            (each.identity.tenant, each.identity.device) == wanted for each in self.waiting.values()
-        )
+        return any(each.identity.key == wanted for each in self.waiting.values())

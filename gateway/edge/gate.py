@@ -144,7 +144,7 @@ class DeviceGate:
             group=identity.group,
             holder=identity.holder,
             urgent=identity.urgent,
-            known=context.fleet.known((identity.tenant, identity.device), context.known_within_s),
+            known=context.fleet.known(identity.key, context.known_within_s),
             ticket=petition.ticket,
         )
         waiting = Waiting(visitor, identity)

@@ -9,8 +9,9 @@ its own, which ask the same gate.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from gateway.admission.credential import Identity
 from gateway.admission.outcome import Refuse
@@ -71,8 +72,7 @@ class Gate(Protocol):
         """A visitor left while it waited for its answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True, gc=False):
     """The raw scan read this petition, and the gate admitted this identity on it."""
 
     petition: Petition

@@ -43,7 +43,10 @@ class TimingWheel:
             return
         self.cancel(deadline)
         deadline.due_tick = tick
-        self._buckets.setdefault(tick, set()).add(deadline)
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            bucket = self._buckets[tick] = set()
+        bucket.add(deadline)
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick_s, self._turn)
 

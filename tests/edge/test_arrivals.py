@@ -29,7 +29,7 @@ def test_the_end_of_an_older_session_does_not_hide_the_newer_one():
 
 def test_a_device_is_parked_while_one_of_its_visitors_waits():
     arrivals, visitor = Arrivals(), object()
-    identity = SimpleNamespace(tenant="t", device="d")
+    identity = SimpleNamespace(key=("t", "d"))
     arrivals.waiting[visitor] = Waiting(visitor, identity)
     assert arrivals.parked("t", "d")
     assert not arrivals.parked("other", "d")

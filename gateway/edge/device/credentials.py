@@ -23,7 +23,7 @@ def renewed(context: DeviceContext, identity: Identity, token: str) -> Identity:
         fresh = context.verifier.verify(token)
     except CredentialError as exc:
         raise CredentialExpired(str(exc)) from None
-    if (fresh.tenant, fresh.device) != (identity.tenant, identity.device):
+    if fresh.key != identity.key:
         raise PolicyViolation("credential", "the credential is for another device")
     if context.revocations.revoked(fresh):
         raise Revoked

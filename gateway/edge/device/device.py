@@ -76,7 +76,7 @@ class DeviceHandler:
     @property
     def key(self) -> tuple[str, str]:
         """Tenant and device."""
-        return self._identity.tenant, self._identity.device
+        return self._identity.key
 
     @property
     def session_id(self) -> str:

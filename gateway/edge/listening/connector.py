@@ -5,7 +5,6 @@ first byte. Both wait in the anteroom, which is bounded.
 """
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -121,10 +120,11 @@ class Connector:
 
     def _begin(self, admitted: Admitted) -> None:
         accepted, head, granted = admitted
-        whole = socket.socket(accepted.family, socket.SOCK_STREAM, 0, fileno=accepted.detach())
+        # Of a socket of this protocol, the loop sets TCP_NODELAY.
+        whole = _Accepted(
+            accepted.family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=accepted.detach()
+        )
         whole.setblocking(False)
-        with contextlib.suppress(OSError):
-            whole.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = self.loop.create_task(self._open(whole, head, granted))
         self._opening.add(task)
         task.add_done_callback(self._opened)
@@ -165,6 +165,16 @@ class Connector:
             )
         finally:
             self.anteroom.leave(handshake)
+
+
+class _Accepted(socket.socket):
+    """A socket that tells family and type as numbers, which is all that the loop asks for. To look
+    them up in their enums costs more than the system's calls do.
+    """
+
+    __slots__ = ()
+    family = socket.SocketType.family  # type: ignore[assignment]
+    type = socket.SocketType.type  # type: ignore[assignment]
 
 
 class _Handshake:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from msgspec import Struct
 from websockets.exceptions import InvalidHandshake, NegotiationError
 from websockets.extensions import Extension, ServerExtensionFactory
 from websockets.headers import build_extension, parse_extension
@@ -70,8 +71,7 @@ class Request:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class Upgrade:
+class Upgrade(Struct, frozen=True, gc=False):
     """The answer that accepts a handshake, and the extensions it agrees on."""
 
     response: bytes

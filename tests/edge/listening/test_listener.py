@@ -61,6 +61,26 @@ async def test_a_protocol_that_cannot_be_made_is_logged():
     ]
 
 
+async def test_a_connection_sends_at_once():
+    """The loop sets TCP_NODELAY, if the socket says that it is one of TCP."""
+    made = asyncio.get_running_loop().create_future()
+
+    class Made(asyncio.Protocol):
+        def connection_made(self, transport):
+            made.set_result(transport)
+
+    connector = connector_of(lambda _head, _granted: Made())
+    (listening,) = await bind("127.0.0.1", 0, 4)
+    with listening, socket.create_connection(listening.getsockname()):
+        descriptor, _address = listening._accept()
+        connector.connect(socket.SocketType(listening.family, listening.type, 0, descriptor))
+        transport = await made
+        raw = transport.get_extra_info("socket")
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        transport.abort()
+        await eventually(lambda: not len(connector))
+
+
 async def test_a_turn_begins_no_more_connections_than_it_can_finish(monkeypatch):
     monkeypatch.setattr(sliced, "perf_counter", lambda: 0.0)  # to begin one takes no time at all
     connector = connector_of(lambda _head, _granted: asyncio.Protocol(), slice_s=290e-6)
