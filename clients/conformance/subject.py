@@ -30,7 +30,7 @@ from typing import Any, Final
 from clients.conformance.errors import Mismatch
 
 _LINE_BYTES_MAX: Final = 1_048_576
-_EXIT_S: Final = 5.0
+_EXIT_S: Final = 15.0
 
 
 class Subject:
