@@ -96,7 +96,9 @@ class WorkerProcess:
                 pass_fds=(theirs.fileno(), given.page, *given.listening),
                 # A Ctrl-C at the terminal must reach the supervisor only, which drains all workers.
                 start_new_session=True,
-                preexec_fn=dying_with_parent(signal.SIGTERM),
+                # At once: NATS ends too, so a stop in order would wait for its answers in vain, and
+                # keep the port from the next supervisor. A worker that hangs would never free it.
+                preexec_fn=dying_with_parent(signal.SIGKILL),
             )
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES_MAX)
         self._writer.write(line_of(given))

@@ -136,13 +136,16 @@ async def test_a_full_worker_leaves_devices_to_one_that_has_room(tmp_path):
 
 
 async def test_nothing_of_a_supervisor_that_is_killed_is_left(gateway):
+    """Not even a worker that hangs: it has the port, which the next supervisor needs."""
     children = gateway.children()
     assert len(children) == 4  # two workers, nats-server, Redis
+    os.kill(gateway.workers()[0]["pid"], signal.SIGSTOP)
     gateway.kill()
     await eventually(lambda: not any(map(alive, children)), "the end of all children")
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", gateway.port))
+        taken.listen()
     await asyncio.to_thread(gateway.start)
     await gateway.complete()
 
