@@ -12,6 +12,7 @@ from loadtest.devices.fleet import Fleet, credentials_of
 from loadtest.devices.senders import Flow
 from loadtest.servers.baselines import PeerServer
 from loadtest.servers.gateway import GatewayServer
+from loadtest.servers.workers import WorkersServer
 from loadtest.verdicts import Report
 
 Settings = Mapping[str, object]
@@ -84,6 +85,17 @@ class Bench:
             tree,
             jwks_file=self.issuer.jwks_file,
             **{**OPEN_DOOR, **settings},
+        )
+
+    def workers(
+        self, count: int, environment: Mapping[str, str] | None = None, /, **settings: object
+    ) -> WorkersServer:
+        """Such a gateway of so many workers."""
+        return WorkersServer(
+            self.fresh_directory("workers"),
+            environment,
+            jwks_file=self.issuer.jwks_file,
+            **{**OPEN_DOOR, "server__workers": count, **settings},
         )
 
     def peer(self, *, fsync: bool) -> PeerServer:

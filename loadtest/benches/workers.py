@@ -16,7 +16,7 @@ import nats
 
 from loadtest.benches.knock_costs import Act, come_in, knock, requests_of
 from loadtest.benches.knocking import offered, refused_per_s
-from loadtest.benches.rig import COLD, OPEN_DOOR, REFUSING, Bench, Settings, fixed_rate
+from loadtest.benches.rig import COLD, REFUSING, Bench, Settings, fixed_rate
 from loadtest.benches.sections import main_of_sections
 from loadtest.benches.slowed import slowed
 from loadtest.devices.crowd import Crowd
@@ -25,7 +25,6 @@ from loadtest.devices.prepared import PreparedDevices
 from loadtest.devices.steady import SteadyDevices
 from loadtest.servers import proc
 from loadtest.servers.gateway import GatewayServer
-from loadtest.servers.workers import WorkersServer
 from loadtest.waiting import until
 
 _STEP: Final = 1_000
@@ -40,14 +39,6 @@ _ROOM_FOR_MANY: Final[Settings] = {"server__anonymous_max": 2_048}
 _FACTS_STORED_S: Final = 60.0
 _SHARE: Final = 0.2
 """Of a core, for each worker in the section `refuse`."""
-
-
-def _workers(bench: Bench, count: int, **settings: object) -> WorkersServer:
-    return WorkersServer(
-        bench.fresh_directory("workers"),
-        jwks_file=bench.issuer.jwks_file,
-        **{**OPEN_DOOR, "server__workers": count, **settings},
-    )
 
 
 async def section_costs(bench: Bench) -> None:
@@ -79,7 +70,7 @@ async def _costs(
     with (
         bench.gateway(**settings) as one,
         bench.gateway(**settings) as other,
-        _workers(bench, 2, **settings) as two,
+        bench.workers(2, **settings) as two,
     ):
         sides: list[list[GatewayServer]] = [[one], [one, other], [two]]
         idle = [sum([await _idle_share(each) for each in side]) for side in sides]
@@ -118,7 +109,7 @@ async def section_refuse(bench: Bench) -> None:
         knock([one.port], requests)
         with slowed(one.pids[:1], _SHARE):
             most = await refused_per_s(one.port, requests, bench.seconds)
-    with _workers(bench, 2, **settings) as two:
+    with bench.workers(2, **settings) as two:
         for _ in range(3):
             knock([two.port], requests)
         with slowed([worker["pid"] for worker in two.workers()], _SHARE):
@@ -148,7 +139,7 @@ async def section_killed(bench: Bench) -> None:
     expected_s = count / rate
     require_descriptors(2 * count)
     settings: Settings = {**fixed_rate(rate, 60), "session__first_retry_min_ms": 2_000}
-    with _workers(bench, 2, **settings) as gateway:
+    with bench.workers(2, **settings) as gateway:
         tokens = bench.credentials(steady_count, "calm")
         async with SteadyDevices(
             gateway.port, tokens, rate_per_s=400, connect_per_s=0.8 * rate
@@ -247,7 +238,7 @@ async def _messages(bench: Bench, workers: int, tokens: Sequence[str]) -> _Turn:
     server = (
         bench.gateway(**_ROOM_FOR_MANY)
         if workers == 1
-        else _workers(bench, workers, **_ROOM_FOR_MANY)
+        else bench.workers(workers, **_ROOM_FOR_MANY)
     )
     with server as gateway:
         devices = PreparedDevices(
@@ -302,7 +293,7 @@ async def _admissions_off(bench: Bench, workers: int) -> float:
     """
     count, rate = 6_000, 300
     expected_s = count / rate
-    with _workers(bench, workers, **fixed_rate(rate, 60)) as gateway:
+    with bench.workers(workers, **fixed_rate(rate, 60)) as gateway:
         crowd = Crowd(bench.issuer, count, [gateway.port], "ticket", first_retry_ms=2_000)
         await crowd.run(120.0)
         await crowd.stop()
@@ -316,7 +307,7 @@ async def section_idle(bench: Bench) -> None:
         share = await _idle_share(one)
         rows.append(("one process", f"{share:.1%}", f"{one.memory_bytes() / 2**20:.0f}", "-"))
     for workers in (2, 8):
-        with _workers(bench, workers) as gateway:
+        with bench.workers(workers) as gateway:
             share = await _idle_share(gateway)
             each = sorted(gateway.worker_bytes())
             supervisor = gateway.memory_bytes()

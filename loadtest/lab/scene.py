@@ -54,11 +54,11 @@ class Scene:
 
     async def kill_nats(self) -> None:
         """Kill the embedded nats-server, which the gateway starts again."""
-        send_signal([self._nats_pid], signal.SIGKILL)
+        send_signal([self.gateway.nats_pid], signal.SIGKILL)
 
     async def stop_nats(self, seconds: float = PAUSE_S) -> None:
         """Stop the embedded nats-server for a while."""
-        await pause([self._nats_pid], seconds)
+        await pause([self.gateway.nats_pid], seconds)
 
     async def cut(self) -> None:
         """Cut half of all connections."""
@@ -75,10 +75,6 @@ class Scene:
             if acked > seen:
                 seen, since = acked, now
             self.still_s = max(self.still_s, now - since)
-
-    @property
-    def _nats_pid(self) -> int:
-        return self.gateway.pids[1]
 
 
 Kinds = Callable[[Scene], Mapping[str, Fault]]

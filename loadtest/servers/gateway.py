@@ -55,8 +55,16 @@ class GatewayServer(Target):
     @property
     def pids(self) -> list[int]:
         """The gateway, then its nats-server if it has one."""
-        nats = self.directory / "data" / "nats" / "pid"
-        return [*super().pids, *([int(nats.read_text())] if nats.exists() else [])]
+        return [*super().pids, *([self.nats_pid] if self._nats_pid_file.exists() else [])]
+
+    @property
+    def nats_pid(self) -> int:
+        """The embedded nats-server."""
+        return int(self._nats_pid_file.read_text())
+
+    @property
+    def _nats_pid_file(self) -> Path:
+        return self.directory / "data" / "nats" / "pid"
 
     @property
     def nats_url(self) -> str:

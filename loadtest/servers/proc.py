@@ -39,6 +39,13 @@ def memory_bytes(pid: int) -> int:
     raise TargetError(f"process {pid} is gone")
 
 
+def command(pid: int) -> bytes:
+    """The command line of a process, its words apart by NUL; empty if there is no such process."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 def stat_fields(pid: int) -> list[str]:
     """The fields of /proc/PID/stat that follow the name of the process.
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from loadtest.errors import TargetError
 from loadtest.servers import proc
 from loadtest.servers.gateway import GatewayServer
+from loadtest.servers.process import send_signal
 
 _COMPLETE_S: Final = 60.0
 
@@ -54,6 +55,20 @@ class WorkersServer(GatewayServer):
     def kill_worker(self, number: int) -> None:
         """Kill one with SIGKILL; the supervisor starts another process."""
         os.kill(self.workers()[number]["pid"], signal.SIGKILL)
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """The processes of workers that there are now."""
+        return [pid for pid in self.pids[1:] if b"gateway.supervisor" in proc.command(pid)]
+
+    @property
+    def redis_pids(self) -> list[int]:
+        """The embedded Redis; empty while there is none."""
+        return [pid for pid in self.pids[1:] if b"redis-server" in proc.command(pid)]
+
+    def restart_workers(self) -> None:
+        """Begin a rolling restart of the workers; one that is under way goes on."""
+        send_signal(self.pids[:1], signal.SIGUSR1)
 
     def worker_bytes(self) -> list[int]:
         """Resident memory of each worker."""

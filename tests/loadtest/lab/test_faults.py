@@ -10,6 +10,7 @@ import pytest
 
 from loadtest.benches.rig import OPEN_DOOR, Bench
 from loadtest.devices.writers import WriterPlan
+from loadtest.lab.faults import worker_faults
 from loadtest.lab.scene import Scene, Trial, check, usual_faults, write_through_faults
 from loadtest.servers.gateway import GatewayServer
 
@@ -58,6 +59,10 @@ def kills(faults):
 def each_once(happened, scene):
     """A fault that is the next kind of the usual ones each time."""
     faults = usual_faults(scene) | {"SIGSTOP nats-server": partial(scene.stop_nats, 1.0)}
+    return in_turn(happened, faults)
+
+
+def in_turn(happened, faults):
     left = sorted(faults)
 
     async def next_kind():
@@ -82,6 +87,23 @@ async def test_all_kinds_of_faults_leave_it_clean(bench):
     assert await damage(bench, bench.gateway(), trial) == CLEAN
     assert sorted(happened) == [
         "SIGSTOP nats-server", "cut connections", "kill -9 gateway", "kill -9 nats-server",
+    ]  # fmt: skip
+
+
+@pytest.mark.long
+async def test_all_kinds_of_faults_of_workers_leave_it_clean(bench):
+    happened = []
+    trial = Trial(
+        devices=20,
+        plan=WriterPlan(messages=200),
+        faults=4,
+        seed=11,
+        kinds=lambda scene: in_turn(happened, worker_faults(scene.gateway, scene.rng)),
+        settle_timeout_s=SETTLE_S,
+    )
+    assert await damage(bench, bench.workers(2), trial) == CLEAN
+    assert sorted(happened) == [
+        "SIGSTOP worker", "kill -9 redis-server", "kill -9 worker", "rolling restart",
     ]  # fmt: skip
 
 
