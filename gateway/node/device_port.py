@@ -86,6 +86,7 @@ class DevicePort:
             observer=observer,
             knock=knocks.knock,
             leave_s=None if self._turns is None else self._turns.leave_s,
+            between=between,
         )
         self.port = server.port
         """Where devices connect, once it has started."""

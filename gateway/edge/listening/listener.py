@@ -43,6 +43,7 @@ class Listener:
         observer: EdgeObserver,
         knock: Callable[[socket.SocketType, str], None] | None = None,
         leave_s: Callable[[], float] | None = None,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
@@ -56,6 +57,7 @@ class Listener:
             leave_s: for how long connections must be left to the other processes that accept from
                 the same sockets; 0 to accept now. None if there are no others. It is asked once a
                 turn.
+            between: called after the connections that a turn accepts (`sliced.py`).
         """
         self._connector = connector
         self._accept_budget = accept_budget
@@ -64,6 +66,7 @@ class Listener:
         self._observer = observer
         self._knock = knock
         self._leave_s = leave_s
+        self._between = between
         self._turn_at = 0.0
         self._missed = 0
         """Turns in which other processes had taken every connection, since one was needed here."""
@@ -120,6 +123,10 @@ class Listener:
         if self._leave_s is not None and (leave_s := self._leave_s()):
             self._rest(leave_s)
             return
+        self._accept_slice(listening)
+        self._between()
+
+    def _accept_slice(self, listening: socket.socket) -> None:
         connector = self._connector
         knock = None if connector.has_tls else self._knock
         family = int(listening.family)

@@ -117,9 +117,10 @@ class Publisher:
 
     def look(self) -> None:
         """This turn of the loop takes long: hear what is answered by now, and send what waits."""
-        if self._client is not None:
-            self._client.look()
-        for runner in self._runners:
+        client, runners = self._client, self._runners
+        if client is not None and any(runner.lane.in_flight is not None for runner in runners):
+            client.look()
+        for runner in runners:
             runner.turn_over()
 
     def _on_reply(

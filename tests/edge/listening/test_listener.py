@@ -117,6 +117,30 @@ async def test_connections_are_left_to_other_processes_for_as_long_as_it_is_told
     await listener.stop()
 
 
+async def test_other_work_is_looked_at_after_the_connections_that_a_turn_accepts():
+    done = []
+    listener = Listener(
+        connector_of(lambda _head, _granted: None),
+        accept_budget=2,
+        accept_slice_s=1.0,
+        backlog=4,
+        observer=EdgeObserver(),
+        knock=lambda accepted_socket, _address: done.append(accepted_socket),
+        between=lambda: done.append("other"),
+    )
+    listening = await bind("127.0.0.1", 0, 4)
+    port = listener.start_on(listening)
+    made = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+    for each in listening:
+        listener._accept(each)
+        listener._accept(each)
+    assert [each == "other" for each in done] == [False, False, True, False, True]
+    for each in [*made, *done]:
+        if each != "other":
+            each.close()
+    await listener.stop()
+
+
 async def test_a_process_that_comes_too_late_for_a_connection_rests_and_then_accepts_again():
     accepted = []
     listener = listener_beside_others(accepted, lambda: 0.0)
