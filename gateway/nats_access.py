@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from gateway.settings import Settings
 from gateway.stream.errors import ConnectError, ServerError
-from gateway.stream.link.client import NatsAddress
+from gateway.stream.link.dialing import NatsAddress
 from gateway.stream.server.roles import Role, url_file
 
 PATIENCE_S: Final = 4.0

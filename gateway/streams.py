@@ -10,7 +10,7 @@ from gateway.data_directory import DataDirectoryLock
 from gateway.errors import DataDirectoryInUse
 from gateway.nats_access import nats_address
 from gateway.settings import Retention, Settings
-from gateway.stream.link.client import connect_once
+from gateway.stream.link.dialing import connect_once
 from gateway.stream.names import STREAMS
 from gateway.stream.provisioning.differences import Change
 from gateway.stream.provisioning.provision import (

@@ -15,7 +15,7 @@ from gateway.events.event import Event
 from gateway.nats_access import nats_address
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError
-from gateway.stream.link.client import connect_once
+from gateway.stream.link.dialing import connect_once
 from gateway.stream.names import DEADLETTERS, EVENTS
 from gateway.stream.reading.reader import OneConnection
 from gateway.stream.reading.replay import unix_ns

@@ -32,7 +32,7 @@ from gateway.ops.errors import BadTokenFile
 from gateway.settings import Settings
 from gateway.stream.commands.interest import PROBE
 from gateway.stream.errors import StreamError
-from gateway.stream.link.client import Hooks, connect_once
+from gateway.stream.link.dialing import Hooks, connect_once
 from gateway.stream.provisioning.checkup import Denials, missing_rights
 from gateway.stream.provisioning.provision import check_payload
 from gateway.stream.server.roles import Role

@@ -33,7 +33,7 @@ from gateway.commands.values import check_json
 from gateway.nats_access import in_time, nats_address
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError
-from gateway.stream.link.client import connect_once
+from gateway.stream.link.dialing import connect_once
 from gateway.stream.queue import asking
 from gateway.stream.queue.facts import DeviceKey, Entry, Fact, rfc3339
 from gateway.stream.queue.requests import NO_ANSWER, NO_DATA

@@ -26,7 +26,8 @@ from gateway.events.dead_letters import STAGES, Letter, Selection
 from gateway.nats_access import nats_address
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError
-from gateway.stream.link.client import LinkClient, connect_once
+from gateway.stream.link.client import LinkClient
+from gateway.stream.link.dialing import connect_once
 from gateway.stream.reading.reader import OneConnection
 from gateway.stream.server.roles import Role
 

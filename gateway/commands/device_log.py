@@ -30,7 +30,7 @@ from gateway.node.presence.reading import facts_of
 from gateway.session.presence import Fact, Truth
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError
-from gateway.stream.link.client import connect_once
+from gateway.stream.link.dialing import connect_once
 from gateway.stream.names import COMMANDS, DEADLETTERS
 from gateway.stream.reading.reader import Link, OneConnection
 from gateway.stream.server.roles import Role

@@ -15,7 +15,8 @@ from gateway.events.event import Event
 from gateway.events.replaying import Pace
 from gateway.nats_access import in_time, nats_address
 from gateway.settings import Settings
-from gateway.stream.link.client import LinkClient, connect_once
+from gateway.stream.link.client import LinkClient
+from gateway.stream.link.dialing import connect_once
 from gateway.stream.link.link import NatsLink
 from gateway.stream.reading.replay import ReplayFilter, replay_as
 from gateway.stream.reading.replay import replay as stored_lines

@@ -18,7 +18,7 @@ from gateway.node.presence.reading import presence_of, truth_now
 from gateway.session.presence import Fact, document_of
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError
-from gateway.stream.link.client import connect_once
+from gateway.stream.link.dialing import connect_once
 from gateway.stream.reading.reader import OneConnection
 from gateway.stream.server.roles import Role
 

@@ -19,7 +19,8 @@ from gateway.events.redriving import Check, Patch, Readers, Redriven, merged
 from gateway.nats_access import nats_address
 from gateway.node.reloaded.schemas_in_force import read_folder
 from gateway.settings import Settings
-from gateway.stream.link.client import LinkClient, connect_once
+from gateway.stream.link.client import LinkClient
+from gateway.stream.link.dialing import connect_once
 from gateway.stream.reading.reader import OneConnection
 from gateway.stream.server.roles import Role
 

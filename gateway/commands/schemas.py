@@ -28,7 +28,7 @@ from gateway.events.schemas import Document, parse_schema, registry_of
 from gateway.nats_access import nats_address
 from gateway.settings import Settings
 from gateway.stream.errors import StreamError
-from gateway.stream.link.client import connect_once
+from gateway.stream.link.dialing import connect_once
 from gateway.stream.reading.reader import OneConnection
 from gateway.stream.server.roles import Role
 from tidegate.wire.grammar import is_message_type

@@ -26,7 +26,8 @@ from gateway.nats_access import in_time, nats_address
 from gateway.session.desired import DesiredState, Version, parse_version
 from gateway.settings import Settings
 from gateway.stream.errors import NotAState, StateConflict, StreamError
-from gateway.stream.link.client import LinkClient, connect_once
+from gateway.stream.link.client import LinkClient
+from gateway.stream.link.dialing import connect_once
 from gateway.stream.server.roles import Role
 from gateway.stream.states.follower import StateFollower
 from gateway.stream.states.known import Key, KnownStates, subject_of

@@ -7,7 +7,7 @@ import pytest
 from gateway.consumers.letters.redrive import Redrive
 from gateway.events.dead_letters import Selection
 from gateway.events.rules import Rule
-from gateway.stream.link.client import NatsAddress, connect_once
+from gateway.stream.link.dialing import NatsAddress, connect_once
 from gateway.stream.link.link import NatsLink
 from gateway.stream.reading.reader import OneConnection
 from gateway.stream.server.nats_server import EmbeddedServer

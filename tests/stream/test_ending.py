@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.stream.link.client import NatsAddress
+from gateway.stream.link.dialing import NatsAddress
 from gateway.stream.link.link import NatsLink
 from gateway.stream.server.nats_server import EmbeddedServer
 from support.suspensions import hooked, hooked_task, others

@@ -9,7 +9,7 @@ from typing import Any
 import nats
 from nats.js.api import StreamConfig
 
-from gateway.stream.link.client import NatsAddress
+from gateway.stream.link.dialing import NatsAddress
 from gateway.stream.link.link import NatsLink
 from support.servers import NatsServer
 

@@ -9,7 +9,7 @@ from gateway.stream.lanes.batch import Pending, Run
 from gateway.stream.lanes.encoding import SourceHeaders
 from gateway.stream.lanes.limits import PublishLimits
 from gateway.stream.lanes.publisher import Publisher
-from gateway.stream.link.client import NatsAddress
+from gateway.stream.link.dialing import NatsAddress
 from gateway.stream.link.link import NatsLink
 from gateway.stream.observer import StreamObserver
 from gateway.stream.provisioning.provision import (

@@ -8,7 +8,8 @@ from typing import Any
 from gateway.consumers.letters.redrive import Redrive
 from gateway.events.dead_letters import Selection
 from gateway.events.redriving import Check, Patch
-from gateway.stream.link.client import LinkClient, NatsAddress, connect_once
+from gateway.stream.link.client import LinkClient
+from gateway.stream.link.dialing import NatsAddress, connect_once
 from gateway.stream.reading.reader import OneConnection
 from support.servers import NatsServer
 

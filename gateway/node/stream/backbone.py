@@ -25,7 +25,8 @@ from gateway.node.stream.nats_server import (
 from gateway.settings import Settings
 from gateway.stream.durability import Durability
 from gateway.stream.lanes.publisher import Publisher
-from gateway.stream.link.client import LinkClient, describe
+from gateway.stream.link.client import LinkClient
+from gateway.stream.link.dialing import describe
 from gateway.stream.link.leading import LeaderFirst
 from gateway.stream.link.link import NatsLink
 from gateway.stream.provisioning.provision import (

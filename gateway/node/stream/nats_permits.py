@@ -5,7 +5,8 @@ from typing import Any, Final
 import nats.errors
 import structlog
 
-from gateway.stream.link.client import LinkClient, describe
+from gateway.stream.link.client import LinkClient
+from gateway.stream.link.dialing import describe
 from gateway.stream.names import AUDITED
 from gateway.stream.provisioning.checkup import Denials, missing_rights, missing_streams
 

@@ -1,37 +1,28 @@
-"""nats-py's client as this room uses it: one attempt to connect, handlers without a queue, writes.
+"""nats-py's client as this room uses it: handlers without a queue, and direct writes.
 
 nats-py can reconnect by itself, but waits a fixed time, so every gateway of a fleet returns in the
 same instant, and it closes for good on an authorization error. Here each connection is a fresh
-client that never reconnects; `link.py` makes the next one.
+client that never reconnects: `dialing.py` makes it, and `link.py` the next one.
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import nats.errors
-import nkeys
 import structlog
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
 from gateway import tasks
-from gateway.stream.errors import ConnectError, Unreachable
 from gateway.stream.link.direct_reading import DirectReading
 from gateway.stream.link.parsing import BulkParser, RawHandler
 
 _log = structlog.get_logger(__name__)
 
 _CONNECTED: Final = Client.CONNECTED
-_PING_INTERVAL_S: Final = 5
-_PINGS_OUTSTANDING_MAX: Final = 2  # a silent server is given up after 15 s
 _CLOSE_S: Final = 1.0
-_DENIED: Final = "permissions violation"
-_REFUSALS: Final = ("Authorization", "Authentication", "SSL", "Certificate", "certificate")
-"""Words of an error that waiting does not cure."""
 
 EXACT_SID_MIN: Final = 2**40
 """Numbers of subscriptions from here on belong to `hear_exact`; nats-py counts its own from 1."""
@@ -119,9 +110,13 @@ class LinkClient(Client):
         """Whatever ends the reading ends the connection.
 
         nats-py only logs an error that is neither one of the protocol nor of the socket, and goes
-        on as if it were connected (nats-py 2.16).
+        on as if it were connected. After a reset it writes what is pending to the transport that
+        is closed, which uvloop refuses (nats-py 2.16).
         """
-        await super()._read_loop()
+        try:
+            await super()._read_loop()
+        except RuntimeError as exc:
+            _log.debug("nats_close_failed", error=repr(exc))
         if self.is_connected:
             await self._process_op_err(nats.errors.UnexpectedEOF())
 
@@ -205,146 +200,3 @@ class LinkClient(Client):
             for writer in (self._transport._io_writer, self._transport._bare_io_writer):  # noqa: SLF001  # no public names
                 if writer is not None:
                     writer.transport.abort()
-
-
-@dataclass(frozen=True, slots=True)
-class NatsAddress:
-    """Where NATS is and how to sign in. Secrets are hidden from repr."""
-
-    urls: tuple[str, ...] = field(repr=False)  # the embedded server's holds its password
-    inbox_prefix: str = "_INBOX"
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
-    credentials_file: str | None = None
-    tls: ssl.SSLContext | None = None
-    connect_timeout_s: float = 4.0
-    reconnect_wait_s: float = 0.1
-    reconnect_wait_max_s: float = 5.0
-
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments of nats-py's `connect` for reaching a server and signing in."""
-        options: dict[str, Any] = {
-            "connect_timeout": self.connect_timeout_s,
-            "inbox_prefix": self.inbox_prefix,
-            "user": self.user,
-            "password": self.password,
-            "token": self.token,
-            "user_credentials": self.credentials_file,
-            "tls": self.tls,
-        }
-        return {name: value for name, value in options.items() if value is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """Called while a connection lasts."""
-
-    closed: Callable[[], None] = lambda: None
-    """The connection is gone. May be called more than once."""
-    denied: Callable[[str], None] = lambda _subject: None
-    """The server denied a permission; takes its words."""
-    failed: Callable[[str], None] = lambda _reason: None
-    """Something else went wrong."""
-
-
-_UNHEARD: Final = Hooks()
-
-
-async def dial(url: str, address: NatsAddress, *, name: str, hooks: Hooks = _UNHEARD) -> LinkClient:
-    """Try one server once.
-
-    Args:
-        url: the server.
-        address: how to sign in.
-        name: how the server shows this connection.
-        hooks: of the connection.
-
-    Raises:
-        Unreachable: the server is away, refuses the sign-in, or is not trusted; with the reason.
-        ConnectError: the settings can never work.
-    """
-
-    async def closed() -> None:
-        hooks.closed()
-
-    reasons: list[str] = []
-
-    async def failed(error: Exception) -> None:
-        reasons.append(describe(error))
-        if _DENIED in str(error).lower():
-            hooks.denied(str(error).removeprefix("nats: "))
-        else:
-            hooks.failed(describe(error))
-
-    client = LinkClient(hooks.closed)
-    connected = False
-    try:
-        async with asyncio.timeout(address.connect_timeout_s):
-            await client.connect(
-                url,
-                name=name,
-                allow_reconnect=False,
-                # By default nats-py tries a first connection 60 times, 2 s apart.
-                max_reconnect_attempts=1,
-                reconnect_time_wait=0,
-                ping_interval=_PING_INTERVAL_S,
-                max_outstanding_pings=_PINGS_OUTSTANDING_MAX,
-                disconnected_cb=closed,
-                closed_cb=closed,
-                error_cb=failed,
-                **address.options(),
-            )
-        connected = client.is_connected
-    except nats.errors.NoServersError as exc:
-        raise _unreachable(reasons[-1] if reasons else describe(exc)) from None
-    except TimeoutError:
-        # If the handshake failed, nats-py still waits until the timeout; the reason is known.
-        late = f"no answer within {address.connect_timeout_s:g} s"
-        raise _unreachable(reasons[-1] if reasons else late) from None
-    except (OSError, nats.errors.Error) as exc:
-        raise _unreachable(describe(exc)) from exc
-    except (ValueError, TypeError, nkeys.NkeysError) as exc:
-        raise ConnectError(f"NATS settings cannot be used: {describe(exc)}") from exc
-    finally:
-        if not connected:  # also when cancelled: nats-py leaves its socket open
-            await client.discard()
-    if not connected:
-        raise Unreachable("connection lost")
-    client.read_directly()
-    return client
-
-
-def _unreachable(reason: str) -> Unreachable:
-    return Unreachable(reason, refused=any(word in reason for word in _REFUSALS))
-
-
-async def connect_once(address: NatsAddress, *, name: str, hooks: Hooks = _UNHEARD) -> LinkClient:
-    """Connect to the first server of `address` that can be reached, for a command.
-
-    The caller must close the client, which does not reconnect by itself.
-
-    Raises:
-        Unreachable: none answers within `connect_timeout_s` each; with every reason.
-        ConnectError: the settings can never work.
-    """
-    reasons = []
-    for url in address.urls:
-        try:
-            return await dial(url, address, name=name, hooks=hooks)
-        except Unreachable as exc:
-            reasons.append(f"{without_secret(url)}: {exc}")
-    raise Unreachable("; ".join(reasons))
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def without_secret(url: str) -> str:
-    """A NATS URL as a log may show it."""
-    scheme, _, rest = url.rpartition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest.rpartition("@")[2]

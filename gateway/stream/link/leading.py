@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 import nats.errors
 
 from gateway.stream.errors import StreamError
-from gateway.stream.link.client import LinkClient, NatsAddress, dial
+from gateway.stream.link.client import LinkClient
+from gateway.stream.link.dialing import NatsAddress, dial
 from gateway.stream.names import EVENTS
 
 _TIMEOUT_S: Final = 2.0

@@ -17,14 +17,8 @@ from nats.aio.client import Client
 from gateway import tasks
 from gateway.jitter import full_jitter_s
 from gateway.stream.errors import StreamError, Unreachable
-from gateway.stream.link.client import (
-    Hooks,
-    LinkClient,
-    NatsAddress,
-    describe,
-    dial,
-    without_secret,
-)
+from gateway.stream.link.client import LinkClient
+from gateway.stream.link.dialing import Hooks, NatsAddress, describe, dial, without_secret
 
 _log = structlog.get_logger(__name__)
 

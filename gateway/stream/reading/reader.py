@@ -34,7 +34,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from gateway.beats import next_beat
 from gateway.jitter import full_jitter_s
 from gateway.stream.errors import Unreachable
-from gateway.stream.link.client import LinkClient, describe
+from gateway.stream.link.client import LinkClient
+from gateway.stream.link.dialing import describe
 from gateway.stream.reading.pull_consumer import PullConsumer
 from gateway.stream.reading.read_buffer import ReadBuffer
 

@@ -15,7 +15,7 @@ import structlog
 from gateway.jitter import full_jitter_s
 from gateway.session.desired import Version, epoch_of
 from gateway.stream.errors import NotAnswered, StreamMissing
-from gateway.stream.link.client import describe
+from gateway.stream.link.dialing import describe
 from gateway.stream.names import STATE
 from gateway.stream.observer import StreamObserver
 from gateway.stream.provisioning.inspection import stream_facts

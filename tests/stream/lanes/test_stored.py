@@ -15,7 +15,7 @@ from gateway.stream.lanes.encoding import SourceHeaders
 from gateway.stream.lanes.history import History
 from gateway.stream.lanes.stored import StoredSeqs
 from gateway.stream.lanes.stored_reads import DeviceReads, parse_id
-from gateway.stream.link.client import Hooks, NatsAddress, dial
+from gateway.stream.link.dialing import Hooks, NatsAddress, dial
 from gateway.stream.provisioning.provision import (
     StreamSettings,
     provision,

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.stream.errors import Unreachable
-from gateway.stream.link.client import Hooks, NatsAddress, connect_once, dial, without_secret
+from gateway.stream.link.dialing import Hooks, NatsAddress, connect_once, dial, without_secret
 from support.servers import nats_server
 from support.waiting import within
 
@@ -50,6 +50,25 @@ async def test_a_lost_connection_is_reported_although_closing_it_fails(tmp_path,
         monkeypatch.setattr(client, "_close", close)
         server.kill()
         await within(lost.wait())
+        monkeypatch.undo()
+        await client.discard()
+
+
+async def test_a_reset_while_data_is_to_be_sent_leaves_no_failed_task(tmp_path, monkeypatch):
+    """nats-py writes it to the transport, which is closed, and uvloop refuses that."""
+    lost = asyncio.Event()
+    with nats_server(tmp_path) as server:
+        address = NatsAddress((server.url,))
+        client = await dial(server.url, address, name="test", hooks=Hooks(closed=lost.set))
+        reading = client._reading_task
+
+        async def close(*_):
+            raise RuntimeError("unable to perform operation: the handler is closed")
+
+        monkeypatch.setattr(client, "_close", close)
+        server.kill()
+        await within(lost.wait())
+        await within(reading)
         monkeypatch.undo()
         await client.discard()
 

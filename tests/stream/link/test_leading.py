@@ -3,7 +3,7 @@
 import random
 
 from gateway.stream.errors import Unreachable
-from gateway.stream.link.client import NatsAddress
+from gateway.stream.link.dialing import NatsAddress
 from gateway.stream.link.leading import LeaderFirst, Seen
 from gateway.stream.link.link import NatsLink
 from support.servers import nats_server

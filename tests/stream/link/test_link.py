@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.stream.errors import ConnectError, Unreachable
-from gateway.stream.link.client import NatsAddress, connect_once
+from gateway.stream.link.dialing import NatsAddress, connect_once
 from gateway.stream.link.link import NatsLink
 from loadtest.servers.certificates import make_certificate
 from support.operator_mode import make_operator

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from gateway.session.presence import Fact
-from gateway.stream.link.client import NatsAddress
+from gateway.stream.link.dialing import NatsAddress
 from gateway.stream.link.link import NatsLink
 from gateway.stream.presence import writer as presence_writer
 from gateway.stream.presence.buffer import FactBuffer

@@ -9,7 +9,8 @@ import pytest
 from nats.js.api import StreamConfig
 
 from gateway.stream.errors import StreamMissing
-from gateway.stream.link.client import LinkClient, NatsAddress
+from gateway.stream.link.client import LinkClient
+from gateway.stream.link.dialing import NatsAddress
 from gateway.stream.link.link import NatsLink
 from gateway.stream.provisioning import inspection
 from gateway.stream.reading.reader import StartAt, StreamReader

@@ -11,7 +11,7 @@ import pytest
 from nats.js.api import StreamConfig
 
 from gateway.stream.errors import StreamChanged, StreamMissing
-from gateway.stream.link.client import NatsAddress
+from gateway.stream.link.dialing import NatsAddress
 from gateway.stream.link.link import NatsLink
 from gateway.stream.reading.replay import ReplayFilter, render, replay
 from support.servers import nats_server
