@@ -17,7 +17,7 @@ from typing import Final, Self
 from loadtest.errors import TargetError
 from loadtest.servers import proc
 
-_START_TIMEOUT_S: Final = 30.0
+_START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 60.0
 
 
