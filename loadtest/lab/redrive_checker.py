@@ -25,8 +25,15 @@ class Findings:
     _last: dict[tuple[str, str], int] = field(default_factory=dict, repr=False)
 
     @property
+    def hurt(self) -> Counter[str]:
+        """What is not as it must be, by kind; all kinds are there."""
+        return Counter(
+            lost=self.lost, doubled=self.doubled, reordered=self.reordered, wrong=self.wrong
+        )
+
+    @property
     def clean(self) -> bool:
-        return not (self.lost or self.doubled or self.reordered or self.wrong)
+        return not self.hurt.total()
 
     def in_order(self, stream: str, device: str, number: int) -> None:
         """A message of a device has this number: those of one device must rise."""
