@@ -82,7 +82,6 @@ class DevicePort:
             connector,
             accept_budget=server.accept_budget,
             accept_slice_s=slice_s,
-            backlog=server.backlog,
             observer=observer,
             knock=knocks.knock,
             leave_s=None if self._turns is None else self._turns.leave_s,
@@ -100,7 +99,8 @@ class DevicePort:
         if self._inherited is not None:
             self.port = self.listener.start_on(list(self._inherited))
         else:
-            self.port = await self.listener.start(self._server.host, self._server.port)
+            server = self._server
+            self.port = await self.listener.start(server.host, server.port, server.backlog)
 
     def work(self) -> Iterable[Work]:
         """Tell the other workers how many connections this one has."""

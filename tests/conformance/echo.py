@@ -116,10 +116,9 @@ async def serve(port):
         connector,
         accept_budget=64,
         accept_slice_s=0.001,
-        backlog=128,
         observer=context.observer,
     )
-    print(await listener.start("127.0.0.1", port), flush=True)
+    print(await listener.start("127.0.0.1", port, 128), flush=True)
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()

@@ -123,10 +123,9 @@ async def serve():
                 connector,
                 accept_budget=8,
                 accept_slice_s=0.001,
-                backlog=128,
                 observer=rig.observer,
             )
-            rig.port = await listener.start("127.0.0.1", 0)
+            rig.port = await listener.start("127.0.0.1", 0, 128)
             rig.url = f"ws://127.0.0.1:{rig.port}/"
 
             async def stop():

@@ -39,7 +39,6 @@ class Listener:
         *,
         accept_budget: int,
         accept_slice_s: float,
-        backlog: int,
         observer: EdgeObserver,
         knock: Callable[[socket.SocketType, str], None] | None = None,
         leave_s: Callable[[], float] | None = None,
@@ -50,7 +49,6 @@ class Listener:
             connector: makes connections of accepted sockets.
             accept_budget: connections accepted a turn of the loop.
             accept_slice_s: time that a turn may spend on accepting.
-            backlog: connections that the kernel keeps waiting.
             observer: hooks for metrics.
             knock: takes a plain socket and its address before it becomes a connection. It is not
                 used while TLS is on.
@@ -62,7 +60,6 @@ class Listener:
         self._connector = connector
         self._accept_budget = accept_budget
         self._accept_slice_s = accept_slice_s
-        self._backlog = backlog
         self._observer = observer
         self._knock = knock
         self._leave_s = leave_s
@@ -79,8 +76,13 @@ class Listener:
         """Accepted sockets of which connections are being made."""
         return len(self._connector)
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, backlog: int) -> int:
         """Bind and accept.
+
+        Args:
+            host: the address to bind.
+            port: likewise; 0 for a free one.
+            backlog: connections that the kernel keeps waiting.
 
         Returns:
             The port, chosen by the system if `port` is 0.
@@ -89,7 +91,7 @@ class Listener:
             ListenError: the address cannot be bound.
         """
         try:
-            listening = await bind(host, port, self._backlog)
+            listening = await bind(host, port, backlog)
         except OSError as exc:
             raise ListenError(host, port, exc) from exc
         return self.start_on(listening)

@@ -31,7 +31,6 @@ def listener_beside_others(accepted, leave_s):
         connector_of(lambda _head, _granted: None),
         accept_budget=4,
         accept_slice_s=1.0,
-        backlog=4,
         observer=EdgeObserver(),
         knock=lambda accepted_socket, _address: accepted.append(accepted_socket),
         leave_s=leave_s,
@@ -46,10 +45,9 @@ async def test_a_protocol_that_cannot_be_made_is_logged():
         connector_of(broken),
         accept_budget=4,
         accept_slice_s=1.0,
-        backlog=4,
         observer=EdgeObserver(),
     )
-    port = await listener.start("127.0.0.1", 0)
+    port = await listener.start("127.0.0.1", 0, 4)
     with capture_logs() as logs:
         _reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"x")
@@ -123,7 +121,6 @@ async def test_other_work_is_looked_at_after_the_connections_that_a_turn_accepts
         connector_of(lambda _head, _granted: None),
         accept_budget=2,
         accept_slice_s=1.0,
-        backlog=4,
         observer=EdgeObserver(),
         knock=lambda accepted_socket, _address: done.append(accepted_socket),
         between=lambda: done.append("other"),
