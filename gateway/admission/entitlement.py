@@ -59,12 +59,11 @@ class Entitlements:
         A device that ignores tickets and comes back on time must not starve. A device that shows
         an old ticket has the slot that it was promised since.
         """
+        shown = self._shown(holder, ticket, now) if ticket else None
+        if shown is not None and shown.slot_at >= now - self._window_s:
+            return shown
         remembered = self._promises.slot_of(holder)
-        if ticket:
-            shown = self._shown(holder, ticket, now)
-            if shown is not None and (remembered is None or shown.slot_at >= now - self._window_s):
-                return shown
-        return None if remembered is None else Promise(remembered, TICKET)
+        return shown if remembered is None else Promise(remembered, TICKET)
 
     def gives_priority(self, promise: Promise, now: float) -> bool:
         """Whether a promise whose window has passed still gives priority."""

@@ -1,6 +1,9 @@
 """The simulator runs the objects of production in virtual time, and a seed determines a run."""
 
 import dataclasses
+import random
+import statistics
+from array import array
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from loadtest.devices.policies import POLICIES, make_policy
 from loadtest.forecast import rate_for
-from loadtest.simulator import StormPlan, simulate
+from loadtest.simulator import StormPlan, StormResult, simulate
 from support.commands import tidegate
 
 
@@ -115,6 +118,19 @@ def test_one_seed_is_one_run():
     first, second = simulate(STORM), simulate(STORM)
     assert first.waits == second.waits
     assert simulate(dataclasses.replace(STORM, seed=2)).waits != first.waits
+
+
+@pytest.mark.parametrize("count", [2, 3, 99, 100, 101, 1_000])
+def test_percentiles_are_those_of_the_standard_library(count):
+    waits = array("d", sorted(random.Random(count).random() for _ in range(count)))
+    result = StormResult(STORM, waits=waits)
+    cuts = statistics.quantiles(waits, n=100)
+    assert [result.wait_s(percent) for percent in range(1, 100)] == cuts
+
+
+def test_a_percentile_of_one_wait_is_that_wait_and_of_none_is_zero():
+    assert StormResult(STORM, waits=array("d", [7.0])).wait_s(99) == 7.0
+    assert StormResult(STORM).wait_s(50) == 0.0
 
 
 def test_the_rate_that_is_needed_is_found():
