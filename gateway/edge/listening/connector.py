@@ -22,8 +22,9 @@ _log = structlog.get_logger(__name__)
 _LATER_S: Final = 60e-6
 """What a connection that is begun counts beyond the slice, for the work up to its welcome that the
 turns after it do. So a turn begins about four; without it ten, and each turn made the next one
-longer. Counted in full (200 us) it would be two, and one process then admits a seventh fewer
-devices a second, because each turn has fixed work too (`sustained` in loadtest/README.md)."""
+longer. Counted in full it would be two or three. When that work took 200 us, one process admitted a
+seventh fewer devices a second with two, because each turn has fixed work too; at the 120 us of
+today no such difference was seen ("What an admission costs" in loadtest/README.md)."""
 
 Admitted = tuple[socket.SocketType, bytes, Granted | None]
 """A socket, the bytes read from it, and what it was admitted on."""
