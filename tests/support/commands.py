@@ -107,7 +107,9 @@ class TidegateProcess(subprocess.Popen):
         self._close_pipe_fds(*pipes)
 
 
-def tidegate(*arguments: object, stdin=None, cwd=None, **more: str) -> subprocess.CompletedProcess:
+def tidegate(
+    *arguments: object, stdin=None, cwd=None, within_s: float = 60, **more: str
+) -> subprocess.CompletedProcess:
     """Run it to its end; `more` are variables of its environment."""
     return run_to_end(
         TidegateProcess(
@@ -120,14 +122,17 @@ def tidegate(*arguments: object, stdin=None, cwd=None, **more: str) -> subproces
             env=environment(**more, COLUMNS="200"),
         ),
         stdin,
+        within_s,
     )
 
 
-def run_to_end(process: subprocess.Popen, stdin: str | None = None) -> subprocess.CompletedProcess:
-    """What `subprocess.run` does with a process that it starts, within a minute."""
+def run_to_end(
+    process: subprocess.Popen, stdin: str | None = None, within_s: float = 60
+) -> subprocess.CompletedProcess:
+    """What `subprocess.run` does with a process that it starts."""
     with process:
         try:
-            out, err = process.communicate(stdin, timeout=60)
+            out, err = process.communicate(stdin, timeout=within_s)
         except BaseException:
             process.kill()
             raise
