@@ -24,7 +24,8 @@ _LATER_S: Final = 60e-6
 turns after it do. So a turn begins about four; without it ten, and each turn made the next one
 longer. Counted in full it would be two or three. When that work took 200 us, one process admitted a
 seventh fewer devices a second with two, because each turn has fixed work too; at the 120 us of
-today no such difference was seen ("What an admission costs" in loadtest/README.md)."""
+today neither that nor the acks in a cut differ ("What an admission costs" in loadtest/README.md).
+"""
 
 Admitted = tuple[socket.SocketType, bytes, Granted | None]
 """A socket, the bytes read from it, and what it was admitted on."""
