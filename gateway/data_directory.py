@@ -34,6 +34,8 @@ def make_private(directory: Path) -> None:
         ours = found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX
         if found.st_mode & _OTHERS and ours:
             directory.chmod(_PRIVATE)
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise DataDirectoryError(f"data directory {directory}: not a directory") from exc
     except OSError as exc:
         raise DataDirectoryError(f"data directory {directory}: {exc.strerror}") from exc
     if found.st_mode & _OTHERS and not ours:

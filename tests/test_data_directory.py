@@ -38,8 +38,10 @@ def test_a_directory_of_everybodys_is_left_as_it_is_and_said(tmp_path):
 
 def test_a_file_in_its_place_is_named(tmp_path):
     (tmp_path / "data").write_text("")
-    with pytest.raises(DataDirectoryError, match=r"data.*exists"):
+    with pytest.raises(DataDirectoryError, match=r"data: not a directory$"):
         make_private(tmp_path / "data")
+    with pytest.raises(DataDirectoryError, match=r"below: not a directory$"):
+        make_private(tmp_path / "data" / "below")
 
 
 def test_a_second_is_refused_and_told_who_holds_it(tmp_path):

@@ -95,6 +95,10 @@ class ServerProcess(Protocol):
     def url(self) -> str:
         """The address and password of the gateway's own user."""
 
+    @property
+    def action(self) -> str:
+        """What `restart` does here, for the log."""
+
     async def start(self) -> None:
         """Have it running."""
 
@@ -107,6 +111,8 @@ class ServerProcess(Protocol):
 
 class SupervisedServer:
     """The embedded server as a worker sees it: its supervisor starts, restarts and stops it."""
+
+    action: Final = "left to the supervisor"
 
     def __init__(self, url: str) -> None:
         """
@@ -190,7 +196,7 @@ class EmbeddedNats:
                 _log.error("disk_full", directory=str(self._directory), free_bytes=free)
             if restart:
                 event = "disk_has_room" if was_full else "nats_server_silent"
-                _log.warning(event, action="restart", free_bytes=free)
+                _log.warning(event, action=self.server.action, free_bytes=free)
                 await self.server.restart()
                 self._store.restarted()
 

@@ -105,6 +105,7 @@ class EmbeddedServer:
         self._rng = rng
         self._on_restart = on_restart
         self._process: asyncio.subprocess.Process | None = None
+        self._ended: asyncio.subprocess.Process | None = None  # by `restart`: its end is no fault
         self._crew = tasks.Crew(on_failure)
         self._config = ServerConfig(
             name=f"tidegate-{secrets.token_hex(8)}",
@@ -144,8 +145,12 @@ class EmbeddedServer:
         self._write_urls()
         self._crew.start(self._keep_running(), "nats-server")
 
+    action: Final = "restart"
+    """What this process does about a server that stores nothing, for the log."""
+
     async def restart(self) -> None:
         """End the server; it is started again as after any other death."""
+        self._ended = self._process
         await self._terminate()
 
     async def stop(self) -> None:
@@ -248,7 +253,8 @@ class EmbeddedServer:
         while True:
             assert self._process is not None
             status = await self._process.wait()
-            _log.error("nats_server_died", status=status, pid=self._process.pid)
+            if self._process is not self._ended:
+                _log.error("nats_server_died", status=status, pid=self._process.pid)
             await tasks.repeat(
                 self._spawn,
                 wait_s=self._restart_wait_s,

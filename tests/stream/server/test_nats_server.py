@@ -9,6 +9,7 @@ from pathlib import Path
 import nats
 import nats.errors
 import pytest
+from structlog.testing import capture_logs
 from nats.aio.client import Client
 
 from gateway.stream.errors import ServerError
@@ -97,6 +98,16 @@ async def test_a_killed_server_comes_back_on_the_same_address_with_its_messages(
     client = await nats.connect(url, error_cb=_quiet, inbox_prefix="_INBOX.gateway")
     assert (await client.jetstream().stream_info("EVENTS")).state.messages == 1
     await client.close()
+
+
+async def test_the_log_tells_a_death_from_a_restart(server):
+    with capture_logs() as logs:
+        await server.restart()
+        await eventually(lambda: server.restarts == [1])
+        assert [line["event"] for line in logs] == ["nats_server_restarted"]
+        os.kill(server.pid, signal.SIGKILL)
+        await eventually(lambda: server.restarts == [1, 1])
+    assert [line["event"] for line in logs[1:]] == ["nats_server_died", "nats_server_restarted"]
 
 
 async def test_a_stopped_server_leaves_no_process_and_no_url_file(server, tmp_path):
