@@ -77,14 +77,14 @@ class Lane:
             duplicate_window_s: how long JetStream remembers message ids.
             dispose: makes the dead letter of a message that JetStream will never take.
         """
-        self._method = Method()
+        self.method = Method()
         doubt_max_s = duplicate_window_s * DOUBT_SHARE
         self._limits = BatchLimits(batch_messages_max, batch_bytes_max, doubt_max_s)
         self._dispose = dispose
         self._waiting = Waiting(self._limits)
         self._careful = False
         self._number = 0
-        self._ahead = Ahead(self._waiting, self._method, self._limits)
+        self._ahead = Ahead(self._waiting, self.method, self._limits)
         self.in_flight: Batch | None = None
         self.failures = 0
         """Batches in a row that had to be repeated with nothing settled; for the backoff."""
@@ -94,11 +94,11 @@ class Lane:
     @property
     def strategy(self) -> Strategy:
         """How batches of several messages are published."""
-        return self._method.strategy
+        return self.method.strategy
 
     @strategy.setter
     def strategy(self, strategy: Strategy) -> None:
-        self._method.strategy = strategy
+        self.method.strategy = strategy
 
     def __len__(self) -> int:
         """Messages held: waiting, to be repeated, aside, or in flight."""
@@ -135,7 +135,7 @@ class Lane:
 
     def distrust(self, standing: Standing) -> None:
         """Messages of this outbox may be repeats: publish them so that duplicates show."""
-        self._method.distrust(standing)
+        self.method.distrust(standing)
 
     # Batches
 
@@ -154,7 +154,7 @@ class Lane:
             self._number += 1
             batch = self.in_flight = Batch(self._number, Kind.SINGLE, [item], now, item.size)
             return batch, []
-        waiting.check_staged(now, atomic=self._method.strategy is Strategy.ATOMIC)
+        waiting.check_staged(now, atomic=self.method.strategy is Strategy.ATOMIC)
         dropped: list[Pending] = []
         batch = self._new_batch(now)
         if waiting.retry:
@@ -185,10 +185,10 @@ class Lane:
         return batch
 
     def _fill(self, batch: Batch, source: Source, dropped: list[Pending]) -> None:
-        messages_max = self._method.messages_max(self._limits.messages_max)
+        messages_max = self.method.messages_max(self._limits.messages_max)
         self._waiting.fill(batch, source, dropped, messages_max)
         if not batch.sent:
-            batch.kind = self._method.kind_of(batch)
+            batch.kind = self.method.kind_of(batch)
 
     def _new_batch(self, now: float) -> Batch:
         self._number += 1
@@ -214,7 +214,7 @@ class Lane:
         if in_flight is None or not self.can_send_ahead:
             return None, 0, dropped
         batch = self._new_batch(now)
-        if self._method.strategy is Strategy.ATOMIC:
+        if self.method.strategy is Strategy.ATOMIC:
             return *self._ahead.stage(batch, dropped), dropped
         return self._ahead.follow(batch, in_flight, dropped), 0, dropped
 
@@ -265,7 +265,7 @@ class Lane:
         settled, rest = items[:count], items[count:]
         self._careful = True
         if batch.stored_one_by_one:
-            self._method.cut_short(batch.kind)
+            self.method.cut_short(batch.kind)
             mark_repeated(rest)
         self.failures = 0 if settled else self.failures
         return settled, rest

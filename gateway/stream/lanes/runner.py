@@ -290,6 +290,8 @@ class LaneRunner:
         follows = self._go_on_after(repeated, reason)  # first: JetStream works meanwhile
         if repeated:
             self._settlements.repeated(reason, repeated)
+        else:
+            self.lane.method.times.took(batch, took_s)
         if settled:
             self._settlements.stored(batch, settled, answer, took_s, compared)
         self._send_ahead()

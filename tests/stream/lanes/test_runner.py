@@ -182,3 +182,30 @@ async def test_a_quiet_lane_repeats_what_is_not_answered(rig):
     assert rig.client.commands[1][2] == rig.client.commands[2][2], "under the same id"
     rig.answer(3)
     assert rig.owner.settled == [1, 2]
+
+
+class Times:
+    atomic_min = 16
+
+    def __init__(self):
+        self.taken = []
+
+    def took(self, batch, took_s):
+        self.taken.append((batch.messages, took_s))
+
+
+async def test_the_lane_learns_how_long_what_was_stored_took_and_not_what_was_repeated(rig):
+    lane = rig.runner.lane
+    lane.strategy, lane.method.times = Strategy.ATOMIC, Times()
+    rig.runner.when_ready(rig.client)
+    rig.submit(1)
+    rig.submit(2)
+    await rig.published(2)
+    rig.now = 3.0
+    rig.answer(1, b"", responders=False)
+    await rig.published(4)
+    assert lane.method.times.taken == []
+    rig.now = 3.5
+    rig.answer(2, b'{"stream":"EVENTS","seq":2,"batch":"node-0-2","count":2}')
+    assert rig.owner.settled == [2]
+    assert lane.method.times.taken == [(2, 0.5)]

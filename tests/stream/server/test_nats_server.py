@@ -9,8 +9,8 @@ from pathlib import Path
 import nats
 import nats.errors
 import pytest
-from structlog.testing import capture_logs
 from nats.aio.client import Client
+from structlog.testing import capture_logs
 
 from gateway.stream.errors import ServerError
 from gateway.stream.server.nats_server import EmbeddedServer
