@@ -37,6 +37,8 @@ _DEVICE_PROCESSES: Final = 2
 _ROOM_FOR_MANY: Final[Settings] = {"server__anonymous_max": 2_048}
 """One process has 20,000 descriptors here, and the default leaves 15,648 of them to devices."""
 _FACTS_STORED_S: Final = 60.0
+_AFTER_S: Final = {"refusal": 0.0, "admission": 1.5}
+"""Admissions cause work later, which counts: facts of presence, news for the other nodes."""
 _SHARE: Final = 0.2
 """Of a core, for each worker in the section `refuse`."""
 
@@ -51,7 +53,7 @@ async def section_costs(bench: Bench) -> None:
     count, rounds = 4_000, 5
     requests = requests_of(bench, count)
     figures = {
-        name: await _costs(bench, act, settings, requests, rounds)
+        name: await _costs(bench, act, settings, requests, rounds, _AFTER_S[name])
         for name, act, settings in (("refusal", knock, REFUSING), ("admission", come_in, COLD))
     }
     bench.report.table(
@@ -64,9 +66,17 @@ async def section_costs(bench: Bench) -> None:
 
 
 async def _costs(
-    bench: Bench, act: Act, settings: Settings, requests: Sequence[bytes], rounds: int
+    bench: Bench,
+    act: Act,
+    settings: Settings,
+    requests: Sequence[bytes],
+    rounds: int,
+    after_s: float,
 ) -> list[float]:
-    """Microseconds a knock: of one process, of two that share nothing, of two workers."""
+    """Microseconds a knock: of one process, of two that share nothing, of two workers.
+
+    What they use in the `after_s` after each step counts, too.
+    """
     with (
         bench.gateway(**settings) as one,
         bench.gateway(**settings) as other,
@@ -83,6 +93,7 @@ async def _costs(
             for number, side in enumerate(sides):
                 before, began = sum(each.cpu_s() for each in side), perf_counter()
                 act([each.port for each in side], requests[start : start + _STEP])
+                await asyncio.sleep(after_s)
                 took_s = perf_counter() - began
                 used_s = sum(each.cpu_s() for each in side) - before - took_s * idle[number]
                 cpu_us[number] += used_s / (len(requests) * rounds) * 1e6
