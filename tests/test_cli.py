@@ -95,6 +95,8 @@ def test_an_interrupt_while_a_command_loads_prints_nothing(loads, status):
     """The imports take half a second, and somebody who mistyped is quicker than that."""
     code = (
         "import os, signal, sys\n"
+        # As at a terminal: a job in the background of a script inherits that it is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Interrupter:\n"
         "    def find_spec(name, path=None, target=None):\n"
         f"        if name == {loads!r}: os.kill(os.getpid(), signal.SIGINT)\n"

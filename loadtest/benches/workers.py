@@ -48,9 +48,9 @@ async def section_costs(bench: Bench) -> None:
 
     Beside them, for information: two processes that share nothing, each with half of the devices.
     Their difference to one process is what the machine takes for it that two processes wake, each
-    for half of the work.
+    for half of the work. Devices come back within seconds, so no outbox is looked up again.
     """
-    count, rounds = 4_000, 5
+    count, rounds = _STEP, 20
     requests = requests_of(bench, count)
     figures = {
         name: await _costs(bench, act, settings, requests, rounds, _AFTER_S[name])

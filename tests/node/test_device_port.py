@@ -3,7 +3,7 @@
 from gateway.stream.lanes.publisher import Publisher
 from support.devices import device_of
 from support.gateways import running_gateway
-from support.waiting import eventually
+from support.waiting import eventually, within
 
 
 async def test_the_stream_is_looked_at_between_connections_that_come_and_go(tmp_path, monkeypatch):
@@ -17,7 +17,8 @@ async def test_the_stream_is_looked_at_between_connections_that_come_and_go(tmp_
     monkeypatch.setattr(Publisher, "look", noted)
     async with running_gateway(tmp_path / "gateway") as gateway:
         assert looks == []
-        async with device_of(gateway, tmp_path):
-            await eventually(lambda: looks)
+        async with device_of(gateway, tmp_path) as device:
+            await within(device.connected.wait())
             came = len(looks)
+            assert came
         await eventually(lambda: len(looks) > came)
