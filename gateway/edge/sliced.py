@@ -21,17 +21,13 @@ T = TypeVar("T")
 _SLICE_MAX_S: Final = 0.001
 """The longest slice after a long turn, unless slices are longer by their setting."""
 _MANY: Final = 64
-"""After so many items that have come, about 0.6 ms of the loop's time for the ends of connections,
-it is time to look at other work. libuv calls for thousands of sockets before its turn is over."""
+"""Other work gets its turn after so many items that have come. Ends of connections come in about
+10 us each, and libuv reads from thousands of sockets before it runs what is scheduled."""
 _FLOOD: Final = 50
 """Items are a flood if more than so many come between two slices."""
 _FLOOD_REST_S: Final = 0.01
 _FLOOD_RESTS_MAX: Final = 100
 """A second. Then items are dealt with in the flood too, or what waits could grow for ever."""
-
-
-def _nothing() -> None:
-    """There is no other work."""
 
 
 class Sliced(Generic[T]):
@@ -45,7 +41,7 @@ class Sliced(Generic[T]):
         *,
         later_s: float = 0.0,
         share: float = 1.0,
-        between: Callable[[], None] = _nothing,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
@@ -57,8 +53,8 @@ class Sliced(Generic[T]):
                 turn of the loop while there are items. Below 1, slices are so far apart, and where
                 turns are long, a slice grows to that share of the time since the last one, up to
                 1 ms. In a flood, the first slice comes when the flood is over.
-            between: called after each slice, and each time that so many items have come that it
-                took a while: looks whether there is work that must not wait for the loop's poll.
+            between: called after each slice, and after each 64 items that come. It does the work
+                that must not wait until the loop polls again.
         """
         self._loop = loop
         self._slice_s = slice_s

@@ -39,9 +39,9 @@ class DirectReading(asyncio.Protocol):
     def look(self) -> None:
         """Read what has come by now, instead of when the loop polls next.
 
-        Nothing may be awaited between two messages of the socket, so the order in which they are
-        delivered is the same. What comes over TLS is left to the loop, and so is the end of the
-        connection, which shows again when the loop reads.
+        The loop goes on behind it in the same stream of bytes, so messages keep their order. What
+        comes over TLS is left to the loop, and so is the end of the connection, which the loop
+        sees when it reads.
         """
         descriptor = self._descriptor
         if descriptor is None or self._delivering:

@@ -75,6 +75,9 @@ def _short_url_file(data_dir: Path) -> Path:
 class EmbeddedServer:
     """One nats-server process, kept running until `stop`."""
 
+    action: Final = "restart"
+    """What `restart` does here, for the log."""
+
     def __init__(
         self,
         data_dir: Path,
@@ -144,9 +147,6 @@ class EmbeddedServer:
         await self._spawn()
         self._write_urls()
         self._crew.start(self._keep_running(), "nats-server")
-
-    action: Final = "restart"
-    """What this process does about a server that stores nothing, for the log."""
 
     async def restart(self) -> None:
         """End the server; it is started again as after any other death."""

@@ -4,37 +4,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.edge.errors import Refusal
-from gateway.edge.opening.handshake import Upgrade, negotiate, read_request
+from conformance.heads import judged
+from gateway.edge.opening.handshake import Upgrade
 from gateway.edge.opening.known_heads import KnownHeads
-from gateway.edge.opening.petition import Petition, petition_of
+from gateway.edge.opening.petition import Petition
+from support.stranger_heads import HEAD
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
-PLAIN = (
-    b"GET /v1/device HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: %b\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Protocol: tidegate.v1\r\nAuthorization: Bearer a.b.c\r\n"
-    b"Tidegate-Ticket: tick\r\n\r\n"
-) % KEY
+PLAIN = HEAD
 WITHOUT_TICKET = PLAIN.replace(b"Tidegate-Ticket: tick\r\n", b"")
-
-
-def parsed(head):
-    """What the full parser reads and answers, or None."""
-    try:
-        request = read_request(head)
-        upgrade = negotiate(
-            request, path="/v1/device", subprotocols=["tidegate.v1"], extensions=None
-        )
-        return petition_of(request), upgrade
-    except Refusal:
-        return None
 
 
 def knowing(*heads):
     known = KnownHeads()
     for head in heads:
-        known.learn(head, *parsed(head))
+        known.learn(head, *judged(head))
     return known
 
 
@@ -42,7 +26,7 @@ def test_a_head_of_a_known_form_is_read_and_answered_as_by_the_full_parser():
     known = knowing(PLAIN)
     other = PLAIN.replace(KEY, b"/" * 21 + b"A==").replace(b"a.b.c", b"dd.e-_.f")
     other = other.replace(b": tick", b": other")
-    assert known.read(other) == parsed(other)
+    assert known.read(other) == judged(other)
     assert known.read(other)[0] == Petition("dd.e-_.f", "other")
     assert known.read(WITHOUT_TICKET) is None, "another form"
 
@@ -85,13 +69,13 @@ def test_a_form_is_learned_only_where_the_cut_finds_the_petition(old, new):
 def test_a_form_with_two_tickets_is_not_learned():
     """The full parser takes several tickets for none. One of them may be empty."""
     head = PLAIN.replace(b": tick\r\n", b": \r\nTidegate-Ticket: t t\r\n")
-    assert parsed(head)[0] == Petition("a.b.c", "")
+    assert judged(head)[0] == Petition("a.b.c", "")
     assert len(knowing(head)) == 0
 
 
 def test_an_answer_with_extensions_is_not_learned():
     known = KnownHeads()
-    petition, upgrade = parsed(PLAIN)
+    petition, upgrade = judged(PLAIN)
     known.learn(PLAIN, petition, Upgrade(upgrade.response, [object()]))
     assert len(known) == 0
 
@@ -100,8 +84,8 @@ def test_forms_are_bounded():
     known = KnownHeads()
     for number in range(1_000):
         head = PLAIN.replace(b"Host: x", b"Host: x%d" % number)
-        known.learn(head, *parsed(head))
-        assert known.read(head) == parsed(head)
+        known.learn(head, *judged(head))
+        assert known.read(head) == judged(head)
         assert len(known) <= 64
 
 
@@ -113,4 +97,4 @@ PARTS = st.binary(max_size=30) | st.sampled_from([b"", KEY, b"a.b.c", b"\r\nHost
 def test_whatever_stands_in_the_place_of_a_part(good, key, token, ticket):
     head = good.replace(KEY, key).replace(b"a.b.c", token).replace(b": tick", b": " + ticket)
     read = knowing(PLAIN, WITHOUT_TICKET).read(head)
-    assert read is None or read == parsed(head)
+    assert read is None or read == judged(head)
