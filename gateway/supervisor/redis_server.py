@@ -22,8 +22,8 @@ from urllib.parse import quote
 import structlog
 
 from gateway import tasks
+from gateway.child_processes import dying_with_parent, end
 from gateway.jitter import full_jitter_s
-from gateway.supervisor.child_processes import dying_with_parent, end
 from gateway.supervisor.errors import RedisNotStarted
 
 _log = structlog.get_logger(__name__)

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from gateway import tasks
-from gateway.supervisor.child_processes import dying_with_parent, end
+from gateway.child_processes import dying_with_parent, end
 from gateway.supervisor.looks import Looks, Snapshot
 from gateway.supervisor.messages import (
     LINE_BYTES_MAX,

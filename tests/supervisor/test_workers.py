@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from support.children import alive
 from support.commands import tidegate
 from support.stored import by_device, read_embedded
 from support.waiting import eventually, within
 from support.wire import message
-from support.workers import QUICK, alive, running_workers
+from support.workers import QUICK, running_workers
 from tidegate import BackoffSettings, Device
 
 

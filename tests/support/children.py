@@ -4,6 +4,7 @@ import contextlib
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -29,3 +30,12 @@ def spawned(command: Sequence[str], **more: Any) -> Iterator[subprocess.Popen[st
             yield process
         finally:
             process.kill()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

@@ -95,15 +95,6 @@ class WorkersProcess(GatewayProcess):
         return node
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
 @contextlib.asynccontextmanager
 async def running_workers(
     directory: Path, count: int = 2, **settings: str

@@ -7,14 +7,12 @@ It gets an environment of its own, because the environment of the gateway may ho
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import random
 import secrets
 import shutil
 import signal
 import socket
-import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Final
 
 import structlog
 
-from gateway import durable_file, tasks
+from gateway import child_processes, durable_file, tasks
 from gateway.jitter import full_jitter_s
 from gateway.stream.errors import ServerError
 from gateway.stream.server.config import ServerConfig
@@ -32,13 +30,11 @@ _log = structlog.get_logger(__name__)
 
 _READY_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 15.0
-_KILL_TIMEOUT_S: Final = 5.0
 _RESTART_WAIT_S: Final = 0.1
 _RESTART_WAIT_MAX_S: Final = 5.0
 _PORTS: Final = range(20_000, 32_768)
 """Below those that Linux gives to outgoing connections (`net.ipv4.ip_local_port_range`). Such a
 connection could take the port before the server has bound it, or while the server starts again."""
-_PR_SET_PDEATHSIG: Final = 1
 
 _ENVIRONMENT: Final = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT")
 """What nats-server inherits: no variable of ours, some of which are secrets."""
@@ -225,7 +221,7 @@ class EmbeddedServer:
                 # Its own group: a Ctrl-C at the terminal must reach the gateway only, because NATS
                 # stops last.
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=child_processes.dying_with_parent(signal.SIGTERM),
             )
         finally:
             os.close(log)
@@ -275,23 +271,8 @@ class EmbeddedServer:
             await asyncio.wait({self._forking})  # it takes as long as a fork and an exec
             if self._forking.exception() is not None:
                 _log.info("nats_server_not_started", error=repr(self._forking.exception()))
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-            # A stopped process handles SIGTERM only when it runs again.
-            process.send_signal(signal.SIGCONT)
-        try:
-            async with asyncio.timeout(_STOP_TIMEOUT_S):
-                await process.wait()
-        except TimeoutError:
-            _log.error("nats_server_killed", pid=process.pid)
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            with contextlib.suppress(TimeoutError):  # stuck in the kernel: a dead disk, for one
-                async with asyncio.timeout(_KILL_TIMEOUT_S):
-                    await process.wait()
+        if self._process is not None:
+            await child_processes.end(self._process, "nats-server", _STOP_TIMEOUT_S)
 
     async def _wait_for_predecessor(self) -> None:
         """End a server that outlived a killed gateway: it still writes to this directory."""
@@ -335,15 +316,6 @@ def _free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-
-
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _die_with_parent() -> None:
-    """In the child, before exec: Linux ends the server if the gateway is killed."""
-    assert _libc is not None
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _restart_failed(failure: Exception, failures: int) -> None:

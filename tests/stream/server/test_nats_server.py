@@ -15,15 +15,8 @@ from structlog.testing import capture_logs
 from gateway.stream.errors import ServerError
 from gateway.stream.server.nats_server import EmbeddedServer
 from gateway.stream.server.roles import Role, url_file
-from support.children import spawned
+from support.children import alive, spawned
 from support.waiting import eventually, within
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What every child of the supervisor needs: an end with its parent, and an end within a time."""
+"""What every child process needs: an end with its parent, and an end within a time."""
 
 import asyncio
 import contextlib
@@ -20,12 +20,18 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def dying_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """A `preexec_fn`: Linux sends the child this signal if the supervisor is killed."""
+    """A `preexec_fn`: Linux sends the child this signal if its parent is killed."""
     return None if _libc is None else partial(_libc.prctl, _PR_SET_PDEATHSIG, int(number))
 
 
 async def end(process: asyncio.subprocess.Process, name: str, within_s: float) -> None:
-    """End a child: SIGTERM, and SIGKILL if it has not ended in time."""
+    """End a child: SIGTERM, and SIGKILL if it has not ended in time.
+
+    Args:
+        process: the child; nothing is done if it has ended.
+        name: names it in the log.
+        within_s: how long it may take before it is killed.
+    """
     if process.returncode is not None:
         return
     with contextlib.suppress(ProcessLookupError):
