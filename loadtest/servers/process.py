@@ -9,7 +9,9 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
@@ -25,15 +27,38 @@ _PORTS: Final = range(20_000, 32_768)
 """Below those of outgoing connections (`net.ipv4.ip_local_port_range`).
 
 Such a connection could take the port before the server that it is for has bound it."""
+_HELD_MAX: Final = 128
+_held: Final[deque[int]] = deque()
+"""Sockets of the ports that were given out last."""
 
 
 def free_port() -> int:
-    """A port on loopback that is free at the moment."""
+    """A port on loopback that is free, and that for a while nobody else finds free.
+
+    A socket that is bound and does not listen holds it: whoever looks for a free port cannot bind
+    it then, also while the server that it is for starts again. That server can, because servers set
+    SO_REUSEADDR (on Linux). A client that connects before it listens is refused.
+    """
     while True:
         port = secrets.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        with contextlib.ExitStack() as unless_free:
+            holder = unless_free.enter_context(socket.socket())
+            try:
+                holder.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            if sys.platform == "linux":
+                holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                unless_free.pop_all()
+                _hold(holder)
             return port
+
+
+def _hold(holder: socket.socket) -> None:
+    """Keep it open until many others have come. Nobody closes it at the end of the process."""
+    if len(_held) == _HELD_MAX:
+        os.close(_held.popleft())
+    _held.append(holder.detach())
 
 
 class Target:

@@ -12,7 +12,6 @@ import random
 import secrets
 import shutil
 import signal
-import socket
 import sysconfig
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from gateway import child_processes, durable_file, tasks
 from gateway.jitter import full_jitter_s
 from gateway.stream.errors import ServerError
 from gateway.stream.server.config import ServerConfig
+from gateway.stream.server.loopback_port import LoopbackPort
 from gateway.stream.server.roles import Role, url_file
 
 _log = structlog.get_logger(__name__)
@@ -32,9 +32,6 @@ _READY_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 15.0
 _RESTART_WAIT_S: Final = 0.1
 _RESTART_WAIT_MAX_S: Final = 5.0
-_PORTS: Final = range(20_000, 32_768)
-"""Below those that Linux gives to outgoing connections (`net.ipv4.ip_local_port_range`). Such a
-connection could take the port before the server has bound it, or while the server starts again."""
 
 _ENVIRONMENT: Final = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT")
 """What nats-server inherits: no variable of ours, some of which are secrets."""
@@ -100,7 +97,7 @@ class EmbeddedServer:
         self._data_dir = data_dir
         self._directory = data_dir / "nats"
         self._forking: asyncio.Task[None] | None = None
-        self._port = port
+        self._port = LoopbackPort(port)
         self._rng = rng
         self._on_restart = on_restart
         self._process: asyncio.subprocess.Process | None = None
@@ -121,7 +118,7 @@ class EmbeddedServer:
 
     def url_of(self, role: Role) -> str:
         """The address and password of a user."""
-        return self._config.url(role, self._port)
+        return self._config.url(role, self._port.number)
 
     @property
     def pid(self) -> int | None:
@@ -136,9 +133,8 @@ class EmbeddedServer:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory.chmod(0o700)
         await self._wait_for_predecessor()
-        if self._port == 0:
-            self._port = _free_port()
-        config = self._config.text(self._directory.resolve(), self._port)
+        self._port.hold()
+        config = self._config.text(self._directory.resolve(), self._port.number)
         self._write_private(self._config_path, config)
         await self._spawn()
         self._write_urls()
@@ -153,6 +149,7 @@ class EmbeddedServer:
         """Stop the server, so that everything is on disk; kill it if that takes too long."""
         await self._crew.close()
         await self._terminate()
+        self._port.release()
         for path in (*self._url_files, self._pid_file):
             path.unlink(missing_ok=True)
 
@@ -231,7 +228,7 @@ class EmbeddedServer:
             if process.returncode is not None:
                 raise ServerError(f"nats-server exited with status {process.returncode}")
             try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._port.number)
             except OSError:
                 await asyncio.sleep(0.02)
                 continue
@@ -307,15 +304,6 @@ class EmbeddedServer:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with durable_file.naming(path), os.fdopen(descriptor, "w") as file:
             file.write(text)
-
-
-def _free_port() -> int:
-    """A port on loopback that is free at the moment, and that no outgoing connection gets."""
-    while True:
-        port = secrets.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def _restart_failed(failure: Exception, failures: int) -> None:

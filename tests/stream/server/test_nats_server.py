@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from nats.aio.client import Client
 from structlog.testing import capture_logs
 
 from gateway.stream.errors import ServerError
+from gateway.stream.server import nats_server
 from gateway.stream.server.nats_server import EmbeddedServer
 from gateway.stream.server.roles import Role, url_file
 from support.children import alive, spawned
@@ -129,6 +131,23 @@ async def test_no_outgoing_connection_can_take_the_port_of_a_server_that_starts_
     assert int(server.url.rsplit(":", 1)[1]) < first_outgoing_port()
 
 
+async def test_nobody_takes_the_port_of_a_server_that_starts_again(server, monkeypatch):
+    def missing():
+        raise ServerError("there is none for the moment")
+
+    port = int(server.url.rsplit(":", 1)[1])
+    monkeypatch.setattr(nats_server, "find_binary", missing)
+    with capture_logs() as logs:
+        os.kill(server.pid, signal.SIGKILL)
+        await eventually(lambda: logs[1:])
+        assert logs[1]["event"] == "nats_server_restart_failed"
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        monkeypatch.undo()
+        await eventually(lambda: server.restarts == [1])
+    assert int(server.url.rsplit(":", 1)[1]) == port
+
+
 async def test_a_port_in_use_is_an_error_with_the_servers_own_words(server, tmp_path):
     port = int(server.url.rsplit(":", 1)[1])
     second = EmbeddedServer(
@@ -147,6 +166,7 @@ async def test_a_port_in_use_is_an_error_with_the_servers_own_words(server, tmp_
 ORPHAN = """
 import asyncio, random, sys
 from pathlib import Path
+from gateway.stream.server import nats_server
 from gateway.stream.server.nats_server import EmbeddedServer
 async def main():
     server = EmbeddedServer(Path(sys.argv[1]), fsync=False, batch_messages_max=4_000, port=0,
