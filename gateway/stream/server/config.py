@@ -11,6 +11,13 @@ from gateway.stream.server.roles import Role
 
 _PAYLOAD_BYTES_MAX: Final = 8 * 1024 * 1024
 _WRITE_DEADLINE: Final = "30s"
+_STORE_BYTES_MAX: Final = 1 << 60
+"""More than any disk holds, so that the disk is the bound, which the gateway watches.
+
+Without it nats-server takes three quarters of what is free when it starts. Its streams would refuse
+messages on a disk that has room, the more so after a restart on a disk that is half full, and room
+that is made later would not count.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,7 @@ class ServerConfig:
         """
         jetstream: dict[str, Any] = {
             "store_dir": str(directory),
+            "max_file_store": _STORE_BYTES_MAX,
             "limits": {"batch": {"max_msgs": self.batch_messages_max}},
         }
         if self.fsync:

@@ -35,6 +35,11 @@ def test_it_takes_the_batches_that_the_gateway_sends(config, tmp_path):
     assert read(config, tmp_path)["jetstream"]["limits"]["batch"]["max_msgs"] == 4_000
 
 
+def test_the_disk_alone_bounds_what_is_stored(config, tmp_path):
+    """Not three quarters of what is free when the server starts, as by its default."""
+    assert read(config, tmp_path)["jetstream"]["max_file_store"] > 1 << 50
+
+
 @pytest.mark.parametrize(("fsync", "interval"), [(True, "always"), (False, None)])
 def test_with_fsync_every_write_is_synced_first(fsync, interval, tmp_path):
     config = ServerConfig("n", fsync, 1, (), PASSWORDS)
