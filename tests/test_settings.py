@@ -32,7 +32,10 @@ def test_priority_rises_from_file_to_environment_to_command_line(tmp_path):
         ("[servr]\nport = 1", "servr: unknown setting; did you mean server?"),
         ("[server]\nprot = 1", "server.prot: unknown setting; did you mean server.port?"),
         ("[keepalive]\ninterval_s = 30", "did you mean keepalive.interval_ms?"),
-        ("[server]\nport = 70000", "server.port"),
+        (
+            "[server]\nport = 70000",
+            "server.port: Input should be less than or equal to 65535, not 70000",
+        ),
         ("[server]\nworkers = 0", "server.workers: must be a whole number from 1 on"),
         ("[server]\nworkers = -2", "server.workers: must be a whole number from 1 on"),
         ("[server]\nworkers = true", "server.workers: must be a whole number from 1 on"),
@@ -44,8 +47,14 @@ def test_priority_rises_from_file_to_environment_to_command_line(tmp_path):
         ("[server]\nworkers = 7\n[publish]\nlanes = 4", "workers x lanes must be at most 25"),
         ('[server]\nport = "high"', "server.port"),
         ('[keepalive]\ninterval_ms = "30s"', "keepalive.interval_ms"),
-        ("[keepalive]\ninterval_ms = 10", "keepalive: timeout_ms is longer than interval_ms"),
-        ("[limits]\nframe_bytes = 1024", "limits: frame_bytes is smaller than message_bytes"),
+        (
+            "[keepalive]\ninterval_ms = 10",
+            "keepalive: timeout_ms is 20000, above interval_ms, which is 10",
+        ),
+        (
+            "[limits]\nframe_bytes = 1024",
+            "message_bytes is 65536, above frame_bytes, which is 1024",
+        ),
         ('[tls]\ncert_file = "x"', "tls: cert_file and key_file go together"),
         ('[ops]\ntls_key_file = "x"', "ops: tls_cert_file and tls_key_file go together"),
         ('[credentials]\njwks_file = "a"\njwks_url = "b"', "exclude each other"),
@@ -66,11 +75,20 @@ def test_priority_rises_from_file_to_environment_to_command_line(tmp_path):
         ('[nats]\nembedded_rule_subjects = [">"]', "'>' must be tokens"),
         ('[nats]\nembedded_rule_subjects = ["a..b"]', "'a..b' must be tokens"),
         ('[nats]\nembedded_rule_subjects = ["$JS.API.>"]', "'$JS.API.>' must be tokens"),
-        ("[stream.events]\nmax_age_s = 5", "events.max_age_s is shorter than duplicate_window_s"),
+        (
+            "[stream.events]\nmax_age_s = 5",
+            "events.max_age_s is 5, shorter than duplicate_window_s",
+        ),
         ("[stream]\nreplicas = 9", "stream.replicas"),
-        ("[session]\ncredit_initial = 512", "credit_initial is larger than credit_max"),
-        ("[publish]\npending_bytes = 1000", "frame_bytes is larger than publish.pending_bytes"),
-        ("[publish]\nbatch_bytes = 2048", "message_bytes is larger than publish.batch_bytes"),
+        (
+            "[session]\ncredit_initial = 512",
+            "credit_initial is 512, above credit_max, which is 256",
+        ),
+        (
+            "[publish]\npending_bytes = 1000",
+            "is 262144, above publish.pending_bytes, which is 1000",
+        ),
+        ("[publish]\nbatch_bytes = 2048", "is 65536, above publish.batch_bytes, which is 2048"),
         ("[trace]\nsample_ratio = 2.0", "trace.sample_ratio"),
         ("[trace]\nsampled_per_s = 0", "trace.sampled_per_s"),
         ("[trace]\nqueue_spans = 10", "trace.queue_spans"),
@@ -90,6 +108,19 @@ def test_every_offence_names_its_key(tmp_path, text, named):
     with pytest.raises(SettingsError) as caught:
         load(text, tmp_path=tmp_path)
     assert named in str(caught.value)
+
+
+def test_two_listeners_on_one_port_are_named():
+    with pytest.raises(
+        SettingsError, match=r"^ops\.port: 9000 is the port of server\.port already$"
+    ):
+        load(overrides={"server.port": 9000, "ops.port": 9000})
+    load(overrides={"server.port": 0, "ops.port": 0})
+    load(overrides={"server.host": "10.0.0.1", "server.port": 9000, "ops.port": 9000})
+    everywhere = {"server.host": "0.0.0.0", "server.port": 9000, "nats.embedded_port": 9000}
+    with pytest.raises(SettingsError, match=r"^nats\.embedded_port: 9000"):
+        load(overrides=everywhere)
+    load(overrides={**everywhere, "nats.urls": ("nats://a",)})
 
 
 def test_all_offences_are_told_at_once(tmp_path):
@@ -123,6 +154,13 @@ def test_secrets_come_from_files_and_are_never_shown(tmp_path):
         load(overrides={**overrides, "nats.password": "x"})
     with pytest.raises(SettingsError, match="password_file"):
         load(overrides={**overrides, "nats.password_file": str(tmp_path / "missing")})
+
+
+def test_a_secret_that_is_a_number_is_not_quoted(tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        load('[nats]\nurls = ["nats://a"]\nuser = "u"\npassword = 12345', tmp_path=tmp_path)
+    assert "nats.password" in str(caught.value)
+    assert "12345" not in str(caught.value)
 
 
 def test_errors_do_not_quote_secrets():

@@ -62,7 +62,6 @@ def problems(settings: Settings, *, now: dt.datetime | None = None) -> list[str]
     now = now if now is not None else dt.datetime.now(dt.UTC)
     return [
         *_of_files(settings, now),
-        *_of_ports(settings),
         *_of_directory(settings.nats.data_dir),
         *_of_workers(settings),
     ]
@@ -179,27 +178,6 @@ def _check_events(path: Path) -> None:
             read_folder(section)
     except EventsError as exc:
         raise _Unusable(str(exc)) from exc
-
-
-def _of_ports(settings: Settings) -> Iterator[str]:
-    """Two listeners of one gateway on one port."""
-    named = {
-        "server.port": (settings.server.host, settings.server.port),
-        "ops.port": (settings.ops.host, settings.ops.port),
-    }
-    if not settings.nats.urls:
-        named["nats.embedded_port"] = ("127.0.0.1", settings.nats.embedded_port)
-    seen: list[tuple[str, str, int]] = []
-    for name, (host, port) in named.items():
-        for other, other_host, other_port in seen:
-            if port and port == other_port and _overlap(host, other_host):
-                yield f"{name}: {port} is the port of {other} already"
-        seen.append((name, host, port))
-
-
-def _overlap(one: str, other: str) -> bool:
-    anywhere = {"", "0.0.0.0", "::"}  # noqa: S104  # recognised, not bound
-    return one == other or one in anywhere or other in anywhere
 
 
 def _of_directory(path: Path) -> Iterator[str]:

@@ -7,6 +7,9 @@ OpsError
  +-- Denied           the request may not do this
 """
 
+import errno
+import os
+
 
 class OpsError(Exception):
     """Base of this room's errors."""
@@ -16,7 +19,10 @@ class OpsListenError(OpsError):
     """The address cannot be bound. The message names it."""
 
     def __init__(self, host: str, port: int, cause: OSError) -> None:
-        super().__init__(f"cannot listen on {host} port {port}: {cause.strerror or cause}")
+        # asyncio's own text of a failed bind names host and port once more.
+        code, reason = cause.errno, cause.strerror or str(cause)
+        reason = os.strerror(code) if code in errno.errorcode else reason
+        super().__init__(f"cannot listen on {host} port {port}: {reason}")
 
 
 class BadTokenFile(OpsError):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PlainValidator, SecretStr, model_validator
 
 from gateway.admission.ticket import SECRET_BYTES_MIN
-from gateway.settings.kinds import Bytes, Count, Milliseconds, Port, Section
+from gateway.settings.kinds import Bytes, Count, Milliseconds, Port, Section, at_most
 
 Algorithm = Literal["HS256", "ES256", "EdDSA", "RS256"]
 Level = Annotated[float, Field(gt=0)]
@@ -77,8 +77,7 @@ class Limits(Section):
 
     @model_validator(mode="after")
     def _frame_holds_message(self) -> Self:
-        if self.frame_bytes < self.message_bytes:
-            raise ValueError("frame_bytes is smaller than message_bytes")
+        at_most("message_bytes", self.message_bytes, "frame_bytes", self.frame_bytes)
         return self
 
 
@@ -98,8 +97,7 @@ class Keepalive(Section):
 
     @model_validator(mode="after")
     def _answered_before_next(self) -> Self:
-        if self.timeout_ms > self.interval_ms:
-            raise ValueError("timeout_ms is longer than interval_ms")
+        at_most("timeout_ms", self.timeout_ms, "interval_ms", self.interval_ms)
         return self
 
 
@@ -122,10 +120,8 @@ class Session(Section):
 
     @model_validator(mode="after")
     def _credit_grows(self) -> Self:
-        if self.credit_initial > self.credit_max:
-            raise ValueError("credit_initial is larger than credit_max")
-        if self.credit_greedy > self.credit_max:
-            raise ValueError("credit_greedy is larger than credit_max")
+        at_most("credit_initial", self.credit_initial, "credit_max", self.credit_max)
+        at_most("credit_greedy", self.credit_greedy, "credit_max", self.credit_max)
         return self
 
 
@@ -138,7 +134,7 @@ class Mark(Section):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.low >= self.high:
-            raise ValueError("low is not below high")
+            raise ValueError(f"low is {self.low}, not below high, which is {self.high}")
         return self
 
 
@@ -170,8 +166,7 @@ class Admission(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.rate_floor_per_s > self.rate_per_s:
-            raise ValueError("rate_floor_per_s is above rate_per_s")
+        at_most("rate_floor_per_s", self.rate_floor_per_s, "rate_per_s", self.rate_per_s)
         for secret in self.ticket_secrets:
             if len(secret.get_secret_value().encode()) < SECRET_BYTES_MIN:
                 raise ValueError(f"ticket_secrets: one has fewer than {SECRET_BYTES_MIN} bytes")

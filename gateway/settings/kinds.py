@@ -11,6 +11,16 @@ Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})$")]
 
 
+def at_most(name: str, value: float, other: str, bound: float) -> None:
+    """Check a setting whose bound is another setting.
+
+    Raises:
+        ValueError: the value is above the bound. Both may be defaults, so it says both.
+    """
+    if value > bound:
+        raise ValueError(f"{name} is {value}, above {other}, which is {bound}")
+
+
 class Section(BaseModel):
     """A section of the settings: unknown keys are errors, and values never change."""
 

@@ -127,6 +127,8 @@ def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         message = error["msg"].removeprefix("Value error, ")
+        if error["type"].startswith(("less_than", "greater_than")):  # never a secret
+            message += f", not {error['input']}"
         return f"{key}: {message}" if key else message
     *section, name = error["loc"]
     model: Any = Settings

@@ -1,6 +1,7 @@
 """All settings in one model, and what must hold between sections."""
 
 import os
+from itertools import combinations
 from typing import Final, Self
 
 from pydantic import model_validator
@@ -15,7 +16,7 @@ from gateway.settings.devices import (
     Session,
     Tls,
 )
-from gateway.settings.kinds import Section
+from gateway.settings.kinds import Section, at_most
 from gateway.settings.services import (
     Cluster,
     Commands,
@@ -66,12 +67,30 @@ class Settings(Section):
                 f"stream.replicas is {self.stream.replicas}, but without nats.urls there is one"
                 " nats-server, the embedded one: set nats.urls, or stream.replicas = 1"
             )
-        if self.limits.frame_bytes > self.publish.pending_bytes:
-            raise ValueError("limits.frame_bytes is larger than publish.pending_bytes")
-        if self.limits.message_bytes > self.publish.batch_bytes:
-            raise ValueError("limits.message_bytes is larger than publish.batch_bytes")
-        if self.session.credit_max > self.publish.pending_messages:
-            raise ValueError("session.credit_max is larger than publish.pending_messages")
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_of_publish_hold(self) -> Self:
+        limits, publish, credit_max = self.limits, self.publish, self.session.credit_max
+        pending_bytes, pending = publish.pending_bytes, publish.pending_messages
+        at_most("limits.frame_bytes", limits.frame_bytes, "publish.pending_bytes", pending_bytes)
+        at_most(
+            "limits.message_bytes", limits.message_bytes, "publish.batch_bytes", publish.batch_bytes
+        )
+        at_most("session.credit_max", credit_max, "publish.pending_messages", pending)
+        return self
+
+    @model_validator(mode="after")
+    def _each_port_has_one_listener(self) -> Self:
+        listeners = {
+            "server.port": (self.server.host, self.server.port),
+            "ops.port": (self.ops.host, self.ops.port),
+        }
+        if not self.nats.urls:
+            listeners["nats.embedded_port"] = ("127.0.0.1", self.nats.embedded_port)
+        for (name, (host, port)), (later, address) in combinations(listeners.items(), 2):
+            if port and port == address[1] and _overlap(host, address[0]):
+                raise ValueError(f"{later}: {port} is the port of {name} already")
         return self
 
     @model_validator(mode="after")
@@ -96,3 +115,8 @@ class Settings(Section):
             return workers
         most = BATCHES_OPEN_MAX // (self.publish.lanes * _BATCHES_A_LANE)
         return max(1, min(most, len(os.sched_getaffinity(0))))
+
+
+def _overlap(one: str, other: str) -> bool:
+    anywhere = {"", "0.0.0.0", "::"}  # noqa: S104  # recognised, not bound
+    return one == other or one in anywhere or other in anywhere

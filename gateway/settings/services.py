@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
-from gateway.settings.kinds import Bytes, Count, HostName, Milliseconds, Port, Section
+from gateway.settings.kinds import Bytes, Count, HostName, Milliseconds, Port, Section, at_most
 
 _OUR_SUBJECTS: Final = ("events", "deadletters", "commands", "presence", "state", "redrives")
 _RULE_SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]+(\.([A-Za-z0-9_-]+|\*))*(\.>)?")
@@ -61,8 +61,7 @@ class Cluster(Section):
 
     @model_validator(mode="after")
     def _beats_in_time(self) -> Self:
-        if self.node_timeout_ms < 2 * self.heartbeat_ms:
-            raise ValueError("node_timeout_ms is shorter than two heartbeats")
+        at_most("two heartbeat_ms", 2 * self.heartbeat_ms, "node_timeout_ms", self.node_timeout_ms)
         url = self.redis_url.get_secret_value() if self.redis_url is not None else "redis://"
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("redis_url must begin with redis://, rediss:// or unix://")
@@ -150,7 +149,10 @@ class Stream(Section):
         for name in ("events", "deadletters", "state", "commands", "presence"):
             age_s = getattr(self, name).max_age_s
             if 0 < age_s < self.duplicate_window_s:
-                raise ValueError(f"{name}.max_age_s is shorter than duplicate_window_s")
+                raise ValueError(
+                    f"{name}.max_age_s is {age_s}, shorter than duplicate_window_s, which is"
+                    f" {self.duplicate_window_s}"
+                )
         return self
 
 

@@ -167,16 +167,6 @@ def test_credentials_of_nats_that_are_none_are_named(tmp_path):
         assert said in found
 
 
-def test_two_listeners_on_one_port_are_named(tmp_path):
-    (said,) = problems(tmp_path, server__port=9000, ops__port=9000)
-    assert said == "ops.port: 9000 is the port of server.port already"
-    assert problems(tmp_path, server__port=0, ops__port=0) == []
-    assert problems(tmp_path, server__host="10.0.0.1", server__port=9000, ops__port=9000) == []
-    both = {"server__host": "0.0.0.0", "server__port": 9000, "nats__embedded_port": 9000}
-    assert problems(tmp_path, **both)
-    assert not problems(tmp_path, nats__urls=("nats://a",), **both)
-
-
 def test_a_data_directory_that_is_a_file_is_named(tmp_path):
     (tmp_path / "data").write_text("")
     (said,) = problems(tmp_path)

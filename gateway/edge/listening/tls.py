@@ -76,10 +76,15 @@ class Certificate:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         try:
+            leaf = x509.load_pem_x509_certificate(self._cert_file.read_bytes())
+        except ValueError as exc:  # OpenSSL would say "PEM lib"
+            raise TlsError(f"certificate {self._cert_file} holds none in PEM form") from exc
+        except OSError as exc:
+            raise TlsError(f"certificate {self._cert_file}: {exc.strerror}") from exc
+        try:
             # Without a callback, OpenSSL asks for a passphrase on the terminal and waits.
             context.load_cert_chain(self._cert_file, self._key_file, self._no_passphrase)
-            leaf = x509.load_pem_x509_certificate(self._cert_file.read_bytes())
-        except (OSError, ssl.SSLError, ValueError) as exc:
+        except (OSError, ssl.SSLError) as exc:
             raise TlsError(f"certificate {self._cert_file}, key {self._key_file}: {exc}") from exc
         return _Loaded(
             context, leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()

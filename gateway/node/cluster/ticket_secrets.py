@@ -10,6 +10,7 @@ import structlog
 from gateway import durable_file
 from gateway.admission.keyring import Keyring
 from gateway.admission.office import NodeTicketOffice
+from gateway.data_directory import make_private
 
 _log = structlog.get_logger(__name__)
 
@@ -41,9 +42,11 @@ class KeptSecrets:
         """The node's secrets. Without configured ones it has one of its own, made on first use.
 
         Raises:
+            DataDirectoryError: the directory cannot be made.
             OSError: a file can be neither read nor made.
         """
         if not configured and not self._own.exists():
+            make_private(self._own.parent)  # before the lock, since keys are made before the parts
             durable_file.create(self._own, secrets.token_urlsafe(32))
         kept = [
             line

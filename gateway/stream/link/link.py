@@ -175,7 +175,8 @@ class NatsLink:
         self._client = client
         self._trouble.connected()
         self._up.set()
-        _log.info("nats_connected", server=str(client.connected_server_version))
+        server = client.connected_server_version
+        _log.info("nats_connected", version=f"{server.major}.{server.minor}.{server.patch}")
         try:
             self._hooks.ready(client)
             if not self._stopping:

@@ -66,11 +66,24 @@ def test_a_certificate_that_expires_in_force_is_reported(tmp_path):
     assert in_force.expires_in_s < 0
 
 
-@pytest.mark.parametrize("broken", ["cert", "key"])
-def test_a_file_that_is_no_pem_is_named(tmp_path, broken):
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("cert", r"certificate .*cert\.pem holds none in PEM form$"),
+        ("key", r"cert\.pem, key .*key\.pem"),
+    ],
+)
+def test_a_file_that_is_no_pem_is_named(tmp_path, broken, said):
     files = make_certificate(tmp_path)
     getattr(files, broken).write_text("broken")
-    with pytest.raises(TlsError, match=r"cert\.pem, key .*key\.pem"):
+    with pytest.raises(TlsError, match=said):
+        certificate(files)
+
+
+def test_a_certificate_that_is_missing_is_named(tmp_path):
+    files = make_certificate(tmp_path)
+    files.cert.unlink()
+    with pytest.raises(TlsError, match=r"certificate .*cert\.pem: No such file or directory$"):
         certificate(files)
 
 

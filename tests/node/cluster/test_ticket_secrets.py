@@ -1,8 +1,10 @@
 """The ticket secrets of a node: kept on disk, and in force as soon as the fleet changes them."""
 
+import pytest
 from structlog.testing import capture_logs
 
 from gateway.admission.keyring import Keyring
+from gateway.errors import DataDirectoryError
 from gateway.node.cluster.ticket_secrets import KeptSecrets, TicketRotation
 
 
@@ -17,6 +19,12 @@ def test_a_node_without_configured_secrets_makes_one_and_keeps_it(tmp_path):
     first, again = (KeptSecrets(tmp_path).load([]) for _ in range(2))
     assert first.secrets == again.secrets
     assert (tmp_path / "ticket-secret").stat().st_mode & 0o077 == 0
+
+
+def test_a_data_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataDirectoryError, match=r"^data directory .*/file: not a directory$"):
+        KeptSecrets(tmp_path / "file").load([])
 
 
 def test_configured_secrets_leave_no_file(tmp_path):
