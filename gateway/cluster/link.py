@@ -1,6 +1,7 @@
 """The connection to Redis. It reconnects with jitter, and reports once why Redis cannot be used."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
@@ -249,8 +250,8 @@ class _Complaint:
         self.about = exc
         if news or now - self._said_at >= _SAY_AGAIN_S:
             self._said_at = now
-            say = _log.error if isinstance(exc, RedisRefused) else _log.warning
-            say(self._event, reason=exc.reason, detail=exc.detail)
+            level = logging.ERROR if isinstance(exc, RedisRefused) else logging.WARNING
+            _log.log(level, self._event, reason=exc.reason, detail=exc.detail)
 
     def clear(self) -> None:
         self.about = None

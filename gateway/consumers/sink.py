@@ -14,6 +14,7 @@ ahead), and one that is read meanwhile.
 import asyncio
 import contextlib
 import enum
+import logging
 import random
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -196,10 +197,12 @@ class SinkRunner:
     def _say(self, state: State, trouble: str) -> None:
         """Log a change of state, and not each of a thousand attempts."""
         if (state, trouble) != (self.state, self.trouble):
-            log = _log.error if state is State.REFUSED else _log.warning
+            level = logging.ERROR if state is State.REFUSED else logging.WARNING
             if not trouble:
-                log = _log.info
-            log("sink_state", sink=self.sink.name, state=state.value, reason=trouble or None)
+                level = logging.INFO
+            _log.log(
+                level, "sink_state", sink=self.sink.name, state=state.value, reason=trouble or None
+            )
         self.state, self.trouble = state, trouble
 
     async def _own(self) -> None:
