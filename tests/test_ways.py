@@ -21,6 +21,9 @@ SLOW = {
     "admission__rate_floor_per_s": 2.0,
     "admission__burst": 1,
 }
+PARKING = {"admission__burst": 1, "admission__park_ms": 9_000}
+LEAD_S = 8.0
+"""Of the next free slot: a knock until then is parked, however slow this machine is."""
 
 
 async def answer(reader):
@@ -32,20 +35,9 @@ async def answer(reader):
     return status, json.loads(body)
 
 
-async def fill(gateway):
-    """Take the slots that are free at once."""
-    for number in range(2):
-        try:
-            async with raw_device(gateway, f"filler-{number}"):
-                pass
-        except InvalidStatus:
-            continue
-
-
 async def test_each_of_many_knocks_at_once_is_answered(tmp_path, way):
     """Cases F1 and F2: parked knocks that the full parser decides on were never answered."""
-    settings = {"admission__burst": 1, "admission__park_ms": 9_000}
-    async with running_gateway(tmp_path, way=way, **settings) as gateway:
+    async with running_gateway(tmp_path, way=way, **PARKING) as gateway:
         outcomes = Counter()
         # The next free slot is some seconds ahead: knocks until then are parked.
         fill_calendar(gateway, 5.0)
@@ -66,8 +58,8 @@ async def test_each_of_many_knocks_at_once_is_answered(tmp_path, way):
 
 
 async def test_bytes_before_the_answer_are_an_offence_and_free_the_place(tmp_path, way):
-    async with running_gateway(tmp_path, way=way, admission__park_ms=9_000, **SLOW) as gateway:
-        await fill(gateway)
+    async with running_gateway(tmp_path, way=way, **PARKING) as gateway:
+        fill_calendar(gateway, LEAD_S)
         async with raw_connection(gateway) as (reader, writer):
             writer.write(knock_bytes(gateway, "hasty"))
             await eventually(lambda: gateway.status()["admission"]["parked"] == 1)
@@ -79,8 +71,8 @@ async def test_bytes_before_the_answer_are_an_offence_and_free_the_place(tmp_pat
 
 
 async def test_a_frame_behind_a_knock_that_must_wait_is_an_offence(tmp_path, way):
-    async with running_gateway(tmp_path, way=way, admission__park_ms=9_000, **SLOW) as gateway:
-        await fill(gateway)
+    async with running_gateway(tmp_path, way=way, **PARKING) as gateway:
+        fill_calendar(gateway, LEAD_S)
         async with raw_connection(gateway) as (reader, writer):
             writer.write(knock_bytes(gateway, "hasty") + b"\x81\x80\x00\x00\x00\x00")
             status, body = await answer(reader)
@@ -89,8 +81,8 @@ async def test_a_frame_behind_a_knock_that_must_wait_is_an_offence(tmp_path, way
 
 
 async def test_a_newer_knock_of_a_parked_device_takes_its_place(tmp_path, way):
-    async with running_gateway(tmp_path, way=way, admission__park_ms=9_000, **SLOW) as gateway:
-        await fill(gateway)
+    async with running_gateway(tmp_path, way=way, **PARKING) as gateway:
+        fill_calendar(gateway, 3.0)
         async with raw_connection(gateway) as (old, writer):
             writer.write(knock_bytes(gateway, "veh-1"))
             await eventually(lambda: gateway.status()["admission"]["parked"] == 1)
@@ -103,8 +95,8 @@ async def test_a_newer_knock_of_a_parked_device_takes_its_place(tmp_path, way):
 
 
 async def test_a_stop_answers_parked_knocks(tmp_path, way):
-    async with running_gateway(tmp_path, way=way, admission__park_ms=9_000, **SLOW) as gateway:
-        await fill(gateway)
+    async with running_gateway(tmp_path, way=way, **PARKING) as gateway:
+        fill_calendar(gateway, LEAD_S)
         async with raw_connection(gateway) as (reader, writer):
             writer.write(knock_bytes(gateway, "veh-1"))
             await eventually(lambda: gateway.status()["admission"]["parked"] == 1)
@@ -115,8 +107,8 @@ async def test_a_stop_answers_parked_knocks(tmp_path, way):
 
 
 async def test_a_hold_answers_parked_knocks(tmp_path, way):
-    async with running_gateway(tmp_path, way=way, admission__park_ms=9_000, **SLOW) as gateway:
-        await fill(gateway)
+    async with running_gateway(tmp_path, way=way, **PARKING) as gateway:
+        fill_calendar(gateway, LEAD_S)
         async with raw_connection(gateway) as (reader, writer):
             writer.write(knock_bytes(gateway, "veh-1"))
             await eventually(lambda: gateway.status()["admission"]["parked"] == 1)

@@ -170,6 +170,20 @@ class DeviceGate:
         """Admit no device, and refuse those that wait."""
         self._deliver(self._context.desk.hold(self._context.clock()))
 
+    def drain(self) -> None:
+        """Admit nobody any more, and refuse those that wait: their turn may never come here.
+
+        A slot that one of them was promised stands, on any node.
+        """
+        self.draining = True
+        now = self._context.clock()
+        for visitor, waiting in list(self._waiting.items()):
+            self.hung_up(visitor)
+            self._context.memory.refused(
+                waiting.identity.holder, (now, "admission", "draining", 0.0)
+            )
+            visitor.refused(self._come_back("draining"))
+
     def _deliver(self, outcomes: list[tuple[Waiting, Outcome]]) -> None:
         memory, now = self._context.memory, self._context.clock()
         for waiting, outcome in outcomes:
@@ -180,9 +194,6 @@ class DeviceGate:
                 event = (now, "admission", outcome.reason, outcome.retry_s)
                 memory.refused(waiting.identity.holder, event)
                 visitor.refused(come_back(outcome))
-            elif self.draining:
-                memory.refused(waiting.identity.holder, (now, "admission", "draining", 0.0))
-                visitor.refused(self._come_back("draining"))
             else:
                 visitor.admitted(waiting.identity)
 

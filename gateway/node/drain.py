@@ -164,7 +164,7 @@ class NodeDrain:
 
     def refuse_knocks(self) -> None:
         """Refuse every device from now on; connected ones stay."""
-        self._gate.draining = True
+        self._gate.drain()
 
     async def run(self) -> None:
         """Each device in its turn: a slot elsewhere, settle what it sent, close."""

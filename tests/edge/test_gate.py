@@ -201,14 +201,24 @@ async def test_a_hold_refuses_what_waits(rig):
     assert visitor.answers == [(HTTPStatus.SERVICE_UNAVAILABLE, "overload")]
 
 
-async def test_a_drain_refuses_what_waited_when_its_turn_comes(rig):
+async def test_a_drain_refuses_what_waits_at_once_and_once(rig):
+    """Its turn may be later than the end of the drain."""
     rig.desk.answer = None
-    visitor = Visitor()
-    rig.decide(visitor=visitor)
-    rig.gate.draining = True
-    rig.desk.outcomes = [(rig.desk.asked[0][1], ADMIT)]
+    visitors = [Visitor(), Visitor()]
+    for visitor in visitors:
+        rig.decide(visitor=visitor)
+    waiting = [each for _claim, each in rig.desk.asked]
+    rig.gate.drain()
+    assert [visitor.answers for visitor in visitors] == [
+        [(HTTPStatus.SERVICE_UNAVAILABLE, "draining")]
+    ] * 2
+    assert rig.desk.gone == waiting, "a slot that it was promised stands"
+    rig.desk.outcomes = [(waiting[0], ADMIT)]
     rig.gate.pump()
-    assert visitor.answers == [(HTTPStatus.SERVICE_UNAVAILABLE, "draining")]
+    assert len(visitors[0].answers) == 1
+    assert rig.refusal()[1:] == ("admission", "draining")
+    said = [(error, reason) for _, error, reason, _ in rig.memory.refusals(DEVICE.holder)]
+    assert said == [("admission", "draining")] * 2
 
 
 async def test_the_gate_knows_when_it_is_empty_and_drops_all_at_once(rig):

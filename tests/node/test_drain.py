@@ -46,6 +46,9 @@ class Gate:
     def __init__(self):
         self.empty = asyncio.Event()
 
+    def drain(self):
+        self.draining = True
+
 
 class Publisher:
     pending_messages = 0
