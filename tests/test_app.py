@@ -12,6 +12,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake
 
 from gateway import development
+from gateway.stream.errors import ServerError
+from gateway.stream.server import nats_server
 from gateway.stream.server.roles import Role, url_file
 from loadtest.servers.certificates import make_certificate
 from support.asking import ask_device
@@ -59,16 +61,16 @@ async def test_a_takeover_in_mid_flight_stores_each_message_once(ways_gateway):
 
 async def test_an_expired_credential_ends_its_session(tmp_path, way):
     async with running_gateway(tmp_path, way=way, credentials__leeway_ms=0) as gateway:
-        async with raw_device(gateway, token=token_for(gateway, "veh-1", lifetime_s=2)) as device:
+        async with raw_device(gateway, token=token_for(gateway, "veh-1", lifetime_s=4)) as device:
             code, reason = await device.closed()
     assert (code, reason["error"]) == (4401, "credential")
 
 
 async def test_a_fresh_credential_in_band_keeps_the_session(tmp_path):
     async with running_gateway(tmp_path, credentials__leeway_ms=0) as gateway:
-        short = token_for(gateway, "veh-1", lifetime_s=2)
+        short = token_for(gateway, "veh-1", lifetime_s=4)
         async with raw_device(gateway, token=short) as device:
-            await device.say({"credential": token_for(gateway, "veh-1", lifetime_s=3)})
+            await device.say({"credential": token_for(gateway, "veh-1", lifetime_s=6)})
             await device.say(message(1))
             await device.hear_ack(1)
             began = asyncio.get_running_loop().time()
@@ -119,16 +121,22 @@ async def test_the_ops_pages(gateway):
         assert sample in text
 
 
-async def test_a_node_whose_jetstream_is_gone_is_not_ready_and_keeps_its_devices(gateway):
+async def test_a_node_whose_jetstream_is_gone_is_not_ready_and_keeps_its_devices(
+    gateway, monkeypatch
+):
+    def missing():
+        raise ServerError("there is none for the moment")
+
     async with raw_device(gateway) as device:
         server = gateway.storage.backbone.server.server
         pid = server.pid
-        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(nats_server, "find_binary", missing)
         os.kill(pid, signal.SIGKILL)
         await eventually(lambda: gateway.not_ready() == "nats_disconnected")
         status, page = await ops(gateway, "/readyz")
         assert (status, page["reason"]) == (503, "nats_disconnected")
         await device.say(message(1))
+        monkeypatch.undo()
         await device.hear_ack(1)
         assert server.pid != pid
         await eventually(lambda: gateway.not_ready() is None)

@@ -84,15 +84,18 @@ async def test_a_held_reference_client_stops_sending_and_loses_nothing(tmp_path)
 
 async def test_a_device_that_connects_in_a_hold_is_told(tmp_path):
     async with over_own_nats(tmp_path) as (nats, gateway):
-        async with raw_device(gateway) as device:
+        # The late one was let in just before.
+        async with (
+            raw_device(gateway) as device,
+            raw_device(gateway, "veh-2", greet=False) as late,
+        ):
             nats.pause()
             await device.say(message(1))
             await device.hear_named("hold")
-            gateway.admission.desk.release()  # as if it had been let in just before
-            async with raw_device(gateway, "veh-2") as late:
-                assert await late.hear_named("hold") == {"reason": "stream"}
-                nats.go_on()
-                assert (await late.hear())["credit"] > 0
+            await late.greet()
+            assert await late.hear_named("hold") == {"reason": "stream"}
+            nats.go_on()
+            assert (await late.hear())["credit"] > 0
 
 
 async def test_a_full_store_holds_and_room_resumes(tmp_path):

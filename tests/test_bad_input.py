@@ -167,7 +167,7 @@ async def test_who_never_says_hello_is_sent_away(tmp_path):
 
 
 async def test_a_thousand_half_handshakes_leave_a_device_undisturbed(tmp_path):
-    async with running_gateway(tmp_path, limits__head_timeout_ms=300) as node:
+    async with running_gateway(tmp_path, limits__head_timeout_ms=2_000) as node:
         async with raw_device(node) as device:
             writers = []
             for _ in range(1_000):

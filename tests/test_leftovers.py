@@ -187,7 +187,7 @@ async def taken_over(peer):
 
 
 OPEN_DOOR = [
-    nothing_said, half_a_head, rubbish, head_too_large, head_timeout, not_a_websocket, not_found,
+    nothing_said, half_a_head, rubbish, head_too_large, not_a_websocket, not_found,
     credential_refused, credential_refused_by_close, entered_and_cut, entered_without_hello,
     message_settled, message_in_flight, closed_by_the_device, closed_by_the_gateway, offence,
     framing_broken, frame_too_large, half_a_frame, half_a_message, ping_and_cut,
@@ -302,15 +302,17 @@ async def left_by(gateway, endings, lead_s=0.0):
     return left
 
 
-@pytest.mark.parametrize(
+each_way = pytest.mark.parametrize(
     "way",
     [Way(), Way(tls=True, subprotocol=True)]
     + [pytest.param(way, marks=pytest.mark.long) for way in (Way(tls=True), Way(subprotocol=True))],
     ids=str,
 )
+
+
+@each_way
 async def test_no_ending_leaves_a_cycle(tmp_path, way, quiet_collector):
     settings = {
-        "limits__head_timeout_ms": 300,
         "admission__burst": 1,
         "admission__rate_per_s": 100_000,
         "admission__park_ms": 9_000,
@@ -319,6 +321,12 @@ async def test_no_ending_leaves_a_cycle(tmp_path, way, quiet_collector):
         assert await left_by(gateway, OPEN_DOOR) == {}
         assert await left_by(gateway, BUSY_DOOR, lead_s=8.0) == {}
         assert await left_by(gateway, FULL_DOOR, lead_s=60.0) == {}
+
+
+@each_way
+async def test_a_head_that_does_not_come_leaves_no_cycle(tmp_path, way, quiet_collector):
+    async with running_gateway(tmp_path, way=way, limits__head_timeout_ms=100) as gateway:
+        assert await left_by(gateway, [head_timeout]) == {}
 
 
 async def test_tls_that_comes_to_nothing_leaves_no_cycle(tmp_path, quiet_collector):

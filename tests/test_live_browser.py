@@ -10,6 +10,7 @@ from websockets.exceptions import InvalidStatus
 
 from support.browser import browser_page
 from support.gateways import fill_calendar, running_gateway
+from support.servers import free_port
 from support.wire import message, raw_device
 
 READ, OPERATE = "read-" + "r" * 24, "operate-" + "o" * 24
@@ -105,8 +106,8 @@ async def test_orders_need_a_token_that_stays_in_memory(tmp_path):
 
 async def test_the_page_says_that_the_connection_is_lost_and_goes_on(tmp_path):
     async with browser_page() as page:
-        async with running_gateway(tmp_path / "a") as gateway:
-            port = gateway.ops_port
+        port = free_port()
+        async with running_gateway(tmp_path / "a", ops__port=port):
             await page.go(f"http://127.0.0.1:{port}/")
             await page.until(LIVE)
         await page.until("document.body.dataset.live === 'no'")

@@ -226,6 +226,7 @@ async def test_whois_says_where_a_device_is_and_how_it_went(gateway):
 
 async def test_whois_shows_a_device_that_waits_in_the_handshake_or_has_not_said_hello(tmp_path):
     limits = {"admission__burst": 1, "admission__park_ms": 10_000}
+    limits |= {"limits__hello_timeout_ms": 60_000}
     async with running_gateway(tmp_path, **limits) as gateway:
         async with raw_device(gateway, "quiet", greet=False) as device:
             said = (await _whois(gateway, "quiet")).stdout

@@ -19,9 +19,9 @@ async def test_a_half_open_peer_is_found_and_dropped(serve):
 
 
 async def test_a_living_peer_is_pinged_again_and_again(serve):
-    rig = await serve(keepalive_interval_s=0.15, keepalive_timeout_s=0.15)
+    rig = await serve(keepalive_interval_s=0.5, keepalive_timeout_s=0.5)
     async with connect(rig.url, proxy=None, ping_interval=None, compression=None) as client:
-        await eventually(lambda: rig.keepalives >= 5)
+        await eventually(lambda: rig.keepalives >= 3)
         await client.send("x")
         assert await within(client.recv()) == "x"
     await eventually(lambda: rig.causes == ["device"])
