@@ -68,7 +68,7 @@ class Rig:
         self.observer = Counting()
         self.failures = []
         self.publisher = Publisher(
-            PublishLimits(**{"ack_timeout_s": 0.5, "retry_s": 0.01, "retry_max_s": 0.1, **limits}),
+            PublishLimits(**{"ack_timeout_s": 10.0, "retry_s": 0.01, "retry_max_s": 0.1, **limits}),
             node="abcd",
             observer=self.observer,
             on_failure=self.failures.append,

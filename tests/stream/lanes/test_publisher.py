@@ -176,7 +176,8 @@ async def test_a_server_that_takes_small_batches_is_given_small_batches(tmp_path
 
 async def test_a_staged_batch_is_stored_once_when_the_connection_is_lost(tmp_path):
     with nats_server(tmp_path) as server:
-        async with Rig(server.url, Strategy.ATOMIC, batch_messages_max=1_000) as rig:
+        limits = {"batch_messages_max": 1_000, "ack_timeout_s": 0.5}
+        async with Rig(server.url, Strategy.ATOMIC, **limits) as rig:
             for seq in range(1, 4_001):
                 rig.submit("a", seq)
             server.pause()  # one batch in flight, one staged behind it
@@ -227,7 +228,7 @@ async def test_what_was_lost_longer_ago_than_the_window_is_stored(tmp_path, stra
 
 async def test_a_linger_gathers_a_batch(tmp_path):
     with nats_server(tmp_path) as server:
-        async with Rig(server.url, Strategy.ATOMIC, linger_s=0.4, lanes=1) as rig:
+        async with Rig(server.url, Strategy.ATOMIC, linger_s=1.0, lanes=1) as rig:
             for device in ("a", "b", "c", "d"):
                 rig.submit(device, 1)
                 await asyncio.sleep(0)
