@@ -25,6 +25,10 @@ class SharedSecrets:
         self._on_change = on_change
         self._signed = False
         """Whether tickets may be out that the present secret signed."""
+        self._shared: frozenset[str] = frozenset()
+        """Ids of the secrets that Redis has, as of the last exchange."""
+        self._asked_for: set[tuple[str, str]] = set()
+        """Nodes, and ids that each of them accepts, for which this node has asked."""
         self._said = Agreement()
 
     @property
@@ -47,6 +51,7 @@ class SharedSecrets:
         )
         shared = dict(zip(reply[::2], reply[1::2], strict=True))
         shared.pop("#", None)
+        self._shared = frozenset(shared)
         if keyring.learn(secret.encode() for secret in shared.values()):
             self._on_change()
 
@@ -65,12 +70,20 @@ class SharedSecrets:
                 secret that it has: the missing nodes may not accept another one.
 
         Returns:
-            Whether one of them accepts a secret that this node does not know, and should ask for.
+            Whether there should be an exchange: another node accepts a secret that this node does
+            not know, or this node signs with one that the fleet does not have. A node asks once for
+            what another one accepts: that may be the other's own secret, which it does not share.
         """
         if complete:
             self._choose(others)
-        known = set(self._keyring.ids)
-        return not self._keyring.configured and any(not ids <= known for ids in others.values())
+        keyring = self._keyring
+        if keyring.configured:
+            return False
+        known = set(keyring.ids)
+        unknown = {(node, each) for node, ids in others.items() for each in ids - known}
+        is_new = not unknown <= self._asked_for
+        self._asked_for = unknown
+        return is_new or (self._signed and secret_id(keyring.issuing) not in self._shared)
 
     def _choose(self, others: dict[str, frozenset[str]]) -> None:
         keyring = self._keyring
