@@ -11,7 +11,7 @@ import pytest
 
 from gateway.stream.queue.facts import rfc3339
 from support.asking import ask_device
-from support.fleet import minted, nodes, redis_client
+from support.fleet import minted, nodes, registered
 from support.waiting import eventually, within
 from support.wire import raw_device
 
@@ -33,15 +33,6 @@ async def operator_on(servers):
         yield client
     finally:
         await client.close()
-
-
-async def registered(servers):
-    """Wait until Redis knows which node holds the device.
-
-    Sessions that begin within the few milliseconds of a call to Redis can change places.
-    """
-    with redis_client(servers) as client:
-        await eventually(lambda: client.hexists("tidegate:devices", "default/veh-1"))
 
 
 async def enqueue(operator, command_id):
@@ -70,7 +61,7 @@ async def test_a_request_reaches_the_node_that_holds_the_device(tmp_path, server
         with pytest.raises(nats.errors.NoRespondersError):
             await operator.request(SUBJECT, b'{"type":"t"}', timeout=10)
         async with device_on(one, token), contextlib.AsyncExitStack() as stack:
-            await registered(servers)
+            await registered(servers, one)
             moved = await stack.enter_async_context(device_on(two, token))
             await eventually(lambda: one.basis.fleet.find("default", "veh-1") is None)
             asking = asyncio.create_task(ask_device(operator, b'{"type":"t"}'))
@@ -97,6 +88,7 @@ async def test_a_command_follows_a_device_with_receipts_to_another_node(tmp_path
             await enqueue(operator, "c-1")
             await enqueue(operator, "c-2")
             assert (await first.hear_named("command"))["id"] == "c-1"
+            await registered(servers, one)
             async with device_on(two, token) as second:
                 assert (await second.hear_named("command"))["id"] == "c-1"
                 await second.say({"received": "c-1"})
@@ -114,6 +106,7 @@ async def test_a_device_without_receipts_is_not_given_a_command_on_two_nodes(tmp
             await enqueue(operator, "c-1")
             await enqueue(operator, "c-2")
             assert (await first.hear_named("command"))["id"] == "c-1"
+            await registered(servers, one)
             async with device_on(two, token, receipts=False) as second:
                 assert (await second.hear_named("command"))["id"] == "c-2"
                 await ended(operator, "c-1", "unknown")

@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway import development
 from gateway.admission.revocation import Revocation
-from support.fleet import STEADY, fleet_of, minted, node_settings, nodes
+from support.fleet import STEADY, fleet_of, minted, node_settings, nodes, registered
 from support.gateways import running_gateway, url_of
 from support.processes import GatewayProcess
 from support.stored import by_device, read_stream
@@ -25,6 +25,7 @@ async def test_the_newest_connection_wins_on_any_node(tmp_path, servers):
         async with raw_device(one, token=token) as first:
             await first.say(message(1))
             await first.hear_ack(1)
+            await registered(servers, one)
             async with raw_device(two, token=token, oldest=2) as second:
                 code, reason = await first.closed()
                 assert (code, reason["error"]) == (4409, "taken_over")

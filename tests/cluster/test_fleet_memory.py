@@ -8,7 +8,15 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.admission.revocation import Revocation
 from gateway.ops.orders import Subject
-from support.fleet import complete, fleet_of, minted, node_settings, nodes, redis_client
+from support.fleet import (
+    complete,
+    fleet_of,
+    minted,
+    node_settings,
+    nodes,
+    redis_client,
+    registered,
+)
 from support.gateways import running_gateway
 from support.waiting import eventually
 from support.wire import raw_device
@@ -91,14 +99,14 @@ async def test_a_redis_that_forgot_is_given_everything_back(tmp_path, servers, l
         await revocations_of(one).spread(revocation("bad"))
         await eventually(lambda: len({node.admission.keyring.issuing for node in (one, two)}) == 1)
         secrets = {node.admission.keyring.issuing for node in (one, two)}
-        await eventually(lambda: client.hexists("tidegate:devices", "default/veh-1"))
+        await registered(servers, one)
         before = client.hget("tidegate:fleet", "epoch")
         if lost == "everything":
             client.flushall()
         else:
             client.delete(f"tidegate:{lost}")
         await eventually(lambda: client.hget("tidegate:fleet", "epoch") not in (before, None))
-        await eventually(lambda: client.hexists("tidegate:devices", "default/veh-1"))
+        await registered(servers, one)
         await eventually(lambda: client.hexists("tidegate:revoked", "default/bad"))
         await eventually(lambda: client.hlen("tidegate:ticket-secrets") == 2)  # it and its marker
         await eventually(lambda: not fleet_of(one)["alone"] and not fleet_of(two)["alone"])

@@ -9,7 +9,7 @@ import redis
 from gateway.admission.revocation import Revocation
 from gateway.cluster.driver import unavailable
 from gateway.cluster.errors import RedisRefused, RedisUnavailable
-from support.fleet import STEADY, complete, fleet_of, minted, node_settings, nodes
+from support.fleet import STEADY, complete, fleet_of, minted, node_settings, nodes, registered
 from support.gateways import running_gateway
 from support.waiting import eventually
 from support.wire import raw_device
@@ -41,8 +41,10 @@ async def test_a_fleet_lives_with_exactly_the_documented_rights(tmp_path, server
                           *documented_rights())  # fmt: skip
     token = minted(tmp_path, "veh-1")
     async with nodes(tmp_path, servers, cluster__redis_url=as_user(servers)) as (one, two):
-        async with raw_device(one, token=token) as first, raw_device(two, token=token):
-            assert (await first.closed())[0] == 4409
+        async with raw_device(one, token=token) as first:
+            await registered(servers, one)
+            async with raw_device(two, token=token):
+                assert (await first.closed())[0] == 4409
         revocations = one.operators.revocations
         assert await revocations.spread(Revocation(2**40, jti="j-1")) == "fleet"
         await eventually(lambda: two.status()["admission"]["revoked"] == 1)

@@ -71,6 +71,21 @@ async def complete(fleet: list[Gateway]) -> None:
     )
 
 
+async def registered(servers: Servers, node: Gateway, device: str = "veh-1") -> None:
+    """Wait until Redis knows that the device is on that node.
+
+    A session that begins elsewhere before that may be taken for the older one: Redis compares them
+    with the delay of its calls.
+    """
+    with redis_client(servers) as client:
+
+        def so() -> bool:
+            holder = client.hget("tidegate:devices", f"default/{device}")
+            return holder is not None and holder.endswith(f" {node.basis.node}")
+
+        await eventually(so, f"{device} on {node.basis.node}")
+
+
 def fleet_of(node: Gateway) -> dict[str, Any]:
     """What the status page says about the fleet."""
     page: dict[str, Any] = node.status()["admission"]["fleet"]
