@@ -22,6 +22,15 @@ WIDE = (
     "[...document.querySelectorAll('body *')]"
     ".filter(each => each.getBoundingClientRect().right > innerWidth + 1).length"
 )
+RIGHT_OF_PLOTS = (
+    "Math.min(...[...document.querySelectorAll('#charts .u-wrap')]"
+    ".map(each => [each, each.querySelector('.u-over')]"
+    ".map(box => box.getBoundingClientRect().right))"
+    ".map(([canvas, plot]) => canvas - plot))"
+)
+"""Pixels between a plot and the end of its canvas."""
+HALF_A_TIME = 24
+"""Pixels of half of `22:05:00` in the font of an axis."""
 WITH_WORKERS = f"""new Promise(done => {{ const shown = show; show = event => {{
   show = shown;
   const {{ status, series }} = event;
@@ -134,6 +143,8 @@ async def test_the_page_fits_a_phone_a_screen_and_a_wall(tmp_path, width, column
         tops = "new Set([...document.querySelectorAll('#charts > *')]"
         tops += ".map(each => Math.round(each.getBoundingClientRect().top))).size"
         assert await page.run(tops) == 8 // columns
+        assert await page.run(RIGHT_OF_PLOTS) >= HALF_A_TIME, "the last time would be cut"
+        assert await page.run("[number(-0.0001, 3), number(-2)]") == ["0", "-2"]
         shown = await page.run("document.getElementById('tables').innerText")
         for title in ("Lanes", "Stream", "Admission", "Dead letters, by error"):
             assert title in shown

@@ -19,8 +19,9 @@ function element(tag, text, className) {
 // for its first snapshot.
 const formatters = {};
 const formatter = (name, make) => formatters[name] ??= make();
+// With "negative", a value that rounds to nothing is 0 and not -0.
 const number = (value, digits = 0) => value === null || value === undefined || !isFinite(value)
-  ? "–" : formatter(digits, () => new Intl.NumberFormat(undefined, { maximumFractionDigits: digits })).format(value);
+  ? "–" : formatter(digits, () => new Intl.NumberFormat(undefined, { maximumFractionDigits: digits, signDisplay: "negative" })).format(value);
 // An axis has room for six characters.
 const short = (value) => Math.abs(value) < 10000 ? number(value, 2)
   : formatter("short", () => new Intl.NumberFormat(undefined, { notation: "compact" })).format(value);
@@ -338,6 +339,7 @@ function build() {
     const time = { ...axis, size: 2.2 * rem, space: 6.5 * rem, values: (_plot, moments) => moments.map(clock) };
     const plot = new uPlot({
       width: Math.max(200, card.clientWidth - 2 * parseFloat(getComputedStyle(card).paddingLeft)), height: 12 * rem,
+      padding: [null, 1.8 * rem, null, null], // half of a time, which may stand at the very right
       legend: { live: false },
       scales: { y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
       axes: [time, { ...axis, size: 3.6 * rem, values: (_plot, figures) => figures.map(short) }],
