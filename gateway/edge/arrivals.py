@@ -4,14 +4,9 @@ For the look-up of a device. The gate keeps its own list of visitors here, and a
 from its opening to its welcome, so nothing else is counted in a storm.
 """
 
-from typing import Final
-
 from gateway.admission.credential import Identity
 from gateway.edge.fleet import Member
 from gateway.edge.ports import Visitor
-
-PARKED: Final = "parked"
-"""The device waits in the handshake for a slot that is near."""
 
 
 class Waiting:

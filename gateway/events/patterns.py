@@ -26,7 +26,7 @@ from gateway.events.operators import condition_of, shown
 MEMBERS: Final = ("tenant", "device", "type", "time", "data")
 DEPTH_MAX: Final = 16
 CONDITIONS_MAX: Final = 500
-PATTERN_BYTES_MAX: Final = 65_536
+PATTERN_CHARS_MAX: Final = 65_536
 OR: Final = "$or"
 
 _OTHER_NAMES: Final = {
@@ -167,8 +167,8 @@ def _check_member(name: str, inner: Any, at: str) -> None:
 
 
 def _decoded(text: str) -> Any:
-    if len(text) > PATTERN_BYTES_MAX:
-        raise PatternError("", f"longer than {PATTERN_BYTES_MAX} characters")
+    if len(text) > PATTERN_CHARS_MAX:
+        raise PatternError("", f"longer than {PATTERN_CHARS_MAX} characters")
     try:
         return json.loads(text, object_pairs_hook=_object)
     except (json.JSONDecodeError, RecursionError) as exc:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gateway.events.errors import PatternError
-from gateway.events.patterns import CONDITIONS_MAX, DEPTH_MAX, PATTERN_BYTES_MAX, parse_pattern
+from gateway.events.patterns import CONDITIONS_MAX, DEPTH_MAX, PATTERN_CHARS_MAX, parse_pattern
 
 # The pattern; the place of the offence; what is said.
 OFFENCES = [
@@ -13,7 +13,8 @@ OFFENCES = [
     ("{", "", "a pattern in a string is JSON"),
     ("[" * 50_000, "", "a pattern in a string is JSON"),
     ('{"type": ["a"], "type": ["b"]}', "", "the member type is written twice"),
-    ("{" + " " * PATTERN_BYTES_MAX, "", "longer than"),
+    ("{" + " " * PATTERN_CHARS_MAX, "", "longer than"),
+    ("{" + " " * (PATTERN_CHARS_MAX - 1), "", "a pattern in a string is JSON"),
     ({}, "", "an empty object"),
     ({"typ": ["x"]}, ".typ", "did you mean type?"),
     ({"detail": {"x": [1]}}, ".detail", "did you mean data?"),
