@@ -140,6 +140,12 @@ def test_every_token_of_an_unknown_key_asks_for_a_look():
     assert len(asked) == 3
 
 
+@pytest.mark.parametrize(("chars", "said"), [(256, "no such key"), (257, "no short string")])
+def test_a_kid_is_a_short_string(chars, said):
+    with pytest.raises(CredentialError, match=said):
+        make().verify(signed(headers={"kid": "k" * chars}))
+
+
 @pytest.mark.parametrize(("chars", "believed"), [(256, True), (257, False)])
 def test_a_jti_is_a_short_string(chars, believed):
     token = signed(jti="j" * chars)

@@ -100,8 +100,15 @@ def test_a_device_that_sends_now_and_then_is_protected_for_some_turns_more():
     take_turns(node, shares, [1, 900], 2)
     take_turns(node, shares, [0, 900], 10)
     assert found(shares) == [1]
-    take_turns(node, shares, [0, 900], 2)
+    take_turns(node, shares, [0, 900], 1)
     assert found(shares) == [], "no other device has sent for long"
+
+
+@pytest.mark.parametrize(("senders", "greedy"), [(7, []), (8, [7])])
+def test_from_eight_senders_on_their_mean_counts(senders, greedy):
+    node, shares = fleet(senders)
+    take_turns(node, shares, [1] * (senders - 1) + [120], 2)
+    assert found(shares) == greedy
 
 
 def test_a_burst_below_the_floor_makes_no_device_greedy():
