@@ -87,6 +87,11 @@ def test_a_node_whose_clock_is_behind_can_still_undo(clock):
     assert not ahead.revoked(ONE)
 
 
+def test_a_fact_that_comes_again_is_not_news(revoked):
+    fact = Revocation(2_000.0, jti="j-1", at=1_000.0)
+    assert [revoked.add(fact) for _ in range(3)] == [True, False, False]
+
+
 def test_of_two_facts_of_one_moment_the_one_that_revokes_wins():
     here, there = (RevocationList(Clock()) for _ in range(2))
     revoke = Revocation(2_000.0, jti="j-1", at=900.0)
