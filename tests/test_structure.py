@@ -1,8 +1,10 @@
 """The size of the house: no module, function or class is larger than a reader can hold.
 
-Of tests, only the modules are measured: a table of cases may fill a function."""
+Of tests, only the modules are measured: a table of cases may fill a function.
+And what the linters let pass has its reason beside it."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -109,3 +111,12 @@ def test_no_module_of_tests_is_too_large() -> None:
     }
     assert len(lengths) > 100
     assert {path: n for path, n in lengths.items() if n > _MODULE_LINES_MAX} == {}
+
+
+def test_each_exception_from_a_lint_rule_has_its_reason() -> None:
+    assert [
+        f"{module}:{number}"
+        for module, text in _modules()
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.search(r"# noqa(?!: [A-Z0-9, ]+  # \S)", line)
+    ] == []

@@ -171,8 +171,7 @@ def redrive(
 
     What was sent is remembered: the command may be interrupted and run again.
     """
-    # Schemas and rules are read for this command alone: the others start without them.
-    from gateway.commands import redriving  # noqa: PLC0415
+    from gateway.commands import redriving  # noqa: PLC0415  # reads schemas and rules: takes time
 
     selection = _selection(stage, consumer, error, tenant, device, type_, since, until)
     settings = nats_settings_of(config, nats_url, data_dir)

@@ -94,7 +94,7 @@ def destination_of(written: object) -> Destination:
     if isinstance(written, Destination):
         return written
     if not isinstance(written, str):
-        raise ValueError("write nats:<subject>, https://... or command:<type>")  # noqa: TRY004
+        raise ValueError("write nats:<subject>, https://... or command:<type>")  # noqa: TRY004  # as pydantic expects it
     scheme, found, rest = written.partition(":")
     if scheme == "nats" and found:
         return NatsDestination(_template(rest))

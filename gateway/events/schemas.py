@@ -104,7 +104,7 @@ def compile_schemas(files: Mapping[str, bytes], unknown_type: UnknownType) -> Sc
     for name, content in files.items():
         try:
             if not is_message_type(name.removesuffix(".json")):
-                raise SchemaError(f"{name}: the name is no message type")  # noqa: TRY301
+                raise SchemaError(f"{name}: the name is no message type")  # noqa: TRY301  # named like the faults below
             documents[name] = parse_schema(name, content)
         except SchemaError as exc:
             problems.append(str(exc))

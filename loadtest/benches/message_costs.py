@@ -34,7 +34,9 @@ async def cost_of_messages(bench: Bench, gateway: GatewayServer, count: int) -> 
         before, first = [proc.cpu_s(pid) for pid in pids], meter.messages
         await _acked(meter, first + count)
         after, last = [proc.cpu_s(pid) for pid in pids], meter.messages
-    own, nats = [(end - start) / (last - first) * 1e6 for start, end in zip(before, after)]  # noqa: B905
+    own, nats = [
+        (end - start) / (last - first) * 1e6 for start, end in zip(before, after, strict=True)
+    ]
     return {figures.MESSAGE: own, figures.MESSAGE_NATS: nats}
 
 

@@ -114,7 +114,7 @@ def export(commit: str, directory: Path) -> Path:
         TargetError: git does not know the commit.
     """
     done = subprocess.run(
-        ["git", "archive", commit, "gateway", "clients"],  # noqa: S607
+        ["git", "archive", commit, "gateway", "clients"],  # noqa: S607  # of the PATH
         cwd=_HERE, capture_output=True, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -127,7 +127,7 @@ def export(commit: str, directory: Path) -> Path:
 def _subject(commit: str) -> str:
     """The commit as git names it in one line."""
     done = subprocess.run(
-        ["git", "log", "-1", "--format=%h %s", commit],  # noqa: S607
+        ["git", "log", "-1", "--format=%h %s", commit],  # noqa: S607  # of the PATH
         cwd=_HERE, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return done.stdout.strip() or commit

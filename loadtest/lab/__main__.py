@@ -54,7 +54,7 @@ def _perform(arguments: Sequence[str], base: Path, console: Console) -> int:
     options = parse(arguments)
     scenario = checked_scenario(options)
     # locust and matplotlib take two seconds to load: a mistyped name must not wait for them.
-    from loadtest.lab.runner import run_lab  # noqa: PLC0415
+    from loadtest.lab.runner import run_lab  # noqa: PLC0415  # as above
 
     return run_lab(options, scenario, base, console)
 

@@ -109,7 +109,7 @@ def _small_disk(mountpoint: Path, size: int) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", mountpoint], check=False)  # noqa: S607
+        subprocess.run(["umount", "--lazy", mountpoint], check=False)  # noqa: S607  # of the PATH
 
 
 async def section_disk(bench: Bench) -> None:

@@ -191,7 +191,7 @@ class LossyMount:
 
     def __exit__(self, *_error: object) -> None:
         assert self._process is not None
-        subprocess.run(["umount", "--lazy", self._mountpoint], check=False)  # noqa: S607
+        subprocess.run(["umount", "--lazy", self._mountpoint], check=False)  # noqa: S607  # of the PATH
         try:
             self._process.wait(_START_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -212,11 +212,12 @@ def _make_private(path: str) -> None:
         raise OutboxError(f"outbox {path} cannot be made: {exc.strerror}") from exc
     for name in (path, f"{path}-wal", f"{path}-shm"):
         with contextlib.suppress(FileNotFoundError):
-            mode = os.stat(name).st_mode  # noqa: PTH116
+            file = Path(name)
+            mode = file.stat().st_mode
             # A directory is refused later, by SQLite: here it must keep its mode.
             if stat.S_ISREG(mode) and mode & 0o077:
                 try:
-                    os.chmod(name, _OWNER_ONLY)  # noqa: PTH101
+                    file.chmod(_OWNER_ONLY)
                 except PermissionError as exc:
                     _log.warning("others may read the outbox: %s", exc)
 

@@ -84,7 +84,7 @@ def show(directory: Path, nats_url: str, database: str, receiver: Receiver) -> N
         ):  # fmt: skip
             until(lambda: len(registered(nats_url)) == 1, "the past in the registry")
             send("analyser-1", LATER, gateway, data_dir)
-            until(lambda: len(registered(nats_url)) == 2, "the registry")  # noqa: PLR2004
+            until(lambda: len(registered(nats_url)) == 2, "the registry")
             until(lambda: len(receiver.received["/alerts"]) == ALERTS, "alerts")
             until(lambda: count(database) == len(FIRST + LATER), "rows")
         print("$ nats stream view REGISTRY")

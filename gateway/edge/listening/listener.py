@@ -139,7 +139,7 @@ class Listener:
                 # Neither accept() nor a socket.socket of the result: both spend more on enums and
                 # Python's own bookkeeping than on the system's call. `SocketType` is the plain
                 # type underneath.
-                descriptor, address = listening._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+                descriptor, address = listening._accept()  # type: ignore[attr-defined]  # noqa: SLF001  # as above
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 if self._leave_s is not None:
                     self._emptied(number, began)

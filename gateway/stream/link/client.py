@@ -65,7 +65,7 @@ class LinkClient(Client):
         nats_transport = self._transport
         if isinstance(nats_transport, TcpTransport):  # not over a WebSocket
             assert nats_transport._io_writer is not None  # noqa: SLF001  # no public name for it
-            transport = cast("asyncio.Transport", nats_transport._io_writer.transport)  # noqa: SLF001
+            transport = cast("asyncio.Transport", nats_transport._io_writer.transport)  # noqa: SLF001  # as above
             reader = cast("asyncio.Protocol", transport.get_protocol())
             reading = DirectReading(reader, self._bulk, transport)
             transport.set_protocol(reading)
@@ -137,7 +137,7 @@ class LinkClient(Client):
         """
         self._raw.pop(subscription._id, None)  # noqa: SLF001  # no public name for it
         # The iterator refers to the subscription: only the collector would find this cycle.
-        subscription._message_iterator = None  # noqa: SLF001
+        subscription._message_iterator = None  # noqa: SLF001  # no public name for it
         await subscription.unsubscribe()
 
     def hear_exact(self, handler: ExactHandler) -> None:
