@@ -56,6 +56,9 @@ def main() -> int:
     limit_s, command = float(sys.argv[1]), sys.argv[2:]
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         print("no subreaper here: what is left behind stays", file=sys.stderr)
+    # Else a job in the background of a script hands on that it ignores SIGINT, by which pytest says
+    # where it was, and which some tests send.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, start_new_session=True)
 
     def interrupt(number: int, _frame: object) -> None:

@@ -28,6 +28,16 @@ def test_a_command_that_hangs_is_ended_and_said():
     assert "not done in 0.2 s: sleep 600" in done.stderr
 
 
+def test_a_command_hears_sigint_though_whoever_started_it_ignores_that():
+    """As in the background of a script: `.ci/run` itself runs the matrix of the client so."""
+    command = "trap 'echo interrupted; exit' INT; sleep 603 & wait"
+    script = f"trap '' INT; exec {sys.executable} {BOUNDED} 2 sh -c \"{command}\""
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (124, "interrupted\n")
+
+
 def test_what_left_the_session_is_ended_as_well(tmp_path):
     inner = "sleep 601 & echo $! > pids; echo $$ >> pids; mv pids ready; exec sleep 602"
     script = f"cd {tmp_path}; setsid sh -c '{inner}' & until [ -e ready ]; do sleep 0.05; done"

@@ -155,6 +155,7 @@ async def browser_page(program: str) -> AsyncIterator[Page]:
             *("--remote-debugging-port=0", f"--user-data-dir={home}", "about:blank"),
             stderr=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
+            env=os.environ | {"TMPDIR": home},  # it is killed, and would leave a folder there
             start_new_session=True,
         )
         try:

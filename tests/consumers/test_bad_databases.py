@@ -180,8 +180,7 @@ async def test_no_connection_left_is_waited_for_and_none_stays_behind(tables):
     assert run(tables.url(), left) == [(0,)]
 
 
-async def test_a_statement_that_takes_too_long_asks_for_less(tables, monkeypatch):
-    monkeypatch.setattr(postgres, "_STATEMENT_TIMEOUT_MS", 100)
+async def test_a_statement_that_takes_too_long_asks_for_less(tables):
     run(
         tables.url(),
         "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
@@ -190,6 +189,7 @@ async def test_a_statement_that_takes_too_long_asks_for_less(tables, monkeypatch
     )
     wanted = target(of("sink", tables))
     await owned(wanted)
+    await wanted._connection.execute("SET statement_timeout = 100")
     with pytest.raises(TargetSlow, match="statement timeout"):
         await wanted.write(
             [event(seq) for seq in range(1, 51)], Position(CREATED, 50), nothing_to_bury

@@ -87,7 +87,7 @@ async def test_a_request_that_hangs_is_a_failed_attempt_and_loses_no_other(strea
         return web.Response()
 
     async with served(handle) as url, linked(stream) as link:
-        runner = runner_of(link, rule(url, timeout_ms=200, attempts=2))
+        runner = runner_of(link, rule(url, timeout_ms=1_500, attempts=2))
         async with running(runner):
             ((subject, headers, _),) = await eventually(lambda: letters(stream))
             await eventually(lambda: runner.position == 10)
