@@ -21,7 +21,7 @@ class OpsListenError(OpsError):
     def __init__(self, host: str, port: int, cause: OSError) -> None:
         # asyncio's own text of a failed bind names host and port once more.
         code, reason = cause.errno, cause.strerror or str(cause)
-        reason = os.strerror(code) if code in errno.errorcode else reason
+        reason = os.strerror(code) if code and code in errno.errorcode else reason
         super().__init__(f"cannot listen on {host} port {port}: {reason}")
 
 
