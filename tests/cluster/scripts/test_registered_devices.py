@@ -47,7 +47,7 @@ def test_a_session_that_begins_later_wins_whatever_the_clocks_of_the_nodes_say(
         heard.subscribe("node:a", "node:b")
         for _channel in range(2):
             heard.get_message(timeout=1)
-        old, new = one.begin(age_s=0.1), two.begin()
+        old, new = one.begin(age_s=0.5), two.begin()
         stale, raised = [], []
         for node, fence in ((two, new), (one, old)) if late else ((one, old), (two, new)):
             stale, raised = node.register("t/veh", fence)
