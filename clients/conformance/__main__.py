@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -41,6 +42,8 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=4, help="exchanges at a time")
     parser.add_argument("command", nargs="+", help="what starts the client under test")
     options = parser.parse_args()
+    if shutil.which(options.command[0]) is None:
+        parser.error(f"{options.command[0]} is no program that can be run")
     results = asyncio.run(run_all(options.command, options.only, options.at_once))
     failed = 0
     for name, outcome in results.items():
@@ -48,6 +51,8 @@ def main() -> int:
         failed += bad
         word = "FAILED" if bad else "skipped" if outcome else "ok"
         sys.stdout.write(f"{word:8}{name}{': ' + outcome if outcome else ''}\n")
+    if not results:
+        parser.error(f"no exchange has {options.only} in its name")
     skipped = sum(outcome.startswith("lacks ") for outcome in results.values())
     good = len(results) - failed - skipped
     sys.stdout.write(f"{good} of {len(results)} exchanges, {skipped} skipped, {failed} failed\n")

@@ -35,6 +35,8 @@ def checked_scenario(options: argparse.Namespace) -> Scenario:
     for url in options.ops_url:
         if not url.startswith(("http://", "https://")):
             raise TargetError(f"--ops-url {url}: must be http://HOST:PORT")
+    if options.nats_url is not None:
+        _check_nats(options.nats_url)
     return scenario
 
 
@@ -52,10 +54,29 @@ def _check_reachable(urls: Sequence[str]) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise TargetError(f"--url {url}: must be ws://HOST:PORT/v1/device or wss://...")
-        port = parts.port or (443 if parts.scheme == "wss" else 80)
-        try:
-            socket.create_connection((parts.hostname, port), timeout=_CONNECT_TIMEOUT_S).close()
-        except OSError as exc:
+        trouble = _refusal_of(parts.hostname, parts.port or (443 if parts.scheme == "wss" else 80))
+        if trouble:
             raise TargetError(
-                f"--url {url}: no gateway answers ({exc.strerror or exc}); start it: tidegate serve"
-            ) from None
+                f"--url {url}: no gateway answers ({trouble}); start it: tidegate serve"
+            )
+
+
+def _check_nats(url: str) -> None:
+    """The address may hold a password, so it is not repeated."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("nats", "tls") or not parts.hostname:
+        raise TargetError("--nats-url: must be nats://USER:PASSWORD@HOST:PORT or tls://...")
+    port = parts.port or 4222
+    if trouble := _refusal_of(parts.hostname, port):
+        raise TargetError(
+            f"--nats-url: no NATS answers on {parts.hostname} port {port} ({trouble})"
+        )
+
+
+def _refusal_of(host: str, port: int) -> str:
+    """Why nothing accepts connections there, or the empty string."""
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return ""

@@ -45,6 +45,8 @@ class Observations:
     knocks: list[float] = field(default_factory=list)
     admissions: list[float] = field(default_factory=list)
     refusals: list[tuple[float, str]] = field(default_factory=list)
+    unbelieved: int = 0
+    """Refusals of a credential (401)."""
     waits: list[float] = field(default_factory=list)
     """From losing the connection to the welcome."""
     lateness: list[float] = field(default_factory=list)

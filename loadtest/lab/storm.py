@@ -145,9 +145,15 @@ def storm(run: Run, console: Console) -> Outcome:
 
 
 def _build_up(run: Run, build_s: float, console: Console) -> None:
-    devices = run.scenario.devices
+    devices, observed = run.scenario.devices, run.observed
+
+    def strangers() -> bool:
+        return not observed.admissions and observed.unbelieved >= devices
+
     with _phase(run, "building up", console):
-        built = _wait(lambda: run.inside >= devices, build_s * 2 + _BUILD_TIMEOUT_S)
+        built = _wait(lambda: run.inside >= devices or strangers(), build_s * 2 + _BUILD_TIMEOUT_S)
+    if strangers():
+        raise TargetError("the gateway believes no credential: name its key with --key-file")
     if not built:
         raise TargetError(f"only {run.inside:,} of {devices:,} came in at first")
     _freeze_garbage()

@@ -119,3 +119,19 @@ def test_the_command_prints_the_result_of_each_exchange():
     assert "FAILED  opening-with-header" in done.stdout
     assert "skipped opening-with-subprotocol: lacks subprotocol" in done.stdout
     assert json.dumps(done.stderr) == '""'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["/no/such/client"], "/no/such/client is no program that can be run"),
+        (["--only", "xyzzy", "--", sys.executable], "no exchange has xyzzy in its name"),
+    ],
+)
+def test_the_command_says_what_it_cannot_play(arguments, said):
+    done = subprocess.run(
+        [sys.executable, "-m", "clients.conformance", *arguments],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].endswith(said)

@@ -8,6 +8,7 @@ import sys
 import aiohttp
 import pytest
 
+from gateway.development import ensure_key
 from loadtest.devices.credentials import Issuer
 from support.commands import tidegate
 from support.gateways import running_gateway, url_of
@@ -94,6 +95,15 @@ async def test_a_small_storm_on_a_gateway_of_ours_passes_beside_another_policy(
     assert set(found.values()) == {"reached"}
     assert "knocks a device" in found
     assert "acknowledged messages lost" in found, "the checker reads a stream that is ours"
+
+
+async def test_a_key_that_is_not_the_gateways_is_said_at_once(small_gateway, tmp_path):
+    arguments = [*where(small_gateway)[:-1], ensure_key(tmp_path / "other")]
+    done = await asyncio.to_thread(tidegate, "storm", "blip", "--devices", "20", *arguments)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "tidegate: the gateway believes no credential: name its key with --key-file\n"
+    )
 
 
 @pytest.mark.long

@@ -51,6 +51,8 @@ def test_a_mistake_is_named(tmp_path, text, named):
         (["crash", "--url", "ws://127.0.0.1:1/v1/device"], "not ours to break"),
         (["blip", "--url", "ws://127.0.0.1:1/v1/device"], "start it: tidegate serve"),
         (["blip", "--url", "http://127.0.0.1:1/"], "must be ws://HOST:PORT/v1/device"),
+        (["blip", "--nats-url", ""], "--nats-url: must be nats://USER:PASSWORD@HOST:PORT"),
+        (["blip", "--nats-url", "nats://u:p@127.0.0.1:1"], "no NATS answers on 127.0.0.1 port 1"),
         (["blip", "--devices", "900000"], "ulimit -n"),
         (["blip", "--devices", "0"], "--devices must be more than 0"),
     ],
