@@ -48,8 +48,10 @@ class LetterTally:
         """The letter with this sequence was sent again. It may not have been read yet."""
         if seq > self._last_seq:
             self._early.add(seq)
-        elif not any(kind.sent_again(seq) for kind in self._kinds.values()):
-            pass  # it has expired
+            return
+        for kind in self._kinds.values():
+            if kind.sent_again(seq):
+                return  # of no kind if it has expired
 
     def expired(self, first_seq: int) -> None:
         """The stream begins at this sequence now."""

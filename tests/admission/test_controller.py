@@ -22,6 +22,12 @@ def test_a_bad_signal_halves_its_way_down_to_the_floor_and_is_named():
     assert controller.limited_by == "puback_p99"
 
 
+def test_a_signal_on_its_high_mark_is_not_bad():
+    controller = RateController(SETTINGS)
+    assert controller.observe({"puback_p99": 0.5}, 0.0) == 1_000
+    assert controller.limited_by == "ceiling"
+
+
 def test_it_climbs_back_additively_once_all_is_good():
     controller = RateController(SETTINGS)
     controller.observe({"loop_lag": 0.3}, 0.0)

@@ -20,6 +20,7 @@ def test_each_allowed_algorithm_is_believed(algorithm):
     )
     assert identity.device == "veh-1"
     assert identity.tenant == "acme"
+    assert identity.key == ("acme", "veh-1")
     assert identity.group == "depot-7"
     assert identity.urgent
     assert identity.jti == "j"

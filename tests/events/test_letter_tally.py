@@ -23,6 +23,16 @@ def test_letters_wait_until_they_are_sent_again_or_expire():
     assert tally.oldest_ns() is None
 
 
+def test_letters_that_have_expired_take_no_room():
+    tally = LetterTally()
+    for seq in range(1, 5_001):
+        tally.letter(seq, "rule", "http_503", seq)
+        tally.expired(seq - 100)
+    (kind,) = tally._kinds.values()
+    assert len(kind._seqs) == len(kind._stored_ns) == len(kind._sent) < 3_000
+    assert tally.waiting() == [Waiting("rule", "http_503", 101)]
+
+
 def test_a_fact_may_be_read_before_its_letter():
     tally = LetterTally()
     tally.sent_again(2)

@@ -34,6 +34,15 @@ def event(data=b'{"soc":7.50,"pos":{"lat":1}}', headers=b"NATS/1.0\r\nce-id:o1:7
     return Event("events.acme.veh-7.battery.low", headers, data, 42, 1_764_064_800_000_000_000)
 
 
+@pytest.mark.parametrize(("concurrency", "batch"), [(4, 32), (64, 512)])
+def test_of_requests_few_are_delivered_together(concurrency, batch):
+    more = f'to = "https://a.example/"\nconcurrency = {concurrency}'
+    (rule,) = parse(RULE.replace('to = "nats:alerts.{tenant}.{device}.{type}"', more)).rules
+    assert rule.batch == batch
+    (rule,) = parse(RULE).rules
+    assert rule.batch == 2_000
+
+
 def test_a_rule_is_read():
     (rule,) = parse(RULE).rules
     assert rule.subjects == ("events.*.*.battery.low",)
