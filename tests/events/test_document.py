@@ -12,6 +12,7 @@ from gateway.events.document import (
     Schemas,
     parse_events,
     read_events_file,
+    redrives_of,
 )
 from gateway.events.errors import EventsFileError
 from gateway.events.rules import Rule
@@ -50,6 +51,13 @@ def test_a_sink_is_read():
     assert sink.start == datetime(2026, 11, 23, 9, tzinfo=UTC)
     assert sink.subjects == ("events.*.*.battery.>", "events.*.*.door")
     assert sink.sequence_column == "n"
+
+
+def test_what_is_sent_again_has_a_position_of_its_own():
+    (table,) = parse(SINK).sinks
+    (files,) = parse('[[sink]]\nname = "f"\nkind = "files"\ndirectory = "out"').sinks
+    assert (redrives_of(table).name, redrives_of(table).table) == ("battery.redrives", table.table)
+    assert (redrives_of(files).name, redrives_of(files).directory) == ("f", Path("out/redrives"))
 
 
 def test_paths_are_relative_to_the_file(tmp_path):

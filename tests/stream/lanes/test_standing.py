@@ -42,6 +42,15 @@ def test_what_the_stream_answered_lets_a_device_resume_for_a_while():
     assert known.absent_at(41) == NEVER
 
 
+def test_of_two_answers_of_one_moment_the_later_counts():
+    known = standing()
+    known.learn(41, 10.0)
+    known.learn(39, 10.0)
+    assert (known.absent_at(39), known.absent_at(40)) == (NEVER, 10.0)
+    known.learn(41, 9.0)
+    assert known.absent_at(40) == 10.0, "an answer from before is no news"
+
+
 def test_an_age_beyond_half_the_window_only_adds_look_ups():
     known = standing()
     known.found(41, 10.0)
