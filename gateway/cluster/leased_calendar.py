@@ -29,6 +29,8 @@ from gateway.cluster.leased_blocks import Block, Blocks
 
 _DEMAND_FADE: Final = 0.5
 _DEMAND_MARGIN: Final = 1.25
+_AT_HAND: Final = 0.25
+"""While slots are free, a lease brings at least this part of the node's share of the burst."""
 _GRACE_S: Final = 0.5
 """In a calm fleet a leased slot has almost expired when it arrives; allow 0.5 s for the transit.
 Room that was lent can be used for as long."""
@@ -279,6 +281,10 @@ class LeasedCalendar:
         demand = self._demand
         waiting = demand.end_turn()
         wanted = demand.lately["main"] * _DEMAND_MARGIN + waiting - self._main.units
+        if wanted > 0 and self._front <= now:
+            # Nobody waits for these slots. Demand that begins would use up a small block at once,
+            # and then each knock would wait for the next lease.
+            wanted = max(wanted, _AT_HAND * self._settings.burst * self.share - self._main.units)
         priority = demand.lately["priority"] * _DEMAND_MARGIN - self._priority.units
         return Wish(
             slots=max(0, math.ceil(wanted)),

@@ -120,6 +120,28 @@ def leased_from(redis, now=0.0, slots=100):
     return calendar
 
 
+def test_while_slots_are_free_a_lease_brings_enough_for_demand_that_begins():
+    """Else the first knocks use up what they have asked for, and the next wait for a lease each."""
+    redis, now = FakeRedis(100.0), 10.0
+    calendar = LeasedCalendar(SETTINGS, rate_per_s=100, now=0.0, on_need=lambda: None)
+    calendar.set_fleet(100.0, nodes=2)
+    assert calendar.wish(now).slots == 0, "nobody has knocked"
+    assert not calendar.ready(now)
+    calendar.leased(redis.lease(calendar.wish(now), now))
+    at_hand = 0
+    while calendar.ready(now):
+        assert calendar.reserve(now, 1.0, priority=False) <= now
+        at_hand += 1
+    assert at_hand == 3, "a quarter of its share of the burst, rounded up"
+
+
+def test_while_slots_are_promised_a_lease_brings_what_is_asked_for():
+    calendar = LeasedCalendar(SETTINGS, rate_per_s=100, now=0.0, on_need=lambda: None)
+    calendar.leased(Lease(0.0, 0.0, 0, 0.0, 0, 0, 5.0))
+    assert not calendar.ready(0.0)
+    assert calendar.wish(0.0).slots == 1
+
+
 def test_what_it_promised_and_what_it_holds_explains_the_calendar():
     calendar = leased_from(FakeRedis(100.0))
     assert calendar.wish(0.0).promised_s == pytest.approx(100 * 0.0101)
