@@ -35,6 +35,13 @@ def test_a_fact_is_read_as_it_was_written():
     }
 
 
+@given(st.integers(0, 4_000_000_000_000))
+def test_the_time_of_a_fact_is_told_to_the_millisecond(unix_ms):
+    read = read_fact("presence.default.veh-1", payload_of(fact(7, True, time=unix_ms / 1_000)))
+    assert read is not None
+    assert round(read.time * 1_000) == unix_ms
+
+
 def test_the_id_of_a_fact_is_that_of_its_session_and_state():
     assert fact(7, True).message_id == "default:veh-1:7:online"
     assert fact(7, True).ended("lost", 1.0, "n2").message_id == "default:veh-1:7:offline"

@@ -51,22 +51,22 @@ class FactBuffer:
     @property
     def due_at(self) -> float | None:
         """When the first fact is due, by the clock of `add`; None if nothing waits."""
-        heads = [next(iter(each.values())).due_at for each in self._queues if each]
-        return min(heads, default=None)
+        queue = self._first()
+        return next(iter(queue.values())).due_at if queue else None
 
-    @property
-    def _queues(self) -> tuple[OrderedDict[Key, _Waiting], OrderedDict[Key, _Waiting]]:
-        return self._prompt, self._lingering
-
-    def add(self, fact: Fact, now: float, *, prompt: bool) -> None:
+    def add(self, fact: Fact, now: float, *, prompt: bool) -> bool:
         """Keep a fact until it is taken.
 
         Args:
             fact: of a session of this node, or of a node that is gone.
             now: monotonic seconds.
             prompt: whether it is due at once. Behind a fact of its device that lingers, it waits.
+
+        Returns:
+            Whether it is due before those that waited.
         """
         key = fact.key
+        first = not self._count
         waiting = self._prompt.get(key) or self._lingering.get(key)
         if waiting is not None:
             waiting.facts.append(fact)
@@ -75,6 +75,7 @@ class FactBuffer:
             if len(waiting.facts) > FACTS_A_DEVICE_MAX:
                 self._coalesce(key)
         elif prompt:
+            first = first or not self._prompt
             self._prompt[key] = _Waiting(now, [fact])
             self._count += 1
         else:
@@ -82,23 +83,32 @@ class FactBuffer:
             self._count += 1
         while self._count > self._facts_max:
             self._make_room()
+        return first
 
     def take(self, now: float, facts_max: int) -> list[Fact]:
         """The facts that are due, in order; about `facts_max` at most."""
         taken: list[Fact] = []
         while len(taken) < facts_max:
-            due = [each for each in self._queues if each]
-            if not due:
+            queue = self._first()
+            if not queue:
                 break
-            queue = min(due, key=lambda each: next(iter(each.values())).due_at)
-            key, waiting = next(iter(queue.items()))
+            key, waiting = queue.popitem(last=False)
             if waiting.due_at > now:
+                queue[key] = waiting
+                queue.move_to_end(key, last=False)
                 break
-            del queue[key]
             self._several.pop(key, None)
             taken += waiting.facts
         self._count -= len(taken)
         return taken
+
+    def _first(self) -> OrderedDict[Key, _Waiting]:
+        """The queue with the fact that is due first, or an empty one."""
+        prompt, lingering = self._prompt, self._lingering
+        if not prompt or not lingering:
+            return prompt or lingering
+        of_prompt, of_lingering = next(iter(prompt.values())), next(iter(lingering.values()))
+        return prompt if of_prompt.due_at <= of_lingering.due_at else lingering
 
     def hurry(self) -> None:
         """Nothing lingers any more: the process stops."""

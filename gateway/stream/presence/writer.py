@@ -105,8 +105,7 @@ class PresenceWriter:
 
     def add(self, fact: Fact, *, prompt: bool = False) -> None:
         """Store a fact soon; `prompt` facts before those that linger."""
-        self._buffer.add(fact, self._clock(), prompt=prompt)
-        if prompt or len(self._buffer) == 1:
+        if self._buffer.add(fact, self._clock(), prompt=prompt):
             self._due.set()
 
     async def run(self) -> None:

@@ -28,6 +28,15 @@ def test_a_fact_lingers_unless_it_is_prompt():
     assert buffer.due_at is None
 
 
+def test_a_fact_says_whether_it_is_due_before_those_that_wait():
+    buffer = FactBuffer(linger_s=1.0, facts_max=10)
+    assert buffer.add(fact(1), 0.0, prompt=False)
+    assert not buffer.add(fact(2, device="b"), 0.1, prompt=False)
+    assert not buffer.add(fact(1, False), 0.2, prompt=True)  # it waits behind its beginning
+    assert buffer.add(fact(3, False, "c"), 0.3, prompt=True)
+    assert not buffer.add(fact(4, False, "d"), 0.4, prompt=True)
+
+
 def test_the_end_of_a_session_does_not_overtake_its_beginning():
     buffer = FactBuffer(linger_s=1.0, facts_max=10)
     buffer.add(fact(1), 0.0, prompt=False)
