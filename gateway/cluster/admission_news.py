@@ -16,7 +16,6 @@ from typing import Final
 
 import structlog
 
-from gateway.admission.ticket import device_hash
 from gateway.cluster.errors import RedisUnavailable
 from gateway.cluster.link import RedisLink
 
@@ -53,11 +52,12 @@ class AdmissionNews:
         """The channel on which nodes tell each other."""
         return self._link.key("admitted")
 
-    def add(self, key: tuple[str, str]) -> None:
-        """A device, named by tenant and device, was admitted here."""
-        if len(self._holders) < _HOLDERS_MAX:
-            self._holders.append(device_hash(*key))
+    def add(self, holder: bytes) -> None:
+        """A device was admitted here, which is named by its hash."""
+        if not self._holders:
             self._added.set()
+        if len(self._holders) < _HOLDERS_MAX:
+            self._holders.append(holder)
 
     def on_message(self, text: str) -> None:
         """A message on the channel: `<node> <hashes in base64>`."""

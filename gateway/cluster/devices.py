@@ -98,13 +98,13 @@ class DeviceRegistry:
         """The channel on which this node learns of takeovers."""
         return self._link.key(f"node:{self._node}")
 
-    def arrived(self, key: DeviceKey, fence: int) -> None:
-        """A session was established."""
+    def arrived(self, key: DeviceKey, fence: int, holder: bytes) -> None:
+        """A session was established; `holder` is the hash of its device (`device_hash`)."""
         before = self._departed.pop(key, None)
         if before is not None:
             self._followed[key] = before
         self._arrived[key] = fence
-        self.news.add(key)
+        self.news.add(holder)
         self._changed.set()
 
     def departed(self, key: DeviceKey, fence: int) -> None:

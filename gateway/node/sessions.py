@@ -7,7 +7,7 @@ from gateway.beats import beat
 from gateway.cluster.devices import DeviceKey
 from gateway.cluster.fences import Fences
 from gateway.edge.device.outlet import Outlet
-from gateway.edge.fleet import Fleet
+from gateway.edge.fleet import Fleet, Member
 from gateway.node.cluster.membership import Membership
 from gateway.process import Work
 from gateway.session.fairness import FairShare
@@ -67,8 +67,8 @@ class SessionCommands:
 class SessionFollower(Protocol):
     """A part that is told of the sessions of a node."""
 
-    def established(self, key: DeviceKey, fence: int) -> None:
-        """The session of a device has its welcome."""
+    def established(self, member: Member) -> None:
+        """This session speaks for its device from now on."""
 
     def ended(self, key: DeviceKey, fence: int, cause: str) -> None:
         """The connection of an established session is gone; `cause` is that of a presence fact."""
@@ -84,8 +84,8 @@ class SessionRecords:
     def next_fence(self) -> int:
         return self._fences.next()
 
-    def established(self, key: DeviceKey, fence: int) -> None:
-        self._membership.arrived(key, fence)
+    def established(self, member: Member) -> None:
+        self._membership.arrived(member.key, member.fence, member.identity.holder)
 
     def ended(self, key: DeviceKey, fence: int, cause: str) -> None:
         del cause
@@ -107,9 +107,9 @@ class SessionNews:
     def next_fence(self) -> int:
         return self._records.next_fence()
 
-    def established(self, key: DeviceKey, fence: int) -> None:
+    def established(self, member: Member) -> None:
         for follower in self._followers:
-            follower.established(key, fence)
+            follower.established(member)
 
     def ended(self, key: DeviceKey, fence: int, cause: str) -> None:
         for follower in self._followers:

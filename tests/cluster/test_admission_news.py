@@ -63,7 +63,7 @@ async def turns():
 
 async def test_what_one_node_admits_the_others_hear_in_one_message(nodes, link, heard):
     for number in range(3):
-        nodes[0].add(("t", f"veh-{number}"))
+        nodes[0].add(HOLDERS[number])
     await turns()
     assert heard == {"a": [], "b": HOLDERS}
     assert len(link.published) == 1
@@ -73,10 +73,10 @@ async def test_what_one_node_admits_the_others_hear_in_one_message(nodes, link, 
 
 async def test_what_happens_while_redis_is_away_is_not_told(nodes, link, heard):
     link.up = False
-    nodes[0].add(("t", "veh-0"))
+    nodes[0].add(HOLDERS[0])
     await turns()
     link.up = True
-    nodes[0].add(("t", "veh-1"))
+    nodes[0].add(HOLDERS[1])
     await turns()
     assert heard["b"] == HOLDERS[1:2]
 
@@ -84,7 +84,7 @@ async def test_what_happens_while_redis_is_away_is_not_told(nodes, link, heard):
 async def test_a_message_has_a_bound(nodes, heard, monkeypatch):
     monkeypatch.setattr(admission_news, "_HOLDERS_MAX", 2)
     for number in range(3):
-        nodes[0].add(("t", f"veh-{number}"))
+        nodes[0].add(HOLDERS[number])
     await turns()
     assert heard["b"] == HOLDERS[:2]
 

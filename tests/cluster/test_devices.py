@@ -5,6 +5,8 @@ import pytest
 from gateway.cluster.admission_news import AdmissionNews
 from gateway.cluster.devices import DeviceRegistry
 
+HOLDER = b"12345678"
+
 
 class Link:
     up = True
@@ -68,7 +70,7 @@ async def test_a_session_that_left_while_it_was_raised_is_removed(registry):
         return [[], []]
 
     registry._link.script = script
-    registry.arrived(("t", "veh-1"), 7)
+    registry.arrived(("t", "veh-1"), 7, HOLDER)
     await registry._flush()
     assert sent == [("register", "t/veh-1 7", "")]  # what changes meanwhile is for the next flush
     await registry._flush()
@@ -84,7 +86,7 @@ async def test_devices_that_came_and_devices_that_left_share_calls_of_bounded_si
 
     registry._link.script = script
     for number in range(700):
-        registry.arrived(("t", f"came-{number}"), 7)
+        registry.arrived(("t", f"came-{number}"), 7, HOLDER)
         registry.departed(("t", f"left-{number}"), 7)
     await registry._flush()
     assert sent == [[500, 0], [200, 300], [0, 400]]
@@ -104,7 +106,7 @@ def sent(registry):
 
 
 async def test_redis_does_not_hear_of_a_session_that_ended_before_it_could(registry, sent):
-    registry.arrived(("t", "veh-1"), 7)
+    registry.arrived(("t", "veh-1"), 7, HOLDER)
     registry.departed(("t", "veh-1"), 7)
     await registry._flush()
     assert sent == []
@@ -112,10 +114,10 @@ async def test_redis_does_not_hear_of_a_session_that_ended_before_it_could(regis
 
 async def test_a_short_session_does_not_hide_that_the_one_before_it_left(registry, sent):
     key = ("t", "veh-1")
-    registry.arrived(key, 7)
+    registry.arrived(key, 7, HOLDER)
     await registry._flush()
     registry.departed(key, 7)
-    registry.arrived(key, 8)
+    registry.arrived(key, 8, HOLDER)
     registry.departed(key, 8)
     await registry._flush()
     assert sent == [("t/veh-1 7", ""), ("", "t/veh-1 7")]
@@ -123,10 +125,10 @@ async def test_a_short_session_does_not_hide_that_the_one_before_it_left(registr
 
 async def test_a_session_that_follows_another_takes_its_place_in_redis(registry, sent):
     key = ("t", "veh-1")
-    registry.arrived(key, 7)
+    registry.arrived(key, 7, HOLDER)
     await registry._flush()
     registry.departed(key, 7)
-    registry.arrived(key, 8)
+    registry.arrived(key, 8, HOLDER)
     await registry._flush()
     registry.departed(key, 8)
     await registry._flush()

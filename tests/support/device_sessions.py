@@ -108,8 +108,8 @@ class Watch:
     def next_fence(self):
         return next(self.fences)
 
-    def established(self, key, fence):
-        self.sessions.append((key, fence))
+    def established(self, member):
+        self.sessions.append((member.key, member.fence))
 
     def ended(self, key, fence, cause):
         self.ends.append((key, fence, cause))

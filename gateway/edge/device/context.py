@@ -14,7 +14,7 @@ from gateway.admission.credential import CredentialVerifier
 from gateway.admission.revocation import RevocationList
 from gateway.edge.device.outlet import OpenOutlet, ResumePoints
 from gateway.edge.device.state_talk import States
-from gateway.edge.fleet import Fleet
+from gateway.edge.fleet import Fleet, Member
 from gateway.edge.memory import DeviceMemory
 from gateway.edge.observer import EdgeObserver
 from gateway.session.credit import CreditPool
@@ -33,8 +33,8 @@ class SessionWatch(Protocol):
     def next_fence(self) -> int:
         """A number higher than that of any session before this one, on any node."""
 
-    def established(self, key: tuple[str, str], fence: int) -> None:
-        """The session of a device has its welcome."""
+    def established(self, member: Member) -> None:
+        """This session speaks for its device from now on."""
 
     def ended(self, key: tuple[str, str], fence: int, cause: str) -> None:
         """The connection of an established session is gone; `cause` is that of a presence fact."""

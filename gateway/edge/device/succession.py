@@ -32,4 +32,4 @@ def take_over(context: DeviceContext, member: Member) -> None:
     older = context.fleet.add(member)
     if older is not None:
         older.supersede()
-    context.watch.established(member.key, member.fence)
+    context.watch.established(member)

@@ -59,8 +59,8 @@ class Membership(Protocol):
     def propose(self, rate_per_s: float) -> None:
         """Say how many devices a second this node could admit."""
 
-    def arrived(self, key: DeviceKey, fence: int) -> None:
-        """A session was established."""
+    def arrived(self, key: DeviceKey, fence: int, holder: bytes) -> None:
+        """A session was established; `holder` is the hash of its device."""
 
     def departed(self, key: DeviceKey, fence: int) -> None:
         """A session ended."""
@@ -134,7 +134,7 @@ class LoneNode:
     def propose(self, rate_per_s: float) -> None:
         self.calendar.set_rate(rate_per_s)
 
-    def arrived(self, key: DeviceKey, fence: int) -> None:
+    def arrived(self, key: DeviceKey, fence: int, holder: bytes) -> None:
         pass
 
     def departed(self, key: DeviceKey, fence: int) -> None:

@@ -174,8 +174,8 @@ class FleetNode:
     def _proposal(self) -> float:
         return self._proposal_per_s
 
-    def arrived(self, key: DeviceKey, fence: int) -> None:
-        self._devices.arrived(key, fence)
+    def arrived(self, key: DeviceKey, fence: int, holder: bytes) -> None:
+        self._devices.arrived(key, fence, holder)
 
     def departed(self, key: DeviceKey, fence: int) -> None:
         self._devices.departed(key, self._member.sessions.ended(key, fence))

@@ -66,4 +66,4 @@ class FleetSessions:
         Returns:
             The fence by which the fleet knows it.
         """
-        return self._moved.pop((key, fence), fence)
+        return self._moved.pop((key, fence), fence) if self._moved else fence

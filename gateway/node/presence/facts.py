@@ -6,7 +6,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from gateway.cluster.devices import DeviceKey
-from gateway.edge.fleet import Fleet, Member
+from gateway.edge.fleet import Member
 from gateway.session.presence import CONNECTED, TAKEN_OVER, Fact
 
 
@@ -31,17 +31,13 @@ class _Announced(Struct):
 class SessionPresence:
     """Follows the sessions of a node (`SessionFollower`)."""
 
-    def __init__(
-        self, fleet: Fleet, facts: Facts, *, node: str, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, facts: Facts, *, node: str, clock: Callable[[], float]) -> None:
         """
         Args:
-            fleet: the sessions of this node.
             facts: where facts go.
             node: name of this process.
             clock: fleet time, seconds.
         """
-        self._fleet = fleet
         self._facts = facts
         self._node = node
         self._clock = clock
@@ -50,11 +46,9 @@ class SessionPresence:
     def __len__(self) -> int:
         return len(self._announced)
 
-    def established(self, key: DeviceKey, fence: int) -> None:
-        """The session of a device has its welcome."""
-        member = self._fleet.find(*key)
-        if member is None:
-            return
+    def established(self, member: Member) -> None:
+        """This session speaks for its device from now on."""
+        key, fence = member.key, member.fence
         older = self._announced.get(key)
         if older is not None:
             # First: the end of a session must not be the last fact of a device that is online.

@@ -43,7 +43,7 @@ class Presence:
             clock=basis.local,
             now=clock,
         )
-        self._sessions = SessionPresence(basis.fleet, writer, node=basis.node, clock=clock)
+        self._sessions = SessionPresence(writer, node=basis.node, clock=clock)
         self._lives = EarlierLives(
             basis.settings.nats.data_dir if basis.place is None else None,
             basis.node,

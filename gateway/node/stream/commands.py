@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from gateway.admission.controller import RateController
-from gateway.edge.fleet import CommandSeat
+from gateway.edge.fleet import CommandSeat, Member
 from gateway.node import limits
 from gateway.node.basis import Basis
 from gateway.node.sessions import SessionCommands
@@ -148,7 +148,8 @@ class NodeCommands:
 
     # Sessions
 
-    def established(self, key: DeviceKey, fence: int) -> None:
+    def established(self, member: Member) -> None:
+        key, fence = member.key, member.fence
         self._inlet.established(key, fence)
         self._dispatch.established(key, fence)
 

@@ -12,7 +12,7 @@ async def test_a_lone_node_has_the_whole_of_r_and_no_peers():
     assert (node.peers, node.pending, list(node.work()), node.status()) == (0, 0, [], {})
     node.propose(40.0)
     assert node.calendar.rate_per_s == 40.0
-    node.arrived(("t", "d"), 1)
+    node.arrived(("t", "d"), 1, b"12345678")
     node.departed(("t", "d"), 1)
     assert await node.share([Revocation(1.0, jti="j")]) is Reach.NODE
     metrics = Metrics()

@@ -21,10 +21,7 @@ class Node:
         self.alive = True
         self.sessions = {}
         self.unstored = []
-        self.presence = SessionPresence(self, self, node=self.name, clock=lambda: world.now)
-
-    def find(self, *key):
-        return self.sessions.get(key)
+        self.presence = SessionPresence(self, node=self.name, clock=lambda: world.now)
 
     def add(self, fact, *, prompt=False):
         self.unstored.append(fact)
@@ -59,7 +56,7 @@ class World:
             session_id=f"s{self.fence}",
             welcomed=self.fence,
         )
-        node.presence.established(key, self.fence)
+        node.presence.established(node.sessions[key])
         if older is not None:
             node.presence.ended(key, older.welcomed, TAKEN_OVER)
         self.notices += [(other, key, self.fence) for other in self.nodes if other is not node]
