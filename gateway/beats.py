@@ -13,7 +13,8 @@ import math
 import random
 from typing import Final
 
-_SHIFT_S: Final = random.random()
+SHIFT_S: Final = random.random()
+"""Beats are at multiples of their period, this much later."""
 
 
 def beat_in_s(now_s: float, every_s: float, shift_s: float) -> float:
@@ -34,7 +35,7 @@ def beat_in_s(now_s: float, every_s: float, shift_s: float) -> float:
 def next_beat(every_s: float) -> float:
     """The loop time of the next beat of that period, in seconds."""
     now = asyncio.get_running_loop().time()
-    return now + beat_in_s(now, every_s, _SHIFT_S)
+    return now + beat_in_s(now, every_s, SHIFT_S)
 
 
 async def beat(every_s: float) -> float:

@@ -42,7 +42,7 @@ async def test_a_beat_says_when_it_was_due(monkeypatch):
         slept.append(seconds)
 
     monkeypatch.setattr(beats.asyncio, "sleep", sleep)
-    monkeypatch.setattr(beats, "_SHIFT_S", 0.0)
+    monkeypatch.setattr(beats, "SHIFT_S", 0.0)
     began = asyncio.get_running_loop().time()
     due = await beat(0.5)
     assert due % 0.5 == pytest.approx(0.0, abs=1e-6) or due % 0.5 == pytest.approx(0.5)

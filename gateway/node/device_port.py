@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
+from gateway.beats import SHIFT_S
 from gateway.edge.connection.context import ConnectionContext
 from gateway.edge.connection.ending import endings
 from gateway.edge.gate import DeviceGate
@@ -54,7 +55,7 @@ class DevicePort:
         observer, slice_s = basis.observers.edge, server.accept_slice_us / 1e6
         self._server = server
         self._gate = gate
-        self._wheel = TimingWheel(loop)
+        self._wheel = TimingWheel(loop, phase_s=SHIFT_S)
         self._connections = connections = _connection_context(
             basis, gate, make_handler, self._wheel, loop, between
         )

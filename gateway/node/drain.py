@@ -19,8 +19,8 @@ from gateway.stream.lanes.publisher import Publisher
 
 _log = structlog.get_logger(__name__)
 
-_TICK_S: Final = 0.5
-"""Extra wait, because the timing wheel fires up to one tick late."""
+_LATE_S: Final = 0.5
+"""Extra wait, because the timing wheel fires up to 0.3 s late."""
 _CLOSING_S: Final = 1.0
 """How long the closing handshakes of the last devices may take."""
 _RESERVE_TRIES: Final = 100
@@ -71,7 +71,7 @@ async def send_away(
         return
     # Each device closes its connection, or its session closes it when the time is up.
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(last_slot_at + linger_s + _TICK_S - loop.time()):
+        async with asyncio.timeout(last_slot_at + linger_s + _LATE_S - loop.time()):
             await empty.wait()
 
 

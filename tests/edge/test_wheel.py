@@ -1,6 +1,8 @@
 import random
 import weakref
 
+import pytest
+
 from gateway.edge import sliced
 from gateway.edge.wheel import TimingWheel
 
@@ -47,9 +49,10 @@ class Item:
         self.fired.append(now)
 
 
-def test_deadlines_fire_late_by_at_most_two_ticks_and_never_early():
+@pytest.mark.parametrize("phase_s", [0.0, 0.03])
+def test_deadlines_fire_late_by_two_ticks_or_six_if_they_were_far_and_never_early(phase_s):
     loop, rng = Loop(), random.Random(1)
-    wheel = TimingWheel(loop, tick_s=0.1)
+    wheel = TimingWheel(loop, tick_s=0.1, phase_s=phase_s)
     due = {Item(): 100 + rng.uniform(0, 20) for _ in range(500)}
     for item, at in due.items():
         wheel.schedule(item, at)
@@ -57,7 +60,34 @@ def test_deadlines_fire_late_by_at_most_two_ticks_and_never_early():
         loop.advance(0.05)
     for item, at in due.items():
         assert len(item.fired) == 1
-        assert at <= item.fired[0] <= at + 0.2
+        assert at <= item.fired[0] <= at + (0.2 if at < 105 else 0.6)
+
+
+def test_far_deadlines_fire_together_and_the_wheel_wakes_for_no_others():
+    loop, rng = Loop(), random.Random(2)
+    wheel = TimingWheel(loop, tick_s=0.1, phase_s=0.03)
+    items = [Item() for _ in range(500)]
+    for item in items:
+        wheel.schedule(item, 100 + rng.uniform(10, 20))
+    wakes = []
+    while alive := [timer for timer in loop.timers if not timer.cancelled]:
+        wakes.append(alive[0].when)
+        loop.advance(alive[0].when - loop.now)
+    fired = {at for item in items for at in item.fired}
+    assert sorted(fired) == pytest.approx([110.53 + number / 2 for number in range(20)], abs=0.01)
+    assert {round(at, 3) for at in wakes} == {round(at, 3) for at in fired}
+
+
+def test_a_nearer_deadline_wakes_the_wheel_sooner():
+    loop = Loop()
+    wheel = TimingWheel(loop, tick_s=0.1)
+    far, near = Item(), Item()
+    wheel.schedule(far, 130)
+    wheel.schedule(near, 101)
+    loop.advance(1.2)
+    assert (len(near.fired), len(far.fired)) == (1, 0)
+    loop.advance(30)
+    assert len(far.fired) == 1
 
 
 def test_rescheduling_and_cancelling():
@@ -89,6 +119,9 @@ def test_an_idle_wheel_sets_no_timer():
     loop = Loop()
     wheel = TimingWheel(loop, tick_s=0.1)
     wheel.schedule(Item(), 100.5)
+    cancelled = Item()
+    wheel.schedule(cancelled, 101.5)
+    wheel.cancel(cancelled)
     loop.advance(1)
     assert loop.timers == []
     wheel.close()
