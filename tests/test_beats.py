@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway import beats
-from gateway.beats import beat, beat_in_s
+from gateway.beats import Wake, beat, beat_in_s
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,33 @@ async def test_a_beat_says_when_it_was_due(monkeypatch):
     due = await beat(0.5)
     assert due % 0.5 == pytest.approx(0.0, abs=1e-6) or due % 0.5 == pytest.approx(0.5)
     assert began < due == pytest.approx(began + slept[0], abs=0.4)
+
+
+async def test_a_wake_ends_the_sleep_that_goes_on_or_the_next_one():
+    wake = Wake()
+    sleeping = asyncio.create_task(wake.beat(1_000.0))
+    await asyncio.sleep(0)
+    assert not sleeping.done()
+    wake.set()
+    wake.set()
+    assert await asyncio.wait_for(sleeping, 5.0)
+    assert await asyncio.wait_for(wake.beat(1_000.0), 5.0)
+    assert wake.is_set()
+
+
+async def test_without_a_wake_the_sleep_ends_with_the_beat():
+    wake = Wake()
+    wake.set()
+    wake.clear()
+    assert not await asyncio.wait_for(wake.beat(0.001), 5.0)
+
+
+async def test_a_sleep_that_is_cancelled_leaves_nothing_to_end():
+    wake = Wake()
+    sleeping = asyncio.create_task(wake.beat(1_000.0))
+    await asyncio.sleep(0)
+    sleeping.cancel()
+    await asyncio.wait({sleeping})
+    wake.set()
+    assert sleeping.cancelled()
+    assert wake.is_set()

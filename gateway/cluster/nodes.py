@@ -1,6 +1,7 @@
 """The nodes of a fleet: which of them are alive, the R that they share, and the time."""
 
 import asyncio
+import json
 import random
 import secrets
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Final
 import structlog
 
 from gateway.admission.clock import TOLERANCE_S, FleetClock
+from gateway.beats import Wake
 from gateway.cluster.errors import RedisUnavailable
 from gateway.cluster.link import RedisLink
 from gateway.cluster.muster import Muster
@@ -77,7 +79,7 @@ class NodeRegistry:
         Args:
             link: to Redis.
             node: name of this process.
-            heartbeat_s: seconds between beats (with jitter).
+            heartbeat_s: seconds between heartbeats, which each process sends at another moment.
             timeout_s: a node that is silent for this long is gone.
             assumed_nodes: how many nodes share R until Redis has answered.
             marked_keys: hashes; if one is missing, Redis has lost its memory.
@@ -95,7 +97,7 @@ class NodeRegistry:
         self._keys = [*map(link.key, names), *marked_keys]
         self._muster = Muster(timeout_s, nodes=assumed_nodes)
         self._beating = asyncio.Lock()
-        self._soon = asyncio.Event()
+        self._soon = Wake()
         self.epoch = ""
         """The name of what Redis remembers: another epoch means that Redis forgot."""
         self.redis_offset_s = 0.0
@@ -126,14 +128,9 @@ class NodeRegistry:
         """Send heartbeats for ever, while Redis is there. The link sends one when it comes back."""
         while True:
             settled = self._muster.complete and not self._clock.disputed
-            beat_s = self._heartbeat_s * (1.0 if settled else _INCOMPLETE_BEAT)
-            try:
-                async with asyncio.timeout(beat_s * self._rng.uniform(0.8, 1.0)):
-                    await self._soon.wait()
+            if await self._soon.beat(self._heartbeat_s * (1.0 if settled else _INCOMPLETE_BEAT)):
                 # One heartbeat for each doubt, with a bound on how often.
                 await asyncio.sleep(self._heartbeat_s * _INCOMPLETE_BEAT * self._rng.random())
-            except TimeoutError:
-                pass
             self._soon.clear()
             if self._link.up:
                 try:
@@ -152,7 +149,7 @@ class NodeRegistry:
     async def _beat(self) -> None:
         loop, clock, hooks = asyncio.get_running_loop(), self._clock, self._hooks
         began = loop.time()
-        now, nodes, rate, epoch, shift, new, accepts = await self._link.script(
+        reply = await self._link.script(
             "heartbeat",
             self._keys,
             [
@@ -166,6 +163,7 @@ class NodeRegistry:
             ],
         )
         half_trip_s = (loop.time() - began) / 2
+        now, nodes, rate, epoch, shift, new, accepts = json.loads(reply)
         if not self._link.up:  # it was lost while the answer was on its way
             raise RedisUnavailable("unreachable", "went away during a beat")
         self._hear_time(float(now) + half_trip_s, half_trip_s)

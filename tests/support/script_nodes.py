@@ -4,6 +4,7 @@ Setting the clock of Redis is simulated by changing what Redis has stored about 
 the nodes that is the same.
 """
 
+import json
 import secrets
 import time
 from importlib.resources import files
@@ -37,9 +38,8 @@ class Node:
     def beat(self, rate=RATE):
         keys = ["nodes", "rates", "fleet", "views", "accepts", *MARKED]
         mine = f"{self.now():.6f}" if self.synced else ""
-        reply = self.scripts["heartbeat"](
-            keys=keys, args=[self.name, TIMEOUT_S, rate, mine, 1.0, secrets.token_hex(4), "id"]
-        )
+        args = [self.name, TIMEOUT_S, rate, mine, 1.0, secrets.token_hex(4), "id"]
+        reply = json.loads(self.scripts["heartbeat"](keys=keys, args=args))
         self.epoch, self.new = reply[3], reply[5] == "1"
         return float(reply[0]) - time.time(), int(reply[1])
 

@@ -21,6 +21,7 @@ from typing import Final
 import nats.errors
 import structlog
 
+from gateway.beats import beat
 from gateway.cluster.claims import MINE, TAKEN
 from gateway.cluster.errors import RedisUnavailable
 from gateway.node.cluster.earlier_lives import EarlierLives
@@ -97,7 +98,7 @@ class DeadNodes:
         past = False
         while True:
             past = past or await self._tried(self._end_own_past())
-            await asyncio.sleep(self._rng.uniform(0.8, 1.0) * _LOOK_S)
+            await beat(_LOOK_S)
             alive = self._membership.alive
             if alive is None:
                 continue

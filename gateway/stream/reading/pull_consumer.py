@@ -1,6 +1,5 @@
 """A pull consumer without acks, as the reader of a stream sees it."""
 
-import asyncio
 import contextlib
 import json
 from typing import Final
@@ -8,6 +7,7 @@ from typing import Final
 import nats.errors
 from nats.aio.subscription import Subscription
 
+from gateway.beats import Wake
 from gateway.stream.header_block import header_of
 from gateway.stream.link.client import LinkClient
 
@@ -46,7 +46,7 @@ class PullConsumer:
         self.delivered = 0
         self.heard = False
         """Whether anything came since the reader last looked."""
-        self.ended = asyncio.Event()
+        self.ended = Wake()
         self.reason = ""
         self.subscription: Subscription | None = None
 

@@ -17,7 +17,6 @@ The reader asks for no more than it has room for, so memory is bounded by `room_
 """
 
 import asyncio
-import contextlib
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,7 +30,6 @@ import nats.js.errors
 import structlog
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from gateway.beats import next_beat
 from gateway.jitter import full_jitter_s
 from gateway.stream.errors import Unreachable
 from gateway.stream.link.client import LinkClient
@@ -220,10 +218,7 @@ class StreamReader(Generic[T]):
         loop = asyncio.get_running_loop()
         heard_at = loop.time()
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(next_beat(_WATCH_S)):
-                    await consumer.ended.wait()
-            if consumer.ended.is_set():
+            if await consumer.ended.beat(_WATCH_S):
                 return consumer.reason
             if self._link.client is not consumer.client:
                 return "connection"
