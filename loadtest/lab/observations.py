@@ -4,6 +4,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final
 
 _SAMPLES_A_SECOND: Final = 2_000
@@ -44,9 +45,8 @@ class Observations:
     clock: Callable[[], float]
     knocks: list[float] = field(default_factory=list)
     admissions: list[float] = field(default_factory=list)
-    refusals: list[tuple[float, str]] = field(default_factory=list)
-    unbelieved: int = 0
-    """Refusals of a credential (401)."""
+    refusals: list[tuple[float, int]] = field(default_factory=list)
+    """When, and the HTTP status."""
     waits: list[float] = field(default_factory=list)
     """From losing the connection to the welcome."""
     lateness: list[float] = field(default_factory=list)
@@ -59,6 +59,11 @@ class Observations:
     """Latencies of acknowledgements, by second."""
     samples: list[Sample] = field(default_factory=list)
     machine: list[MachineSample] = field(default_factory=list)
+
+    @property
+    def unbelieved(self) -> int:
+        """Refusals of a credential."""
+        return sum(status == HTTPStatus.UNAUTHORIZED for _, status in self.refusals)
 
     def acked(self, latency_s: float) -> None:
         latencies = self.acks[int(self.clock())]

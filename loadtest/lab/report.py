@@ -125,7 +125,7 @@ def _admissions(axes: Axes, storm: _Storm) -> None:
 
 
 def _refusals(axes: Axes, storm: _Storm) -> None:
-    times = (time for time, _reason in storm.outcome.observed.refusals)
+    times = (time for time, _status in storm.outcome.observed.refusals)
     axes.plot(*storm.counts(times), label=storm.label, color=storm.colour)
 
 

@@ -4,7 +4,6 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final, Self
 
@@ -45,8 +44,7 @@ class ObservingWatcher:
 
     def refused(self, refusal: Refused, knocking_s: float, *, dishonoured: bool) -> None:
         del knocking_s
-        self._observed.refusals.append((self._observed.clock(), refusal.answer.reason))
-        self._observed.unbelieved += refusal.answer.status == HTTPStatus.UNAUTHORIZED
+        self._observed.refusals.append((self._observed.clock(), refusal.answer.status))
         self._observed.dishonoured += dishonoured
 
     def failed(self, why: str, knocking_s: float) -> None:
