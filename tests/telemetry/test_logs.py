@@ -1,5 +1,6 @@
 import json
 import logging
+import sys
 
 import pytest
 import structlog
@@ -95,6 +96,19 @@ def test_console(capsys):
     configure_logs("info", "console")
     structlog.get_logger("x").info("event", port=8080)
     assert "port=8080" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("form", "terminal", "is_json"),
+    [("auto", True, False), ("auto", False, True), ("json", True, True), ("console", False, False)],
+)
+def test_a_terminal_is_for_people_unless_the_settings_say_json(
+    capsys, monkeypatch, form, terminal, is_json
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    configure_logs("info", form)
+    structlog.get_logger("x").info("event")
+    assert capsys.readouterr().err.startswith('{"event": "event"') == is_json
 
 
 def test_the_level_changes_while_it_runs(capsys):

@@ -67,7 +67,6 @@ class StateFollower:
             on_anew: called when another stream is followed than before.
             rng: source of jitter.
         """
-        self._link = link
         self._known = known
         self._on_set = on_set
         self._on_anew = on_anew

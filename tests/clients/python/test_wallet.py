@@ -161,6 +161,19 @@ async def test_a_provider_that_returns_the_same_token_is_called_more_and_more_ra
     assert 0.7 * 300 <= clock.waits[-1] <= 1.3 * 300
 
 
+async def test_calls_for_a_token_that_stays_the_same_are_spread():
+    waits = []
+    for seed in range(50):
+        issuer = Issuer(*[unsigned_jwt(iat=0, exp=10)] * 12)
+        clock = FakeClock(autojump=True)
+        wallet = wallet_of(issuer, clock, seed)
+        await wallet.token_to_show()
+        await wallet.renewed()
+        waits.append(clock.waits[-1])
+    assert min(waits) < 0.8 * 300
+    assert max(waits) > 1.2 * 300
+
+
 async def test_a_provider_that_fails_at_a_renewal_does_not_end_the_session(caplog):
     issuer, clock = Issuer(), FakeClock(autojump=True)
     issuer.claims = {"iat": 0, "exp": 100}
