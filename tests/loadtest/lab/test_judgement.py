@@ -24,7 +24,7 @@ def outcome(
     for number in range(devices):
         at = FAULT_AT + (last - FAULT_AT) * (number + 1) / devices
         observed.knocks += [FAULT_AT + 0.1, at]
-        observed.refusals.append((FAULT_AT + 0.1, "rate"))
+        observed.refusals.append((FAULT_AT + 0.1, 503))
         observed.admissions.append(at)
         observed.waits.append(at - FAULT_AT)
         observed.cuts.append(FAULT_AT)
