@@ -61,7 +61,7 @@ class Request:
         Raises:
             Refusal: 400, there are too many.
         """
-        if sum(value.count(",") for value in self.values(name)) >= ELEMENTS_MAX:
+        if sum(value.count(",") + 1 for value in self.values(name)) > ELEMENTS_MAX:
             raise bad_request("handshake", f"{name} has over {ELEMENTS_MAX} elements")
         return [
             element
