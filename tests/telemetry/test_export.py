@@ -228,6 +228,14 @@ def test_what_is_written_by_hand_is_what_the_library_writes(number, length):
     assert found == expected
 
 
+def test_a_span_that_begins_a_trace_has_no_parent_and_says_so():
+    made = requests()
+    made.add([span(parent_id=b"")])
+    whole = ExportTraceServiceRequest.FromString(made.encoded())
+    found = whole.resource_spans[0].scope_spans[0].spans[0]
+    assert (found.parent_span_id, found.flags) == (b"", 0x101)
+
+
 @pytest.mark.parametrize(("status", "repeatable"), [(503, True), (429, True), (400, False)])
 def test_a_status_says_whether_a_repeat_helps(status, repeatable):
     with collecting(status=status) as collector:

@@ -45,6 +45,17 @@ def test_an_opening_without_messages_saves_no_id(open_box, tmp_path):
     database.close()
 
 
+def test_ids_whose_messages_are_settled_leave_the_file(open_box, tmp_path):
+    for _ in range(5):
+        outbox = open_box()
+        outbox.append([entry()])
+        outbox.settle(outbox.begin().id, 1)
+        outbox.close()
+    database = sqlite3.connect(tmp_path / "box")
+    assert database.execute("SELECT count(*) FROM ids").fetchone() == (1,)
+    database.close()
+
+
 def test_messages_that_were_read_count_as_sent(open_box):
     outbox = open_box()
     outbox.append([entry(n) for n in range(5)])
