@@ -4,7 +4,12 @@ import pytest
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
 from gateway.edge.errors import Refusal
-from gateway.edge.opening.handshake import ELEMENTS_MAX, negotiate, read_request
+from gateway.edge.opening.handshake import (
+    ELEMENTS_MAX,
+    EXTENSIONS_CHARS_MAX,
+    negotiate,
+    read_request,
+)
 
 PROTOCOL = "Sec-WebSocket-Protocol: "
 EXTENSIONS = "Sec-WebSocket-Extensions: "
@@ -45,3 +50,13 @@ def test_without_extensions_of_ours_none_is_agreed_on():
     agreed = answer(PROTOCOL + "ours", EXTENSIONS + "permessage-deflate")
     assert agreed.extensions == []
     assert b"Extensions" not in agreed.response
+
+
+@pytest.mark.parametrize(("more", "agreed"), [(0, 1), (1, 0)])
+def test_a_long_offer_of_extensions_is_declined_unread(more, agreed):
+    offer = "permessage-deflate, x-"
+    offer += "a" * (EXTENSIONS_CHARS_MAX - len(offer) + more)
+    found = answer(
+        PROTOCOL + "ours", EXTENSIONS + offer, extensions=[ServerPerMessageDeflateFactory()]
+    )
+    assert len(found.extensions) == agreed
