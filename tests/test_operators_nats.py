@@ -12,6 +12,7 @@ from gateway.stream.server.rights import Rights, rights_of
 from gateway.stream.server.roles import Role
 from loadtest.servers.certificates import make_certificate
 from support.asking import ask_device
+from support.eventstream import add_stream
 from support.gateways import listening_gateway, running_gateway
 from support.refusals import knock
 from support.servers import nats_server as operators_server
@@ -155,7 +156,7 @@ async def test_a_stream_that_is_gone_is_named_and_missed_no_more_once_it_is_back
             await device.say(message(1))
             await eventually(lambda: gateway.not_ready() == "no_stream")
             assert gateway.status()["stream"]["missing_streams"] == ["EVENTS"]
-            await context.add_stream(config)
+            await add_stream(context, config)
             await eventually(lambda: gateway.not_ready() is None)
             await device.hear_ack(1)
             await operator.close()

@@ -6,6 +6,7 @@ import json
 
 import nats
 
+from support.eventstream import add_stream
 from support.gateways import running_gateway
 from support.servers import nats_server
 from support.waiting import eventually, within
@@ -132,7 +133,7 @@ async def test_a_stream_made_anew_reaches_the_devices_that_hold_a_version_of_the
                 assert old["desired"] == {"n": 4}
                 config = (await stream.stream_info("STATE")).config
                 await stream.delete_stream("STATE")
-                await stream.add_stream(config)
+                await add_stream(stream, config)
                 await set_state(stream, 9)
                 new = await device.hear_named("state")
                 assert new["desired"] == {"n": 9}

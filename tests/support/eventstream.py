@@ -8,17 +8,41 @@ from typing import Any
 
 import nats
 from nats.js.api import StreamConfig
+from nats.js.client import JetStreamContext
+from nats.js.errors import ServerError
 
 from gateway.stream.link.dialing import NatsAddress
 from gateway.stream.link.link import NatsLink
 from support.servers import NatsServer
+from support.waiting import eventually
+
+_STORE_NOT_CREATED = 10049
+
+
+async def add_stream(jetstream: JetStreamContext, config: StreamConfig) -> None:
+    """Create a stream, perhaps one that was deleted a moment ago.
+
+    nats-server (2.15) may still remove the files of the old one, and then now and then cannot
+    create the new one.
+    """
+
+    async def added() -> bool:
+        try:
+            await jetstream.add_stream(config)
+        except ServerError as exc:
+            if exc.err_code != _STORE_NOT_CREATED:
+                raise
+            return False
+        return True
+
+    await eventually(added, "a stream")
 
 
 async def make_streams(server: NatsServer, **more: Any) -> None:
     client = await nats.connect(server.url)
     for name in ("EVENTS", "DEADLETTERS"):
         subjects = [f"{name.lower()}.>"]
-        await client.jetstream().add_stream(StreamConfig(name, subjects=subjects, **more))
+        await add_stream(client.jetstream(), StreamConfig(name, subjects=subjects, **more))
     await client.close()
 
 

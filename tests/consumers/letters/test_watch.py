@@ -6,13 +6,14 @@ import time
 
 import nats
 import pytest
+from nats.js.api import StreamConfig
 
 from gateway import tasks
 from gateway.consumers.letters import watch as letter_watch
 from gateway.consumers.letters.watch import LetterWatch
 from gateway.events.letter_tally import Waiting
 from gateway.telemetry.sinks import SinkMetrics
-from support.eventstream import linked, make_streams
+from support.eventstream import add_stream, linked, make_streams
 from support.redrives import bury, connected, work
 from support.servers import nats_server
 from support.waiting import eventually
@@ -56,7 +57,8 @@ async def test_a_stream_that_is_made_anew_is_counted_from_its_beginning(watched)
     await eventually(lambda: watch.waiting() == [Waiting("schema", "schema", 3)])
     client = await nats.connect(server.url)
     await client.jetstream().delete_stream("DEADLETTERS")
-    await client.jetstream().add_stream(name="DEADLETTERS", subjects=["deadletters.>"])
+    letters = StreamConfig("DEADLETTERS", subjects=["deadletters.>"])
+    await add_stream(client.jetstream(), letters)
     await client.close()
     await bury(server, [9])
     await eventually(lambda: watch.waiting() == [Waiting("schema", "schema", 1)])

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from gateway.stream.lanes.batch import Strategy
+from support.eventstream import add_stream
 from support.publishing import Rig, messages
 from support.servers import nats_server
 from support.stored import by_device, read_stream
@@ -146,7 +147,7 @@ async def test_a_missing_stream_is_waited_for(tmp_path):
             await context.delete_stream("EVENTS")
             rig.submit("a", 1)
             await eventually(lambda: "no_responders" in rig.observer.retries)
-            await context.add_stream(config)
+            await add_stream(context, config)
             await rig.settled("a", 1)
 
 

@@ -8,6 +8,7 @@ from nats.js.api import StreamConfig
 
 from gateway.stream.errors import StreamMissing
 from gateway.stream.provisioning import inspection
+from support.eventstream import add_stream
 from support.servers import nats_server
 
 
@@ -23,7 +24,7 @@ async def client(tmp_path):
 
 async def make(client, **settings):
     config = StreamConfig(name="EVENTS", subjects=["events.>"], **settings)
-    await client.jetstream().add_stream(config)
+    await add_stream(client.jetstream(), config)
 
 
 async def test_the_facts_of_a_stream(client):

@@ -14,6 +14,7 @@ from gateway.stream.link.dialing import NatsAddress
 from gateway.stream.link.link import NatsLink
 from gateway.stream.provisioning import inspection
 from gateway.stream.reading.reader import StartAt, StreamReader
+from support.eventstream import add_stream
 from support.servers import NatsServer, nats_server
 from support.waiting import within
 
@@ -77,7 +78,7 @@ async def publish(server, count, first=0, subject="events.default.veh-1.t"):
 async def make_stream(server, **more):
     client = await nats.connect(server.url)
     config = StreamConfig("EVENTS", subjects=["events.>"], **more)
-    await client.jetstream().add_stream(config)
+    await add_stream(client.jetstream(), config)
     await client.close()
 
 

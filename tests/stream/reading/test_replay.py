@@ -14,6 +14,7 @@ from gateway.stream.errors import StreamChanged, StreamMissing
 from gateway.stream.link.dialing import NatsAddress
 from gateway.stream.link.link import NatsLink
 from gateway.stream.reading.replay import ReplayFilter, render, replay
+from support.eventstream import add_stream
 from support.servers import nats_server
 from support.waiting import eventually, within
 
@@ -179,7 +180,7 @@ async def test_reading_ends_with_an_error_when_the_stream_is_made_anew(server):
         await eventually(lambda: len(tail.lines) == 5)
         client = await nats.connect(server.url)
         await client.jetstream().delete_stream("EVENTS")
-        await client.jetstream().add_stream(StreamConfig("EVENTS", subjects=["events.>"]))
+        await add_stream(client.jetstream(), StreamConfig("EVENTS", subjects=["events.>"]))
         await client.close()
         with pytest.raises((StreamChanged, StreamMissing)):
             await within(tail.task)

@@ -10,7 +10,7 @@ from nats.js.api import StreamConfig
 from gateway.stream.states.follower import StateFollower
 from gateway.stream.states.known import Known, KnownStates, desired_of
 from gateway.stream.states.reads import StateReads
-from support.eventstream import linked
+from support.eventstream import add_stream, linked
 from support.servers import nats_server
 from support.waiting import eventually, within
 
@@ -83,7 +83,7 @@ async def test_the_follower_goes_on_with_a_stream_that_was_made_anew(server):
         await eventually(lambda: told == [2, 3, 4, 5, 6])
         first = known.epoch
         await server.stream.delete_stream("STATE")
-        await server.stream.add_stream(CONFIG)
+        await add_stream(server.stream, CONFIG)
         await eventually(lambda: anew)
         assert known.epoch > first
         assert known.get(key(1)) is None
