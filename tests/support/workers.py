@@ -61,7 +61,10 @@ class WorkersProcess(GatewayProcess):
         return [int(pid) for pid in path.read_text().split()]
 
     async def complete(self) -> None:
-        """Wait until all workers serve, and know of each other."""
+        """Wait until all workers serve and know of each other, and the supervisor knows it too.
+
+        It asks a worker once a second.
+        """
 
         def together() -> bool:
             workers = self.workers()
@@ -70,7 +73,7 @@ class WorkersProcess(GatewayProcess):
                 and worker.get("state") == "serving"
                 and worker["admission"]["fleet"]["nodes"] == len(workers)
                 for worker in workers
-            )
+            ) and self.metric('tidegate_workers_ready{worker="supervisor"}') == len(workers)
 
         await eventually(lambda: asyncio.to_thread(together), "a complete fleet")
 
