@@ -63,7 +63,7 @@ class FactBuffer:
             prompt: whether it is due at once. Behind a fact of its device that lingers, it waits.
 
         Returns:
-            Whether it is due before those that waited.
+            Whether `due_at` may be earlier now: nothing waited, or nothing prompt did.
         """
         key = fact.key
         first = not self._count
